@@ -1,0 +1,24 @@
+"""Data modules: pictures and points to learn, in batches that any number of processes agree on."""
+
+from .cifar10 import CIFAR10
+from .digits import Digits
+from .downloaded import Downloaded
+from .image_folder import ImageFolder
+from .image_set import ImageSet
+from .memory import Memory
+from .mnist import MNIST, FashionMNIST
+from .module import Images
+from .swiss_roll import SwissRoll
+
+__all__ = [
+    "CIFAR10",
+    "MNIST",
+    "Digits",
+    "Downloaded",
+    "FashionMNIST",
+    "ImageFolder",
+    "ImageSet",
+    "Images",
+    "Memory",
+    "SwissRoll",
+]

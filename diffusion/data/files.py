@@ -1,0 +1,85 @@
+"""Pictures in files, decoded when they are asked for."""
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .image_set import ImageSet
+from .picture import read_picture
+
+
+class Files(ImageSet):
+    """Picture files of one folder as squares of one size.
+
+    A file that turns out to be unreadable is replaced by the next readable one, so that a run
+    goes on and gives the same batches every time.
+
+    Args:
+        root: The folder.
+        names: Paths of the files relative to it.
+        labels: A class for each, or None.
+        size: Height and width of the squares.
+        channels: 1 for grey, 3 for colour.
+        max_unreadable: Share of the files that may be unreadable.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        names: list[str],
+        labels: list[int] | None,
+        size: int,
+        channels: int,
+        max_unreadable: float,
+    ) -> None:
+        self.root = root
+        self.names = names
+        self.labels = None if labels is None else torch.tensor(labels, dtype=torch.int64)
+        self.size = size
+        self.channels = channels
+        self.max_unreadable = max_unreadable
+        self.unreadable: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        read = [self._readable(i) for i in indices]
+        batch = {"image": torch.stack([image for _, image in read])}
+        if self.labels is not None:
+            batch["label"] = self.labels[[i for i, _ in read]]
+        return batch
+
+    def digest(self) -> bytes:
+        """SHA-256 of names, sizes and times of the files."""
+        digest = hashlib.sha256(f"{self.size} {self.channels}\n".encode())
+        for name in self.names:
+            stat = (self.root / name).stat()
+            digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        return digest.digest()
+
+    def _readable(self, index: int) -> tuple[int, Tensor]:
+        """The picture at an index, or else the next one that can be read, with its index."""
+        while True:
+            if index not in self.unreadable:
+                try:
+                    path = self.root / self.names[index]
+                    return index, read_picture(path, self.size, self.channels)
+                # Decoders fail in many ways: OSError, SyntaxError, struct.error, zlib.error, …
+                except Exception as error:
+                    self._skip(index, error)
+            index = (index + 1) % len(self.names)
+
+    def _skip(self, index: int, error: Exception) -> None:
+        self.unreadable.add(index)
+        bad, name = len(self.unreadable), self.names[index]
+        if bad == len(self.names) or bad > self.max_unreadable * len(self.names):
+            raise ValueError(
+                f"max_unreadable: {bad} of {len(self.names)} pictures are unreadable, expected at "
+                f"most a share of {self.max_unreadable}; the last was {name} ({error})"
+            ) from None
+        warnings.warn(f"skipped the unreadable picture {name} ({error})", stacklevel=2)

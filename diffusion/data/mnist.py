@@ -1,0 +1,79 @@
+"""MNIST and Fashion-MNIST."""
+
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from .downloaded import Downloaded
+from .idx import read_idx
+
+
+class MNIST(Downloaded):
+    """60,000 + 10,000 handwritten digits of 28×28 grey pixels.
+
+    The four idx files, gzipped or not, may lie in `root` itself or in `root`/MNIST/raw, where
+    torchvision downloads them to. For the arguments see `Downloaded` and `Images`.
+    """
+
+    native: ClassVar = (1, 28, 28)
+    files: ClassVar = tuple(
+        f"{part}-{kind}-ubyte"
+        for part in ("train", "t10k")
+        for kind in ("images-idx3", "labels-idx1")
+    )
+
+    def missing(self) -> list[str]:
+        """Files that are in neither folder, if no folder has all of them."""
+        return min((_missing(folder, self.files) for folder in self._folders()), key=len)
+
+    def fetch(self) -> None:
+        """Download with torchvision."""
+        import torchvision.datasets
+
+        getattr(torchvision.datasets, type(self).__name__)(self.root, download=True)
+
+    def read(self, train: bool) -> tuple[Tensor, Tensor]:
+        """Read a pair of idx files.
+
+        Raises:
+            ValueError: A file is corrupt, or the two do not fit together.
+        """
+        folder = next(f for f in self._folders() if not _missing(f, self.files))
+        paths = [_path(folder, name) for name in self.files[slice(0, 2) if train else slice(2, 4)]]
+        images, labels = read_idx(paths[0], 3), read_idx(paths[1], 1)
+        if images.shape[1:] != self.native[1:]:
+            height, width = images.shape[1:]
+            raise ValueError(f"{paths[0]}: {height}x{width} pixels, expected 28x28")
+        if len(labels) != len(images):
+            raise ValueError(f"{paths[1]}: {len(labels)} labels, expected {len(images)}")
+        if len(labels) and labels.max() >= 10:
+            raise ValueError(f"{paths[1]}: label {int(labels.max())}, expected 0 .. 9")
+        return images[:, None], labels.to(torch.int64)
+
+    def _folders(self) -> list[Path]:
+        root = Path(self.root).expanduser()
+        return [root / type(self).__name__ / "raw", root]
+
+
+class FashionMNIST(MNIST):
+    """60,000 + 10,000 articles of clothing of 28×28 grey pixels, Xiao et al. (2017).
+
+    Files as for `MNIST`, or the folder of Debian's package dataset-fashion-mnist,
+    /usr/share/datasets/fashion-mnist, as `root`.
+    """
+
+    advice: ClassVar = (
+        "download it with `download: true`, or install Debian's package dataset-fashion-mnist "
+        "and set `root: /usr/share/datasets/fashion-mnist`"
+    )
+
+
+def _path(folder: Path, name: str) -> Path:
+    plain = folder / name
+    return plain if plain.is_file() else folder / f"{name}.gz"
+
+
+def _missing(folder: Path, names: tuple[str, ...]) -> list[str]:
+    return [name for name in names if not _path(folder, name).is_file()]

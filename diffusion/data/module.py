@@ -1,0 +1,213 @@
+"""The data module: pictures in, batches out, the same for any number of processes and workers.
+
+Splits are `ImageSet`s. Training reads them by position (`positions.py`), evaluation in order, and
+`predict` reads requests (`requests.py`). Pictures stay uint8 until they are on the device.
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from typing import ClassVar
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from .image_set import ImageSet, as_is
+from .positions import Positions, Shuffled
+from .requests import Requests, in_order
+
+
+class Images(L.LightningDataModule, ABC):
+    """Data with the values v = 0 .. levels − 1, trained on as x = 2 v / (levels − 1) − 1.
+
+    A subclass says `shape`, `num_classes` and `levels`, and sets `train_set`, `val_set` and
+    `test_set` in `setup`. Training wants a Trainer with `max_epochs: -1`, `max_steps` and
+    `use_distributed_sampler: false`.
+
+    Args:
+        batch_size: Pictures per batch and process.
+        num_workers: Processes that read ahead; the batches do not depend on it.
+        flip: Mirror half of the training pictures left to right.
+        seed: Decides the order of training and the flips, 0 .. 2³² − 1.
+        samples: How many samples `predict` draws.
+        labels: The classes `predict` asks for in turn; None for all of them.
+
+    Attributes:
+        shape: (C, H, W), or (D,) for points.
+        num_classes: Number of classes, None without labels.
+        levels: Number of grey levels, None for continuous data.
+        done: Samples `predict` need not draw again.
+
+    Raises:
+        ValueError: A number is out of its range.
+    """
+
+    SPLITS: ClassVar = ("train", "val", "test")
+
+    shape: tuple[int, ...]
+    num_classes: int | None = None
+    levels: int | None = 256
+    train_set: ImageSet
+    val_set: ImageSet
+    test_set: ImageSet
+
+    def __init__(
+        self,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        flip: bool = False,
+        seed: int = 0,
+        samples: int = 64,
+        labels: list[int] | None = None,
+    ) -> None:
+        super().__init__()
+        for key, value, low in (
+            ("batch_size", batch_size, 1),
+            ("num_workers", num_workers, 0),
+            ("samples", samples, 0),
+        ):
+            if value < low:
+                raise ValueError(f"{key}: {value}, expected at least {low}")
+        if not 0 <= seed < 2**32:
+            raise ValueError(f"seed: {seed}, expected 0 .. 2**32 - 1")
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.flip = flip
+        self.seed = seed
+        self.samples = samples
+        self.labels = labels
+        self.done: set[int] = set()
+
+    @abstractmethod
+    def setup(self, stage: str) -> None:
+        """Set `train_set`, `val_set` and `test_set`; "predict" may do without."""
+
+    @property
+    def is_set_up(self) -> bool:
+        """Whether the splits have been read."""
+        return hasattr(self, "train_set")
+
+    def train_dataloader(self) -> DataLoader:
+        """Batches without end, by position."""
+        positions = Positions(self._position, self.batch_size, *self._rank_and_world())
+        return self._loader(Shuffled(self.train_set, self.seed, self.flip), positions)
+
+    def val_dataloader(self) -> DataLoader:
+        """The validation set in order; batch k is read by process k mod world."""
+        return self._in_order(self.val_set)
+
+    def test_dataloader(self) -> DataLoader:
+        """The test set in order; batch k is read by process k mod world."""
+        return self._in_order(self.test_set)
+
+    def predict_dataloader(self) -> Requests:
+        """Requests for the samples that are not `done`.
+
+        Raises:
+            ValueError: A label is not one of the data's classes.
+        """
+        labels = self._requested_labels()
+        return Requests(self.samples, self.batch_size, labels, self.done, *self._rank_and_world())
+
+    def on_after_batch_transfer(self, batch: dict, dataloader_idx: int) -> dict:
+        """Normalise the pictures where they are now: on the device."""
+        if "image" in batch:
+            batch = {**batch, "image": self.normalize(batch["image"])}
+        return batch
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """x = 2 v / (levels − 1) − 1.
+
+        Args:
+            images: uint8 of any shape, values 0 .. levels − 1; floats are points.
+
+        Returns:
+            float32 in [−1, 1], the ends exact; points unchanged.
+        """
+        if self.levels is None or images.dtype != torch.uint8:
+            return images
+        return images.float() / (self.levels - 1) * 2 - 1
+
+    def batches(self, split: str, batch_size: int = 500) -> Iterator[dict[str, Tensor]]:
+        """All of a split in order, on the CPU, for metrics; every process gets all of it.
+
+        Args:
+            split: "train", "val" or "test".
+            batch_size: Pictures in a batch; the last may have fewer.
+
+        Returns:
+            Batches with "image" as `normalize` returns it and "label" (B,), if there are any.
+
+        Raises:
+            ValueError: There is no such split.
+        """
+        pictures = self._split(split)
+        loader = self._loader(pictures, in_order(len(pictures), batch_size), persistent=False)
+        return (self.on_after_batch_transfer(batch, 0) for batch in loader)
+
+    def fingerprint(self, split: str) -> str:
+        """Hash of the pictures of a split, to keep what was computed from them.
+
+        Args:
+            split: "train", "val" or "test".
+
+        Returns:
+            16 hexadecimal digits that change when a picture does.
+
+        Raises:
+            ValueError: There is no such split.
+        """
+        pictures = self._split(split)
+        settings = f"{type(self).__name__} {self.shape} {self.levels} {len(pictures)} "
+        return hashlib.sha256(settings.encode() + pictures.digest()).hexdigest()[:16]
+
+    def _split(self, split: str) -> ImageSet:
+        if split not in self.SPLITS:
+            raise ValueError(f"split: {split!r}, expected one of {', '.join(self.SPLITS)}")
+        if not self.is_set_up:
+            self.prepare_data()
+            self.setup("fit")
+        return getattr(self, f"{split}_set")
+
+    def _requested_labels(self) -> list[int] | None:
+        n = self.num_classes
+        if self.labels is None:
+            return None if n is None else list(range(n))
+        if n is None:
+            raise ValueError(f"labels: {self.labels}, expected null, as the data has no classes")
+        if not self.labels or not all(0 <= label < n for label in self.labels):
+            raise ValueError(f"labels: {self.labels}, expected classes 0 .. {n - 1}")
+        return self.labels
+
+    def _rank_and_world(self) -> tuple[int, int]:
+        if self.trainer is None:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size
+
+    def _position(self) -> int:
+        """The first position that training has not seen yet, over all processes."""
+        if self.trainer is None:
+            return 0
+        batches = self.trainer.global_step * self.trainer.accumulate_grad_batches
+        return batches * self.batch_size * self.trainer.world_size
+
+    def _in_order(self, pictures: ImageSet) -> DataLoader:
+        rank, world = self._rank_and_world()
+        return self._loader(pictures, in_order(len(pictures), self.batch_size)[rank::world])
+
+    def _loader(
+        self,
+        pictures: ImageSet | Shuffled,
+        batches: Iterable,
+        persistent: bool = True,
+    ) -> DataLoader:
+        return DataLoader(
+            pictures,
+            batch_sampler=batches,
+            num_workers=self.num_workers,
+            collate_fn=as_is,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=persistent and self.num_workers > 0,
+        )

@@ -1,0 +1,91 @@
+"""Endless shuffled sampling by position, so that a resumed run reads what it would have read.
+
+Training reads the positions p = 0, 1, 2, … of one endless sequence. With N pictures, position p
+lies in epoch p // N and shows picture π(p mod N), where the permutation π and the coin that
+decides a flip are drawn from (seed, epoch) alone. A run that continues at position p therefore
+needs no state of any sampler, worker or generator.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from .image_set import ImageSet
+
+
+class Positions(Sampler[list[int]]):
+    """Batches of positions without end: start + rank, start + rank + world, …
+
+    Batch b of all ranks together holds the world · batch_size positions that one process with
+    that batch size would take.
+
+    Args:
+        start: Gives the first position; asked anew at every iteration.
+        batch_size: Positions in a batch of this process.
+        rank: Number of this process.
+        world: Number of processes.
+    """
+
+    def __init__(self, start: Callable[[], int], batch_size: int, rank: int, world: int) -> None:
+        self.start = start
+        self.batch_size = batch_size
+        self.rank = rank
+        self.world = world
+
+    def __iter__(self) -> Iterator[list[int]]:
+        first, stride = self.start(), self.batch_size * self.world
+        while True:
+            yield list(range(first + self.rank, first + stride, self.world))
+            first += stride
+
+
+class Shuffled(Dataset):
+    """The endless shuffled sequence over a set, read by position.
+
+    Args:
+        pictures: The set, with N pictures.
+        seed: Decides the permutations and the flips.
+        flip: Mirror half of the positions left to right.
+
+    Raises:
+        ValueError: The set is empty.
+    """
+
+    def __init__(self, pictures: ImageSet, seed: int, flip: bool) -> None:
+        if len(pictures) == 0:
+            raise ValueError("train_set: 0 pictures, expected at least 1")
+        self.pictures = pictures
+        self.seed = seed
+        self.flip = flip
+        self._epochs: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+    def __getitems__(self, positions: Sequence[int]) -> dict[str, Tensor]:
+        epochs, places = np.divmod(np.asarray(positions, dtype=np.int64), len(self.pictures))
+        indices, heads = np.empty_like(places), np.empty(len(places), dtype=bool)
+        for epoch in np.unique(epochs):
+            here = epochs == epoch
+            order, coins = self.epoch(int(epoch))
+            indices[here], heads[here] = order[places[here]], coins[places[here]]
+        batch = self.pictures.__getitems__(indices.tolist())
+        if self.flip:
+            image, mirrored = batch["image"], torch.from_numpy(heads)[:, None, None, None]
+            batch = {**batch, "image": torch.where(mirrored, image.flip(-1), image)}
+        return batch
+
+    def epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Order and flips of an epoch.
+
+        Returns:
+            The permutation, int64 (N,), and whether to mirror, bool (N,).
+        """
+        if epoch not in self._epochs:
+            # A batch can span the end of an epoch, so the one before stays.
+            self._epochs = {e: drawn for e, drawn in self._epochs.items() if e == epoch - 1}
+            # RandomState, because NumPy promises that its stream never changes.
+            random = np.random.RandomState([self.seed, epoch])
+            order = random.permutation(len(self.pictures))
+            self._epochs[epoch] = order, random.random_sample(len(self.pictures)) < 0.5
+        return self._epochs[epoch]

@@ -1,0 +1,50 @@
+"""What `predict` is asked to draw: numbered samples with the class of each."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+
+class Requests:
+    """Batches {"index": int64 (B,), "label": int64 (B,)} for the samples 0 .. samples − 1.
+
+    Sample i has the class labels[i mod len(labels)]. Batch k goes to process k mod world, so the
+    batches are the same for any number of processes. A batch with nothing left to do is skipped.
+
+    Args:
+        samples: Number of samples.
+        batch_size: Samples in a batch.
+        labels: The classes to ask for in turn; None leaves "label" out.
+        done: Samples that exist already.
+        rank: Number of this process.
+        world: Number of processes.
+    """
+
+    def __init__(
+        self,
+        samples: int,
+        batch_size: int,
+        labels: Sequence[int] | None = None,
+        done: set[int] | frozenset[int] = frozenset(),
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        batches = in_order(samples, batch_size)[rank::world]
+        self.batches = [batch for batch in batches if not done.issuperset(batch)]
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        for batch in self.batches:
+            request = {"index": torch.tensor(batch)}
+            if self.labels is not None:
+                request["label"] = torch.tensor([self.labels[i % len(self.labels)] for i in batch])
+            yield request
+
+
+def in_order(n: int, batch_size: int) -> list[range]:
+    """0 .. n − 1 cut into batches; the last may be smaller."""
+    return [range(i, min(i + batch_size, n)) for i in range(0, n, batch_size)]

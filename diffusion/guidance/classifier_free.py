@@ -1,0 +1,82 @@
+"""Classifier-free guidance (Ho & Salimans 2022; https://arxiv.org/abs/2207.12598)."""
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from diffusion.condition import Condition
+from diffusion.denoiser import Denoiser, Prediction
+from diffusion.guidance import Guidance
+
+
+class ClassifierFree(Guidance):
+    """x̂_0 = x̂_0(∅) + s (x̂_0(c) − x̂_0(∅)), both from one batch of 2B (eq. 6 with s = 1 + w).
+
+    The same line holds for ε̂ and v, which are linear in x̂_0. A learned variance is not guided: the
+    conditional one is kept (GLIDE's code).
+
+    Args:
+        scale: s: 0 is unconditional, 1 conditional, more is guided; the paper's w is s − 1.
+        drop: The conditions that ∅ replaces; by default all that have a null value.
+        interval: The times (first, last) between which the scale applies, ends included; elsewhere
+            it is 1, at the price of one pass (Kynkäänniemi et al. 2024).
+        rescale: φ: how far the guided x̂_0 is pulled back to the standard deviation of the
+            conditional one, 0 … 1 (Lin et al. 2023, eq. 15 and 16).
+
+    Raises:
+        ValueError: If the scale is not finite, φ lies outside 0 … 1, or the interval is empty.
+    """
+
+    def __init__(
+        self,
+        scale: float,
+        drop: Sequence[str] | None = None,
+        interval: tuple[int, int] | None = None,
+        rescale: float = 0.0,
+    ) -> None:
+        if not abs(scale) < float("inf"):
+            raise ValueError(f"guidance.scale: {scale}; expected a finite number")
+        if not 0 <= rescale <= 1:
+            raise ValueError(f"guidance.rescale: {rescale}; expected 0 … 1")
+        if interval is not None and interval[0] > interval[1]:
+            raise ValueError(f"guidance.interval: {interval}; expected first ≤ last")
+        self.scale, self.drop, self.interval, self.rescale = scale, drop, interval, rescale
+
+    def __call__(self, denoise: Denoiser) -> Denoiser:
+        """See `Guidance`."""
+
+        def guided(x_t: Tensor, t: Tensor, cond: Condition) -> Prediction:
+            first, last = self.interval or (-torch.inf, torch.inf)
+            if self.scale == 1 or (t.ndim == 0 and not first <= t <= last):
+                return denoise(x_t, t, cond)
+            both = denoise(
+                torch.cat([x_t, x_t]),
+                t if t.ndim == 0 else torch.cat([t, t]),
+                cond.cat(cond.drop(keys=self.drop)),
+            )
+            conditional, null = both.x_0.chunk(2)
+            inside = torch.where((t >= first) & (t <= last), self.scale, 1.0).to(x_t.dtype)
+            scale = inside.reshape(-1, *[1] * (x_t.ndim - 1)) if t.ndim else inside
+            x_0 = null + scale * (conditional - null)
+            if self.rescale:
+                x_0 = self.rescale * _with_std_of(x_0, conditional) + (1 - self.rescale) * x_0
+            return _first_half(both, x_t).with_x_0(x_0)
+
+        return guided
+
+
+def _with_std_of(x: Tensor, reference: Tensor) -> Tensor:
+    axes = tuple(range(1, x.ndim))
+    return x * (reference.std(axes, keepdim=True) / x.std(axes, keepdim=True))
+
+
+def _first_half(both: Prediction, x_t: Tensor) -> Prediction:
+    """Returns the conditional half of a prediction for a doubled batch."""
+
+    def half(x: Tensor | None) -> Tensor | None:
+        return x if x is None or x.ndim == 0 else x[: len(x_t)]
+
+    alpha, sigma = cast(Tensor, half(both.alpha)), cast(Tensor, half(both.sigma))
+    return Prediction(x_t, both.x_0[: len(x_t)], alpha, sigma, half(both.v))

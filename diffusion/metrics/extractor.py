@@ -1,0 +1,51 @@
+"""Networks whose features the distances are taken in."""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import ClassVar
+
+from torch import Tensor
+
+from diffusion.metrics.split import Data, Rule
+
+
+class Extractor(ABC):
+    """Features φ(x) ∈ ℝᴰ and class logits ∈ ℝᴷ of images.
+
+    A distance is comparable with another only if extractor, weights, reference and number of
+    images are the same; hence the fingerprint.
+
+    Attributes:
+        name: Short name.
+        distance: What the Fréchet distance of these features is called in logs.
+        kernel: What their kernel distance is called.
+        score: What the Inception score of these logits is called, or None if it is none.
+        reference: The training images that generated ones are compared with.
+        accuracy: The share of the test split's labels that the logits get right, if known.
+    """
+
+    name: ClassVar[str]
+    distance: ClassVar[str]
+    kernel: ClassVar[str]
+    score: ClassVar[str | None] = None
+    reference: ClassVar[Rule] = "all"
+    accuracy: float | None = None
+
+    @abstractmethod
+    def prepare(self, data: Data, cache: Path, progress: bool = True) -> None:
+        """Loads the network, or trains it and stores it under `cache`.
+
+        Args:
+            data: The data module.
+            cache: Folder for files that are computed once.
+            progress: Whether to draw a progress bar.
+        """
+
+    @abstractmethod
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns float32 features (B, D) and logits (B, K) of uint8 images (B, C, H, W)."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A hash of the weights; known after `prepare`."""

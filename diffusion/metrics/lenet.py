@@ -1,0 +1,155 @@
+"""A small classifier of the data itself, where Inception's photographs are no measure."""
+
+import math
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diffusion.metrics.cache import aside, digest, weights_digest
+from diffusion.metrics.extractor import Extractor
+from diffusion.metrics.split import Data, collect, pick
+
+BATCH = 128
+
+
+def network(channels: int, side: int, classes: int, width: int, features: int) -> nn.Sequential:
+    """Returns two convolutions and two linear layers, after LeNet-5 (LeCun et al. 1998).
+
+    SiLU has no dead units, whose zero variance would make covariances singular.
+
+    Args:
+        channels: The images' channels.
+        side: The shorter of height and width; below 16 the first convolution keeps it.
+        classes: Number of labels K.
+        width: Channels after the first convolution.
+        features: Number of features D, the input of the last layer.
+    """
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 5, stride=1 if side < 16 else 2, padding=2, bias=False),
+        nn.BatchNorm2d(width),
+        nn.SiLU(),
+        nn.Conv2d(width, 2 * width, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(2 * width),
+        nn.SiLU(),
+        nn.AdaptiveAvgPool2d(min(8, math.ceil(side / (2 if side < 16 else 4)))),
+        nn.Flatten(),
+        nn.LazyLinear(features, bias=False),
+        nn.BatchNorm1d(features),
+        nn.SiLU(),
+        nn.Linear(features, classes),
+    )
+
+
+class LeNet(Extractor):
+    """φ(x) = input of the last layer of a classifier that was trained on half of the data.
+
+    It learns from training images 0, 2, 4, …; generated images are compared with 1, 3, 5, …, which
+    it has not seen, so that the reference's features are not those of memorised images. Call the
+    result a Fréchet distance (FD), never FID: it compares only with the same network's.
+
+    Args:
+        steps: Training steps, of 128 images each.
+        width: Channels after the first convolution.
+        features: Number of features D.
+        seed: Seed of weights, order and shifts.
+    """
+
+    name = "lenet"
+    distance = "fd_lenet"
+    kernel = "kid_lenet"
+    reference = "odd"
+
+    def __init__(
+        self, steps: int = 1500, width: int = 32, features: int = 84, seed: int = 0
+    ) -> None:
+        for key, value in {"steps": steps, "width": width, "features": features}.items():
+            if value < 1:
+                raise ValueError(f"LeNet.{key}: {value}, expected at least 1")
+        self.settings = {"steps": steps, "width": width, "features": features, "seed": seed}
+        self._net = nn.Sequential()
+        self._fingerprint = ""
+
+    def prepare(self, data: Data, cache: Path, progress: bool = True) -> None:
+        """Trains the network, or loads the one that was trained with the same data and settings.
+
+        Raises:
+            ValueError: If the data has no labels.
+        """
+        if data.num_classes is None:
+            raise ValueError(
+                "LeNet: data.num_classes is None, expected labelled images; use Inception"
+            )
+        splits = {split: data.fingerprint(split) for split in ("train", "test")}
+        path = cache / f"lenet-{digest({**self.settings, **splits})}.pt"
+        channels, *size = data.shape
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.settings["seed"])
+            width, features = self.settings["width"], self.settings["features"]
+            net = network(channels, min(size), data.num_classes, width, features)
+            # Hooks of an evaluation run in inference mode, whose tensors cannot be trained.
+            with torch.inference_mode(False), torch.enable_grad():
+                net(torch.zeros(2, *data.shape))
+                if not path.is_file():
+                    self._fit(net, data, progress)
+                    saved = {"net": net.state_dict(), "accuracy": accuracy(net, data)}
+                    with aside(path) as part:
+                        torch.save(saved, part)
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        net.load_state_dict(saved["net"])
+        self._net = net.eval().requires_grad_(False)
+        self._fingerprint = weights_digest(saved["net"])
+        self.accuracy = saved["accuracy"]
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns features (B, D) and logits (B, K) of uint8 images (B, C, H, W)."""
+        net = self._net.to(images.device)
+        with torch.inference_mode():
+            features = net[:-1](scale(images))
+            return features, net[-1](features)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the weights; known after `prepare`."""
+        return self._fingerprint
+
+    def _fit(self, net: nn.Sequential, data: Data, progress: bool) -> None:
+        from rich.progress import track
+
+        images, labels = collect(data, "train", "even")
+        if labels is None:
+            raise ValueError('LeNet: batches have no "label", expected labelled images')
+        steps, shift = self.settings["steps"], max(1, min(data.shape[1:]) // 28)
+        opt = torch.optim.AdamW(net.parameters(), weight_decay=0.05)
+        rate = torch.optim.lr_scheduler.OneCycleLR(opt, 4e-3, total_steps=steps, pct_start=0.2)
+        order = torch.cat(
+            [torch.randperm(len(images)) for _ in range(BATCH * steps // len(images) + 1)]
+        )
+        rows = order[: BATCH * steps].split(BATCH)
+        for i in track(rows, "LeNet", transient=True, disable=not progress):
+            loss = F.cross_entropy(net(shifted(scale(images[i]), shift)), labels[i])
+            opt.zero_grad()
+            loss.backward()
+            opt.step()
+            rate.step()
+
+
+def scale(images: Tensor) -> Tensor:
+    """Returns uint8 images as float32 in [−1, 1]."""
+    return images.float() / 127.5 - 1
+
+
+def shifted(x: Tensor, most: int) -> Tensor:
+    """Returns the batch (B, C, H, W) moved by up to `most` pixels each way, edges repeated."""
+    dy, dx = torch.randint(0, 2 * most + 1, (2,)).tolist()
+    height, width = x.shape[-2:]
+    return F.pad(x, (most,) * 4, mode="replicate")[..., dy : dy + height, dx : dx + width]
+
+
+@torch.no_grad()
+def accuracy(net: nn.Sequential, data: Data) -> float:
+    """Returns the share of the test split that the network labels right, 0 … 1."""
+    net.eval()
+    hits = [net(scale(b["image"])).argmax(1) == b["label"] for b in pick(data, "test")]
+    return torch.cat(hits).double().mean().item()

@@ -1,0 +1,36 @@
+"""Noise that depends on the sample and not on the batch it happens to be in."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class SeededNoise:
+    """Standard normal noise; sample number i's comes from a generator seeded by (seed, i).
+
+    The same sample therefore gets the same noise at any batch size, on any number of processes and
+    on any device: numbers are drawn on the CPU and then moved.
+
+    Args:
+        seed: The seed of the whole run, not negative.
+        indices: The number i of each sample of the batch.
+    """
+
+    def __init__(self, seed: int, indices: Sequence[int]) -> None:
+        self.generators = [
+            torch.Generator().manual_seed(
+                int(np.random.SeedSequence((seed, int(i))).generate_state(1, np.uint64)[0] >> 1)
+            )
+            for i in indices
+        ]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Returns noise of x's shape, dtype and device; x has one row a sample."""
+        rows = [torch.randn(x.shape[1:], generator=g) for g in self.generators]
+        return torch.stack(rows).to(x, non_blocking=True)
+
+    def draw(self, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
+        """Returns noise for samples of the given shape, (B, *shape), float32."""
+        return self(torch.empty(len(self.generators), *shape, device=device))

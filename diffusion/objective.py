@@ -1,0 +1,117 @@
+"""Training objectives: (denoiser, x_0, condition) → one loss per sample."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from diffusion import bound
+from diffusion.condition import Condition
+from diffusion.denoiser import NetworkDenoiser
+from diffusion.process import Process, Variance
+
+
+class Objective(ABC):
+    """A loss at a time t and a noise ε, both drawn at random unless they are given."""
+
+    def draw(self, process: Process, x_0: Tensor) -> tuple[Tensor, Tensor]:
+        """Draws t, uniform in 1 … T, shape (B,), and ε, x_0's shape."""
+        t = torch.randint(1, process.T + 1, x_0.shape[:1], device=x_0.device)
+        return t, torch.randn_like(x_0)
+
+    def __call__(
+        self,
+        denoiser: NetworkDenoiser,
+        x_0: Tensor,
+        cond: Condition,
+        t: Tensor | None = None,
+        eps: Tensor | None = None,
+    ) -> Tensor:
+        """Returns the loss, shape (B,).
+
+        Args:
+            denoiser: What is trained.
+            x_0: The data, shape (B, ...).
+            cond: What it is conditioned on, forgotten where training wants it so.
+            t: Times in 1 … T, shape (B,); validation fixes them, together with eps.
+            eps: Standard normal noise, x_0's shape.
+        """
+        if t is None or eps is None:
+            t, eps = self.draw(denoiser.process, x_0)
+        return self.loss(denoiser, x_0, cond, t, eps)
+
+    @abstractmethod
+    def loss(
+        self, denoiser: NetworkDenoiser, x_0: Tensor, cond: Condition, t: Tensor, eps: Tensor
+    ) -> Tensor:
+        """Returns the loss at the given times and noise, shape (B,)."""
+
+
+class Simple(Objective):
+    """L_simple = ‖F* − F(x_t, t)‖², averaged over the dimensions (DDPM, eq. 14).
+
+    The error is measured in the network's own output: with `Eps` it is the paper's, with `X0`, `V`
+    or `Velocity` it weighs the times differently.
+    """
+
+    def loss(
+        self, denoiser: NetworkDenoiser, x_0: Tensor, cond: Condition, t: Tensor, eps: Tensor
+    ) -> Tensor:
+        """See `Objective`."""
+        x_t = denoiser.process.diffuse(x_0, t, eps)
+        F, _ = denoiser.output(x_t, t, cond)
+        target = denoiser.parameterization.target(x_0, denoiser.process, t, x_t)
+        return (F - target).square().flatten(1).mean(1)
+
+
+class MinSNR(Objective):
+    """min(SNR_t, γ) ‖x_0 − x̂_0‖² (Hang et al. 2023, section 3.4), for any parameterisation.
+
+    Computed in the network's output, where the weight is min(SNR_t, γ) c_out²: min(SNR, γ) / SNR
+    for `Eps` and min(SNR, γ) / (SNR + 1) for `V`.
+
+    Args:
+        gamma: γ; the paper's is 5.
+    """
+
+    def __init__(self, gamma: float = 5.0) -> None:
+        if not gamma > 0:
+            raise ValueError(f"objective.gamma: {gamma}; expected a positive number")
+        self.gamma = gamma
+
+    def loss(
+        self, denoiser: NetworkDenoiser, x_0: Tensor, cond: Condition, t: Tensor, eps: Tensor
+    ) -> Tensor:
+        """See `Objective`."""
+        process, parameterization = denoiser.process, denoiser.parameterization
+        x_t = process.diffuse(x_0, t, eps)
+        F, _ = denoiser.output(x_t, t, cond)
+        _, c_out = parameterization.coefficients(process, t, x_t)
+        error = (c_out * (parameterization.target(x_0, process, t, x_t) - F)).square()
+        error = error.flatten(1).mean(1)
+        return process.snr(t, error).clamp(max=self.gamma) * error
+
+
+class VariationalBound(Objective):
+    """An unbiased estimate of the bound on −log p(x_0), in bits/dim: L_T + T · L_{t−1}.
+
+    t is uniform, so T · L_{t−1} (L_0 for t = 1) has the sum over t as its mean. This is what the
+    paper of 2015 maximises (eq. 13 and 14, there with the opposite sign) and DDPM's L (eq. 5).
+
+    Args:
+        variance: Σ of the reverse transitions.
+        levels: The number of grey values of the data, or None for continuous data.
+    """
+
+    def __init__(self, variance: Variance = "small", levels: int | None = 256) -> None:
+        self.variance: Variance = variance
+        self.levels = levels
+
+    def loss(
+        self, denoiser: NetworkDenoiser, x_0: Tensor, cond: Condition, t: Tensor, eps: Tensor
+    ) -> Tensor:
+        """See `Objective`."""
+        process = denoiser.process
+        pred = denoiser(process.diffuse(x_0, t, eps), t, cond)
+        term = bound.term(pred, process, x_0, t, self.variance, self.levels)
+        return bound.prior_term(process, x_0) + process.T * term

@@ -1,0 +1,133 @@
+"""The reverse process. This is the only sampling loop in the project.
+
+x_T ──► denoise ──► guidance, inner to outer ──► x̂_0, ε̂ ──► step ──► x_s ──┐
+ ▲                                                                        │
+ └──────────────────────────── t ← s, until s = 0 ◄───────────────────────┘
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from diffusion.condition import Condition
+from diffusion.denoiser import Denoiser
+from diffusion.guidance import Guidance
+from diffusion.process import Process
+from diffusion.step import Step
+
+Spacing = Literal["trailing", "leading", "linspace", "quadratic"]
+
+
+class Sampler:
+    """Walks from x_T to x_0 over a grid of times.
+
+    Args:
+        step: How to move from one time to the next.
+        steps: How many moves; by default T.
+        guidance: Applied to the denoiser in this order, so that the last one is outermost.
+        spacing: The grid. "trailing" starts at T and moves by T / steps; "leading" ends at 1 and
+            moves by ⌊T / steps⌋ (DDIM's code, "uniform"); "linspace" has both ends; "quadratic" is
+            (linspace from 0 to √(0.8 T))², finer near 0 (DDIM, appendix D.2, for CIFAR-10), in
+            which times that coincide are visited once.
+
+    Raises:
+        ValueError: If steps is not positive.
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        steps: int | None = None,
+        guidance: Sequence[Guidance] = (),
+        spacing: Spacing = "trailing",
+    ) -> None:
+        if steps is not None and steps < 1:
+            raise ValueError(f"sampler.steps: {steps}; expected at least 1")
+        self.step, self.steps, self.guidance, self.spacing = step, steps, guidance, spacing
+
+    def times(self, T: int) -> Tensor:
+        """Returns the times visited, decreasing and ending with 0: (steps + 1,), int64, on the CPU.
+
+        Raises:
+            ValueError: If there are more steps than times.
+        """
+        n = self.steps or T
+        if n > T:
+            raise ValueError(f"sampler.steps: {n}; expected at most the process's T = {T}")
+        i = torch.arange(1, n + 1, dtype=torch.float64)
+        t = {
+            "trailing": lambda: (i * T / n).round(),
+            "leading": lambda: (i - 1) * (T // n) + 1,
+            "linspace": lambda: torch.linspace(1, T, n, dtype=torch.float64).round(),
+            "quadratic": lambda: (
+                torch.linspace(0, (0.8 * T) ** 0.5, n, dtype=torch.float64).square().floor() + 1
+            ),
+        }[self.spacing]()
+        return torch.cat([t.long().unique().flip(0), torch.zeros(1, dtype=torch.long)])
+
+    @torch.no_grad()
+    def trajectory(
+        self,
+        denoiser: Denoiser,
+        process: Process,
+        x_T: Tensor,
+        cond: Condition | None = None,
+        randn_like: Callable[[Tensor], Tensor] = torch.randn_like,
+    ) -> Iterator[Tensor]:
+        """Yields x at every time visited after the first; the last one is x_0.
+
+        Args:
+            denoiser: Estimates x_0.
+            process: The forward process.
+            x_T: Standard normal noise, shape (B, ...).
+            cond: What the samples are conditioned on.
+            randn_like: The noise of stochastic steps.
+        """
+        cond = Condition() if cond is None else cond
+        guided: Denoiser = reduce(lambda inner, guide: guide(inner), self.guidance, denoiser)
+        step, x = self.step.begin(), x_T
+        for t, s in pairwise(self.times(process.T)):
+            x = step(lambda x, t: guided(x, t, cond), process, x, t, s, randn_like)
+            yield x
+
+    def __call__(
+        self,
+        denoiser: Denoiser,
+        process: Process,
+        x_T: Tensor,
+        cond: Condition | None = None,
+        randn_like: Callable[[Tensor], Tensor] = torch.randn_like,
+    ) -> Tensor:
+        """Returns x_0; arguments as for `trajectory`."""
+        x = x_T
+        for x in self.trajectory(denoiser, process, x_T, cond, randn_like):  # noqa: B007
+            pass
+        return x
+
+    @torch.no_grad()
+    def encode(
+        self, denoiser: Denoiser, process: Process, x_0: Tensor, cond: Condition | None = None
+    ) -> Tensor:
+        """Returns the x_T from which deterministic DDIM would come back to x_0.
+
+        Integrates DDIM's ODE upwards over the same times, d(x/α) = ε̂ d(σ/α) (DDIM, eq. 14):
+        x_t = (α_t / α_s) x_s + (σ_t − α_t σ_s / α_s) ε̂(x_s, s), where the network stands in for
+        s = 0 at the first time it knows, 1. Without guidance, and so without clipping, which
+        cannot be undone.
+
+        Args:
+            denoiser: Estimates x_0.
+            process: The forward process; needs α_T > 0.
+            x_0: Images in [−1, 1], shape (B, ...).
+            cond: What they are conditioned on.
+        """
+        cond, x = Condition() if cond is None else cond, x_0
+        for s, t in pairwise(self.times(process.T).flip(0)):
+            (alpha_s, sigma_s), (alpha_t, sigma_t) = process.scales(s, x), process.scales(t, x)
+            eps = denoiser(x, s.clamp(min=1), cond).eps
+            x = alpha_t / alpha_s * x + (sigma_t - alpha_t / alpha_s * sigma_s) * eps
+        return x

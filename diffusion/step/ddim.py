@@ -1,0 +1,60 @@
+"""DDIM and, as its case η = 1, DDPM's ancestral sampling."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from diffusion.denoiser import Prediction
+from diffusion.process import Process, Variance
+from diffusion.step import Step
+
+
+class DDIM(Step):
+    """x_s = α_s x̂_0 + √(σ_s² − η² β̃) ε̂ + η √Σ z (DDIM, eq. 12; https://arxiv.org/abs/2010.02502).
+
+    Args:
+        eta: 0 is the deterministic sampler, 1 is DDPM's.
+        variance: Σ: the posterior's β̃ ("small"), the forward process's σ²_{t|s} ("large"; with
+            η = 1 that is the row σ̂ of DDIM's table 1), or what the network says ("learned").
+
+    Raises:
+        ValueError: If η is negative.
+    """
+
+    def __init__(self, eta: float = 0.0, variance: Variance = "small") -> None:
+        if not eta >= 0:
+            raise ValueError(f"eta: {eta}; expected a number ≥ 0")
+        self.eta = eta
+        self.variance: Variance = variance
+
+    def __call__(
+        self,
+        denoise: Callable[[Tensor, Tensor], Prediction],
+        process: Process,
+        x_t: Tensor,
+        t: Tensor,
+        s: Tensor,
+        randn_like: Callable[[Tensor], Tensor],
+    ) -> Tensor:
+        """See `Step`."""
+        pred = denoise(x_t, t)
+        alpha_s, sigma_s = process.scales(s, x_t)
+        _, posterior = process.variances(t, s, x_t)
+        towards_x_t = (sigma_s**2 - self.eta**2 * posterior).clamp(min=0).sqrt()
+        x_s = alpha_s * pred.x_0 + towards_x_t * pred.eps
+        if self.eta == 0 or s == 0:
+            return x_s
+        log_variance = process.reverse_log_variance(t, s, x_t, self.variance, pred.v)
+        return x_s + self.eta * torch.exp(0.5 * log_variance) * randn_like(x_t)
+
+
+class DDPM(DDIM):
+    """Ancestral sampling, x_s ~ p(x_s | x_t) (DDPM, algorithm 2; https://arxiv.org/abs/2006.11239).
+
+    Args:
+        variance: "small" is β̃, "large" is β; the paper's CIFAR-10 model uses the large one.
+    """
+
+    def __init__(self, variance: Variance = "small") -> None:
+        super().__init__(eta=1.0, variance=variance)
