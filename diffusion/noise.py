@@ -7,6 +7,11 @@ import torch
 from torch import Tensor
 
 
+def seed(*key: int) -> int:
+    """Returns a 63-bit seed that depends on all the numbers, none of them negative."""
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
+
+
 class SeededNoise:
     """Standard normal noise; sample number i's comes from a generator seeded by (seed, i).
 
@@ -14,17 +19,12 @@ class SeededNoise:
     on any device: numbers are drawn on the CPU and then moved.
 
     Args:
-        seed: The seed of the whole run, not negative.
+        run: The seed of the whole run, not negative.
         indices: The number i of each sample of the batch.
     """
 
-    def __init__(self, seed: int, indices: Sequence[int]) -> None:
-        self.generators = [
-            torch.Generator().manual_seed(
-                int(np.random.SeedSequence((seed, int(i))).generate_state(1, np.uint64)[0] >> 1)
-            )
-            for i in indices
-        ]
+    def __init__(self, run: int, indices: Sequence[int]) -> None:
+        self.generators = [torch.Generator().manual_seed(seed(run, int(i))) for i in indices]
 
     def __call__(self, x: Tensor) -> Tensor:
         """Returns noise of x's shape, dtype and device; x has one row a sample."""

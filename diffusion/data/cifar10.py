@@ -18,8 +18,8 @@ class CIFAR10(Downloaded):
 
     native: ClassVar = (3, 32, 32)
     advice: ClassVar = (
-        "download it with `download: true`, or unpack cifar-10-python.tar.gz of "
-        "https://www.cs.toronto.edu/~kriz/cifar.html there"
+        "get it with `download: true` where there is a network, or unpack "
+        "cifar-10-python.tar.gz of https://www.cs.toronto.edu/~kriz/cifar.html there"
     )
 
     def missing(self) -> list[str]:

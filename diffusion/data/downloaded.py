@@ -32,7 +32,7 @@ class Downloaded(Images):
     """
 
     native: ClassVar[tuple[int, int, int]]
-    advice: ClassVar[str] = "download it with `download: true`"
+    advice: ClassVar[str] = "get it with `download: true` where there is a network"
     num_classes = 10
 
     def __init__(

@@ -82,4 +82,5 @@ class Files(ImageSet):
                 f"max_unreadable: {bad} of {len(self.names)} pictures are unreadable, expected at "
                 f"most a share of {self.max_unreadable}; the last was {name} ({error})"
             ) from None
-        warnings.warn(f"skipped the unreadable picture {name} ({error})", stacklevel=2)
+        if bad <= 10:
+            warnings.warn(f"skipped the unreadable picture {name} ({error})", stacklevel=2)

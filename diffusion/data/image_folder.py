@@ -62,7 +62,7 @@ class ImageFolder(Images):
 
         Raises:
             FileNotFoundError: The folder is missing or holds no picture.
-            ValueError: Too many are unreadable, some have a class and some not, or a split is empty.
+            ValueError: Too many are unreadable, only some have a class, or a split is empty.
         """
         if self.is_set_up:
             return

@@ -38,4 +38,4 @@ class Memory(ImageSet):
 
     def digest(self) -> bytes:
         """SHA-256 of the images' bytes."""
-        return hashlib.sha256(memoryview(self.images.numpy())).digest()
+        return hashlib.sha256(self.images.numpy().data).digest()

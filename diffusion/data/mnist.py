@@ -18,6 +18,10 @@ class MNIST(Downloaded):
     """
 
     native: ClassVar = (1, 28, 28)
+    advice: ClassVar = (
+        "get it with `download: true` where there is a network, or put the files there, "
+        "plain or as .gz"
+    )
     files: ClassVar = tuple(
         f"{part}-{kind}-ubyte"
         for part in ("train", "t10k")
@@ -65,8 +69,8 @@ class FashionMNIST(MNIST):
     """
 
     advice: ClassVar = (
-        "download it with `download: true`, or install Debian's package dataset-fashion-mnist "
-        "and set `root: /usr/share/datasets/fashion-mnist`"
+        "get it with `download: true` where there is a network, or install Debian's package "
+        "dataset-fashion-mnist and set `root: /usr/share/datasets/fashion-mnist`"
     )
 
 

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from .image_set import ImageSet, as_is
 from .positions import Positions, Shuffled
-from .requests import Requests, in_order
+from .requests import Requests, in_order, requested_classes
 
 
 class Images(L.LightningDataModule, ABC):
@@ -63,15 +63,6 @@ class Images(L.LightningDataModule, ABC):
         labels: list[int] | None = None,
     ) -> None:
         super().__init__()
-        for key, value, low in (
-            ("batch_size", batch_size, 1),
-            ("num_workers", num_workers, 0),
-            ("samples", samples, 0),
-        ):
-            if value < low:
-                raise ValueError(f"{key}: {value}, expected at least {low}")
-        if not 0 <= seed < 2**32:
-            raise ValueError(f"seed: {seed}, expected 0 .. 2**32 - 1")
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.flip = flip
@@ -79,6 +70,11 @@ class Images(L.LightningDataModule, ABC):
         self.samples = samples
         self.labels = labels
         self.done: set[int] = set()
+        for key, low in (("batch_size", 1), ("num_workers", 0), ("samples", 0)):
+            if getattr(self, key) < low:
+                raise ValueError(f"{key}: {getattr(self, key)}, expected at least {low}")
+        if not 0 <= seed < 2**32:
+            raise ValueError(f"seed: {seed}, expected 0 .. 2**32 - 1")
 
     @abstractmethod
     def setup(self, stage: str) -> None:
@@ -108,7 +104,7 @@ class Images(L.LightningDataModule, ABC):
         Raises:
             ValueError: A label is not one of the data's classes.
         """
-        labels = self._requested_labels()
+        labels = requested_classes(self.labels, self.num_classes)
         return Requests(self.samples, self.batch_size, labels, self.done, *self._rank_and_world())
 
     def on_after_batch_transfer(self, batch: dict, dataloader_idx: int) -> dict:
@@ -118,7 +114,7 @@ class Images(L.LightningDataModule, ABC):
         return batch
 
     def normalize(self, images: Tensor) -> Tensor:
-        """x = 2 v / (levels − 1) − 1.
+        """Give x = 2 v / (levels − 1) − 1.
 
         Args:
             images: uint8 of any shape, values 0 .. levels − 1; floats are points.
@@ -144,7 +140,7 @@ class Images(L.LightningDataModule, ABC):
             ValueError: There is no such split.
         """
         pictures = self._split(split)
-        loader = self._loader(pictures, in_order(len(pictures), batch_size), persistent=False)
+        loader = self._loader(pictures, in_order(len(pictures), batch_size), keep=False)
         return (self.on_after_batch_transfer(batch, 0) for batch in loader)
 
     def fingerprint(self, split: str) -> str:
@@ -171,16 +167,6 @@ class Images(L.LightningDataModule, ABC):
             self.setup("fit")
         return getattr(self, f"{split}_set")
 
-    def _requested_labels(self) -> list[int] | None:
-        n = self.num_classes
-        if self.labels is None:
-            return None if n is None else list(range(n))
-        if n is None:
-            raise ValueError(f"labels: {self.labels}, expected null, as the data has no classes")
-        if not self.labels or not all(0 <= label < n for label in self.labels):
-            raise ValueError(f"labels: {self.labels}, expected classes 0 .. {n - 1}")
-        return self.labels
-
     def _rank_and_world(self) -> tuple[int, int]:
         if self.trainer is None:
             return 0, 1
@@ -198,10 +184,7 @@ class Images(L.LightningDataModule, ABC):
         return self._loader(pictures, in_order(len(pictures), self.batch_size)[rank::world])
 
     def _loader(
-        self,
-        pictures: ImageSet | Shuffled,
-        batches: Iterable,
-        persistent: bool = True,
+        self, pictures: ImageSet | Shuffled, batches: Iterable, keep: bool = True
     ) -> DataLoader:
         return DataLoader(
             pictures,
@@ -209,5 +192,5 @@ class Images(L.LightningDataModule, ABC):
             num_workers=self.num_workers,
             collate_fn=as_is,
             pin_memory=torch.cuda.is_available(),
-            persistent_workers=persistent and self.num_workers > 0,
+            persistent_workers=keep and self.num_workers > 0,
         )

@@ -17,7 +17,7 @@ from .image_set import ImageSet
 
 
 class Positions(Sampler[list[int]]):
-    """Batches of positions without end: start + rank, start + rank + world, …
+    """Batches of the positions start + rank, start + rank + world, … without end.
 
     Batch b of all ranks together holds the world · batch_size positions that one process with
     that batch size would take.

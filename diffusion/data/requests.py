@@ -48,3 +48,18 @@ class Requests:
 def in_order(n: int, batch_size: int) -> list[range]:
     """0 .. n − 1 cut into batches; the last may be smaller."""
     return [range(i, min(i + batch_size, n)) for i in range(0, n, batch_size)]
+
+
+def requested_classes(labels: list[int] | None, num_classes: int | None) -> list[int] | None:
+    """The classes to ask for in turn: those wanted, or else all there are.
+
+    Raises:
+        ValueError: A label is not a class, or there are no classes.
+    """
+    if labels is None:
+        return None if num_classes is None else list(range(num_classes))
+    if num_classes is None:
+        raise ValueError(f"labels: {labels}, expected null, as the data has no classes")
+    if not labels or not all(0 <= label < num_classes for label in labels):
+        raise ValueError(f"labels: {labels}, expected classes 0 .. {num_classes - 1}")
+    return labels

@@ -49,3 +49,7 @@ class Extractor(ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """A hash of the weights; known after `prepare`."""
+
+    def describe(self) -> dict[str, str | float | None]:
+        """Returns what a record of a distance must say about its features."""
+        return {"name": self.name, "fingerprint": self.fingerprint, "accuracy": self.accuracy}

@@ -97,27 +97,20 @@ class UNet(nn.Module):
             raise ValueError(f"channels={channels}: expected an even number of at least 4")
         if not multipliers or min(multipliers) < 1:
             raise ValueError(f"multipliers={multipliers}: expected at least one, all positive")
-        sizes = resolutions(image_size, patch, len(multipliers))
-        if unknown := [size for size in attention if size not in sizes]:
-            raise ValueError(f"attention={unknown}: expected resolutions among {sizes}")
-        if blocks < 1:
-            raise ValueError(f"blocks={blocks}: expected at least 1")
+        for key, value in {"blocks": blocks, "patch": patch}.items():
+            if value < 1:
+                raise ValueError(f"{key}={value}: expected at least 1")
         self.null: dict[str, int] = {} if num_classes is None else {"label": num_classes}
         self.patch = patch
-        emb_width, squares = 4 * channels, patch**2
-        self.embedding = TimeLabelEmbedding(channels, emb_width, num_classes)
-        self.conv_in = xavier(nn.Conv2d(in_channels * squares, channels, 3, padding=1))
-        self._build(
-            partial(Stage, emb_width=emb_width, dropout=dropout, heads=heads, groups=groups),
-            [channels, *(channels * multiplier for multiplier in multipliers)],
-            [size in attention for size in sizes],
-            blocks,
-        )
-        self.norm_out = group_norm(channels * multipliers[0], groups)
+        self.embedding = TimeLabelEmbedding(channels, 4 * channels, num_classes)
+        self.conv_in = xavier(nn.Conv2d(in_channels * patch**2, channels, 3, padding=1))
+        widths = [channels, *(channels * multiplier for multiplier in multipliers)]
+        attend = attended(image_size, patch, len(multipliers), attention)
+        options = {"emb_width": 4 * channels, "dropout": dropout, "heads": heads, "groups": groups}
+        self._build(partial(Stage, **options), widths, attend, blocks)
+        self.norm_out = group_norm(widths[1], groups)
         out_channels = in_channels if out_channels is None else out_channels
-        self.conv_out = zero(
-            nn.Conv2d(channels * multipliers[0], out_channels * squares, 3, padding=1)
-        )
+        self.conv_out = zero(nn.Conv2d(widths[1], out_channels * patch**2, 3, padding=1))
 
     def _build(
         self, stage: Callable[..., Stage], widths: list[int], attend: list[bool], blocks: int
@@ -168,17 +161,19 @@ class UNet(nn.Module):
         return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(h))), self.patch)
 
 
-def resolutions(image_size: int, patch: int, levels: int) -> list[int]:
-    """Returns the side of the grid at each level: image_size / patch, and its halves.
+def attended(image_size: int, patch: int, levels: int, attention: Sequence[int]) -> list[bool]:
+    """Returns for each level whether its resolution, image_size / patch / 2^level, is attended.
 
     Raises:
-        ValueError: If the image does not divide into patch · 2^(levels − 1).
+        ValueError: If the image does not divide into patch · 2^(levels − 1), or a value of
+            `attention` is the resolution of no level.
     """
-    if patch < 1:
-        raise ValueError(f"patch={patch}: expected at least 1")
     unit = patch * 2 ** (levels - 1)
     if image_size < unit or image_size % unit:
         raise ValueError(
             f"image_size={image_size}: expected a multiple of patch·2^(levels−1) = {unit}"
         )
-    return [image_size // patch // 2**level for level in range(levels)]
+    sizes = [image_size // patch // 2**level for level in range(levels)]
+    if unknown := [size for size in attention if size not in sizes]:
+        raise ValueError(f"attention={unknown}: expected resolutions among {sizes}")
+    return [size in attention for size in sizes]

@@ -1,0 +1,73 @@
+"""What stays of a measurement: metrics.json, and a table on the screen."""
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from diffusion.metrics.cache import aside
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def hardware(device: torch.device) -> dict[str, Any]:
+    """Returns what the images were generated on, without which a time says nothing."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {
+        "device": name,
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+
+
+def write(path: Path, record: Mapping[str, Any]) -> None:
+    """Writes the record as JSON; a file that is there is first renamed after its time.
+
+    Args:
+        path: The file, metrics.json; the earlier becomes metrics.YYYYmmdd-HHMMSS.json.
+        record: What JSON can hold.
+    """
+    with aside(path) as part:
+        part.write_text(
+            json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8"
+        )
+        if path.exists():
+            path.rename(_earlier(path))
+
+
+def table(figures: Mapping[str, float]) -> "Table":
+    """Returns the figures as a table to print."""
+    from rich.table import Table
+
+    out = Table("metric", title="generated images")
+    out.add_column("value", justify="right")
+    for name, value in figures.items():
+        out.add_row(name, f"{value:.4g}")
+    return out
+
+
+def _earlier(path: Path) -> Path:
+    """Returns a free name for the file that is there, after the time it was written."""
+    stamp = datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y%m%d-%H%M%S")
+    free = path.with_name(f"{path.stem}.{stamp}{path.suffix}")
+    count = 1
+    while free.exists():
+        count += 1
+        free = path.with_name(f"{path.stem}.{stamp}-{count}{path.suffix}")
+    return free
+
+
+def _processor() -> str:
+    """Returns the processor's name; on Linux `platform` knows only its architecture."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,1 @@
+"""The shell: Lightning around the maths. Nothing outside this package imports it."""

@@ -1,0 +1,1 @@
+"""What happens around training: averages, pictures, measurements, files."""

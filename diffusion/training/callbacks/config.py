@@ -1,0 +1,52 @@
+"""The merged configuration, with the run and inside every checkpoint."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.cli import SaveConfigCallback
+
+from diffusion.training import pictures
+from diffusion.training.files import written_aside
+
+CONFIG = "config"
+
+
+class SaveConfig(SaveConfigCallback):
+    """Writes `<run>/config_<fit|validate|test|predict>.yaml`, and draws the loss at the end.
+
+    An earlier, different file is kept under its time. `diffusion test --ckpt_path X` needs no other
+    file, because a checkpoint has the text too, under "config".
+    """
+
+    @property
+    def text(self) -> str:
+        """The merged configuration as YAML."""
+        return self.parser.dump(self.config, skip_none=False)
+
+    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Called once, on the first process."""
+        path = Path(trainer.default_root_dir) / f"config_{trainer.state.fn}.yaml"
+        text = self.text
+        if path.exists() and path.read_text() != text:
+            stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(path.stat().st_mtime))
+            path.rename(path.with_name(f"{path.stem}.{stamp}.yaml"))
+        with written_aside(path) as aside:
+            aside.write_text(text)
+        for logger in trainer.loggers:
+            logger.log_hyperparams({CONFIG: text})
+
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Puts the text into the checkpoint."""
+        checkpoint[CONFIG] = self.text
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draws `<run>/loss.png` from all the logs of the run."""
+        if trainer.is_global_zero:
+            run = Path(trainer.default_root_dir)
+            for logger in trainer.loggers:
+                logger.save()
+            pictures.curve(sorted(run.glob("csv/version_*/metrics.csv")), run / "loss.png")

@@ -1,0 +1,119 @@
+"""An exponential moving average of the trained weights, in place whenever the model is evaluated."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+RAW = "raw_state_dict"
+STEPS = "ema_steps"
+
+
+class EMA(L.Callback):
+    """θ̄ ← d θ̄ + (1 − d) θ after every optimizer step, d = min(decay, (1 + n) / (10 + n)).
+
+    Only trained parameters are averaged, so frozen encoders cost nothing. Validation, testing,
+    prediction and samples see θ̄, and so does `load_from_checkpoint`: a checkpoint's `state_dict`
+    holds θ̄, with θ beside it under "raw_state_dict" for resuming.
+
+    Args:
+        decay: The limit of d; 0 switches averaging off.
+        warmup: Whether d starts low, so that early averages are not mostly the initial weights.
+
+    Raises:
+        ValueError: If the decay is not in [0, 1).
+    """
+
+    def __init__(self, decay: float = 0.9999, warmup: bool = True) -> None:
+        if not 0 <= decay < 1:
+            raise ValueError(f"ema.decay: {decay}; expected 0 ≤ decay < 1")
+        self.decay, self.warmup, self.steps = decay, warmup, 0
+        self.average: dict[str, Tensor] = {}
+        self.swapped = False
+
+    def rate(self, n: int) -> float:
+        """Returns d of the n-th update, n ≥ 1."""
+        return min(self.decay, (1 + n) / (10 + n)) if self.warmup else self.decay
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Begins with the weights as they are, unless a checkpoint brought averages."""
+        trained = self._trained(pl_module)
+        if self.decay:
+            kept = self.average
+            self.average = {
+                k: kept[k].to(p.device) if k in kept else p.detach().clone()
+                for k, p in trained.items()
+            }
+
+    @torch.no_grad()
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *_args: Any
+    ) -> None:
+        """Averages once an optimizer step, not once a micro-batch."""
+        if trainer.global_step == self.steps or not self.average:
+            return
+        self.steps = trainer.global_step
+        trained = self._trained(pl_module)
+        torch._foreach_lerp_(
+            list(self.average.values()),
+            [trained[k].detach() for k in self.average],
+            1 - self.rate(self.steps),
+        )
+
+    @contextmanager
+    def averaged(self, module: L.LightningModule) -> Iterator[None]:
+        """Puts the average in place for a while; does nothing where it already is."""
+        outer = self.swapped
+        self._swap(module, True)
+        try:
+            yield
+        finally:
+            self._swap(module, outer)
+
+    def _swap(self, module: L.LightningModule, averaged: bool) -> None:
+        if averaged == self.swapped or not self.average:
+            return
+        trained = self._trained(module)
+        for name, other in self.average.items():
+            trained[name].data, self.average[name] = other, trained[name].data
+        self.swapped = averaged
+
+    def _trained(self, module: L.LightningModule) -> dict[str, torch.nn.Parameter]:
+        return {k: p for k, p in module.named_parameters() if p.requires_grad}
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Average in."""
+        self._swap(pl_module, True)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Average out; checkpoint callbacks come later."""
+        self._swap(pl_module, False)
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Average out, before anything is saved."""
+        self._swap(pl_module, False)
+
+    def save(self, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Puts θ̄ into the checkpoint's state_dict and θ beside it."""
+        if not self.average:
+            return
+        weights = checkpoint["state_dict"]
+        here, other = {k: weights[k] for k in self.average}, dict(self.average)
+        average, raw = (here, other) if self.swapped else (other, here)
+        checkpoint["state_dict"] = {**weights, **average}
+        checkpoint[RAW], checkpoint[STEPS] = raw, self.steps
+
+    def restore(self, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Takes θ̄ out of a checkpoint and puts θ back, if training goes on from it."""
+        if RAW not in checkpoint or not module.trainer.training:
+            return
+        weights, raw = checkpoint["state_dict"], checkpoint[RAW]
+        if self.decay:
+            self.average = {k: weights[k].clone() for k in raw}
+            self.steps = checkpoint[STEPS]
+        checkpoint["state_dict"] = {**weights, **raw}

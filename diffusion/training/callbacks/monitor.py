@@ -1,0 +1,114 @@
+"""What one watches while a model trains, and when to stop at once."""
+
+import time
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+
+class NotFinite(RuntimeError):
+    """The loss became NaN or infinite; says where and what to go back to."""
+
+
+class Monitor(L.Callback):
+    """Logs, every `trainer.log_every_n_steps` steps, averages since the last time.
+
+    train/loss, train/loss_q1 … q4 (the loss where t is in the first … last quarter of 1 … T),
+    train/grad_norm (before clipping), train/lr, train/images and train/images_per_second. Numbers
+    stay on the device in between, so that the processor never waits. The loss is checked for NaN
+    then too, and before anything is saved.
+    """
+
+    def __init__(self) -> None:
+        self.begun: tuple[float, int] | None = None
+        self.images = 0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Sets the sums to zero."""
+        self.sums = torch.zeros(2, 4, device=pl_module.device)
+        self.bad = torch.full((2,), -1, device=pl_module.device)  # step and t of the first bad loss
+        self.grad_norm: Tensor | None = None
+        self.begun = None
+
+    def on_before_optimizer_step(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Any
+    ) -> None:
+        """Measures the gradient, where the step will be logged."""
+        if (trainer.global_step + 1) % trainer.log_every_n_steps == 0:
+            grads = [p.grad for p in pl_module.parameters() if p.grad is not None]
+            self.grad_norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: dict[str, Tensor],
+        batch_idx: int,
+    ) -> None:
+        """Adds to the sums, and logs when it is time."""
+        losses, t, T = outputs["losses"], outputs["t"], pl_module.process.T
+        quarter = (t - 1) * 4 // T
+        self.sums[0].index_add_(0, quarter, losses.float())
+        self.sums[1].index_add_(0, quarter, torch.ones_like(losses, dtype=torch.float32))
+        wrong = ~losses.isfinite()
+        first = torch.stack([torch.full_like(t[0], trainer.global_step), t[wrong.int().argmax()]])
+        self.bad = torch.where((self.bad[0] < 0) & wrong.any(), first, self.bad)
+        self.images += len(losses) * trainer.world_size
+        if self.begun is None:  # the first batch is slow and does not count
+            self.begun = (time.perf_counter(), self.images)
+        if trainer.global_step % trainer.log_every_n_steps == 0:
+            self._log(trainer, pl_module)
+
+    def _log(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._check(trainer)
+        sums, counts = self.sums.tolist()
+        self.sums.zero_()
+        then, images = self.begun or (time.perf_counter(), 0)
+        now = time.perf_counter()
+        if sum(counts) == 0:
+            return
+        figures = {
+            "train/loss": sum(sums) / sum(counts),
+            "train/lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "train/images": float(self.images),
+        }
+        for i, (total, count) in enumerate(zip(sums, counts)):
+            if count:
+                figures[f"train/loss_q{i + 1}"] = total / count
+        if self.grad_norm is not None:
+            figures["train/grad_norm"] = self.grad_norm.item()
+        if self.images > images:
+            figures["train/images_per_second"] = (self.images - images) / (now - then)
+            module.log("img/s", figures["train/images_per_second"], prog_bar=True, logger=False)
+        module.log("loss", figures["train/loss"], prog_bar=True, logger=False)
+        self.begun = (now, self.images)
+        for logger in trainer.loggers:
+            logger.log_metrics(figures, step=trainer.global_step)
+
+    def _check(self, trainer: L.Trainer) -> None:
+        step, t = self.bad.tolist()
+        if step >= 0:
+            best = [c.best_model_path for c in trainer.checkpoint_callbacks]  # pyright: ignore
+            last = next((path for path in best if path), None)
+            raise NotFinite(
+                f"the loss is not finite since step {step} (at t = {t}); "
+                + (f"the last good checkpoint is {last}" if last else "nothing was saved before")
+            )
+
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Refuses to save weights that a NaN has gone through."""
+        if trainer.training and hasattr(self, "bad"):
+            self._check(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many images were seen."""
+        return {"images": self.images}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on counting."""
+        self.images = state_dict["images"]

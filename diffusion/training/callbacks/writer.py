@@ -1,0 +1,100 @@
+"""`diffusion predict` writes what it draws to disk, and goes on where it stopped."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import numpy as np
+from torch import Tensor
+
+from diffusion.metrics.quantize import quantize
+from diffusion.training import pictures
+from diffusion.training.files import written_aside
+
+
+class Writer(L.Callback):
+    """Writes predictions to `<run>/predictions`, image i from the noise of number i.
+
+    A file that is there is not drawn again, so a second call goes on where the first stopped; what
+    made the files is noted in `settings.json`, and a folder with other settings is refused.
+
+    Args:
+        folder: Where to; by default `<trainer.default_root_dir>/predictions`.
+        format: "png": one `000042_3.png` an image, index and label; "npz": `samples.npz` with
+            "images" (N, H, W, C) uint8, "labels" and "index", as evaluation suites read it.
+    """
+
+    def __init__(self, folder: str | None = None, format: Literal["png", "npz"] = "png") -> None:
+        self.folder, self.format = folder, format
+        self.settings: dict[str, Any] = {}
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Looks at what is there already."""
+        if stage != "predict":
+            return
+        self.path = Path(self.folder or Path(trainer.default_root_dir) / "predictions")
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._same_settings(trainer)
+        data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        suffix = "npy" if self.format == "npz" else "png"
+        data.done = {int(f.stem.split("_")[0]) for f in self.path.glob(f"[0-9]*.{suffix}")}
+        self.begun, self.count = time.perf_counter(), 0
+
+    def _same_settings(self, trainer: L.Trainer) -> None:
+        note, mine = self.path / "settings.json", json.dumps(self.settings, sort_keys=True)
+        if note.exists() and note.read_text() != mine:
+            raise ValueError(
+                f"writer.folder: {self.path} holds images made with other settings "
+                f"({note.name}); expected an empty folder or the same settings"
+            )
+        if trainer.is_global_zero and not note.exists():
+            with written_aside(note) as aside:
+                aside.write_text(mine)
+
+    def on_predict_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: dict[str, Tensor],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Writes a batch."""
+        index, label = batch["index"].tolist(), batch.get("label")
+        labels = [-1] * len(index) if label is None else label.tolist()
+        if outputs.ndim == 4:
+            outputs = quantize(outputs)
+        elif self.format == "png":
+            raise ValueError("writer.format: png; expected npz for data of points")
+        for i, y, image in zip(index, labels, outputs.cpu()):
+            name = f"{i:06d}" if y < 0 else f"{i:06d}_{y}"
+            if self.format == "png":
+                pictures.save(image, self.path / f"{name}.png")
+            else:
+                with written_aside(self.path / f"{name}.npy") as aside, aside.open("wb") as file:
+                    np.save(file, image.numpy())
+        self.count += len(index)
+        rate = self.count / (time.perf_counter() - self.begun)
+        if trainer.progress_bar_callback is not None:
+            trainer.progress_bar_callback.predict_progress_bar.set_postfix_str(  # pyright: ignore
+                f"{rate:.1f} images/s"
+            )
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """For "npz", gathers the parts into one file."""
+        trainer.strategy.barrier()
+        parts = sorted(self.path.glob("[0-9]*.npy"))
+        if not trainer.is_global_zero or not parts:
+            return
+        images = np.stack([np.load(part) for part in parts])
+        names = [part.stem.split("_") for part in parts]
+        images = images.transpose(0, 2, 3, 1) if images.ndim == 4 else images
+        labels = {"labels": np.array([int(n[1]) for n in names])} if len(names[0]) > 1 else {}
+        index = np.array([int(n[0]) for n in names])
+        with written_aside(self.path / "samples.npz") as aside:
+            np.savez_compressed(aside, images=images, index=index, **labels)
+
+

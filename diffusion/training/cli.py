@@ -1,0 +1,148 @@
+"""`diffusion fit|validate|test|predict --config configs/….yaml [--config …] [--key value …]`."""
+
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import lightning as L
+import torch
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+# Imported so that YAML can name these classes without their modules.
+import diffusion.data
+import diffusion.guidance
+import diffusion.metrics
+import diffusion.networks
+import diffusion.objective
+import diffusion.parameterization
+import diffusion.process
+import diffusion.step
+import diffusion.training.module
+import diffusion.training.schedule  # noqa: F401
+from diffusion.training import checks, loggers
+from diffusion.training.callbacks.checkpoint import Checkpoint
+from diffusion.training.callbacks.config import SaveConfig
+from diffusion.training.callbacks.ema import EMA
+from diffusion.training.callbacks.likelihood import Likelihood
+from diffusion.training.callbacks.metrics import Metrics
+from diffusion.training.callbacks.monitor import Monitor, NotFinite
+from diffusion.training.callbacks.samples import Samples
+from diffusion.training.callbacks.writer import Writer
+from diffusion.training.layers import from_checkpoint
+from diffusion.training.messages import one_line
+
+SECTIONS = {
+    "checkpoint": Checkpoint,
+    "ema": EMA,
+    "likelihood": Likelihood,
+    "metrics": Metrics,
+    "monitor": Monitor,
+    "samples": Samples,
+    "writer": Writer,
+}
+TRAINER = {
+    "check_val_every_n_epoch": None,
+    "default_root_dir": "runs/default",
+    "inference_mode": False,  # guidance may need gradients while sampling
+    "num_sanity_val_steps": 0,
+    "use_distributed_sampler": False,  # the data modules deal their batches themselves
+    "val_check_interval": 1000,
+}
+
+
+class Parser(LightningArgumentParser):
+    """A parser whose errors are one line that names what would have been right."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Ends the program with code 2."""
+        if not self.exit_on_error:
+            super().error(message, ex)
+        fail(one_line(message, names(self)))
+
+
+class CLI(LightningCLI):
+    """Lightning's command line, with a section of the YAML for each of this project's callbacks."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds the sections, and the flag for Weights & Biases."""
+        for section, callback in SECTIONS.items():
+            parser.add_lightning_class_args(callback, section)
+        parser.add_argument(
+            "--wandb",
+            type=Literal["off", "offline", "online"],
+            default="offline",
+            help="Whether to log to Weights & Biases too, and whether over the network.",
+        )
+        parser.set_defaults({"model": {"class_path": "diffusion.training.module.Diffusion"}})
+        parser.link_arguments(
+            "trainer.default_root_dir", "checkpoint.dirpath", lambda run: f"{run}/checkpoints"
+        )
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: a checkpoint's configuration is the first layer, under what the user says."""
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """Adds loggers where the YAML has none of its own."""
+        config = self.config[self.subcommand]
+        if config.trainer.logger in (None, True) and not config.trainer.fast_dev_run:
+            run = Path(config.trainer.default_root_dir)
+            kwargs["logger"] = loggers.make(run, config.wandb, str(self.subcommand))
+        return super().instantiate_trainer(**kwargs)
+
+    def after_instantiate_classes(self) -> None:
+        """Checks what can be known to fail."""
+        config, command = self.config[self.subcommand], self.subcommand
+        run, path = Path(config.trainer.default_root_dir), config.ckpt_path
+        if command == "fit" and not config.trainer.fast_dev_run:
+            checks.check_run(run, resuming=path is not None)
+        if path is not None and Path(path).is_file():
+            checks.check_checkpoint(self.model, Path(path))
+        writer = next(c for c in self.trainer.callbacks if isinstance(c, Writer))  # pyright: ignore
+        writer.settings = {
+            "checkpoint": str(path),
+            "model": str(config.model.init_args.sampler),
+            "seed": config.seed_everything,
+        }
+
+
+def names(parser: LightningArgumentParser) -> list[str]:
+    """Returns the keys that a parser knows, and the classes that YAML can name."""
+    keys = [part for action in parser._actions for part in str(action.dest).split(".")]
+    ours = [m for name, m in sys.modules.items() if name.startswith("diffusion.")]
+    return keys + [n for m in ours for n, v in vars(m).items() if isinstance(v, type)]
+
+
+def fail(message: str) -> NoReturn:
+    """Prints one line and ends the program with code 2."""
+    sys.stderr.write(f"diffusion: error: {message}\n")
+    raise SystemExit(2)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Runs the command line; errors that the user can mend are one line.
+
+    Args:
+        args: What follows the program's name; by default the process's own.
+    """
+    args = sys.argv[1:] if args is None else args
+    warnings.filterwarnings("ignore", "LightningCLI's args parameter")
+    torch.set_float32_matmul_precision("high")
+    try:
+        with from_checkpoint(args) as layered:
+            CLI(
+                L.LightningModule,
+                L.LightningDataModule,
+                args=layered,
+                parser_class=Parser,
+                save_config_callback=SaveConfig,
+                save_config_kwargs={"save_to_log_dir": False},
+                seed_everything_default=0,
+                subclass_mode_data=True,
+                subclass_mode_model=True,
+                trainer_defaults=TRAINER,
+                auto_configure_optimizers=False,
+            )
+    except (ValueError, FileNotFoundError, FileExistsError, NotFinite) as error:
+        fail(str(error))

@@ -1,0 +1,70 @@
+"""The configuration that a checkpoint carries, as the first layer of the command line."""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import yaml
+
+from diffusion.training.callbacks.config import CONFIG
+
+COMMANDS = ("fit", "validate", "test", "predict")
+OF_ONE_COMMAND = ("ckpt_path", "weights_only", "verbose", "return_predictions")
+
+
+def checkpoint_path(args: Sequence[str]) -> str | None:
+    """Returns what --ckpt_path says, or None."""
+    for i, arg in enumerate(args):
+        if arg == "--ckpt_path" and i + 1 < len(args):
+            return args[i + 1]
+        if arg.startswith("--ckpt_path="):
+            return arg.split("=", 1)[1]
+    return None
+
+
+@contextmanager
+def from_checkpoint(args: Sequence[str]) -> Iterator[list[str]]:
+    """Yields the arguments, with the checkpoint's own configuration in front of the user's.
+
+    `--config` and flags come later and so win over what was trained with.
+
+    Args:
+        args: What follows the program's name.
+
+    Raises:
+        FileNotFoundError: If the checkpoint is not there.
+        ValueError: If it cannot be read.
+    """
+    path = checkpoint_path(args)
+    if not args or args[0] not in COMMANDS or path in (None, "last", "best", "hpc", "null"):
+        yield list(args)
+        return
+    text = read(Path(str(path)))
+    if text is None:
+        yield list(args)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "checkpoint.yaml"
+        config = yaml.safe_load(text)
+        file.write_text(
+            yaml.safe_dump({k: v for k, v in config.items() if k not in OF_ONE_COMMAND})
+        )
+        yield [args[0], "--config", str(file), *args[1:]]
+
+
+def read(path: Path) -> str | None:
+    """Returns the configuration inside a checkpoint, or None if it was made without one."""
+    if not path.is_file():
+        raise FileNotFoundError(f"ckpt_path: {path}; expected a checkpoint file, there is none")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0][:120]
+        raise ValueError(
+            f"ckpt_path: {path}; expected a checkpoint of this project, it cannot be read ({reason})"
+        ) from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise ValueError(f"ckpt_path: {path}; expected a Lightning checkpoint with a state_dict")
+    return checkpoint.get(CONFIG)

@@ -1,0 +1,181 @@
+"""The LightningModule: names the parts, trains them, and samples from them. No maths here."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from itertools import chain
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.plugins.precision import MixedPrecision
+from torch import Tensor, nn
+
+from diffusion.condition import Condition
+from diffusion.denoiser import NetworkDenoiser
+from diffusion.noise import SeededNoise, seed
+from diffusion.objective import Objective
+from diffusion.parameterization import Parameterization
+from diffusion.process import Process
+from diffusion.sampler import Sampler
+from diffusion.training.callbacks.ema import EMA
+from diffusion.training.checks import check_data
+
+GOLDEN_RATIO = 0.6180339887498949
+
+
+class Diffusion(L.LightningModule):
+    """Trains a denoiser on batches {"image": (B, ...) in [−1, 1], **conditions}, and samples.
+
+    Args:
+        network: Called as network(x_t, t, **conditions); its attribute `null` says what ∅ is.
+        process: The forward process.
+        parameterization: What the network's output means.
+        objective: The training loss.
+        sampler: How `generate` samples.
+        p_uncond: How often training forgets a sample's condition, 0 … 1, for classifier-free
+            guidance.
+        optimizer: From parameters to an optimizer.
+        lr_scheduler: From an optimizer to a schedule that moves once a step, or None.
+
+    Raises:
+        ValueError: If p_uncond lies outside 0 … 1.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        process: Process,
+        parameterization: Parameterization,
+        objective: Objective,
+        sampler: Sampler,
+        p_uncond: float = 0.0,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__()
+        if not 0 <= p_uncond <= 1:
+            raise ValueError(f"model.p_uncond: {p_uncond}; expected 0 … 1")
+        # Through the command line these are plain class paths; live objects built in Python would
+        # put the weights into the checkpoint a second time, as a pickle.
+        self.save_hyperparameters(logger=False)
+        if "_instantiator" not in self.hparams:
+            self.hparams.clear()
+        self.denoiser = NetworkDenoiser(network, process, parameterization)
+        self.objective, self.sampler, self.p_uncond = objective, sampler, p_uncond
+        self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
+        self.seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
+
+    @property
+    def process(self) -> Process:
+        """The forward process."""
+        return self.denoiser.process
+
+    def setup(self, stage: str) -> None:
+        """Refuses data that does not fit the network, before anything is trained."""
+        data = getattr(self.trainer, "datamodule", None)
+        if data is not None:
+            check_data(self.denoiser.network, data)
+
+    def condition(self, batch: dict[str, Tensor]) -> Condition:
+        """Returns what a batch says besides the image, with the network's ∅."""
+        values = {k: v for k, v in batch.items() if k not in ("image", "index")}
+        null: Any = getattr(self.denoiser.network, "null", {})
+        return Condition({k: v for k, v in values.items() if k in null}, null)
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """One loss; forgetting labels for classifier-free guidance happens here."""
+        # One seed a step: ranks differ, and a resumed run draws what an unbroken one draws.
+        part = batch_idx % self.trainer.accumulate_grad_batches
+        torch.manual_seed(seed(self.seed, self.global_rank, self.trainer.global_step, part))
+        cond = self.condition(batch).drop(self.p_uncond)
+        t, eps = self.objective.draw(self.process, batch["image"])
+        losses = self.objective(self.denoiser, batch["image"], cond, t, eps)
+        return {"loss": losses.mean(), "losses": losses.detach(), "t": t}
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """The loss at fixed times and noise, so that it compares from one time to the next."""
+        x_0 = batch["image"]
+        number = batch_idx * self.trainer.world_size + self.global_rank
+        i = torch.arange(len(x_0), dtype=torch.float64) + number * len(x_0)
+        t = 1 + ((i + 0.5) * GOLDEN_RATIO % 1 * self.process.T).long()
+        eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(number))
+        loss = self.objective(
+            self.denoiser, x_0, self.condition(batch), t.to(x_0.device), eps.to(x_0)
+        )
+        self.log("val/loss", loss.mean(), sync_dist=True, prog_bar=True, batch_size=len(x_0))
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Callbacks measure the samples."""
+
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Samples with the numbers batch["index"] and the conditions in the batch."""
+        shape = self.trainer.datamodule.shape  # pyright: ignore[reportAttributeAccessIssue]
+        return self.generate(self.condition(batch), shape, batch["index"].tolist())
+
+    def generate(self, cond: Condition, shape: Sequence[int], seeds: Sequence[int]) -> Tensor:
+        """Samples x_0, shape (B, *shape), in the data's range but not clamped to it.
+
+        Args:
+            cond: What the B samples are conditioned on, on this module's device.
+            shape: One sample's shape, such as (C, H, W).
+            seeds: The number of each sample; the same number, condition and settings give the same
+                sample in any batch.
+        """
+        x = torch.empty(0)
+        for x in self.trajectory(cond, shape, seeds):  # noqa: B007
+            pass
+        return x
+
+    @torch.no_grad()
+    def trajectory(
+        self, cond: Condition, shape: Sequence[int], seeds: Sequence[int]
+    ) -> Iterator[Tensor]:
+        """Yields x_T, then x at every time visited, down to x_0; arguments as for `generate`."""
+        was_training = self.denoiser.training
+        self.denoiser.eval()
+        noise = SeededNoise(self.seed, seeds)
+        try:
+            x_T = noise.draw(shape, self.device)
+            steps = self.sampler.trajectory(self.denoiser, self.process, x_T, cond, noise)
+            for x in chain([x_T], self._with_precision(steps)):
+                yield x
+        finally:
+            self.denoiser.train(was_training)
+
+    def _with_precision(self, steps: Iterator[Tensor]) -> Iterator[Tensor]:
+        """Runs each move under the Trainer's autocast, which callbacks' hooks do not have."""
+        end = object()
+        while True:
+            with self._autocast():
+                x = next(steps, end)
+            if x is end:
+                return
+            yield x  # pyright: ignore[reportReturnType]
+
+    def _autocast(self) -> AbstractContextManager:
+        plugin = self._trainer.precision_plugin if self._trainer is not None else None
+        return plugin.forward_context() if isinstance(plugin, MixedPrecision) else nullcontext()
+
+    def configure_optimizers(self) -> Any:
+        """An optimizer over what is trained, and a schedule that moves once a step."""
+        optimizer = self.optimizer(p for p in self.parameters() if p.requires_grad)
+        if self.lr_scheduler is None:
+            return optimizer
+        schedule = {"scheduler": self.lr_scheduler(optimizer), "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Averaged weights are what a checkpoint is for; the raw ones go beside them."""
+        for ema in self._averages():
+            ema.save(self, checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Puts the raw weights back where training goes on."""
+        for ema in self._averages():
+            ema.restore(self, checkpoint)
+
+    def _averages(self) -> list[EMA]:
+        callbacks = self._trainer.callbacks if self._trainer is not None else []  # pyright: ignore
+        return [c for c in callbacks if isinstance(c, EMA)]

@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffusion.data.complete import looks_complete
+from diffusion.data.picture import read_picture
+
+
+def pixels(path, size, channels=3):
+    return read_picture(path, size, channels).permute(1, 2, 0).numpy()
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "scaled", "left", "top"),
+    [(40, 20, (20, 10), 5, 0), (21, 50, (10, 24), 0, 7), (7, 5, (14, 10), 2, 0)],
+)
+def test_the_shorter_side_is_resized_and_the_centre_cropped(
+    tmp_path, photo, width, height, scaled, left, top
+):
+    photo(width, height).save(tmp_path / "a.png")
+    whole = photo(width, height).resize(scaled, Image.Resampling.BICUBIC)
+    expected = np.asarray(whole)[top : top + 10, left : left + 10]
+    assert np.array_equal(pixels(tmp_path / "a.png", 10), expected)
+
+
+def test_a_picture_of_the_right_size_is_not_touched(tmp_path, photo):
+    photo(8, 8).save(tmp_path / "a.png")
+    assert np.array_equal(pixels(tmp_path / "a.png", 8), np.asarray(photo(8, 8)))
+
+
+def test_shrinking_averages_instead_of_picking(tmp_path):
+    stripes = np.tile(np.array([0, 255], dtype=np.uint8), (64, 32))
+    Image.fromarray(stripes).save(tmp_path / "a.png")
+    middle = pixels(tmp_path / "a.png", 8, channels=1)[2:-2, 2:-2].astype(int)
+    assert np.abs(middle - 128).max() <= 4
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(tmp_path, photo, orientation):
+    upright = photo(32, 32)
+    # What a camera stores so that the viewer's turn undoes it.
+    stored = {
+        1: None,
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = upright if stored is None else upright.transpose(stored)
+    image.save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(pixels(tmp_path / "a.png", 32), np.asarray(upright))
+
+
+def test_transparency_is_white(tmp_path):
+    rgba = np.zeros((4, 4, 4), dtype=np.uint8)
+    rgba[:2] = (200, 100, 50, 255)
+    rgba[2] = (0, 0, 0, 128)
+    Image.fromarray(rgba).save(tmp_path / "a.png")
+    read = pixels(tmp_path / "a.png", 4)
+    assert (read[:2] == (200, 100, 50)).all()
+    assert (read[2] == 127).all()
+    assert (read[3] == 255).all()
+    indexed = Image.new("P", (4, 4), 0)
+    indexed.putpalette([10, 20, 30, 40, 50, 60])
+    indexed.putpixel((0, 0), 1)
+    indexed.save(tmp_path / "b.gif", transparency=0)
+    read = pixels(tmp_path / "b.gif", 4)
+    assert (read[0, 0] == (40, 50, 60)).all()
+    assert (read[1:] == 255).all()
+
+
+def test_16_bit_grey_keeps_its_range(tmp_path):
+    values = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    expected = np.rint(values / 257).astype(np.uint8)
+    assert np.array_equal(pixels(tmp_path / "a.png", 8, channels=1)[..., 0], expected)
+    assert np.array_equal(pixels(tmp_path / "a.png", 8), np.repeat(expected[..., None], 3, 2))
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "JPEG", "png", "webp", "bmp", "gif"])
+def test_every_format_is_read_and_known_when_cut(tmp_path, photo, suffix):
+    path = tmp_path / f"a.{suffix}"
+    photo(32, 32).save(path)
+    assert looks_complete(path)
+    difference = pixels(path, 32).astype(int) - np.asarray(photo(32, 32)).astype(int)
+    assert np.abs(difference).mean() < 12
+    path.write_bytes(path.read_bytes()[:-20])
+    assert not looks_complete(path)

@@ -1,0 +1,192 @@
+import json
+
+import lightning as L
+import pytest
+import torch
+
+from diffusion.condition import Condition
+from diffusion.data import Digits
+from diffusion.metrics.figures import deal
+from diffusion.training.callbacks.metrics import Metrics
+
+
+class Replay(L.LightningModule):
+    """Generates training images with the labels asked, or noise."""
+
+    def __init__(self, conditional=True):
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+        self.conditional = conditional
+        self.seeds = []
+
+    def condition(self, batch):
+        return Condition({"label": batch["label"]} if self.conditional else {})
+
+    def generate(self, cond, shape, seeds):
+        self.seeds += list(seeds)
+        if not self.conditional:
+            rows = [torch.randn(shape, generator=torch.Generator().manual_seed(i)) for i in seeds]
+            return torch.stack(rows)
+        batch = next(self.trainer.datamodule.batches("train", 1297))
+        rows = []
+        for label, seed in zip(cond.values["label"].tolist(), seeds):
+            found = (batch["label"] == label).nonzero().flatten()
+            rows.append(found[seed % len(found)])
+        return batch["image"][torch.stack(rows)]
+
+    def training_step(self, batch, i):
+        return self.layer(torch.ones(1, 1)).sum()
+
+    def validation_step(self, batch, i):
+        pass
+
+    def test_step(self, batch, i):
+        pass
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def trainer(folder, *callbacks, **settings):
+    return L.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=settings.pop("enable_progress_bar", False),
+        enable_model_summary=False,
+        default_root_dir=folder,
+        callbacks=list(callbacks),
+        **{"devices": 1, "use_distributed_sampler": False, **settings},
+    )
+
+
+def test_dealt_samples_are_all_of_them_in_equal_batches():
+    for n, batch_size, world in [(10, 4, 1), (10, 4, 2), (10, 3, 4), (3, 2, 8), (2, 250, 1)]:
+        ranks = [deal(n, batch_size, rank, world) for rank in range(world)]
+        assert {i for rounds in ranks for batch in rounds for i in batch} == set(range(n))
+        sizes = [[len(batch) for batch in rounds] for rounds in ranks]
+        assert all(s == sizes[0] and s and max(s) <= batch_size for s in sizes)
+        assert sum(sizes[0]) * world < n + world
+
+
+def test_figures_and_record(lenet, cache, tmp_path, capsys):
+    metrics = Metrics(
+        n=600, extractor=lenet, batch_size=250, judge=True, memorization=True, cache=str(cache)
+    )
+    module = Replay()
+    run = trainer(tmp_path, metrics)
+    logged = run.test(module, Digits(), verbose=False)[0]
+    names = {"fd_lenet@600", "kid_lenet@600", "fd_lenet@500", "kid_lenet@500"}
+    names |= {"fd_lenet_floor@500", "kid_lenet_floor@500", "label_accuracy@600"}
+    names |= {"judge_accuracy@600", "near_copies@600", "seconds_per_image"}
+    assert set(metrics.figures) == names
+    assert set(logged) == {f"test/{name}" for name in names}
+    assert metrics.figures["label_accuracy@600"] > 0.97
+    assert metrics.figures["judge_accuracy@600"] > 0.97
+    assert metrics.figures["near_copies@600"] == 1
+    assert metrics.figures["fd_lenet@500"] < 2 * metrics.figures["fd_lenet_floor@500"]
+    assert metrics.samples.shape == (600, 1, 8, 8)
+    assert metrics.samples.dtype == torch.uint8
+    assert module.seeds == list(range(600))
+    record = json.loads((tmp_path / "metrics.json").read_text())
+    assert record["figures"] == metrics.figures
+    assert record["n"] == 600
+    assert record["extractor"]["accuracy"] == lenet.accuracy
+    assert record["extractor"]["fingerprint"] == lenet.fingerprint
+    assert record["reference"]["rule"] == "odd train images"
+    assert record["reference"]["size"] == 648
+    assert record["judge"]["test_accuracy"] > 0.97
+    assert "fd_lenet_floor@500" in capsys.readouterr().out
+    run.test(module, verbose=False)
+    assert len(list(tmp_path.glob("metrics*.json"))) == 2
+
+
+def test_batch_size_does_not_matter(lenet, cache, tmp_path):
+    figures = []
+    for batch_size in (7, 100):
+        metrics = Metrics(n=100, extractor=lenet, batch_size=batch_size, cache=str(cache))
+        trainer(tmp_path, metrics).test(Replay(), Digits(), verbose=False)
+        figures.append({k: v for k, v in metrics.figures.items() if k != "seconds_per_image"})
+    assert figures[0] == pytest.approx(figures[1], rel=1e-4)
+
+
+def test_labels_that_were_not_asked_are_not_judged(lenet, cache, tmp_path):
+    metrics = Metrics(n=20, extractor=lenet, judge=True, cache=str(cache))
+    trainer(tmp_path, metrics).test(Replay(conditional=False), Digits(), verbose=False)
+    assert not [name for name in metrics.figures if "accuracy" in name]
+    assert metrics.figures["fd_lenet@20"] > 2 * metrics.figures["fd_lenet_floor@20"]
+
+
+def test_validations_are_counted(lenet, cache, tmp_path):
+    module = Replay()
+    metrics = Metrics(n=10, extractor=lenet, validate=True, every_n_validations=2, cache=str(cache))
+    run = trainer(
+        tmp_path,
+        metrics,
+        max_steps=6,
+        max_epochs=-1,
+        val_check_interval=2,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=1,
+        enable_progress_bar=True,
+    )
+    run.fit(module, Digits())
+    assert len(module.seeds) == 10  # three validations, of which the second
+    assert "val/fd_lenet@10" in run.callback_metrics
+    assert not list(tmp_path.glob("metrics*.json"))
+
+
+def test_default_extractor_and_none(cache, digits, lenet, tmp_path):
+    metrics = Metrics(n=4, cache=str(cache))
+    trainer(tmp_path, metrics).test(Replay(), Digits(), verbose=False)
+    assert metrics.extractor.fingerprint == lenet.fingerprint
+
+    class Unlabelled(Digits):
+        num_classes = None
+
+    metrics = Metrics(n=4, cache=str(cache), judge=True)
+    with pytest.warns(UserWarning, match="no labels and no extractor"):
+        trainer(tmp_path, metrics).test(Replay(conditional=False), Unlabelled(), verbose=False)
+    assert set(metrics.figures) == {"seconds_per_image"}
+
+
+def test_points_are_left_alone(tmp_path):
+    class Points(Digits):
+        shape = (64,)
+
+    module, metrics = Replay(), Metrics(n=4, cache=str(tmp_path))
+    with pytest.warns(UserWarning, match="is not measured"):
+        metrics.setup(_Attached(Points()), module, "test")
+    metrics.on_test_epoch_end(_Attached(Points()), module)
+    assert module.seeds == []
+
+
+class _Attached:
+    def __init__(self, data):
+        self.datamodule = data
+
+
+@pytest.mark.parametrize(
+    ("key", "least"), [("n", 2), ("batch_size", 1), ("every_n_validations", 1)]
+)
+def test_settings_are_checked(key, least):
+    with pytest.raises(ValueError, match=rf"Metrics.{key}: 0, expected at least {least}"):
+        Metrics(**{key: 0})
+
+
+def test_needs_a_data_module():
+    with pytest.raises(ValueError, match="datamodule is None"):
+        Metrics().setup(_Attached(None), Replay(), "test")
+
+
+@pytest.mark.slow
+def test_two_processes_give_what_one_gives(lenet, cache, tmp_path):
+    records = []
+    for devices in (1, 2):
+        folder = tmp_path / str(devices)
+        metrics = Metrics(n=101, batch_size=20, memorization=True, cache=str(cache))
+        settings = {"devices": devices, "strategy": "ddp_spawn" if devices > 1 else "auto"}
+        trainer(folder, metrics, **settings).test(Replay(), Digits(), verbose=False)
+        records.append(json.loads((folder / "metrics.json").read_text())["figures"])
+        records[-1].pop("seconds_per_image")
+    assert records[0] == pytest.approx(records[1], rel=1e-4)

@@ -1,0 +1,38 @@
+import json
+import os
+
+import pytest
+import torch
+
+from diffusion.metrics.cache import aside, digest
+from diffusion.metrics.record import hardware, table, write
+
+
+def test_earlier_record_is_kept(tmp_path):
+    path = tmp_path / "run" / "metrics.json"
+    for value in range(3):
+        write(path, {"value": value, "path": tmp_path})
+        os.utime(path, (1_000_000, 1_000_000))
+    values = [json.loads(p.read_text())["value"] for p in path.parent.iterdir()]
+    assert sorted(values) == [0, 1, 2]
+    assert json.loads(path.read_text())["value"] == 2
+    assert any(p.name.startswith("metrics.1970") for p in path.parent.iterdir())
+
+
+def test_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(RuntimeError, match="stop"), aside(path) as part:
+        part.write_text("half")
+        raise RuntimeError("stop")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+    assert path.read_text() == "old"
+
+
+def test_digest_depends_on_content_not_order():
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1}) != digest({"a": 1, "b": 3})
+
+
+def test_hardware_and_table():
+    assert hardware(torch.device("cpu"))["processor"]
+    assert table({"fd@10": 1.23456}).row_count == 1
