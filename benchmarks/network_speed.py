@@ -2,7 +2,9 @@
 
 Run as `python benchmarks/network_speed.py [--device cuda] [--batch 64] [--bf16] [--compile]`. On a
 CPU set MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_=1073741824, MALLOC_TOP_PAD_=268435456 first:
-without them glibc gives every large activation back to the kernel, and page faults dominate.
+without them glibc gives every large activation back to the kernel, which costs about 10 %. Numbers
+hold for an idle machine only: beside another job, OpenMP's spinning threads slow both down by far
+more than the share of the cores; OMP_NUM_THREADS=1 for each is then the faster setting.
 """
 
 import argparse

@@ -9,7 +9,9 @@ from torch import Tensor
 
 def seed(*key: int) -> int:
     """Returns a 63-bit seed that depends on all the numbers, none of them negative."""
-    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
+    # A spawn key keeps (5,), (5, 0) and (5, 0, 0) apart, which plain entropy pads to the same.
+    sequence = np.random.SeedSequence(key[0], spawn_key=key[1:])
+    return int(sequence.generate_state(1, np.uint64)[0] >> 1)
 
 
 class SeededNoise:

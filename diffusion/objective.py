@@ -37,7 +37,9 @@ class Objective(ABC):
             eps: Standard normal noise, x_0's shape.
         """
         if t is None or eps is None:
-            t, eps = self.draw(denoiser.process, x_0)
+            drawn_t, drawn_eps = self.draw(denoiser.process, x_0)
+            t = drawn_t if t is None else t
+            eps = drawn_eps if eps is None else eps
         return self.loss(denoiser, x_0, cond, t, eps)
 
     @abstractmethod

@@ -62,7 +62,7 @@ class Sampler:
         t = {
             "trailing": lambda: (i * T / n).round(),
             "leading": lambda: (i - 1) * (T // n) + 1,
-            "linspace": lambda: torch.linspace(1, T, n, dtype=torch.float64).round(),
+            "linspace": lambda: torch.linspace(0, T - 1, n, dtype=torch.float64).round() + 1,
             "quadratic": lambda: (
                 torch.linspace(0, (0.8 * T) ** 0.5, n, dtype=torch.float64).square().floor() + 1
             ),

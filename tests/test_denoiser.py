@@ -5,7 +5,7 @@ from torch import nn
 
 from diffusion.condition import Condition
 from diffusion.denoiser import NetworkDenoiser, Prediction
-from diffusion.parameterization import V, X0, Eps
+from diffusion.parameterization import X0, Eps, V
 from diffusion.process import Linear
 
 B = 6

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from diffusion.noise import SeededNoise
+from diffusion.noise import SeededNoise, seed
 
 
 def test_a_samples_noise_does_not_depend_on_its_batch():
@@ -17,17 +17,24 @@ def test_a_samples_noise_does_not_depend_on_its_batch():
 
 
 def test_pairs_of_seed_and_number_differ():
-    pairs = [(seed, i) for seed in range(40) for i in range(40)]
+    pairs = [(run, i) for run in range(40) for i in range(40)]
     pairs += [(2**31 - 1, 0), (2**32, 0), (2**32 + 1, 0), (0, 2**31), (1, 2**31)]
-    first = torch.cat([SeededNoise(seed, [i]).draw((1,)) for seed, i in pairs])
+    first = torch.cat([SeededNoise(run, [i]).draw((1,)) for run, i in pairs])
     assert len(first.unique()) == len(pairs)
+
+
+def test_seeds_of_keys_differ():
+    keys = [(5,), (5, 0), (0, 5), (5, 0, 0), (2**32, 0), (0, 1), (0, 1, 0), (1, 0), (0,), (0, 0)]
+    assert len({seed(*key) for key in keys}) == len(keys)
+    assert seed(1, 2) == seed(1, 2)
+    assert all(0 <= seed(*key) < 2**63 for key in keys)
 
 
 @pytest.mark.parametrize("vary", ["seed", "index", "draw"])
 def test_standard_normal(vary):
     n, shape = 2000, (4, 5)
     if vary == "seed":
-        x = torch.cat([SeededNoise(seed, [5]).draw(shape) for seed in range(n)])
+        x = torch.cat([SeededNoise(run, [5]).draw(shape) for run in range(n)])
     elif vary == "index":
         x = SeededNoise(5, range(n)).draw(shape)
     else:

@@ -4,7 +4,7 @@ from exact import PROCESSES, process, subclasses
 from torch import nn
 
 from diffusion.denoiser import NetworkDenoiser
-from diffusion.parameterization import V, X0, Eps, Mean, Parameterization, Velocity, check
+from diffusion.parameterization import X0, Eps, Mean, Parameterization, V, Velocity, check
 from diffusion.process import Cosine, Linear, RectifiedFlow, ZeroTerminal
 
 PARAMETERIZATIONS = subclasses(Parameterization)

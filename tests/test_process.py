@@ -35,7 +35,16 @@ GOLDEN = [
     (Linear(), 2, "1.1991992e-4", ".99978009", "5.4531877e-5", "-9.816725", ".545291", ".454708"),
     (Linear(), 101, "2.091992e-3", ".89514159", "2.0545535e-3", "-6.187697", ".0188955", ".981076"),
     (Linear(), 501, ".01005996", ".077796658", ".010051336", "-4.600050", ".00305806", ".994104"),
-    (Linear(), 1000, ".02000000", "4.0358298e-5", ".019999984", "-3.912024", "1.28351e-4", ".989949"),
+    (
+        Linear(),
+        1000,
+        ".02000000",
+        "4.0358298e-5",
+        ".019999984",
+        "-3.912024",
+        "1.28351e-4",
+        ".989949",
+    ),
     (ScaledLinear(), 1, "8.5000000e-4", ".99915000", "0.00000000", "-7.760243"),
     (ScaledLinear(), 101, "1.3839726e-3", ".89422348", "1.3677577e-3", "-6.594583"),
     (ScaledLinear(), 501, "4.8149541e-3", ".27633268", "4.8060586e-3", "-5.337878"),
@@ -194,7 +203,9 @@ def test_single_time_is_a_batch_of_one(variance):
     it, x, v = Cosine(), torch.randn(3, 2, 4), torch.rand(3, 2, 4)
     for t, s in [(1, 0), (2, 1), (40, 0), (1000, 960)]:
         one = it.reverse_log_variance(torch.tensor(t), torch.tensor(s), x, variance, v)
-        every = it.reverse_log_variance(torch.tensor([t] * 3), torch.tensor([s] * 3), x, variance, v)
+        every = it.reverse_log_variance(
+            torch.tensor([t] * 3), torch.tensor([s] * 3), x, variance, v
+        )
         assert one.dtype == every.dtype == torch.float32
         torch.testing.assert_close(one.expand(x.shape), every.expand(x.shape), rtol=0, atol=0)
 
@@ -237,8 +248,14 @@ def test_made_under_inference_mode_it_still_trains():
         (lambda: VariancePreserving(torch.tensor([0.1, torch.nan])), "expected 0 < β ≤ 1"),
         (lambda: Process(torch.tensor([0.9, 0.5, 0.1]), torch.tensor([0.0, 0.5, 1.0])), "α_0"),
         (lambda: Process(torch.tensor([1.0, 0.5, 0.1]), torch.tensor([0.1, 0.5, 1.0])), "σ_0"),
-        (lambda: Process(torch.tensor([1.0, 0.1, 0.5]), torch.tensor([0.0, 0.5, 1.0])), "α to fall"),
-        (lambda: Process(torch.tensor([1.0, 0.5, 0.1]), torch.tensor([0.0, 1.0, 0.5])), "σ to rise"),
+        (
+            lambda: Process(torch.tensor([1.0, 0.1, 0.5]), torch.tensor([0.0, 0.5, 1.0])),
+            "α to fall",
+        ),
+        (
+            lambda: Process(torch.tensor([1.0, 0.5, 0.1]), torch.tensor([0.0, 1.0, 0.5])),
+            "σ to rise",
+        ),
         (lambda: Linear().reverse_log_variance(*torch.tensor([2, 1]), x64, "learned"), "'learned'"),
     ],
 )

@@ -38,7 +38,8 @@ class Inception(Extractor):
 
         Raises:
             FileNotFoundError: If there is no such file; names the command that fetches it.
-            ValueError: If the images have neither one nor three channels.
+            ValueError: If the file holds something else, or if the images have neither one nor
+                three channels.
         """
         if data.shape[0] not in (1, 3):
             raise ValueError(f"Inception: images have {data.shape[0]} channels, expected 1 or 3")
@@ -47,18 +48,24 @@ class Inception(Extractor):
         path = self._find()
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-        # torch-fidelity unpickles with weights_only=False: refuse anything but tensors first.
-        self._fingerprint = weights_digest(torch.load(path, map_location="cpu", weights_only=True))
-        with torch.random.fork_rng(devices=[]):  # the constructor draws weights, then replaces them
-            self._net = FeatureExtractorInceptionV3(
-                "inception-v3-compat", ["2048", "logits_unbiased"], str(path)
-            )
+        try:
+            # torch-fidelity unpickles with weights_only=False: refuse anything but tensors first.
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            with torch.random.fork_rng(devices=[]):  # it draws weights, and then replaces them
+                self._net = FeatureExtractorInceptionV3(
+                    "inception-v3-compat", ["2048", "logits_unbiased"], str(path)
+                )
+        except Exception as error:  # what a broken file raises depends on where it is broken
+            raise ValueError(
+                f"Inception.weights: {path} is broken or another's, expected the FID network's"
+            ) from error
+        self._fingerprint = weights_digest(state)
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Returns features (B, 2048) and logits (B, 1008) of uint8 images (B, 1 or 3, H, W)."""
         net = self._net.to(images.device)
         rgb = images.expand(-1, 3, -1, -1)
-        with torch.inference_mode():
+        with torch.no_grad():
             parts = [net(part) for part in rgb.split(50)]
         return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
 

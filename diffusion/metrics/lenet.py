@@ -88,17 +88,20 @@ class LeNet(Extractor):
         splits = {split: data.fingerprint(split) for split in ("train", "test")}
         path = cache / f"lenet-{digest({**self.settings, **splits})}.pt"
         channels, *size = data.shape
-        with torch.random.fork_rng(devices=[]):
+        width, features = self.settings["width"], self.settings["features"]
+        # Hooks of an evaluation run in inference mode, whose tensors cannot be trained.
+        with (
+            torch.random.fork_rng(devices=[]),
+            torch.inference_mode(False),
+            torch.enable_grad(),
+        ):
             torch.manual_seed(self.settings["seed"])
-            width, features = self.settings["width"], self.settings["features"]
             net = network(channels, min(size), data.num_classes, width, features)
-            # Hooks of an evaluation run in inference mode, whose tensors cannot be trained.
-            with torch.inference_mode(False), torch.enable_grad():
-                if not path.is_file():
-                    self._fit(net, data, progress)
-                    saved = {"net": net.state_dict(), "accuracy": accuracy(net, data)}
-                    with aside(path) as part:
-                        torch.save(saved, part)
+            if not path.is_file():
+                self._fit(net, data, progress)
+                saved = {"net": net.state_dict(), "accuracy": accuracy(net, data)}
+                with aside(path) as part:
+                    torch.save(saved, part)
         saved = torch.load(path, map_location="cpu", weights_only=True)
         net.load_state_dict(saved["net"])
         self._net = net.eval().requires_grad_(False)
@@ -108,7 +111,7 @@ class LeNet(Extractor):
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Returns features (B, D) and logits (B, K) of uint8 images (B, C, H, W)."""
         net = self._net.to(images.device)
-        with torch.inference_mode():
+        with torch.no_grad():
             features = net[:-1](scale(images))
             return features, net[-1](features)
 

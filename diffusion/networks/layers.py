@@ -6,10 +6,13 @@ all others start as Xavier uniform (variance scaling with fan_avg), biases zero.
 """
 
 import math
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
 
 def sinusoidal(t: Tensor, dim: int) -> Tensor:
@@ -31,20 +34,20 @@ def sinusoidal(t: Tensor, dim: int) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
-def xavier(layer: nn.Linear | nn.Conv2d, parts: int = 1) -> nn.Linear | nn.Conv2d:
+def xavier(layer: Layer, parts: int = 1) -> Layer:
     """Starts `parts` layers that share one weight each as Xavier uniform, their biases at zero."""
     for weight in layer.weight.chunk(parts):
         nn.init.xavier_uniform_(weight)
     return zero_bias(layer)
 
 
-def zero(layer: nn.Linear | nn.Conv2d) -> nn.Linear | nn.Conv2d:
+def zero(layer: Layer) -> Layer:
     """Starts a layer at zero (the paper's initial scale of 1e-10, without its noise)."""
     nn.init.zeros_(layer.weight)
     return zero_bias(layer)
 
 
-def zero_bias(layer: nn.Linear | nn.Conv2d) -> nn.Linear | nn.Conv2d:
+def zero_bias(layer: Layer) -> Layer:
     """Starts the bias at zero, if there is one."""
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)

@@ -72,6 +72,7 @@ class UNet(nn.Module):
 
     Attributes:
         null: The value of ∅ of each condition, {"label": num_classes} or {}.
+        factor: What the sides of an image have to be multiples of.
 
     Raises:
         ValueError: If the sizes do not fit together.
@@ -101,7 +102,8 @@ class UNet(nn.Module):
             if value < 1:
                 raise ValueError(f"{key}={value}: expected at least 1")
         self.null: dict[str, int] = {} if num_classes is None else {"label": num_classes}
-        self.patch = patch
+        self.num_classes, self.in_channels = num_classes, in_channels
+        self.patch, self.factor = patch, patch * 2 ** (len(multipliers) - 1)
         self.embedding = TimeLabelEmbedding(channels, 4 * channels, num_classes)
         self.conv_in = xavier(nn.Conv2d(in_channels * patch**2, channels, 3, padding=1))
         widths = [channels, *(channels * multiplier for multiplier in multipliers)]

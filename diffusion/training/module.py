@@ -62,6 +62,7 @@ class Diffusion(L.LightningModule):
         self.save_hyperparameters(logger=False)
         if "_instantiator" not in self.hparams:
             self.hparams.clear()
+        network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.denoiser = NetworkDenoiser(network, process, parameterization)
         self.objective, self.sampler, self.p_uncond = objective, sampler, p_uncond
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler

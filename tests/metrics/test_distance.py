@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import Dataset
 
 from diffusion.metrics import frechet, inception_score, kernel
 
@@ -16,6 +17,17 @@ class Projection(nn.Module):
 
     def forward(self, x):
         return (x.flatten(1).float() / 127.5 - 1) @ self.weight
+
+
+class Pictures(Dataset):
+    def __init__(self, images):
+        self.images = images
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, i):
+        return self.images[i]
 
 
 def pictures():
@@ -89,8 +101,8 @@ def test_distances_are_those_of_torch_fidelity():
     torch_fidelity.register_feature_extractor("projection", Registered)
     first, second = pictures()
     theirs = torch_fidelity.calculate_metrics(
-        input1=first,
-        input2=second,
+        input1=Pictures(first),
+        input2=Pictures(second),
         feature_extractor="projection",
         fid=True,
         kid=True,
@@ -99,7 +111,7 @@ def test_distances_are_those_of_torch_fidelity():
         cuda=False,
         cache=False,
         verbose=False,
-        dataloader_num_workers=0,
+        save_cpu_ram=True,
     )
     f, g = Projection()(first), Projection()(second)
     assert frechet(f, g) == pytest.approx(theirs["frechet_inception_distance"], abs=1e-3)

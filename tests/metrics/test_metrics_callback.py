@@ -56,7 +56,7 @@ def trainer(folder, *callbacks, **settings):
         enable_model_summary=False,
         default_root_dir=folder,
         callbacks=list(callbacks),
-        **{"devices": 1, "use_distributed_sampler": False, **settings},
+        **{"devices": 1, "use_distributed_sampler": False, "inference_mode": False, **settings},
     )
 
 
@@ -97,15 +97,16 @@ def test_figures_and_record(lenet, cache, tmp_path, capsys):
     assert record["reference"]["size"] == 648
     assert record["judge"]["test_accuracy"] > 0.97
     assert "fd_lenet_floor@500" in capsys.readouterr().out
-    run.test(module, verbose=False)
+    run.test(module, Digits(), verbose=False)
     assert len(list(tmp_path.glob("metrics*.json"))) == 2
 
 
 def test_batch_size_does_not_matter(lenet, cache, tmp_path):
     figures = []
-    for batch_size in (7, 100):
+    for batch_size, inference_mode in ((7, True), (100, False)):
         metrics = Metrics(n=100, extractor=lenet, batch_size=batch_size, cache=str(cache))
-        trainer(tmp_path, metrics).test(Replay(), Digits(), verbose=False)
+        run = trainer(tmp_path, metrics, inference_mode=inference_mode)
+        run.test(Replay(), Digits(), verbose=False)
         figures.append({k: v for k, v in metrics.figures.items() if k != "seconds_per_image"})
     assert figures[0] == pytest.approx(figures[1], rel=1e-4)
 

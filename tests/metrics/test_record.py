@@ -20,13 +20,24 @@ def test_earlier_record_is_kept(tmp_path):
 
 
 def test_failed_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / "file"
+    path = tmp_path / "metrics.json"
     path.write_text("old")
-    with pytest.raises(RuntimeError, match="stop"), aside(path) as part:
-        part.write_text("half")
-        raise RuntimeError("stop")
-    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+    with pytest.raises(ValueError, match="Circular"):
+        write(path, circle())
+    assert [p.name for p in tmp_path.iterdir()] == ["metrics.json"]
     assert path.read_text() == "old"
+
+
+def circle():
+    record = {}
+    record["record"] = record
+    return record
+
+
+def test_aside_makes_folders_and_leaves_no_part(tmp_path):
+    with aside(tmp_path / "a" / "b") as part:
+        part.write_text("whole")
+    assert [p.name for p in (tmp_path / "a").iterdir()] == ["b"]
 
 
 def test_digest_depends_on_content_not_order():

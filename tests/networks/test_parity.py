@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from diffusers import UNet2DModel
+from diffusers.models.unets.unet_2d import UNet2DModel
 
 from diffusion.networks import UNet
 

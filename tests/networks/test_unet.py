@@ -50,7 +50,8 @@ def test_sinusoidal_embedding_is_the_formula(dim):
 def test_time_is_embedded_from_zero():
     network, time = tiny(), torch.tensor([1])
     expected = network.embedding.time_in(sinusoidal(torch.tensor([0]), 8))
-    expected = network.embedding.time_out(F.silu(expected)) + network.embedding.label.weight[-1]
+    expected = network.embedding.time_out(F.silu(expected))
+    expected = expected + network.get_parameter("embedding.label.weight")[-1]
     torch.testing.assert_close(network.embedding(time), expected)
 
 
@@ -69,12 +70,13 @@ def test_output_is_zero_at_initialisation(changes):
 def test_initial_scales_are_the_papers():
     torch.manual_seed(0)
     network = tiny(channels=64)
-    stage = network.middle[0]
-    for weight in (stage.block.conv_out.weight, stage.attention.out.weight):
-        assert not weight.any()
-    for weight in stage.attention.qkv.weight.chunk(3):  # Q, K and V are layers of their own
+    for name in ("block.conv_out", "attention.out"):
+        assert not network.get_parameter(f"middle.0.{name}.weight").any()
+    for weight in network.get_parameter("middle.0.attention.qkv.weight").chunk(3):
+        # Q, K and V are layers of their own.
         assert weight.std().item() == pytest.approx(128**-0.5, rel=0.02)
-    assert stage.block.conv_in.weight.std().item() == pytest.approx((9 * 128) ** -0.5, rel=0.02)
+    weight = network.get_parameter("middle.0.block.conv_in.weight")
+    assert weight.std().item() == pytest.approx((9 * 128) ** -0.5, rel=0.02)
     biases = [p for name, p in network.named_parameters() if name.endswith("bias")]
     assert biases
     assert not any(bias.any() for bias in biases)
@@ -85,13 +87,10 @@ def test_patch_is_undone_exactly():
     x = torch.randn(2, 3, 28, 28)
     assert torch.equal(F.pixel_shuffle(F.pixel_unshuffle(x, 2), 2), x)
     network = tiny()
-    network.conv_in, network.conv_out = torch.nn.Identity(), torch.nn.Identity()
-    network.norm_out, network.down, network.middle, network.up = (
-        torch.nn.Identity(),
-        torch.nn.ModuleList(),
-        torch.nn.ModuleList(),
-        torch.nn.ModuleList(),
-    )
+    for name in ("conv_in", "conv_out", "norm_out"):
+        setattr(network, name, torch.nn.Identity())
+    for name in ("down", "middle", "up"):
+        setattr(network, name, torch.nn.ModuleList())
     x_t, t, _ = batch()
     assert torch.equal(network(x_t, t), F.silu(x_t))
 

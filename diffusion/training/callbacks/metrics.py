@@ -59,11 +59,9 @@ class Metrics(L.Callback):
         validate: bool = False,
         cache: str = ".cache",
     ) -> None:
-        for key, value, least in (
-            ("n", n, 2),
-            ("batch_size", batch_size, 1),
-            ("every_n_validations", every_n_validations, 1),
-        ):
+        counts = {"n": n, "batch_size": batch_size, "every_n_validations": every_n_validations}
+        for key, value in counts.items():
+            least = 2 if key == "n" else 1  # a covariance needs two
             if value < least:
                 raise ValueError(f"Metrics.{key}: {value}, expected at least {least}")
         self.n = n
@@ -157,6 +155,7 @@ class Metrics(L.Callback):
                         stored[key] = value.new_empty(self.n, *value.shape[1:])
                     stored[key][index] = value
                 progress.advance(task, len(index))
+                progress.refresh()  # beneath the trainer's own bar it is not redrawn by itself
         return Generated(
             images=stored["images"],
             labels=labels if asked else None,
@@ -166,8 +165,8 @@ class Metrics(L.Callback):
         )
 
     def _record(self, trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]:
-        data, sampler = _data(trainer), getattr(module, "sampler", None)
-        judge = self.measure.judge
+        data, judge = _data(trainer), self.measure.judge
+        sampler, process = getattr(module, "sampler", None), getattr(module, "process", None)
         return {
             "figures": self.figures,
             "n": self.n,
@@ -176,7 +175,8 @@ class Metrics(L.Callback):
             "extractor": self.extractor.describe() if self.extractor else None,
             "judge": {"test_accuracy": judge.test_accuracy} if judge else None,
             "quantize": "floor(127.5 x + 128)",
-            "sampler": {"name": type(sampler).__name__, "steps": getattr(sampler, "steps", None)},
+            "sampler": type(sampler).__name__ if sampler else None,
+            "steps": getattr(sampler, "steps", None) or getattr(process, "T", None),
             "checkpoint": trainer.ckpt_path,
             "hardware": {**hardware(module.device), "processes": trainer.world_size},
             "batch_size": self.batch_size,

@@ -1,0 +1,108 @@
+"""Which part may know which: read from the import statements, and by importing."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import diffusion
+
+ROOT = Path(diffusion.__file__).parent
+CORE = {
+    "process",
+    "parameterization",
+    "condition",
+    "denoiser",
+    "noise",
+    "bound",
+    "objective",
+    "step",
+    "guidance",
+    "sampler",
+}
+# What each part of the core may import of the project, besides itself.
+MAY_IMPORT = {
+    "process": set(),
+    "parameterization": {"process"},
+    "condition": set(),
+    "noise": set(),
+    "denoiser": {"condition", "parameterization", "process"},
+    "bound": {"denoiser", "process"},
+    "objective": {"bound", "condition", "denoiser", "process"},
+    "step": {"denoiser", "process"},
+    "guidance": {"condition", "denoiser", "process"},
+    "sampler": {"condition", "denoiser", "guidance", "process", "step"},
+}
+HEAVY = {"lightning", "pytorch_lightning", "wandb", "torchmetrics", "torchvision", "sklearn"}
+
+
+def modules():
+    for path in sorted(ROOT.rglob("*.py")):
+        relative = path.relative_to(ROOT)
+        yield path, relative.parts[0].removesuffix(".py")
+
+
+def imports(path):
+    """Every module that a file imports, wherever in it, with relative names made absolute."""
+    package = ["diffusion", *path.relative_to(ROOT).parts[:-1]]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) + 1 - node.level] if node.level else []
+            name = ".".join([*base, *([node.module] if node.module else [])])
+            yield name
+            yield from (f"{name}.{alias.name}" for alias in node.names)
+
+
+def parts(path):
+    """The parts of the project that a file imports: the second word of diffusion.x.y."""
+    names = {name.split(".")[1] for name in imports(path) if name.startswith("diffusion.")}
+    return {name for name in names if (ROOT / name).is_dir() or (ROOT / f"{name}.py").exists()}
+
+
+def test_every_part_of_the_core_is_there():
+    assert CORE == set(MAY_IMPORT)
+    assert {part for _, part in modules()} >= CORE
+
+
+@pytest.mark.parametrize("part", sorted(CORE))
+def test_core_imports_downwards(part):
+    found = set().union(*(parts(path) for path, of in modules() if of == part))
+    assert found - {part} <= MAY_IMPORT[part]
+
+
+def test_some_imports_are_found():
+    assert parts(ROOT / "parameterization.py") == {"process"}
+    assert "bound" in parts(ROOT / "objective.py")
+
+
+@pytest.mark.parametrize("part", ["networks", "metrics"])
+def test_networks_and_metrics_do_not_know_the_method(part):
+    for path, of in modules():
+        if of == part:
+            assert not parts(path) & CORE, path
+
+
+def test_nothing_imports_the_training_shell():
+    for path, part in modules():
+        if part not in ("training", "__main__"):
+            assert "training" not in parts(path), path
+
+
+@pytest.mark.parametrize("part", sorted(CORE | {"networks"}))
+def test_core_needs_no_framework(part):
+    for path, of in modules():
+        if of == part:
+            roots = {name.split(".")[0] for name in imports(path)}
+            assert not roots & HEAVY, path
+
+
+def test_importing_the_core_loads_no_framework():
+    names = ", ".join(f"diffusion.{part}" for part in sorted(CORE))
+    code = f"import sys, {names}; print(*sorted({HEAVY!r} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == []

@@ -1,0 +1,141 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from exact import Wavy
+from scipy.special import ndtr
+
+from diffusion.condition import Condition
+from diffusion.denoiser import NetworkDenoiser
+from diffusion.objective import MinSNR, Simple, VariationalBound
+from diffusion.parameterization import X0, Eps, V
+from diffusion.process import Linear, ZeroTerminal
+
+T = 1000
+
+
+def batch(parameterization, process=None, channels=1):
+    """Returns all that a loss sees, in float64: ᾱ, x_0, ε, x_t, the network's output for each t."""
+    process = process or Linear()
+    t = torch.arange(1, T + 1)
+    x_0, eps = torch.randn(2, T, 1, 3, dtype=torch.float64)
+    alpha_bar = (process.alpha[1:] ** 2).reshape(-1, 1, 1)
+    x_t = alpha_bar.sqrt() * x_0 + (1 - alpha_bar).sqrt() * eps
+    denoiser = NetworkDenoiser(Wavy(channels).double(), process, parameterization)
+    return denoiser, t, x_0, eps, x_t, alpha_bar, denoiser.network(x_t, t)
+
+
+def test_simple_is_the_error_of_the_noise():
+    denoiser, t, x_0, eps, _, _, F = batch(Eps())
+    loss = Simple()(denoiser, x_0, Condition(), t, eps)
+    assert loss.shape == (T,)
+    torch.testing.assert_close(loss, (eps - F).square().mean((1, 2)))
+
+
+@pytest.mark.parametrize("parameterization", [X0(), V()])
+def test_simple_is_the_error_of_the_output(parameterization):
+    denoiser, t, x_0, eps, _, alpha_bar, F = batch(parameterization)
+    v = alpha_bar.sqrt() * eps - (1 - alpha_bar).sqrt() * x_0
+    target = x_0 if isinstance(parameterization, X0) else v
+    loss = Simple()(denoiser, x_0, Condition(), t, eps)
+    torch.testing.assert_close(loss, (target - F).square().mean((1, 2)))
+
+
+@pytest.mark.parametrize("gamma", [1.0, 5.0])
+@pytest.mark.parametrize("parameterization", [Eps(), X0(), V()])
+def test_min_snr_weights(parameterization, gamma):
+    """min(SNR, γ) on x_0, / SNR on ε, / (SNR + 1) on v (Hang et al. 2023, section 3.4)."""
+    denoiser, t, x_0, eps, _, alpha_bar, F = batch(parameterization)
+    snr = alpha_bar / (1 - alpha_bar)
+    v = alpha_bar.sqrt() * eps - (1 - alpha_bar).sqrt() * x_0
+    target, divisor = {
+        "Eps": (eps, snr),
+        "X0": (x_0, torch.ones_like(snr)),
+        "V": (v, snr + 1),
+    }[type(parameterization).__name__]
+    weight = snr.clamp(max=gamma) / divisor
+    loss = MinSNR(gamma)(denoiser, x_0, Condition(), t, eps)
+    torch.testing.assert_close(loss, (weight * (target - F).square()).mean((1, 2)))
+
+
+def test_min_snr_of_the_linear_schedule_starts_at_130():
+    """SNR < 5 from index 130 on: earlier times are clipped, later ones weigh as ε does."""
+    snr = Linear().snr(torch.arange(1, T + 1), torch.zeros(1))
+    assert (snr[:130] >= 5).all()
+    assert (snr[130:] < 5).all()
+    assert (snr < 1).nonzero()[0] == 259
+
+
+@pytest.mark.parametrize("objective", [Simple(), MinSNR(), VariationalBound()])
+def test_is_finite_without_signal(objective):
+    denoiser, t, x_0, eps, *_ = batch(V(), ZeroTerminal(Linear()))
+    loss = objective(denoiser, x_0.clamp(-1, 1), Condition(), t, eps)
+    assert loss.isfinite().all()
+    loss.sum().backward()
+    assert denoiser.network.weight.grad.isfinite()
+
+
+def test_variational_bound_is_ddpms():
+    """Its mean over t is L_T + L_0 + Σ β² / (2 σ² (1 − β)(1 − ᾱ)) ‖ε − ε̂‖² (DDPM, eq. 5 and 12)."""
+    denoiser, t, x_0, eps, *_ = batch(Eps())
+    x_0 = torch.linspace(-1, 1, 256, dtype=torch.float64)[[3, 100, 255]].expand(T, 1, 3)
+    loss = VariationalBound("small", 256)(denoiser, x_0, Condition(), t, eps)
+    beta = np.linspace(1e-4, 0.02, T)
+    alpha_bar = np.cumprod(1 - beta)
+    posterior = beta[1:] * (1 - alpha_bar[:-1]) / (1 - alpha_bar[1:])
+    x_t = (
+        np.sqrt(alpha_bar)[:, None, None] * x_0.numpy()
+        + np.sqrt(1 - alpha_bar)[:, None, None] * eps.numpy()
+    )
+    eps_hat = denoiser.network(torch.from_numpy(x_t), t).detach().numpy()
+    error = ((eps.numpy() - eps_hat) ** 2).mean((1, 2))
+    weight = beta[1:] ** 2 / (2 * posterior * (1 - beta[1:]) * (1 - alpha_bar[1:]))
+    std, x = math.sqrt(posterior[0]), x_0.numpy()[0]
+    mean = (x_t[0] - math.sqrt(beta[0]) * eps_hat[0]) / math.sqrt(1 - beta[0])
+    upper = np.where(x == 1, np.inf, (x + 1 / 255 - mean) / std)
+    lower = np.where(x == -1, -np.inf, (x - 1 / 255 - mean) / std)
+    end = alpha_bar[-1]
+    prior = ((end * (x**2).mean() - end) - np.log1p(-end)) / 2
+    nats = prior - np.log(ndtr(upper) - ndtr(lower)).mean() + (weight * error[1:]).sum()
+    assert loss.mean().item() == pytest.approx(nats / math.log(2), rel=1e-6)
+
+
+def test_learned_variance_is_in_the_bound():
+    denoiser, t, x_0, eps, *_ = batch(Eps(), channels=2)
+    x_0 = x_0.clamp(-1, 1)
+    values = {
+        variance: VariationalBound(variance)(denoiser, x_0, Condition(), t, eps).mean()
+        for variance in ("small", "large", "learned")
+    }
+    assert len({round(value.item(), 6) for value in values.values()}) == 3
+    values["learned"].backward()
+    assert denoiser.network.weight.grad.isfinite()
+
+
+def test_times_are_uniform_and_noise_standard():
+    n = 40_000
+    t, eps = Simple().draw(Linear(5), torch.zeros(n, 2))
+    count = torch.bincount(t, minlength=6)[1:]
+    assert count.sum() == n
+    assert ((count - n / 5).abs() < 4 * (n * 0.2 * 0.8) ** 0.5).all()
+    assert abs(eps.mean()) < 4 / (2 * n) ** 0.5
+    assert abs(eps.std() - 1) < 4 / (4 * n) ** 0.5
+    # t and ε of one sample are independent.
+    assert abs(((t - 3.0) * eps[:, 0]).mean()) < 4 * 2**0.5 / n**0.5
+
+
+def test_what_is_given_is_used():
+    denoiser = NetworkDenoiser(Wavy(), Linear(), Eps())
+    x_0, t, eps = torch.zeros(64, 1), torch.full((64,), 7), torch.randn(64, 1)
+    Simple()(denoiser, x_0, Condition(), t=t)
+    assert (denoiser.network.seen[-1] == 7).all()
+    torch.manual_seed(3)
+    a = Simple()(denoiser, x_0, Condition(), eps=eps)
+    t = denoiser.network.seen[-1]
+    torch.testing.assert_close(a, Simple()(denoiser, x_0, Condition(), t, eps))
+
+
+def test_gamma_out_of_range():
+    with pytest.raises(ValueError, match=r"objective\.gamma: 0; expected a positive number"):
+        MinSNR(0)
