@@ -28,19 +28,32 @@ class Condition:
 
         Args:
             p: The probability, 0 … 1, independent from sample to sample.
-            keys: Which conditions to forget; by default all that have a null value.
+            keys: Which conditions to forget; by default all that have a null value. Those that
+                this batch does not have are passed over.
+
+        Raises:
+            ValueError: If one of the keys has no null value.
         """
         values = dict(self.values)
         gone: Tensor | None = None
         for key in self.null if keys is None else keys:
+            if key not in self.null:
+                raise ValueError(f"drop: {key}; expected conditions with a ∅, {list(self.null)}")
             if key not in values:
                 continue
             value = values[key]
             if gone is None:
-                gone = torch.rand(len(value), device=value.device) < p
+                gone = self._forgotten(p, value)
             null = torch.as_tensor(self.null[key], dtype=value.dtype, device=value.device)
             values[key] = torch.where(gone.reshape(-1, *[1] * (value.ndim - 1)), null, value)
         return Condition(values, self.null)
+
+    @staticmethod
+    def _forgotten(p: float, value: Tensor) -> Tensor:
+        """Which samples are forgotten, (B,) bool; certainty costs no random numbers."""
+        if p == 1:
+            return torch.ones(len(value), dtype=torch.bool, device=value.device)
+        return torch.rand(len(value), device=value.device) < p
 
     def cat(self, other: "Condition") -> "Condition":
         """Returns both conditions as one batch, this one's samples first."""

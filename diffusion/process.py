@@ -42,6 +42,10 @@ class Process:
         self.alpha, self.sigma = alpha.double(), sigma.double()
         self._on_device = {self.alpha.device: (self.alpha, self.sigma)}
 
+    def __getstate__(self) -> dict[str, object]:
+        """Leaves the copies on accelerators behind, for machines that have none."""
+        return {**vars(self), "_on_device": {self.alpha.device: (self.alpha, self.sigma)}}
+
     @property
     def T(self) -> int:
         """The last time."""

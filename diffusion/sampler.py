@@ -121,7 +121,7 @@ class Sampler:
 
         Args:
             denoiser: Estimates x_0.
-            process: The forward process; needs α_T > 0.
+            process: The forward process.
             x_0: Images in [−1, 1], shape (B, ...).
             cond: What they are conditioned on.
         """
