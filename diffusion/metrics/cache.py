@@ -1,11 +1,8 @@
-"""Files that are computed once: their names, and how they are written."""
+"""Names of files that are computed once."""
 
 import hashlib
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -23,18 +20,3 @@ def weights_digest(state: Mapping[str, Tensor]) -> str:
         sha.update(name.encode())
         sha.update(value.detach().cpu().contiguous().numpy().tobytes())
     return sha.hexdigest()[:16]
-
-
-@contextmanager
-def aside(path: Path) -> Iterator[Path]:
-    """Yields a path to write to; the file is renamed to `path` when it is complete.
-
-    A reader, or a second process that computes the same, never sees half a file.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffusion.metrics.cache import aside, digest, weights_digest
+from diffusion.files import written_aside
+from diffusion.metrics.cache import digest, weights_digest
 from diffusion.metrics.extractor import Extractor
 from diffusion.metrics.progress import bar
 from diffusion.metrics.split import Data, collect, pick
@@ -100,7 +101,7 @@ class LeNet(Extractor):
             if not path.is_file():
                 self._fit(net, data, progress)
                 saved = {"net": net.state_dict(), "accuracy": accuracy(net, data)}
-                with aside(path) as part:
+                with written_aside(path) as part:
                     torch.save(saved, part)
         saved = torch.load(path, map_location="cpu", weights_only=True)
         net.load_state_dict(saved["net"])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from diffusion.metrics.cache import aside
+from diffusion.files import written_aside
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,7 +35,7 @@ def write(path: Path, record: Mapping[str, Any]) -> None:
         path: The file, metrics.json; the earlier becomes metrics.YYYYmmdd-HHMMSS.json.
         record: What JSON can hold.
     """
-    with aside(path) as part:
+    with written_aside(path) as part:
         part.write_text(
             json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8"
         )

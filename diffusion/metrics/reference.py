@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from diffusion.metrics.cache import aside, digest
+from diffusion.files import written_aside
+from diffusion.metrics.cache import digest
 from diffusion.metrics.extractor import Extractor
 from diffusion.metrics.split import Data, Rule, pick
 
@@ -41,6 +42,6 @@ def real_features(
     path = cache / f"features-{extractor.name}-{digest(key)}.pt"
     if not path.is_file():
         parts = [extractor(b["image"].to(device))[0].cpu() for b in pick(data, split, rule)]
-        with aside(path) as part:
+        with written_aside(path) as part:
             torch.save(torch.cat(parts), part)
     return torch.load(path, weights_only=True)

@@ -1,5 +1,7 @@
 """What can be known to fail before training starts."""
 
+import hashlib
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -65,3 +67,12 @@ def check_checkpoint(module: nn.Module, path: Path) -> None:
             raise ValueError(
                 f"ckpt_path: {path} is of another model: {name} is {was}, expected {want}"
             )
+
+
+def fingerprint(path: str | None) -> str | None:
+    """Returns 16 digits that change with what a checkpoint file holds; other texts as they are."""
+    if path is None or not zipfile.is_zipfile(path):
+        return path
+    with zipfile.ZipFile(path) as records:
+        sums = [(record.filename, record.CRC) for record in records.infolist()]
+    return hashlib.sha256(repr(sums).encode()).hexdigest()[:16]

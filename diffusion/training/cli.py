@@ -1,6 +1,8 @@
 """`diffusion fit|validate|test|predict --config configs/….yaml [--config …] [--key value …]`."""
 
+import os
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any, Literal, NoReturn
 import lightning as L
 import torch
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 # Imported so that YAML can name these classes without their modules.
 import diffusion.data
@@ -50,6 +53,8 @@ TRAINER = {
     "use_distributed_sampler": False,  # the data modules deal their batches themselves
     "val_check_interval": 1000,
 }
+ERRORS = (ValueError, FileNotFoundError, FileExistsError, MisconfigurationException, NotFinite)
+TRACEBACK = "DIFFUSION_TRACEBACK"
 
 
 class Parser(LightningArgumentParser):
@@ -57,7 +62,7 @@ class Parser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Ends the program with code 2."""
-        if not self.exit_on_error:
+        if not self.exit_on_error or os.environ.get(TRACEBACK):
             super().error(message, ex)
         fail(one_line(message, names(self)))
 
@@ -101,17 +106,18 @@ class CLI(LightningCLI):
             checks.check_checkpoint(self.model, Path(path))
         writer = next(c for c in self.trainer.callbacks if isinstance(c, Writer))  # pyright: ignore
         writer.settings = {
-            "checkpoint": str(path),
+            "checkpoint": checks.fingerprint(path),
+            "labels": getattr(self.datamodule, "labels", None),
             "model": str(config.model.init_args.sampler),
             "seed": config.seed_everything,
         }
 
 
 def names(parser: LightningArgumentParser) -> list[str]:
-    """Returns the keys that a parser knows, and the classes that YAML can name."""
-    keys = [part for action in parser._actions for part in str(action.dest).split(".")]
-    ours = [m for name, m in sys.modules.items() if name.startswith("diffusion.")]
-    return keys + [n for m in ours for n, v in vars(m).items() if isinstance(v, type)]
+    """Returns the keys that a parser and its subcommands know."""
+    actions = getattr(parser._subcommands_action, "choices", None) or {}
+    parsers = [parser, *actions.values()]
+    return [str(action.dest) for p in parsers for action in p._actions]
 
 
 def fail(message: str) -> NoReturn:
@@ -122,6 +128,8 @@ def fail(message: str) -> NoReturn:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the command line; errors that the user can mend are one line.
+
+    With the environment variable DIFFUSION_TRACEBACK=1 they show where they come from, too.
 
     Args:
         args: What follows the program's name; by default the process's own.
@@ -144,5 +152,8 @@ def main(args: Sequence[str] | None = None) -> None:
                 trainer_defaults=TRAINER,
                 auto_configure_optimizers=False,
             )
-    except (ValueError, FileNotFoundError, FileExistsError, NotFinite) as error:
-        fail(str(error))
+    except ERRORS as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        began = any(f.name == "_run_stage" for f in traceback.extract_tb(error.__traceback__))
+        fail(one_line(str(error)) + (f" ({TRACEBACK}=1 shows where)" if began else ""))

@@ -1,6 +1,7 @@
 """The configuration that a checkpoint carries, as the first layer of the command line."""
 
 import tempfile
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,12 +59,17 @@ def read(path: Path) -> str | None:
     """Returns the configuration inside a checkpoint, or None if it was made without one."""
     if not path.is_file():
         raise FileNotFoundError(f"ckpt_path: {path}; expected a checkpoint file, there is none")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(
+            f"ckpt_path: {path}; expected a checkpoint of this project, "
+            "this file is cut short or something else"
+        )
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
         reason = str(error).strip().splitlines()[0][:120]
         raise ValueError(
-            f"ckpt_path: {path}; expected a checkpoint of this project, it cannot be read ({reason})"
+            f"ckpt_path: {path}; expected a checkpoint of this project, it is unreadable ({reason})"
         ) from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise ValueError(f"ckpt_path: {path}; expected a Lightning checkpoint with a state_dict")

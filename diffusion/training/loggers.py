@@ -4,7 +4,7 @@ import os
 import socket
 import uuid
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlparse
 
 from lightning.pytorch.loggers import CSVLogger, Logger
@@ -22,7 +22,7 @@ def make(run: Path, wandb: Wandb, job: str) -> list[Logger]:
             when there is no key or no network; a resumed run goes on in the same W&B run.
         job: What the run does: fit, validate, test or predict.
     """
-    found: list[Logger] = [CSVLogger(run, name="csv")]
+    found: list[Logger] = [CSVLogger(run, name="csv", flush_logs_every_n_steps=1)]
     if wandb != "off" and rank_zero_only.rank == 0:
         from lightning.pytorch.loggers import WandbLogger
 
@@ -53,7 +53,7 @@ def _reachable() -> bool:
 
     settings = wandb.setup().settings
     url = urlparse(settings.base_url)
-    if not (settings.api_key or wandb.api.api_key):
+    if not _key(settings):
         rank_zero_warn("wandb: no API key (`wandb login`), logging offline")
         return False
     try:
@@ -62,3 +62,11 @@ def _reachable() -> bool:
         rank_zero_warn(f"wandb: {url.hostname} cannot be reached ({error}), logging offline")
         return False
     return True
+
+
+def _key(settings: Any) -> str | None:
+    """The key of the settings, or of `wandb login`, which keeps it in ~/.netrc."""
+    from requests.utils import get_netrc_auth
+
+    stored = get_netrc_auth(settings.base_url)
+    return settings.api_key or (stored[1] if stored else None)

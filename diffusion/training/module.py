@@ -74,7 +74,8 @@ class Diffusion(L.LightningModule):
         return self.denoiser.process
 
     def setup(self, stage: str) -> None:
-        """Refuses data that does not fit the network, before anything is trained."""
+        """Refuses data and samplers that do not fit the network, before anything is trained."""
+        self.sampler.times(self.process.T)
         data = getattr(self.trainer, "datamodule", None)
         if data is not None:
             check_data(self.denoiser.network, data)
@@ -134,16 +135,16 @@ class Diffusion(L.LightningModule):
         self, cond: Condition, shape: Sequence[int], seeds: Sequence[int]
     ) -> Iterator[Tensor]:
         """Yields x_T, then x at every time visited, down to x_0; arguments as for `generate`."""
-        was_training = self.denoiser.training
+        training = [module for module in self.denoiser.modules() if module.training]
         self.denoiser.eval()
         noise = SeededNoise(self.seed, seeds)
         try:
             x_T = noise.draw(shape, self.device)
             steps = self.sampler.trajectory(self.denoiser, self.process, x_T, cond, noise)
-            for x in chain([x_T], self._with_precision(steps)):
-                yield x
+            yield from chain([x_T], self._with_precision(steps))
         finally:
-            self.denoiser.train(was_training)
+            for module in training:
+                module.training = True
 
     def _with_precision(self, steps: Iterator[Tensor]) -> Iterator[Tensor]:
         """Runs each move under the Trainer's autocast, which callbacks' hooks do not have."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from diffusion.training.files import written_aside
+from diffusion.files import written_aside
 
 SMALLEST = 32  # images are shown at least this wide, each pixel a square
 

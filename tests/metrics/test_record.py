@@ -4,7 +4,8 @@ import os
 import pytest
 import torch
 
-from diffusion.metrics.cache import aside, digest
+from diffusion.files import written_aside
+from diffusion.metrics.cache import digest
 from diffusion.metrics.record import hardware, table, write
 
 
@@ -35,7 +36,7 @@ def circle():
 
 
 def test_aside_makes_folders_and_leaves_no_part(tmp_path):
-    with aside(tmp_path / "a" / "b") as part:
+    with written_aside(tmp_path / "a" / "b") as part:
         part.write_text("whole")
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["b"]
 

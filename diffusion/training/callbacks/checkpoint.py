@@ -1,9 +1,13 @@
 """Checkpoints: the latest ones, and always the last."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
+
+from diffusion.training.callbacks.monitor import NotFinite
 
 
 class Checkpoint(ModelCheckpoint):
@@ -35,7 +39,38 @@ class Checkpoint(ModelCheckpoint):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Saves the last state, which Lightning's own callback leaves out between two intervals."""
-        if self._last_global_step_saved != trainer.global_step:
+        if not self._should_skip_saving_checkpoint(trainer):
             candidates: Any = self._monitor_candidates(trainer)
             self._save_topk_checkpoint(trainer, candidates)
             self._save_last_checkpoint(trainer, candidates)
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Saves what was trained so far, unless it is what went wrong."""
+        if not isinstance(exception, NotFinite):
+            super().on_exception(trainer, pl_module, exception)
+
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Begins the next optimizer step at its first micro-batch, wherever the last run ended."""
+        progress = checkpoint.get("loops", {}).get("fit_loop", {}).get("epoch_loop.batch_progress")
+        if progress:
+            done = checkpoint["global_step"] * trainer.accumulate_grad_batches
+            for counts in (progress["total"], progress["current"]):
+                counts.update(dict.fromkeys(counts, done))
+
+    def _save_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:
+        """Moves the link before an older file goes, so that last.ckpt is there at any moment."""
+        super()._save_checkpoint(trainer, filepath)
+        if trainer.is_global_zero:
+            link = Path(filepath).with_name("last.ckpt")
+            aside = link.with_name(f".last-{os.getpid()}")
+            aside.symlink_to(Path(filepath).name)
+            aside.replace(link)
+
+    @staticmethod
+    def _link_checkpoint(trainer: L.Trainer, filepath: str, linkpath: str) -> None:
+        """Nothing: the link is there."""
+        trainer.strategy.barrier()

@@ -7,8 +7,8 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.cli import SaveConfigCallback
 
+from diffusion.files import written_aside
 from diffusion.training import pictures
-from diffusion.training.files import written_aside
 
 CONFIG = "config"
 

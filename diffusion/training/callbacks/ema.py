@@ -1,4 +1,4 @@
-"""An exponential moving average of the trained weights, in place whenever the model is evaluated."""
+"""An exponential moving average of the trained weights, in place wherever one evaluates."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

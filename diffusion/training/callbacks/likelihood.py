@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from diffusion import bound
+from diffusion.files import written_aside
 from diffusion.process import Variance
-from diffusion.training.files import written_aside
 
 
 class Likelihood(L.Callback):
@@ -42,12 +42,13 @@ class Likelihood(L.Callback):
             room = self.n - k * self.batch_size
             if room <= 0:
                 break
+            batch = {key: v[:room].to(pl_module.device) for key, v in batch.items()}
             if k % trainer.world_size == trainer.global_rank:
-                batch = {key: v[:room].to(pl_module.device) for key, v in batch.items()}
                 terms.append(self._terms(pl_module, batch, data.levels, k))
-        local = torch.cat(terms) if terms else torch.empty(0, pl_module.process.T + 1)  # pyright: ignore
-        every = trainer.strategy.all_gather(local) if trainer.world_size > 1 else local
-        self._report(trainer, pl_module, every.reshape(-1, local.shape[1]).double().cpu())
+            else:  # another process fills these rows in
+                terms.append(batch["image"].new_zeros(len(batch["image"]), terms_of(pl_module)))
+        every: Any = trainer.strategy.reduce(torch.cat(terms), reduce_op="sum")
+        self._report(trainer, pl_module, every.double().cpu())
 
     def _terms(self, module: Any, batch: dict[str, Tensor], levels: int | None, k: int) -> Tensor:
         """Returns L_0, L_1 … L_{T−1} and L_T of each sample, (B, T + 1), in bits/dim."""
@@ -76,3 +77,8 @@ class Likelihood(L.Callback):
         if trainer.is_global_zero:
             with written_aside(Path(trainer.default_root_dir) / "likelihood.json") as aside:
                 aside.write_text(json.dumps({**figures, **note, "by_t": by_t}, indent=1))
+
+
+def terms_of(module: Any) -> int:
+    """The number of terms of the bound: L_0 … L_T."""
+    return module.process.T + 1

@@ -1,7 +1,7 @@
 """What one watches while a model trains, and when to stop at once."""
 
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 import lightning as L
 import torch
@@ -30,7 +30,7 @@ class Monitor(L.Callback):
         self.sums = torch.zeros(2, 4, device=pl_module.device)
         self.bad = torch.full((2,), -1, device=pl_module.device)  # step and t of the first bad loss
         self.grad_norm: Tensor | None = None
-        self.begun = None
+        self.begun, self.logged = None, trainer.global_step
 
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Any
@@ -59,7 +59,9 @@ class Monitor(L.Callback):
         self.images += len(losses) * trainer.world_size
         if self.begun is None:  # the first batch is slow and does not count
             self.begun = (time.perf_counter(), self.images)
-        if trainer.global_step % trainer.log_every_n_steps == 0:
+        step = trainer.global_step  # the same for all micro-batches of a step but the last
+        if step % trainer.log_every_n_steps == 0 and step != self.logged:
+            self.logged = step
             self._log(trainer, pl_module)
 
     def _log(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -91,19 +93,24 @@ class Monitor(L.Callback):
     def _check(self, trainer: L.Trainer) -> None:
         step, t = self.bad.tolist()
         if step >= 0:
-            best = [c.best_model_path for c in trainer.checkpoint_callbacks]  # pyright: ignore
-            last = next((path for path in best if path), None)
-            raise NotFinite(
-                f"the loss is not finite since step {step} (at t = {t}); "
-                + (f"the last good checkpoint is {last}" if last else "nothing was saved before")
-            )
+            self._stop(trainer, f"the loss is not finite since step {step} (at t = {t})")
+
+    def _stop(self, trainer: L.Trainer, what: str) -> NoReturn:
+        # Not best_model_path, which is set before the file is written.
+        saved = [c._last_checkpoint_saved for c in trainer.checkpoint_callbacks]  # pyright: ignore
+        last = next(filter(None, saved), None) or trainer.ckpt_path
+        good = f"the last good checkpoint is {last}" if last else "nothing was saved before"
+        raise NotFinite(f"{what}; {good}")
 
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Refuses to save weights that a NaN has gone through."""
-        if trainer.training and hasattr(self, "bad"):
+        if hasattr(self, "bad"):
             self._check(trainer)
+            norms = torch.stack(torch._foreach_norm([p.detach() for p in pl_module.parameters()]))
+            if not norms.isfinite().all():
+                self._stop(trainer, f"the weights are not finite after step {trainer.global_step}")
 
     def state_dict(self) -> dict[str, Any]:
         """How many images were seen."""

@@ -39,6 +39,10 @@ class Samples(L.Callback):
         self.every_n_steps, self.columns, self.rows = every_n_steps, columns, rows
         self.points, self.moments, self.drawn = points, moments, -1
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """What a resumed run starts from was drawn before."""
+        self.drawn = trainer.global_step
+
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, *_args: Any
     ) -> None:

@@ -9,9 +9,9 @@ import lightning as L
 import numpy as np
 from torch import Tensor
 
+from diffusion.files import written_aside
 from diffusion.metrics.quantize import quantize
 from diffusion.training import pictures
-from diffusion.training.files import written_aside
 
 
 class Writer(L.Callback):
@@ -40,6 +40,7 @@ class Writer(L.Callback):
         data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         suffix = "npy" if self.format == "npz" else "png"
         data.done = {int(f.stem.split("_")[0]) for f in self.path.glob(f"[0-9]*.{suffix}")}
+        data.allow_zero_length_dataloader_with_multiple_devices = True  # little may be left to draw
         self.begun, self.count = time.perf_counter(), 0
 
     def _same_settings(self, trainer: L.Trainer) -> None:
@@ -63,7 +64,8 @@ class Writer(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Writes a batch."""
-        index, label = batch["index"].tolist(), batch.get("label")
+        module: Any = pl_module
+        index, label = batch["index"].tolist(), module.condition(batch).values.get("label")
         labels = [-1] * len(index) if label is None else label.tolist()
         if outputs.ndim == 4:
             outputs = quantize(outputs)
@@ -83,8 +85,10 @@ class Writer(L.Callback):
                 f"{rate:.1f} images/s"
             )
 
-    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """For "npz", gathers the parts into one file."""
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """For "npz", gathers the parts into one file; also where a process had nothing to draw."""
+        if stage != "predict":
+            return
         trainer.strategy.barrier()
         parts = sorted(self.path.glob("[0-9]*.npy"))
         if not trainer.is_global_zero or not parts:
@@ -96,5 +100,3 @@ class Writer(L.Callback):
         index = np.array([int(n[0]) for n in names])
         with written_aside(self.path / "samples.npz") as aside:
             np.savez_compressed(aside, images=images, index=index, **labels)
-
-

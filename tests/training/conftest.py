@@ -1,0 +1,167 @@
+"""The command line in this process, on networks so small that a run takes about a second."""
+
+import copy
+import os
+
+import pytest
+import torch
+import yaml
+
+TINY = {
+    "model": {
+        "network": {
+            "class_path": "UNet",
+            "init_args": {
+                "image_size": 8,
+                "in_channels": 1,
+                "channels": 8,
+                "multipliers": [1],
+                "attention": [],
+                "blocks": 1,
+                "dropout": 0.1,
+                "num_classes": 10,
+                "groups": 4,
+            },
+        },
+        "process": {"class_path": "Cosine", "init_args": {"T": 20}},
+        "parameterization": "V",
+        "objective": "Simple",
+        "p_uncond": 0.3,
+        "sampler": {
+            "step": {"class_path": "DDIM", "init_args": {"eta": 1.0}},
+            "steps": 3,
+            "guidance": ["Static"],
+        },
+        "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 1.0e-3}},
+    },
+    "data": {"class_path": "Digits", "init_args": {"batch_size": 8, "samples": 12}},
+    "ema": {"decay": 0.9},
+    "samples": {"every_n_steps": 0, "columns": 2, "moments": 3},
+    "metrics": {"n": 20, "extractor": {"class_path": "LeNet", "init_args": {"steps": 2}}},
+    "wandb": "off",
+    "trainer": {
+        "default_root_dir": "run",
+        "max_steps": 4,
+        "val_check_interval": 1000,
+        "limit_val_batches": 2,
+        "limit_test_batches": 1,
+        "log_every_n_steps": 2,
+        "accelerator": "cpu",
+        "devices": 1,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    },
+}
+
+
+class Run:
+    """Commands in a folder of their own, which has the file tiny.yaml."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.write("tiny.yaml", TINY)
+
+    @property
+    def last(self):
+        return str(self.folder / "run/checkpoints/last.ckpt")
+
+    def write(self, name, config):
+        (self.folder / name).write_text(yaml.safe_dump(copy.deepcopy(config)))
+        return name
+
+    def __call__(self, *args):
+        from diffusion.training.cli import main
+
+        main([str(a) for a in args])
+
+    def fit(self, *args):
+        self("fit", "--config", "tiny.yaml", *args)
+
+    def load(self, path="run/checkpoints/last.ckpt"):
+        return torch.load(self.folder / path, weights_only=True)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+    before = dict(os.environ)
+    yield Run(tmp_path)
+    for key in set(os.environ) - set(before):  # Lightning leaves PL_GLOBAL_SEED
+        del os.environ[key]
+
+
+@pytest.fixture
+def tiny():
+    return copy.deepcopy(TINY)
+
+
+@pytest.fixture(scope="session")
+def fitted(tmp_path_factory):
+    """A run of four steps, to be read only; predictions go elsewhere."""
+    folder = tmp_path_factory.mktemp("fitted")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("PL_GLOBAL_SEED", raising=False)
+        made = Run(folder)
+        made.fit()
+        os.environ.pop("PL_GLOBAL_SEED", None)
+    return made
+
+
+@pytest.fixture
+def refused(run, capsys):
+    """Runs a command that must fail, and returns the one line that says why."""
+
+    def call(*args):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            run(*args)
+        lines = [x for x in capsys.readouterr().err.splitlines() if x and not lightnings(x)]
+        assert end.value.code == 2
+        assert len(lines) == 1, lines
+        assert lines[0].startswith("diffusion: error: ")
+        assert len(lines[0]) < 450
+        return lines[0].removeprefix("diffusion: error: ")
+
+    return call
+
+
+@pytest.fixture
+def extra(monkeypatch):
+    """Adds a callback to every trainer of the command line, and returns it."""
+
+    def add(callback):
+        from lightning.pytorch.cli import LightningCLI
+
+        make = LightningCLI._instantiate_trainer
+        monkeypatch.setattr(
+            LightningCLI,
+            "_instantiate_trainer",
+            lambda self, config, callbacks: make(self, config, [*callbacks, callback]),
+        )
+        return callback
+
+    return add
+
+
+def lightnings(line):
+    """Whether Lightning or Python said it on the way: not an error."""
+    start = ("Seed set", "GPU available", "TPU available", "HPU", "💡", "Restor", "Loaded model")
+    return line.startswith(start) or "Warning" in line or "site-packages" in line
+
+
+def equal(a, b):
+    """Whether two nests of tensors are the same, bit for bit."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(equal(x, y) for x, y in zip(a, b))
+    return a == b
+
+
+@pytest.fixture
+def same():
+    return equal

@@ -1,0 +1,118 @@
+import pytest
+import torch
+
+FIT = ("fit", "--config", "tiny.yaml", "--trainer.default_root_dir", "other")
+
+FLAGS = {
+    ("--modle.p_uncond", "1"): ("modle.p_uncond", "'model.p_uncond'"),
+    ("--trainer.max_stesp", "1"): ("trainer.max_stesp", "'trainer.max_steps'"),
+    ("--model.netwrk", "UNet"): ("model.netwrk", "'network'"),
+    ("--model.network", "UNett"): ("model.network", "'UNett'", "'UNet'"),
+    ("--model.sampler.step", "DDMP"): ("model.sampler.step", "'DDPM'"),
+    ("--model.sampler.step.etaa", "1"): ("model.sampler.step.etaa", "DDIM", "'eta'"),
+    ("--model.process", "DDIM"): ("model.process", "'DDIM'", "Linear"),
+    ("--model.process.T", "abc"): ("model.process.T", "abc", "int"),
+    ("--model.parameterization", "Epss"): ("model.parameterization", "'Eps'"),
+    ("--model.optimizer", "torch.optim.Adm"): ("model.optimizer", "'Adam'"),
+    ("--model.optimizer.lrr", "1"): ("model.optimizer.lrr", "'lr'"),
+    ("--model.p_uncond", "2"): ("model.p_uncond", "2.0", "0 … 1"),
+    ("--data", "Digitss"): ("data", "'Digits'"),
+    ("--data.batchsize", "3"): ("data.batchsize", "'batch_size'"),
+    ("--metrics.extractor", "LeNett"): ("metrics.extractor", "'LeNet'"),
+    ("--wandb", "onlin"): ("wandb", "onlin", "'online'"),
+    ("--ema.decay", "1"): ("ema.decay", "decay < 1"),
+    ("--config", "nope.yaml"): ("config", "nope.yaml", "does not exist"),
+    ("--model.network.multipliers", "[1,1,1,1,1]"): ("8", "multiple", "16"),
+    ("--model.network.num_classes", "5"): ("num_classes", "5", "10 classes of Digits"),
+    ("--model.network.in_channels", "3"): ("in_channels", "3", "1 of Digits"),
+    ("--model.sampler.steps", "21"): ("sampler.steps", "21", "T = 20"),
+    ("--model.sampler.steps", "0"): ("sampler.steps", "at least 1"),
+    ("--model.process", "RectifiedFlow", "--model.parameterization", "Eps"): ("Eps", "Velocity"),
+    ("--trainer.accelerator", "abacus"): ("abacus", "cpu"),
+    ("--data", "ImageFolder", "--data.root", "nowhere", "--data.size", "8"): ("root", "nowhere"),
+    ("--data", "FashionMNIST", "--data.root", "nowhere", "--data.download", "false"): ("nowhere",),
+}
+
+
+@pytest.mark.parametrize("flags", FLAGS, ids="=".join)
+def test_a_wrong_flag_is_one_line_that_names_what_is_right(refused, flags, tmp_path):
+    line = refused(*FIT, *flags)
+    assert all(word in line for word in FLAGS[flags]), line
+    assert "DIFFUSION_TRACEBACK" not in line
+    assert not (tmp_path / "other/checkpoints/last.ckpt").exists()
+
+
+YAML = {
+    "{trainr: {max_steps: 3}}": ("trainr.max_steps", "'trainer.max_steps'"),
+    "{model: {netwrk: UNet}}": ("model.netwrk", "'network'"),
+    "{model: {network: {class_path: UNett}}}": ("model.network", "'UNet'"),
+    "{model: {sampler: {step: {class_path: DDIM, init_args: {etaa: 1.0}}}}}": ("step.etaa", "'eta'"),
+    "{model: {sampler: {guidance: [{class_path: ClassifierFree, init_args: {scael: 1}}]}}}": (
+        "model.sampler.guidance.scael",
+        "'scale'",
+    ),
+    "{model: {sampler: {guidance: [{class_path: ClassifierFree, init_args: {scale: .nan}}]}}}": (
+        "guidance.scale",
+        "nan",
+        "finite",
+    ),
+    "{model: [1, ": ("line 2",),
+}
+
+
+@pytest.mark.parametrize("text", YAML)
+def test_a_wrong_file_is_one_line_that_names_what_is_right(refused, text, tmp_path):
+    (tmp_path / "wrong.yaml").write_text(text + "\n")
+    line = refused(*FIT, "--config", "wrong.yaml")
+    assert all(word in line for word in YAML[text]), line
+
+
+def test_without_a_config_the_first_missing_key_is_named(refused):
+    assert "model.network" in refused("fit", "--wandb", "off")
+
+
+def test_an_unknown_command(refused):
+    line = refused("fti", "--config", "tiny.yaml")
+    assert "'fit'" in line
+    assert "predict" in line
+
+
+def test_a_checkpoint_of_another_model(refused, fitted):
+    line = refused("test", "--ckpt_path", fitted.last, "--model.network.channels", "16")
+    assert "another model" in line
+    assert "(32, 8), expected (64, 16)" in line
+
+
+@pytest.mark.parametrize("kind", ["missing", "cut", "empty", "text", "pickle", "weights"])
+def test_a_file_that_is_no_checkpoint(refused, fitted, kind, tmp_path):
+    path = tmp_path / "x.ckpt"
+    whole = (fitted.folder / "run/checkpoints/last.ckpt").read_bytes()
+    content = {"cut": whole[: len(whole) // 2], "empty": b"", "text": b"hello"}
+    if kind in content:
+        path.write_bytes(content[kind])
+    elif kind == "pickle":
+        torch.save({"weights": torch.zeros(2)}, path)
+    elif kind == "weights":
+        torch.save({"state_dict": {"weight": torch.zeros(2)}}, path)
+    line = refused("test", "--ckpt_path", path, "--config", "tiny.yaml")
+    assert "ckpt_path" in line
+    assert "expected" in line
+    assert "x.ckpt" in line
+
+
+def test_labels_outside_the_range(refused, fitted):
+    line = refused("predict", "--ckpt_path", fitted.last, "--data.labels", "[3, 10]")
+    assert "labels: [3, 10]" in line
+    assert "0 .. 9" in line
+
+
+def test_errors_after_training_began_say_how_to_see_where(refused, run, monkeypatch):
+    def fail(self, batch, batch_idx):
+        raise ValueError("from within")
+
+    monkeypatch.setattr("diffusion.training.module.Diffusion.training_step", fail)
+    line = refused(*FIT)
+    assert line == "from within (DIFFUSION_TRACEBACK=1 shows where)"
+    monkeypatch.setenv("DIFFUSION_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="from within"):
+        run(*FIT)

@@ -1,0 +1,138 @@
+import json
+import math
+import sys
+
+import pytest
+import torch
+from torchvision.io import read_image
+
+from diffusion.training import loggers, pictures
+from diffusion.training.callbacks.likelihood import Likelihood
+from diffusion.training.module import Diffusion
+from diffusion.training.schedule import Warmup
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_samples_are_drawn_while_training(run, accumulate):
+    run.fit("--samples.every_n_steps=2", f"--trainer.accumulate_grad_batches={accumulate}")
+    names = sorted(p.name for p in (run.folder / "run/samples").iterdir())
+    kinds = ("average", "raw")
+    assert names == [f"step_000000{n}_{kind}.png" for n in (2, 4) for kind in kinds]
+    raw, average = (read_image(str(run.folder / f"run/samples/{n}")) for n in names[1::-1])
+    assert raw.shape == average.shape == (3, 10 * 34 + 2, 2 * 34 + 2)
+    assert not torch.equal(raw, average)
+
+
+def test_a_test_draws_a_row_a_class_and_the_way_to_the_first_of_each(run, fitted):
+    run("test", "--ckpt_path", fitted.last, "--metrics.n=2")
+    grid = read_image(str(run.folder / "run/samples.png"))
+    way = read_image(str(run.folder / "run/trajectory.png"))
+    assert grid.shape == (3, 10 * 34 + 2, 2 * 34 + 2)
+    assert way.shape == (3, 10 * 34 + 2, 3 * 34 + 2)
+    module = Diffusion.load_from_checkpoint(fitted.last)
+    label = torch.arange(10).repeat_interleave(2)
+    images = module.generate(module.condition({"label": label}), (1, 8, 8), range(20))
+    expected = pictures.grid(images, 2)
+    assert (grid.int() - expected.int()).abs().max() <= 1
+    rows = [grid[:, 34 * i : 34 * i + 34, :34] for i in range(10)]  # the first of each class
+    ends = [way[:, 34 * i : 34 * i + 34, 68:102] for i in range(10)]
+    assert all(torch.equal(a, b) for a, b in zip(rows, ends))
+
+
+def test_the_bound_is_the_sum_of_its_terms(run, fitted, monkeypatch):
+    totals = []
+    report = Likelihood._report
+
+    def spy(self, trainer, module, terms):
+        totals.append(terms)
+        report(self, trainer, module, terms)
+
+    monkeypatch.setattr(Likelihood, "_report", spy)
+    flags = ("--likelihood.n=25", "--likelihood.batch_size=10", "--metrics.n=2")
+    run("test", "--ckpt_path", fitted.last, *flags)
+    note = json.loads((run.folder / "run/likelihood.json").read_text())
+    (terms,) = totals
+    assert terms.shape == (25, 21)
+    parts = note["L_T"] + note["L_sum"] + note["L_0"]
+    assert note["bits_per_dim"] == pytest.approx(parts) == pytest.approx(sum(note["by_t"]))
+    error = terms.sum(1).std().item() / math.sqrt(25)
+    assert note["standard_error"] == pytest.approx(error)
+    assert note["n"] == 25
+
+
+def factors(steps, **kwargs):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
+    schedule, found = Warmup(optimizer, **kwargs), []
+    for _ in range(steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return found
+
+
+def test_warm_up_and_decay():
+    assert factors(5, warmup=4) == [0.5, 1.0, 1.5, 2.0, 2.0]
+    assert factors(7, warmup=2, total=6) == [1.0, 2.0, 2.0, 1.5, 1.0, 0.5, 0.0]
+    assert factors(3) == [2.0, 2.0, 2.0]
+    with pytest.raises(ValueError, match=r"lr_scheduler\.total: 3"):
+        factors(1, warmup=3, total=3)
+
+
+def test_without_wandb_there_is_csv_and_no_import(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)  # importing it would fail
+    (csv,) = loggers.make(tmp_path, "off", "fit")
+    csv.log_metrics({"a": 1.0}, step=1)
+    csv.save()
+    assert (tmp_path / "csv/version_0/metrics.csv").read_text().split() == ["a,step", "1.0,1"]
+
+
+class Wandb:
+    """Stands for Lightning's logger."""
+
+    made: list = []  # noqa: RUF012
+
+    def __init__(self, **kwargs):
+        self.made.append(kwargs)
+
+
+@pytest.fixture
+def wandb(monkeypatch):
+    monkeypatch.setattr("lightning.pytorch.loggers.WandbLogger", Wandb)
+    monkeypatch.setattr(Wandb, "made", [])
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    return Wandb.made
+
+
+def test_offline_asks_nobody(tmp_path, wandb, monkeypatch):
+    def never(*_args, **_kwargs):
+        raise AssertionError("asked the network")
+
+    monkeypatch.setattr("socket.create_connection", never)
+    loggers.make(tmp_path, "offline", "fit")
+    loggers.make(tmp_path, "offline", "fit")
+    assert [w["offline"] for w in wandb] == [True, True]
+    assert wandb[0]["id"] == wandb[1]["id"]
+    loggers.make(tmp_path, "offline", "test")
+    assert wandb[2]["id"] != wandb[0]["id"]
+
+
+def test_online_without_a_key_or_a_network_goes_offline_with_a_word(tmp_path, wandb, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    asked = []
+
+    def refuse(address, timeout):
+        asked.append(timeout)
+        raise OSError("unreachable")
+
+    monkeypatch.setattr("socket.create_connection", refuse)
+    monkeypatch.setattr(loggers, "_key", lambda _settings: None)
+    with pytest.warns(UserWarning, match="no API key"):
+        loggers.make(tmp_path, "online", "fit")
+    assert asked == []
+    monkeypatch.setattr(loggers, "_key", lambda _settings: "k" * 40)
+    with pytest.warns(UserWarning, match="cannot be reached"):
+        loggers.make(tmp_path, "online", "fit")
+    assert asked == [3]
+    assert [w["offline"] for w in wandb] == [True, True]

@@ -1,0 +1,144 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from torchvision.io import read_image
+
+from diffusion.metrics.quantize import quantize
+from diffusion.training.module import Diffusion
+
+
+@pytest.fixture
+def predict(run, fitted):
+    def call(*flags):
+        run("predict", "--ckpt_path", fitted.last, *flags)
+        return run.folder / "run/predictions"
+
+    return call
+
+
+def test_files_are_numbered_and_labelled_images(predict, fitted):
+    folder = predict("--data.labels=[3, 5]", "--data.samples=5", "--data.batch_size=2")
+    names = [f"00000{i}_{(3, 5)[i % 2]}.png" for i in range(5)]
+    assert sorted(p.name for p in folder.glob("*.png")) == names
+    module = Diffusion.load_from_checkpoint(fitted.last)
+    cond = module.condition({"label": torch.tensor([3])})
+    image = quantize(module.generate(cond, (1, 8, 8), [4]))[0]
+    assert (read_image(str(folder / "000004_3.png")).int() - image.int()).abs().max() <= 1
+
+
+def test_a_second_call_draws_what_is_missing(predict, monkeypatch):
+    folder = predict("--data.batch_size=4")
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    (folder / "000001_1.png").unlink()
+    (folder / "000006_6.png").unlink()
+    drawn = []
+    generate = Diffusion.generate
+
+    def spy(self, cond, shape, seeds):
+        drawn.extend(seeds)
+        return generate(self, cond, shape, seeds)
+
+    monkeypatch.setattr(Diffusion, "generate", spy)
+    predict("--data.batch_size=4")
+    assert drawn == [0, 1, 2, 3, 4, 5, 6, 7]  # whole batches, so that the bytes stay the same
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+    drawn.clear()
+    predict("--data.batch_size=4", "--data.samples=14")
+    assert drawn == [12, 13]
+
+
+def test_npz(predict):
+    folder = predict("--writer.format=npz", "--data.batch_size=5")
+    with np.load(folder / "samples.npz") as file:
+        assert file["images"].shape == (12, 8, 8, 1)
+        assert file["images"].dtype == np.uint8
+        assert file["labels"].tolist() == [i % 10 for i in range(12)]
+        assert file["index"].tolist() == list(range(12))
+        first = file["images"]
+    (folder / "000003_3.npy").unlink()
+    (folder / "samples.npz").unlink()
+    predict("--writer.format=npz", "--data.batch_size=5")
+    with np.load(folder / "samples.npz") as file:
+        assert np.array_equal(file["images"], first)
+
+
+def test_other_settings_are_refused(predict, refused, fitted, run):
+    predict("--data.samples=2")
+    command = ("predict", "--ckpt_path", fitted.last, "--data.samples=2")
+    for flag in ("--model.sampler.steps=2", "--data.labels=[4]", "--seed_everything=1"):
+        line = refused(*command, flag)
+        assert "other settings" in line
+        assert "writer.folder" in line
+    assert len(list(run.folder.glob("run/predictions/*.png"))) == 2
+
+
+def test_another_checkpoint_of_the_same_name_is_refused(run, refused):
+    run.fit()
+    run("predict", "--ckpt_path", run.last, "--data.samples=2")
+    run.fit("--ckpt_path=last", "--trainer.max_steps=5")
+    assert "other settings" in refused("predict", "--ckpt_path", run.last, "--data.samples=2")
+
+
+def test_without_labels_names_are_numbers_alone(run):
+    run.write("plain.yaml", {"model": {"network": {"init_args": {"num_classes": None}}}})
+    run.fit("--config", "plain.yaml", "--model.p_uncond=0", "--trainer.max_steps=1")
+    run("predict", "--ckpt_path", run.last, "--data.samples=2")
+    folder = run.folder / "run/predictions"
+    assert sorted(p.name for p in folder.glob("*.png")) == ["000000.png", "000001.png"]
+
+
+POINTS = {
+    "model": {
+        "network": {"class_path": "MLP", "init_args": {"dim": 2, "width": 8, "depth": 1}},
+        "process": {"class_path": "Sohl2015", "init_args": {"T": 5}},
+        "parameterization": "MeanShift",
+        "objective": {
+            "class_path": "VariationalBound",
+            "init_args": {"variance": "small", "levels": None},
+        },
+        "sampler": {"step": {"class_path": "DDPM", "init_args": {"variance": "small"}}},
+        "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 1.0e-3}},
+    },
+    "data": {"class_path": "SwissRoll", "init_args": {"batch_size": 32, "samples": 40}},
+    "samples": {"every_n_steps": 2, "points": 50, "moments": 3},
+    "likelihood": {"n": 50, "batch_size": 20},
+    "metrics": {"extractor": None},
+}
+
+
+@pytest.fixture
+def points(run, tiny):
+    run.write("points.yaml", {**tiny, **POINTS})
+    run("fit", "--config", "points.yaml")
+    return run
+
+
+def test_points_are_written_as_npz_and_not_as_pictures(points, refused):
+    command = ("predict", "--ckpt_path", points.last)
+    line = refused(*command)
+    assert "writer.format" in line
+    assert "npz" in line
+    points(*command, "--writer.format=npz")
+    with np.load(points.folder / "run/predictions/samples.npz") as file:
+        assert file["images"].shape == (40, 2)
+        assert file["images"].dtype == np.float32
+        assert "labels" not in file
+
+
+def test_points_are_drawn_as_clouds_and_have_a_bound(points):
+    points("test", "--ckpt_path", points.last)
+    names = {p.name for p in (points.folder / "run/samples").iterdir()}
+    steps = [f"step_000000{n}_{kind}.png" for n in (2, 4) for kind in ("raw", "average")]
+    assert names == set(steps)
+    one = read_image(str(points.folder / "run/samples.png"))
+    three = read_image(str(points.folder / "run/trajectory.png"))
+    assert three.shape[2] == 3 * one.shape[2]
+    note = json.loads((points.folder / "run/likelihood.json").read_text())
+    parts = note["L_T"] + note["L_sum"] + note["L_0"]
+    assert note["bits_per_dim"] == pytest.approx(parts, rel=1e-6)
+    assert note["bits_per_dim"] == pytest.approx(sum(note["by_t"]), rel=1e-6)
+    assert len(note["by_t"]) == 6
+    assert note["n"] == 50
+    assert note["standard_error"] > 0
