@@ -10,8 +10,8 @@ from typing import Any, Literal, NoReturn
 
 import lightning as L
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 # Imported so that YAML can name these classes without their modules.
 import diffusion.data
@@ -90,7 +90,7 @@ class CLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Adds loggers where the YAML has none of its own."""
-        config = self.config[self.subcommand]
+        config = self.config[str(self.subcommand)]
         if config.trainer.logger in (None, True) and not config.trainer.fast_dev_run:
             run = Path(config.trainer.default_root_dir)
             kwargs["logger"] = loggers.make(run, config.wandb, str(self.subcommand))
@@ -98,7 +98,8 @@ class CLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         """Checks what can be known to fail."""
-        config, command = self.config[self.subcommand], self.subcommand
+        command = str(self.subcommand)
+        config = self.config[command]
         run, path = Path(config.trainer.default_root_dir), config.ckpt_path
         if command == "fit" and not config.trainer.fast_dev_run:
             checks.check_run(run, resuming=path is not None)

@@ -66,8 +66,9 @@ def curve(logs: Sequence[Path], path: Path) -> bool:
         seen = {r["step"]: float(r[name]) for r in rows if r.get(name)}
         known = sorted((n, seen[step]) for step, n in _images(images, seen).items())
         if known:
-            style = {"alpha": 0.35, "linewidth": 1} if name in quarters else {"linewidth": 1.8}
-            ax.plot(*zip(*known), label=name, **style)
+            faint = name in quarters
+            seen_at, losses = zip(*known)
+            ax.plot(seen_at, losses, label=name, alpha=0.35 if faint else 1.0)
             drawn = True
     if drawn:
         ax.set(xlabel="images seen", ylabel="loss", yscale="log")

@@ -48,7 +48,9 @@ def test_the_overlays_sampler_is_the_one_that_draws(fitted, run, monkeypatch):
     used = []
     call = DDIM.__call__
     monkeypatch.setattr(DDIM, "__call__", lambda s, *a: used.append(s) or call(s, *a))
-    run.write("ddim.yaml", {"model": {"sampler": {"step": {"init_args": {"eta": 0.5}}, "steps": 2}}})
+    run.write(
+        "ddim.yaml", {"model": {"sampler": {"step": {"init_args": {"eta": 0.5}}, "steps": 2}}}
+    )
     run("predict", f"--ckpt_path={fitted.last}", "--config", "ddim.yaml", "--data.samples=2")
     assert [step.eta for step in used] == [0.5, 0.5]
     assert not any(isinstance(step, DDPM) for step in used)

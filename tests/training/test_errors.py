@@ -46,7 +46,10 @@ YAML = {
     "{trainr: {max_steps: 3}}": ("trainr.max_steps", "'trainer.max_steps'"),
     "{model: {netwrk: UNet}}": ("model.netwrk", "'network'"),
     "{model: {network: {class_path: UNett}}}": ("model.network", "'UNet'"),
-    "{model: {sampler: {step: {class_path: DDIM, init_args: {etaa: 1.0}}}}}": ("step.etaa", "'eta'"),
+    "{model: {sampler: {step: {class_path: DDIM, init_args: {etaa: 1.0}}}}}": (
+        "step.etaa",
+        "'eta'",
+    ),
     "{model: {sampler: {guidance: [{class_path: ClassifierFree, init_args: {scael: 1}}]}}}": (
         "model.sampler.guidance.scael",
         "'scale'",

@@ -66,7 +66,9 @@ def test_validation_loss_repeats_and_does_not_depend_on_the_global_generator(run
 def test_validation_leaves_training_as_it_was(run, same):
     run.fit("--trainer.val_check_interval=1", "--samples.every_n_steps=1")
     run.fit("--trainer.default_root_dir=other")
-    assert same(run.load()["raw_state_dict"], run.load("other/checkpoints/last.ckpt")["raw_state_dict"])
+    assert same(
+        run.load()["raw_state_dict"], run.load("other/checkpoints/last.ckpt")["raw_state_dict"]
+    )
 
 
 def test_a_sample_does_not_depend_on_the_batch_it_is_in(module):

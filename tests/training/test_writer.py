@@ -91,7 +91,10 @@ def test_without_labels_names_are_numbers_alone(run):
 
 POINTS = {
     "model": {
-        "network": {"class_path": "MLP", "init_args": {"dim": 2, "width": 8, "depth": 1}},
+        "network": {
+            "class_path": "diffusion.networks.MLP",
+            "init_args": {"dim": 2, "width": 8, "depth": 1},
+        },
         "process": {"class_path": "Sohl2015", "init_args": {"T": 5}},
         "parameterization": "MeanShift",
         "objective": {

@@ -27,7 +27,10 @@ class SaveConfig(SaveConfigCallback):
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Called once, on the first process."""
-        path = Path(trainer.default_root_dir) / f"config_{trainer.state.fn.value}.yaml"
+        path = (
+            Path(trainer.default_root_dir)
+            / f"config_{trainer.state.fn and trainer.state.fn.value}.yaml"
+        )
         text = self.text
         if path.exists() and path.read_text() != text:
             stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(path.stat().st_mtime))

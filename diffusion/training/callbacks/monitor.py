@@ -36,7 +36,7 @@ class Monitor(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Any
     ) -> None:
         """Measures the gradient, where the step will be logged."""
-        if (trainer.global_step + 1) % trainer.log_every_n_steps == 0:
+        if (trainer.global_step + 1) % _interval(trainer) == 0:
             grads = [p.grad for p in pl_module.parameters() if p.grad is not None]
             self.grad_norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
 
@@ -60,7 +60,7 @@ class Monitor(L.Callback):
         if self.begun is None:  # the first batch is slow and does not count
             self.begun = (time.perf_counter(), self.images)
         step = trainer.global_step  # the same for all micro-batches of a step but the last
-        if step % trainer.log_every_n_steps == 0 and step != self.logged:
+        if step % _interval(trainer) == 0 and step != self.logged:
             self.logged = step
             self._log(trainer, pl_module)
 
@@ -119,3 +119,7 @@ class Monitor(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on counting."""
         self.images = state_dict["images"]
+
+
+def _interval(trainer: Any) -> int:
+    return trainer.log_every_n_steps

@@ -1,15 +1,16 @@
 """`diffusion predict` writes what it draws to disk, and goes on where it stopped."""
 
 import json
-import time
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
 import numpy as np
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from diffusion.files import written_aside
+from diffusion.metrics.progress import bar
 from diffusion.metrics.quantize import quantize
 from diffusion.training import pictures
 
@@ -41,7 +42,6 @@ class Writer(L.Callback):
         suffix = "npy" if self.format == "npz" else "png"
         data.done = {int(f.stem.split("_")[0]) for f in self.path.glob(f"[0-9]*.{suffix}")}
         data.allow_zero_length_dataloader_with_multiple_devices = True  # little may be left to draw
-        self.begun, self.count = time.perf_counter(), 0
 
     def _same_settings(self, trainer: L.Trainer) -> None:
         note, mine = self.path / "settings.json", json.dumps(self.settings, sort_keys=True)
@@ -53,6 +53,15 @@ class Writer(L.Callback):
         if trainer.is_global_zero and not note.exists():
             with written_aside(note) as aside:
                 aside.write_text(mine)
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Shows how many images of this process are drawn, and how fast."""
+        data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        draw = trainer.is_global_zero and trainer.progress_bar_callback is not None
+        self.bar = bar("images", draw)
+        left = -(-(data.samples - len(data.done)) // trainer.world_size)
+        self.task = self.bar.add_task("Drawing", total=left)
+        self.bar.start()
 
     def on_predict_batch_end(
         self,
@@ -78,12 +87,15 @@ class Writer(L.Callback):
             else:
                 with written_aside(self.path / f"{name}.npy") as aside, aside.open("wb") as file:
                     np.save(file, image.numpy())
-        self.count += len(index)
-        rate = self.count / (time.perf_counter() - self.begun)
-        if trainer.progress_bar_callback is not None:
-            trainer.progress_bar_callback.predict_progress_bar.set_postfix_str(  # pyright: ignore
-                f"{rate:.1f} images/s"
-            )
+        self.bar.advance(self.task, len(index))
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Ends the bar, and says where the images are."""
+        task = self.bar.tasks[0]
+        self.bar.stop()
+        if task.completed and task.elapsed:
+            rate = task.completed / task.elapsed
+            rank_zero_info(f"{task.completed:.0f} images, {rate:.1f} a second: {self.path}")
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """For "npz", gathers the parts into one file; also where a process had nothing to draw."""
@@ -96,7 +108,8 @@ class Writer(L.Callback):
         images = np.stack([np.load(part) for part in parts])
         names = [part.stem.split("_") for part in parts]
         images = images.transpose(0, 2, 3, 1) if images.ndim == 4 else images
-        labels = {"labels": np.array([int(n[1]) for n in names])} if len(names[0]) > 1 else {}
-        index = np.array([int(n[0]) for n in names])
+        more = {"index": np.array([int(n[0]) for n in names])}
+        if len(names[0]) > 1:
+            more["labels"] = np.array([int(n[1]) for n in names])
         with written_aside(self.path / "samples.npz") as aside:
-            np.savez_compressed(aside, images=images, index=index, **labels)
+            np.savez_compressed(aside, images=images, **more)  # pyright: ignore[reportArgumentType]

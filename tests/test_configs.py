@@ -1,0 +1,192 @@
+"""Every configuration parses, says what it reproduces, and trains and tests when made small."""
+
+import gzip
+import pickle
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+EXPERIMENTS = sorted(CONFIGS.glob("*.yaml"))
+OVERLAYS = sorted(CONFIGS.glob("*/*.yaml"))
+IDS = [path.stem for path in EXPERIMENTS]
+
+
+def main(*args):
+    from diffusion.training.cli import main
+
+    main([str(a) for a in args])
+
+
+def merged(capsys, *configs):
+    flags = [flag for path in configs for flag in ("--config", path)]
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        main("fit", *flags, "--print_config")
+    out, err = capsys.readouterr()
+    assert end.value.code in (0, None), err
+    return yaml.safe_load(out)
+
+
+def header(path):
+    lines = path.read_text().splitlines()
+    text = " ".join(line[1:] for line in lines[: [x.startswith("#") for x in lines].index(False)])
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize("path", [*EXPERIMENTS, *OVERLAYS], ids=lambda p: p.stem)
+def test_a_configuration_begins_with_what_it_reproduces(path):
+    text = header(path)
+    if path.parent.name == "trainer":
+        assert re.search(r"GPU", text)
+        return
+    assert re.search(r"\([A-Z][\w\- &]+.*\d{4}\)", text), "the paper and its year"
+    if path.parent == CONFIGS:
+        figures = r"FID|bits|docs/results\.md|README\.md|[Ww]hat to expect|[Nn]o figure"
+        assert re.search(figures, text), "a figure, or where it is"
+        assert re.search(r"GPU|CPU|TPU", text), "the hardware"
+        assert re.search(r"\d (h|min)|hour|minute|second|not trained", text), "the time"
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=IDS)
+def test_a_configuration_parses_alone_and_under_overlays(path, capsys):
+    alone = merged(capsys, path)
+    assert alone["trainer"]["default_root_dir"] == f"runs/{path.stem}"
+    overlays = [CONFIGS / "sample" / f"{name}.yaml" for name in ("ddim50", "guided")]
+    both = merged(capsys, path, *overlays, CONFIGS / "trainer/gpu.yaml")
+    sampler = both["model"]["init_args"]["sampler"]["init_args"]
+    assert sampler["step"]["class_path"] == "diffusion.step.DDIM"
+    assert [g["class_path"].split(".")[-1] for g in sampler["guidance"]] == [
+        "ClassifierFree",
+        "Dynamic",
+    ]
+    assert both["trainer"]["precision"] == "bf16-mixed"
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda p: p.stem)
+def test_an_overlay_wins(overlay, capsys):
+    wanted = yaml.safe_load(overlay.read_text())
+    config = merged(capsys, CONFIGS / "ddpm_cifar10.yaml", overlay)
+    trainer = wanted.get("trainer", {})
+    assert all(config["trainer"][k] == v for k, v in trainer.items() if k != "strategy")
+    sampler = config["model"]["init_args"]["sampler"]["init_args"]
+    for key, value in wanted.get("model", {}).get("sampler", {}).items():
+        if key == "step":
+            assert sampler["step"]["class_path"].endswith("." + value["class_path"])
+            assert sampler["step"]["init_args"] == value["init_args"]
+        elif key == "guidance":
+            assert len(sampler["guidance"]) == len(value)
+        else:
+            assert sampler[key] == value
+
+
+SMALL = {
+    "ema": {"decay": 0.9},
+    "samples": {"columns": 2, "rows": 2, "points": 20, "moments": 2},
+    "likelihood": {"n": 4, "batch_size": 4},
+    "wandb": "off",
+    "trainer": {
+        "default_root_dir": "run",
+        "accelerator": "cpu",
+        "devices": 1,
+        "max_steps": 2,
+        "limit_val_batches": 1,
+        "limit_test_batches": 1,
+        "val_check_interval": 2,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    },
+}
+LENET = {"class_path": "LeNet", "init_args": {"steps": 2}}
+
+
+def fashion(folder):
+    """20 training and 10 test pictures in MNIST's format."""
+    random = np.random.default_rng(0)
+    folder.mkdir()
+    for name, n in (("train", 20), ("t10k", 10)):
+        pixels = random.integers(0, 256, (n, 28, 28), dtype=np.uint8)
+        labels = (np.arange(n) % 10).astype(np.uint8)
+        for kind, magic, array in (("images-idx3", 2051, pixels), ("labels-idx1", 2049, labels)):
+            head = np.array([magic, *array.shape], dtype=">i4").tobytes()
+            with gzip.open(folder / f"{name}-{kind}-ubyte.gz", "wb") as file:
+                file.write(head + array.tobytes())
+
+
+def cifar10(folder):
+    """Ten pictures a file in CIFAR-10's format."""
+    random = np.random.default_rng(0)
+    inner = folder / "cifar-10-batches-py"
+    inner.mkdir(parents=True)
+    for name in (*[f"data_batch_{i}" for i in range(1, 6)], "test_batch"):
+        data = random.integers(0, 256, (10, 3072), dtype=np.uint8)
+        content = {"data": data, "labels": list(range(10))}
+        (inner / name).write_bytes(pickle.dumps(content))
+    meta = {"label_names": [str(i) for i in range(10)]}
+    (inner / "batches.meta").write_bytes(pickle.dumps(meta))
+
+
+@pytest.fixture
+def no_checksums(monkeypatch):
+    """torchvision knows the sums of the real files only."""
+    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_: True)
+
+
+def pictures(folder):
+    random = np.random.default_rng(0)
+    folder.mkdir()
+    for i in range(60):
+        pixels = random.integers(0, 256, (20, 24, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+
+
+MADE = {"FashionMNIST": fashion, "CIFAR10": cifar10, "ImageFolder": pictures}
+
+
+def small(config, folder):
+    """An overlay that keeps an experiment's classes and shrinks its numbers."""
+    model, data = config["model"], config["data"]
+    kind = data["class_path"]
+    network = {"width": 8, "depth": 1}
+    if model["network"]["class_path"] == "UNet":
+        network = {"channels": 8, "multipliers": [1, 2], "attention": [], "blocks": 1, "groups": 4}
+    arguments = {"batch_size": 8, "num_workers": 0}
+    if kind in MADE:
+        MADE[kind](folder / "made")
+        arguments["root"] = str(folder / "made")
+    if kind == "ImageFolder":
+        network["image_size"] = arguments["size"] = 16
+    extractor = None if kind in ("ImageFolder", "SwissRoll") else LENET
+    process = {"init_args": {"T": 20}}
+    if "beta_T" in model["process"].get("init_args", {}):
+        process["init_args"]["beta_T"] = 0.3
+    return {
+        **SMALL,
+        "model": {
+            "network": {"init_args": network},
+            "process": process,
+            "sampler": {"steps": 2},
+        },
+        "data": {"init_args": arguments},
+        "metrics": {"n": 10, "batch_size": 5, "extractor": extractor},
+    }
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=IDS)
+def test_a_configuration_trains_and_tests_when_made_small(
+    path, tmp_path, monkeypatch, no_checksums
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # so that it is put back afterwards
+    overlay = small(yaml.safe_load(path.read_text()), tmp_path)
+    Path("small.yaml").write_text(yaml.safe_dump(overlay))
+    main("fit", "--config", path, "--config", "small.yaml")
+    main("test", "--ckpt_path", "run/checkpoints/last.ckpt")
+    found = {p.name for p in Path("run").iterdir()}
+    assert {"config_fit.yaml", "config_test.yaml", "samples.png", "trajectory.png"} <= found
+    assert "SwissRoll" in path.read_text() or "metrics.json" in found
+    assert ("likelihood.json" in found) == (overlay["likelihood"]["n"] > 0)

@@ -1,0 +1,112 @@
+"""Two processes on the CPU: the same as one that does both shares."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from diffusion.noise import seed
+from diffusion.training.module import Diffusion
+
+pytestmark = pytest.mark.slow
+
+SGD = ("--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=0.1")
+
+
+def command(*args, processes=2):
+    flags = ["--trainer.accelerator=cpu", f"--trainer.devices={processes}"]
+    if processes > 1:
+        flags.append("--trainer.strategy=ddp")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    call = [sys.executable, "-m", "diffusion", *map(str, args), *flags]
+    subprocess.run(call, check=True, env=environment, timeout=300)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_weights_equal_those_of_one_process_that_computes_both_shares(run, monkeypatch, accumulate):
+    flags = (*SGD, f"--trainer.accumulate_grad_batches={accumulate}")
+    command("fit", "--config=tiny.yaml", *flags)
+
+    def both(self, batch, batch_idx):
+        parts = []
+        for rank in range(2):
+            share = {k: v[rank::2] for k, v in batch.items()}
+            part = batch_idx % accumulate
+            torch.manual_seed(seed(self.seed, rank, self.trainer.global_step, part))
+            cond = self.condition(share).drop(self.p_uncond)
+            t, eps = self.objective.draw(self.process, share["image"])
+            parts.append((self.objective(self.denoiser, share["image"], cond, t, eps), t))
+        losses, t = torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+        assert not torch.equal(parts[0][1], parts[1][1])
+        return {"loss": losses.mean(), "losses": losses.detach(), "t": t}
+
+    monkeypatch.setattr(Diffusion, "training_step", both)
+    one = ("--trainer.default_root_dir=one", "--data.batch_size=16")
+    run.fit(*flags, *one)
+    monkeypatch.undo()
+    two, one = run.load(), torch.load(run.folder / "one/checkpoints/last.ckpt", weights_only=True)
+    for key in ("state_dict", "raw_state_dict"):
+        for name, weight in one[key].items():
+            torch.testing.assert_close(two[key][name], weight, rtol=1e-5, atol=1e-6)
+
+
+def test_predictions_are_the_same_files(run, fitted):
+    base = ("predict", "--ckpt_path", fitted.last, "--data.samples=11", "--data.batch_size=3")
+    for n in (1, 2):
+        command(*base, f"--trainer.default_root_dir=run{n}", processes=n)
+    files = [
+        {p.name: p.read_bytes() for p in (run.folder / f"run{n}/predictions").glob("*.png")}
+        for n in (1, 2)
+    ]
+    assert len(files[0]) == 11
+    assert files[0] == files[1]
+    # One batch is left: a process has nothing to draw.
+    (run.folder / "run2/predictions/000004_4.png").unlink()
+    command(*base, "--trainer.default_root_dir=run2")
+    again = {p.name: p.read_bytes() for p in (run.folder / "run2/predictions").glob("*.png")}
+    assert again == files[0]
+
+
+def test_npz_is_gathered_from_all_processes(run, fitted):
+    import numpy as np
+
+    base = ("predict", "--ckpt_path", fitted.last, "--data.samples=7", "--data.batch_size=3")
+    command(*base, "--writer.format=npz")
+    path = run.folder / "run/predictions/samples.npz"
+    with np.load(path) as file:
+        assert file["index"].tolist() == list(range(7))
+        images = file["images"]
+    (run.folder / "run/predictions/000006_6.npy").unlink()
+    path.unlink()
+    command(*base, "--writer.format=npz")
+    with np.load(path) as file:
+        assert np.array_equal(file["images"], images)
+
+
+def test_figures_are_the_same(run, fitted):
+    flags = ("--metrics.n=21", "--metrics.batch_size=5")
+    flags += ("--likelihood.n=25", "--likelihood.batch_size=10")
+    for n in (1, 2):
+        place = f"--trainer.default_root_dir=run{n}"
+        command("test", "--ckpt_path", fitted.last, *flags, place, processes=n)
+    for name in ("metrics.json", "likelihood.json"):
+        one, two = (json.loads((run.folder / f"run{n}" / name).read_text()) for n in (1, 2))
+        one, two = one.get("figures", one), two.get("figures", two)
+        assert one.keys() == two.keys()
+        for key in one:
+            if isinstance(one[key], float) and "seconds" not in key:
+                assert one[key] == pytest.approx(two[key], rel=1e-3, abs=1e-4), key
+
+
+def test_validation_is_the_same(run, fitted):
+    losses = []
+    for n in (1, 2):
+        place = f"--trainer.default_root_dir=run{n}"
+        batches = "--trainer.limit_val_batches=1.0"
+        command("validate", "--ckpt_path", fitted.last, place, batches, processes=n)
+        text = (run.folder / f"run{n}/csv/version_0/metrics.csv").read_text().split()
+        losses.append(float(text[1].split(",")[text[0].split(",").index("val/loss")]))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
