@@ -25,7 +25,7 @@ demo: .venv/installed ## Train on 1,797 real digits for about a minute, draw, an
 	  echo "runs/quickstart is there already and stays as it is; to draw anew, move it away first."; \
 	else \
 	  $(BIN)/diffusion fit --config configs/quickstart.yaml --ckpt_path last && \
-	  $(BIN)/diffusion test --ckpt_path runs/quickstart/checkpoints/last.ckpt; \
+	  $(BIN)/diffusion test --ckpt_path runs/quickstart/checkpoints/last.ckpt --verbose false; \
 	fi
 	@$(BIN)/python -m diffusion.training.report runs/quickstart
 

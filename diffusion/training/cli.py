@@ -1,5 +1,6 @@
 """`diffusion fit|validate|test|predict --config configs/….yaml [--config …] [--key value …]`."""
 
+import logging
 import os
 import sys
 import traceback
@@ -127,6 +128,15 @@ def fail(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
+def quiet() -> None:
+    """Leaves out what Lightning says that nobody here can act on."""
+    warnings.filterwarnings("ignore", "LightningCLI's args parameter")
+    warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    advice = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    advice.addFilter(lambda record: "litlogger" not in record.getMessage())
+
+
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the command line; errors that the user can mend are one line.
 
@@ -136,7 +146,7 @@ def main(args: Sequence[str] | None = None) -> None:
         args: What follows the program's name; by default the process's own.
     """
     args = sys.argv[1:] if args is None else args
-    warnings.filterwarnings("ignore", "LightningCLI's args parameter")
+    quiet()
     torch.set_float32_matmul_precision("high")
     try:
         with from_checkpoint(args) as layered:

@@ -27,6 +27,8 @@ def make(run: Path, wandb: Wandb, job: str) -> list[Logger]:
         from lightning.pytorch.loggers import WandbLogger
 
         offline = wandb == "offline" or not _reachable()
+        if offline:
+            os.environ.setdefault("WANDB_SILENT", "true")  # nothing to say until `wandb sync`
         run.mkdir(parents=True, exist_ok=True)
         found.append(
             WandbLogger(

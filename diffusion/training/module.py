@@ -1,6 +1,7 @@
 """The LightningModule: names the parts, trains them, and samples from them. No maths here."""
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
@@ -59,7 +60,9 @@ class Diffusion(L.LightningModule):
             raise ValueError(f"model.p_uncond: {p_uncond}; expected 0 … 1")
         # Through the command line these are plain class paths; live objects built in Python would
         # put the weights into the checkpoint a second time, as a pickle.
-        self.save_hyperparameters(logger=False)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*is an instance of `nn.Module`.*")
+            self.save_hyperparameters(logger=False)
         if "_instantiator" not in self.hparams:
             self.hparams.clear()
         network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
