@@ -71,6 +71,15 @@ class Parser(LightningArgumentParser):
 class CLI(LightningCLI):
     """Lightning's command line, with a section of the YAML for each of this project's callbacks."""
 
+    def __init__(self, *args: Any, only: str | None = None, **kwargs: Any) -> None:
+        self.only = only  # the subcommand asked for; the parsers of the others take time to build
+        super().__init__(*args, **kwargs)
+
+    def subcommands(self) -> dict[str, set[str]]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The subcommands to build parsers for."""
+        every = LightningCLI.subcommands()
+        return {self.only: every[self.only]} if self.only in every else every
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the sections, and the flag for Weights & Biases."""
         for section, callback in SECTIONS.items():
@@ -154,6 +163,7 @@ def main(args: Sequence[str] | None = None) -> None:
                 L.LightningModule,
                 L.LightningDataModule,
                 args=layered,
+                only=layered[0] if layered else None,
                 parser_class=Parser,
                 save_config_callback=SaveConfig,
                 save_config_kwargs={"save_to_log_dir": False},

@@ -27,7 +27,7 @@ def test_the_run_and_the_checkpoint_carry_the_merged_configuration(run):
 def test_a_checkpoint_is_all_that_test_needs(fitted, run, monkeypatch):
     shutil.copytree(fitted.folder / "run", "run", symlinks=True)
     run("test", "--ckpt_path", "run/checkpoints/last.ckpt")
-    for name in ("metrics.json", "samples.png", "trajectory.png", "config_test.yaml"):
+    for name in ("metrics.json", "samples.png", "trajectory.png", "config_test.yaml", "loss.png"):
         assert (run.folder / "run" / name).exists()
     assert config(run.folder, "test")["metrics"]["n"] == 20
 
