@@ -65,8 +65,10 @@ class Monitor(L.Callback):
             self._log(trainer, pl_module)
 
     def _log(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self._check(trainer)
-        sums, counts = self.sums.tolist()
+        # Of all processes, so that all stop together: one alone would leave the others waiting.
+        bad = trainer.strategy.all_gather(self.bad).reshape(-1, 2)
+        self._check(trainer, bad[bad[:, 0].argmax()])
+        sums, counts = trainer.strategy.reduce(self.sums.clone(), reduce_op="sum").tolist()  # pyright: ignore
         self.sums.zero_()
         then, images = self.begun or (time.perf_counter(), 0)
         now = time.perf_counter()
@@ -90,8 +92,8 @@ class Monitor(L.Callback):
         for logger in trainer.loggers:
             logger.log_metrics(figures, step=trainer.global_step)
 
-    def _check(self, trainer: L.Trainer) -> None:
-        step, t = self.bad.tolist()
+    def _check(self, trainer: L.Trainer, bad: Tensor) -> None:
+        step, t = bad.tolist()
         if step >= 0:
             self._stop(trainer, f"the loss is not finite since step {step} (at t = {t})")
 
@@ -107,7 +109,7 @@ class Monitor(L.Callback):
     ) -> None:
         """Refuses to save weights that a NaN has gone through."""
         if hasattr(self, "bad"):
-            self._check(trainer)
+            self._check(trainer, self.bad)
             norms = torch.stack(torch._foreach_norm([p.detach() for p in pl_module.parameters()]))
             if not norms.isfinite().all():
                 self._stop(trainer, f"the weights are not finite after step {trainer.global_step}")
