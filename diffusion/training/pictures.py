@@ -37,7 +37,7 @@ def clouds(points: Sequence[Tensor], titles: Sequence[str]) -> Tensor:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(2.4 * len(points), 2.6), dpi=100, layout="constrained")
+    figure = Figure(figsize=(2.4 * len(points), 2.75), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(points), squeeze=False)[0]
     for ax, cloud, title in zip(axes, points, titles):

@@ -25,7 +25,7 @@ class Samples(L.Callback):
         columns: Samples a row.
         rows: How many rows; by default one a class, or as many as columns.
         points: How many points, for data of points.
-        moments: How many moments the trajectory shows.
+        moments: How many moments the trajectory shows, closer together towards x_0.
     """
 
     def __init__(
@@ -84,7 +84,8 @@ class Samples(L.Callback):
             label = torch.arange(n, device=module.device) * rows // n % data.num_classes
             cond = module.condition({"label": label})
         steps = len(module.sampler.times(module.process.T))
-        keep = set(torch.linspace(0, steps - 1, min(self.moments, steps)).round().int().tolist())
+        left = torch.linspace(1, 0, min(self.moments, steps)) ** 2  # closer together towards x_0
+        keep = set(((1 - left) * (steps - 1)).round().int().tolist())
         walk = enumerate(module.trajectory(cond, data.shape, range(n)))
         return [x.cpu() for i, x in walk if i in keep]
 
