@@ -2,7 +2,15 @@ import lightning as L
 import pytest
 import torch
 
+from diffusion.data import Digits
+from diffusion.networks import UNet
+from diffusion.objective import Simple
+from diffusion.parameterization import V
+from diffusion.process import Cosine
+from diffusion.sampler import Sampler
+from diffusion.step import DDIM
 from diffusion.training.callbacks.ema import EMA
+from diffusion.training.module import Diffusion
 
 
 class Watch(L.Callback):
@@ -61,6 +69,47 @@ def test_the_average_is_the_geometric_sum_over_optimizer_steps(run, watch, warmu
     close(saved["state_dict"], average(watch.steps, 0.3, warmup))
     assert all(torch.equal(saved["raw_state_dict"][k], w) for k, w in watch.steps[4].items())
     assert saved["ema_steps"] == 4
+
+
+class Look(L.Callback):
+    """Notes the weights in place while testing and predicting."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_test_epoch_end(self, trainer, module):
+        self.seen.append(weights(module))
+
+    def on_predict_epoch_end(self, trainer, module):
+        self.seen.append(weights(module))
+
+
+def test_testing_and_predicting_after_fit_see_the_average(tmp_path, same):
+    network = UNet(8, 1, channels=8, multipliers=[1], attention=[], blocks=1, num_classes=10)
+    model = Diffusion(network, Cosine(20), V(), Simple(), Sampler(DDIM(), 2))
+    ema, look, data = EMA(0.9), Look(), Digits(batch_size=8, samples=2)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = L.Trainer(
+        default_root_dir=tmp_path,
+        accelerator="cpu",
+        max_steps=4,
+        limit_val_batches=0,
+        limit_test_batches=1,
+        use_distributed_sampler=False,
+        callbacks=[ema, look],
+        **quiet,
+    )
+    trainer.fit(model, data)
+    raw, average = weights(model), {k: v.clone() for k, v in ema.average.items()}
+    assert not same(raw, average)
+    trainer.save_checkpoint(tmp_path / "x.ckpt")
+    trainer.test(model, data, verbose=False)
+    assert same(weights(model), raw)
+    trainer.predict(model, data, return_predictions=False)
+    assert same(weights(model), raw)
+    trainer.test(model, data, ckpt_path=tmp_path / "x.ckpt", verbose=False)
+    assert len(look.seen) == 3
+    assert all(same(seen, average) for seen in look.seen)
 
 
 def test_warm_up_is_the_papers_of_tensorflow():

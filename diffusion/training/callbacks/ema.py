@@ -92,6 +92,10 @@ class EMA(L.Callback):
         """Average out; checkpoint callbacks come later."""
         self._swap(pl_module, False)
 
+    # After `fit` in the same process; with a checkpoint's weights there is nothing to swap.
+    on_test_start = on_predict_start = on_validation_start
+    on_test_end = on_predict_end = on_validation_end
+
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
@@ -110,7 +114,10 @@ class EMA(L.Callback):
 
     def restore(self, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Takes θ̄ out of a checkpoint and puts θ back, if training goes on from it."""
-        if RAW not in checkpoint or not module.trainer.training:
+        if not module.trainer.training:
+            self.average = {}  # of weights that the checkpoint's are about to replace
+            return
+        if RAW not in checkpoint:
             return
         weights, raw = checkpoint["state_dict"], checkpoint[RAW]
         if self.decay:

@@ -60,7 +60,7 @@ class Samples(L.Callback):
                     drawn = self._draw(trainer, pl_module)[-1:]
                 self._save(trainer, drawn, f"step_{step:07d}_average")
 
-    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draws the samples, and the way to the first of each row."""
         if not trainer.is_global_zero:
             return

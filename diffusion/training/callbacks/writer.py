@@ -35,10 +35,12 @@ class Writer(L.Callback):
         """Looks at what is there already."""
         if stage != "predict":
             return
+        data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        if self.format == "png" and len(data.shape) != 3:
+            raise ValueError("writer.format: png; expected npz for data of points")
         self.path = Path(self.folder or Path(trainer.default_root_dir) / "predictions")
         self.path.mkdir(parents=True, exist_ok=True)
         self._same_settings(trainer)
-        data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         suffix = "npy" if self.format == "npz" else "png"
         data.done = {int(f.stem.split("_")[0]) for f in self.path.glob(f"[0-9]*.{suffix}")}
         data.allow_zero_length_dataloader_with_multiple_devices = True  # little may be left to draw
@@ -78,8 +80,6 @@ class Writer(L.Callback):
         labels = [-1] * len(index) if label is None else label.tolist()
         if outputs.ndim == 4:
             outputs = quantize(outputs)
-        elif self.format == "png":
-            raise ValueError("writer.format: png; expected npz for data of points")
         for i, y, image in zip(index, labels, outputs.cpu()):
             name = f"{i:06d}" if y < 0 else f"{i:06d}_{y}"
             if self.format == "png":
