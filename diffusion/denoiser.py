@@ -1,7 +1,7 @@
 """From x_t to an estimate of x_0: the one interface that objectives, guidance and steps know."""
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +63,10 @@ class NetworkDenoiser(nn.Module):
 
     Args:
         network: Called as network(x_t, t, **conditions) with t of shape (B,) in 1 … T. Its output
-            has x_t's channels, or twice as many if it also predicts the reverse variance.
+            has x_t's channels, or twice as many if it also predicts the reverse variance. Its
+            attribute `null` says what ∅ is of each condition that can be forgotten, and
+            `conditions` which ones it takes, where that is not the same; one that has neither
+            attribute gets them all.
         process: The forward process.
         parameterization: What the output means.
 
@@ -77,12 +80,16 @@ class NetworkDenoiser(nn.Module):
         super().__init__()
         check(parameterization, process)
         self.network, self.process, self.parameterization = network, process, parameterization
+        names: Any = getattr(network, "conditions", getattr(network, "null", None))
+        self.conditions = None if names is None else frozenset(names)
 
     def output(self, x_t: Tensor, t: Tensor, cond: Condition) -> tuple[Tensor, Tensor | None]:
         """Returns F and the raw variance output, or None; in x_t's dtype even under autocast."""
         if t.ndim == 0:
             t = torch.full(x_t.shape[:1], int(t), device=x_t.device)
-        F = self.network(x_t, t, **cond.values).to(x_t.dtype)
+        known = cond.values if self.conditions is None else self.conditions
+        values = {k: v for k, v in cond.values.items() if k in known}
+        F = self.network(x_t, t, **values).to(x_t.dtype)
         if F.shape[1] == 2 * x_t.shape[1]:
             F, v = F.chunk(2, dim=1)
             return F, v

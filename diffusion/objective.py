@@ -1,6 +1,7 @@
 """Training objectives: (denoiser, x_0, condition) → one loss per sample."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -41,6 +42,22 @@ class Objective(ABC):
             t = drawn_t if t is None else t
             eps = drawn_eps if eps is None else eps
         return self.loss(denoiser, x_0, cond, t, eps)
+
+    def weigh(self, t: Tensor, losses: Tensor) -> Tensor:
+        """Returns the losses to train with, (B,): at times drawn more often they weigh less.
+
+        Args:
+            t: The times that `draw` drew, (B,).
+            losses: The losses there, (B,).
+        """
+        return losses
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Returns what training has to find again when it goes on."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:  # noqa: B027  (most have no state)
+        """Takes up what `state_dict` gave."""
 
     @abstractmethod
     def loss(
@@ -117,3 +134,41 @@ class VariationalBound(Objective):
         pred = denoiser(process.diffuse(x_0, t, eps), t, cond)
         term = bound.term(pred, process, x_0, t, self.variance, self.levels)
         return bound.prior_term(process, x_0) + process.T * term
+
+
+class Hybrid(Objective):
+    """L_hybrid = L_simple + λ L_vlb; L_vlb trains only the variance (Improved DDPM, eq. 16).
+
+    The mean is detached in the second term, so that it learns from L_simple alone. L_vlb is
+    estimated as `VariationalBound` does, by T · L_{t−1} in bits/dim (without the constant L_T),
+    so λ means what it means in the paper at any T.
+
+    Args:
+        weight: λ; the paper's is 0.001.
+        levels: The number of grey values of the data, or None for continuous data.
+
+    Raises:
+        ValueError: If λ is negative.
+    """
+
+    def __init__(self, weight: float = 0.001, levels: int | None = 256) -> None:
+        if not weight >= 0:
+            raise ValueError(f"objective.weight: {weight}; expected a number ≥ 0")
+        self.weight, self.levels = weight, levels
+
+    def loss(
+        self, denoiser: NetworkDenoiser, x_0: Tensor, cond: Condition, t: Tensor, eps: Tensor
+    ) -> Tensor:
+        """See `Objective`.
+
+        Raises:
+            ValueError: If the network does not put out a variance.
+        """
+        process = denoiser.process
+        x_t = process.diffuse(x_0, t, eps)
+        F, v = denoiser.output(x_t, t, cond)
+        target = denoiser.parameterization.target(x_0, process, t, x_t)
+        simple = (F - target).square().flatten(1).mean(1)
+        pred = denoiser.prediction(F.detach(), v, x_t, t)
+        term = bound.term(pred, process, x_0, t, "learned", self.levels)
+        return simple + self.weight * process.T * term

@@ -6,9 +6,10 @@ import torch
 from exact import Wavy
 from scipy.special import ndtr
 
+from diffusion import bound
 from diffusion.condition import Condition
 from diffusion.denoiser import NetworkDenoiser
-from diffusion.objective import MinSNR, Simple, VariationalBound
+from diffusion.objective import Hybrid, MinSNR, Simple, VariationalBound
 from diffusion.parameterization import X0, Eps, V
 from diffusion.process import Linear, ZeroTerminal
 
@@ -139,3 +140,68 @@ def test_what_is_given_is_used():
 def test_gamma_out_of_range():
     with pytest.raises(ValueError, match=r"objective\.gamma: 0; expected a positive number"):
         MinSNR(0)
+
+
+def test_hybrid_is_openais():
+    """L_simple and L_vlb / 1000 of six samples by guided-diffusion's `training_losses`.
+
+    Its GaussianDiffusion with the linear schedule, EPSILON, LEARNED_RANGE and RESCALED_MSE was
+    given the same network, images and noise as here. For t = 1 its Φ is an approximation.
+    """
+    vb = [2.3324520722218, 0.5689112979966, 0.0697724189820, 0.0033427131556, 0.0012134371832]
+    vb = torch.tensor([*vb, 0.0011068906309], dtype=torch.float64)
+    mse = [0.9292226980469, 0.8447002621006, 0.6420215910536, 0.4325987895801, 0.1172806074263]
+    mse = torch.tensor([*mse, 0.0751862913902], dtype=torch.float64)
+    n = torch.arange(72, dtype=torch.float64)
+    x_0 = (n * 37 % 256).reshape(6, 1, 3, 4) / 127.5 - 1
+    eps = torch.sin(n * 1.7 + 0.3).reshape(6, 1, 3, 4) * 1.3
+    t = torch.tensor([1, 2, 11, 251, 701, 1000])
+    denoiser = NetworkDenoiser(Wavy(2).double(), Linear(), Eps())
+    given = (denoiser, x_0, Condition(), t, eps)
+    torch.testing.assert_close(Simple()(*given), mse)
+    bound_alone = Hybrid()(*given) - Simple()(*given)
+    torch.testing.assert_close(bound_alone[1:], vb[1:], rtol=1e-6, atol=0)
+    torch.testing.assert_close(bound_alone[:1], vb[:1], rtol=2e-3, atol=0)
+    constant = bound.prior_term(Linear(), x_0)
+    full = VariationalBound("learned")(*given) - constant
+    torch.testing.assert_close(full, 1000 * bound_alone)
+
+
+def test_in_the_hybrid_the_bound_moves_only_the_variance():
+    class Two(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.mean = torch.nn.Parameter(torch.tensor(0.3))
+            self.variance = torch.nn.Parameter(torch.tensor(0.1))
+
+        def forward(self, x_t, t):
+            return torch.cat([self.mean * x_t, self.variance * x_t], 1)
+
+    def gradients(objective):
+        denoiser = NetworkDenoiser(Two().double(), Linear(), V())
+        torch.manual_seed(0)
+        x_0 = torch.rand(64, 1, 2, 2, dtype=torch.float64) * 2 - 1
+        objective(denoiser, x_0, Condition()).mean().backward()
+        return denoiser.network.mean.grad, denoiser.network.variance.grad
+
+    simple, nothing = gradients(Simple())
+    mean, variance = gradients(Hybrid(weight=1.0))
+    double = gradients(Hybrid(weight=2.0))[1]
+    bound_mean, bound_variance = gradients(VariationalBound("learned"))
+    assert nothing is None or nothing == 0
+    assert mean == simple
+    assert bound_mean.abs() > 0
+    torch.testing.assert_close(variance, bound_variance)
+    torch.testing.assert_close(double, 2 * variance)
+
+
+@pytest.mark.parametrize("weight", [-1.0, math.nan])
+def test_hybrid_weight_out_of_range(weight):
+    with pytest.raises(ValueError, match=r"objective\.weight: .*; expected a number ≥ 0"):
+        Hybrid(weight)
+
+
+def test_hybrid_needs_a_variance():
+    denoiser, t, x_0, eps, *_ = batch(Eps())
+    with pytest.raises(ValueError, match="twice the channels"):
+        Hybrid()(denoiser, x_0, Condition(), t, eps)

@@ -1,12 +1,31 @@
 """Guidance: a function from a denoiser to a denoiser, so that a list of them composes."""
 
 from abc import ABC, abstractmethod
+from typing import Any, ClassVar
 
 from diffusion.denoiser import Denoiser
+from diffusion.process import Process
 
 
 class Guidance(ABC):
-    """Wraps a denoiser into another one with the same interface."""
+    """Wraps a denoiser into another one with the same interface.
+
+    Attributes:
+        needs: The conditions that it reads, whether or not the network knows them.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    def check(self, process: Process, data: Any) -> None:  # noqa: B027  (most accept everything)
+        """Refuses what it cannot work with, before anything is sampled.
+
+        Args:
+            process: The process of the model that will be guided.
+            data: The data module, with `shape` and `num_classes`.
+
+        Raises:
+            ValueError: If they do not fit.
+        """
 
     @abstractmethod
     def __call__(self, denoise: Denoiser) -> Denoiser:

@@ -17,6 +17,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 # Imported so that YAML can name these classes without their modules.
 import diffusion.data
 import diffusion.guidance
+import diffusion.importance
 import diffusion.metrics
 import diffusion.networks
 import diffusion.objective

@@ -82,12 +82,15 @@ class Diffusion(L.LightningModule):
         data = getattr(self.trainer, "datamodule", None)
         if data is not None:
             check_data(self.denoiser.network, data)
+            for guide in self.sampler.guidance:
+                guide.check(self.process, data)
 
     def condition(self, batch: dict[str, Tensor]) -> Condition:
-        """Returns what a batch says besides the image, with the network's ∅."""
-        values = {k: v for k, v in batch.items() if k not in ("image", "index")}
+        """Returns what of a batch the network or the guidance reads, with the network's ∅."""
+        needs = (guide.needs for guide in self.sampler.guidance)
+        known = frozenset(self.denoiser.conditions or ()).union(*needs)
         null: Any = getattr(self.denoiser.network, "null", {})
-        return Condition({k: v for k, v in values.items() if k in null}, null)
+        return Condition({k: v for k, v in batch.items() if k in known}, null)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """One loss; forgetting labels for classifier-free guidance happens here."""
@@ -97,7 +100,8 @@ class Diffusion(L.LightningModule):
         cond = self.condition(batch).drop(self.p_uncond)
         t, eps = self.objective.draw(self.process, batch["image"])
         losses = self.objective(self.denoiser, batch["image"], cond, t, eps)
-        return {"loss": losses.mean(), "losses": losses.detach(), "t": t}
+        loss = self.objective.weigh(t, losses).mean()
+        return {"loss": loss, "losses": losses.detach(), "t": t}
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """The loss at fixed times and noise, so that it compares from one time to the next."""
@@ -175,11 +179,14 @@ class Diffusion(L.LightningModule):
         """Averaged weights are what a checkpoint is for; the raw ones go beside them."""
         for ema in self._averages():
             ema.save(self, checkpoint)
+        if state := self.objective.state_dict():
+            checkpoint["objective"] = state
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Puts the raw weights back where training goes on."""
         for ema in self._averages():
             ema.restore(self, checkpoint)
+        self.objective.load_state_dict(checkpoint.get("objective", {}))
 
     def _averages(self) -> list[EMA]:
         callbacks = self._trainer.callbacks if self._trainer is not None else []  # pyright: ignore

@@ -1,5 +1,3 @@
-import json
-import math
 import sys
 
 import pytest
@@ -7,7 +5,6 @@ import torch
 from torchvision.io import read_image
 
 from diffusion.training import loggers, pictures
-from diffusion.training.callbacks.likelihood import Likelihood
 from diffusion.training.module import Diffusion
 from diffusion.training.schedule import Warmup
 
@@ -37,27 +34,6 @@ def test_a_test_draws_a_row_a_class_and_the_way_to_the_first_of_each(run, fitted
     rows = [grid[:, 34 * i : 34 * i + 34, :34] for i in range(10)]  # the first of each class
     ends = [way[:, 34 * i : 34 * i + 34, 68:102] for i in range(10)]
     assert all(torch.equal(a, b) for a, b in zip(rows, ends))
-
-
-def test_the_bound_is_the_sum_of_its_terms(run, fitted, monkeypatch):
-    totals = []
-    report = Likelihood._report
-
-    def spy(self, trainer, module, terms):
-        totals.append(terms)
-        report(self, trainer, module, terms)
-
-    monkeypatch.setattr(Likelihood, "_report", spy)
-    flags = ("--likelihood.n=25", "--likelihood.batch_size=10", "--metrics.n=2")
-    run("test", "--ckpt_path", fitted.last, *flags)
-    note = json.loads((run.folder / "run/likelihood.json").read_text())
-    (terms,) = totals
-    assert terms.shape == (25, 21)
-    parts = note["L_T"] + note["L_sum"] + note["L_0"]
-    assert note["bits_per_dim"] == pytest.approx(parts) == pytest.approx(sum(note["by_t"]))
-    error = terms.sum(1).std().item() / math.sqrt(25)
-    assert note["standard_error"] == pytest.approx(error)
-    assert note["n"] == 25
 
 
 def factors(steps, **kwargs):
