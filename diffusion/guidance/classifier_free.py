@@ -18,7 +18,8 @@ class ClassifierFree(Guidance):
     conditional one is kept (GLIDE's code).
 
     Args:
-        scale: s: 0 is unconditional, 1 conditional, more is guided; the paper's w is s − 1.
+        scale: s: 0 is unconditional, 1 conditional, each in one pass of B; more is guided. The
+            paper's w is s − 1.
         drop: The conditions that ∅ replaces; by default all that have a null value.
         interval: The times (first, last) between which the scale applies, ends included; elsewhere
             it is 1, at the price of one pass (Kynkäänniemi et al. 2024).
@@ -51,6 +52,8 @@ class ClassifierFree(Guidance):
             first, last = self.interval or (-torch.inf, torch.inf)
             if self.scale == 1 or (t.ndim == 0 and not first <= t <= last):
                 return denoise(x_t, t, cond)
+            if self.scale == 0 and not self.interval and not self.rescale:
+                return denoise(x_t, t, cond.drop(keys=self.drop))
             both = denoise(
                 torch.cat([x_t, x_t]),
                 t if t.ndim == 0 else torch.cat([t, t]),

@@ -39,6 +39,7 @@ def test_scale_zero_is_the_null_exactly():
     d = denoiser()
     null = d(x_t, t, Condition({"label": torch.zeros(B, dtype=torch.long)}))
     assert torch.equal(ClassifierFree(0.0)(d)(x_t, t, cond).x_0, null.x_0)
+    assert [len(t) for t in d.network.seen] == [B, B]  # at the price of one pass
     assert (null.x_0 - d(x_t, t, cond).x_0).abs().max() > 0.01
 
 

@@ -1,0 +1,116 @@
+"""What the benchmarks share: measure ways of sampling, keep the rows in a CSV, draw them."""
+
+import csv
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+
+from diffusion.data import Images
+from diffusion.metrics import LeNet, quantize
+from diffusion.metrics.figures import Generated
+from diffusion.metrics.measure import Measure
+from diffusion.metrics.progress import bar
+from diffusion.sampler import Sampler
+from diffusion.training import pictures
+from diffusion.training.module import Diffusion
+
+Row = dict[str, float | str]
+
+
+class Bench:
+    """A data set, an extractor, and how one way of sampling is measured.
+
+    Args:
+        data: The data module.
+        n: Images per row.
+        batch_size: Images at once.
+        cache: Folder for the trained extractor and features of real images.
+    """
+
+    def __init__(self, data: Images, n: int, batch_size: int, cache: Path) -> None:
+        self.data, self.n, self.batch_size = data, n, batch_size
+        self.extractor, self.measure = LeNet(), Measure(cache, None, False)
+        self.extractor.prepare(data, cache)
+
+    def __call__(self, model: Diffusion, sampler: Sampler, what: str) -> Row:
+        """Returns the figures of n samples; sample i has noise i and label i mod 10."""
+        model.sampler = sampler
+        images, seconds = [], 0.0
+        labels = torch.arange(self.n) % 10
+        with bar("images") as progress:
+            task = progress.add_task(what, total=self.n)
+            for part in torch.arange(self.n).split(self.batch_size):
+                start = time.perf_counter()
+                cond = model.condition({"label": labels[part].to(model.device)})
+                x = model.generate(cond, self.data.shape, part.tolist())
+                images.append(quantize(x).cpu())
+                seconds += time.perf_counter() - start
+                progress.advance(task, len(part))
+        features, logits = zip(*(self.extractor(x) for x in images))
+        made = Generated(
+            torch.cat(images), labels, torch.cat(features), torch.cat(logits), seconds / self.n
+        )
+        figures = self.measure(made, self.data, self.extractor, torch.device("cpu"))
+        return {name.split("@")[0]: round(value, 5) for name, value in figures.items()}
+
+
+def fill(path: Path, rows: Iterable[tuple[Row, Callable[[], Row]]]) -> list[dict[str, str]]:
+    """Measures the rows that the CSV does not have yet, writing after each; returns all of them."""
+    done = list(csv.DictReader(path.open())) if path.exists() else []
+    for key, run in rows:
+        if any(all(row[k] == str(v) for k, v in key.items()) for row in done):
+            continue
+        done.append({k: str(v) for k, v in (key | run()).items()})
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, done[0])
+            writer.writeheader()
+            writer.writerows(done)
+    return done
+
+
+def plot(
+    path: Path,
+    rows: list[dict[str, str]],
+    x: str,
+    ys: Sequence[str],
+    by: str = "",
+    log: bool = True,
+) -> None:
+    """Draws a panel for each y against x, with a curve for each value of `by`."""
+    figure = Figure(figsize=(4.2 * len(ys), 3.2), dpi=110, layout="constrained")
+    for ax, y in zip(figure.subplots(1, len(ys), squeeze=False)[0], ys):
+        for group in dict.fromkeys(row[by] if by else "" for row in rows):
+            mine = [row for row in rows if not by or row[by] == group]
+            name = f"{by} = {group}" if by else "model"
+            ax.plot(*zip(*[(float(r[x]), float(r[y])) for r in mine]), "o-", label=name)
+        if f"{y}_floor" in rows[0]:
+            ax.axhline(float(rows[0][f"{y}_floor"]), color="grey", ls=":", label="held-out images")
+        ax.set(xlabel=x.replace("_", " "), ylabel=y, xscale="log" if log else "linear")
+        ax.set_yscale("log" if y.startswith("fd") else "linear")
+        ax.legend(fontsize=8)
+    figure.savefig(path)
+
+
+def ways(
+    bench: Bench, model: Diffusion, keys: Sequence[Row], make: Callable[[Row], Sampler]
+) -> list[tuple[Row, Callable[[], Row]]]:
+    """Returns what `fill` takes, for one model and several samplers."""
+
+    def run(key: Row) -> Callable[[], Row]:
+        what = ", ".join(f"{k} {v}" for k, v in key.items())
+        return lambda: bench(model, make(key), what)
+
+    return [(key, run(key)) for key in keys]
+
+
+def grid(path: Path, model: Diffusion, samplers: Sequence[Sampler], shape: Sequence[int]) -> None:
+    """Draws a row a sampler, all from the same noise, one column a class."""
+    rows = []
+    for sampler in samplers:
+        model.sampler = sampler
+        cond = model.condition({"label": torch.arange(10, device=model.device)})
+        rows.append(model.generate(cond, shape, range(10)))
+    pictures.save(pictures.grid(torch.cat(rows), 10), path)
