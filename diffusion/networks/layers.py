@@ -1,37 +1,48 @@
-"""The parts a UNet is made of, as in DDPM (Ho et al. 2020, appendix B).
+"""What all layers of a UNet share: normalisation, initial weights, and the embedding.
 
 Feature maps `h` are (B, C, H, W), the embedding of the time and the conditions is `emb` (B, E).
 Every layer that ends a residual branch starts at zero, so that each block starts as the identity;
-all others start as Xavier uniform (variance scaling with fan_avg), biases zero.
+how the others start is up to the family.
 """
 
 import math
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+Family = Literal["ddpm", "openai"]
+QKVOrder = Literal["qkv-heads", "heads-qkv"]
+Resample = Literal["conv", "block"]
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
 
-def sinusoidal(t: Tensor, dim: int) -> Tensor:
-    """Embeds t as [sin(ω₀t) … sin(ω_{h−1}t), cos(ω₀t) …] with ωᵢ = 10000^(−i/(h−1)), h = dim/2.
+def sinusoidal(t: Tensor, dim: int, family: Family = "ddpm") -> Tensor:
+    """Embeds t by the sines and cosines of ωᵢt, i = 0 … h − 1, h = dim/2.
+
+    "ddpm" is [sin(ω₀t) …, cos(ω₀t) …] with ωᵢ = 10000^(−i/(h−1)), so that the last ω is 10⁻⁴;
+    "openai" is [cos(ω₀t) …, sin(ω₀t) …] with ωᵢ = 10000^(−i/h).
 
     Args:
         t: Times (B,), of any real dtype.
         dim: Size of the embedding, even and at least 4.
+        family: Whose variant.
 
     Returns:
         float32 values (B, dim) in [−1, 1].
 
     References:
-        DDPM's variant (h − 1, sines first) of Vaswani et al. 2017, section 3.5.
+        Two readings of Vaswani et al. 2017, section 3.5: that of DDPM's code, and that of Improved
+        DDPM's and ADM's.
     """
     half = dim // 2
     i = torch.arange(half, dtype=torch.float32, device=t.device)
-    angles = t.float()[:, None] * torch.exp(-math.log(10000) / (half - 1) * i)
-    return torch.cat([angles.sin(), angles.cos()], dim=1)
+    last = half - 1 if family == "ddpm" else half
+    angles = t.float()[:, None] * torch.exp(-math.log(10000) / last * i)
+    waves = [angles.sin(), angles.cos()]
+    return torch.cat(waves if family == "ddpm" else waves[::-1], dim=1)
 
 
 def xavier(layer: Layer, parts: int = 1) -> Layer:
@@ -54,144 +65,104 @@ def zero_bias(layer: Layer) -> Layer:
     return layer
 
 
-def group_norm(channels: int, groups: int = 32) -> nn.GroupNorm:
-    """GroupNorm with ε = 1e-6 and `groups` groups, fewer where they would hold < 4 channels.
+def start(layer: Layer, family: Family, parts: int = 1) -> Layer:
+    """Starts a layer as its family does: "ddpm" by `xavier`, "openai" as PyTorch started it."""
+    return xavier(layer, parts) if family == "ddpm" else layer
+
+
+def group_norm(channels: int, groups: int = 32, family: Family = "ddpm") -> nn.GroupNorm:
+    """GroupNorm with `groups` groups, fewer where they would hold too few channels.
 
     The number is the largest divisor of `channels` that is at most min(groups, channels // 4):
-    32 from 128 channels on, as published, and 16 for 64, 12 for 48, 1 for fewer than 8.
+    32 from 128 channels on, as published, and 16 for 64, 12 for 48, 1 for fewer than 8. "openai"
+    has channels // 2 there, because its published networks have 64 channels in 32 groups. ε is
+    1e-6 (TensorFlow's) for "ddpm" and 1e-5 (PyTorch's) for "openai".
     """
-    most = max(1, min(groups, channels // 4))
+    least, eps = (4, 1e-6) if family == "ddpm" else (2, 1e-5)
+    most = max(1, min(groups, channels // least))
     count = next(n for n in range(most, 0, -1) if channels % n == 0)
-    return nn.GroupNorm(count, channels, eps=1e-6)
+    return nn.GroupNorm(count, channels, eps=eps)
+
+
+@dataclass(frozen=True)
+class Style:
+    """What the layers of one network have in common; `UNet` explains each option.
+
+    Attributes:
+        emb_width: Size E of the embedding.
+        dropout: Probability in each residual block.
+        groups: Of GroupNorm, at most.
+        family: Whose details.
+        scale_shift: Whether the embedding scales and shifts, instead of being added.
+        resample: What changes the resolution between levels.
+        heads: Heads of the attention, if `head_width` is None.
+        head_width: Channels per head.
+        qkv_order: How the rows of the weight that makes Q, K and V are ordered.
+    """
+
+    emb_width: int
+    dropout: float = 0.0
+    groups: int = 32
+    family: Family = "ddpm"
+    scale_shift: bool = False
+    resample: Resample = "conv"
+    heads: int = 1
+    head_width: int | None = None
+    qkv_order: QKVOrder = "qkv-heads"
+
+    def norm(self, channels: int) -> nn.GroupNorm:
+        """GroupNorm as the family has it."""
+        return group_norm(channels, self.groups, self.family)
+
+    def start(self, layer: Layer, parts: int = 1) -> Layer:
+        """Starts a layer as the family does."""
+        return start(layer, self.family, parts)
 
 
 class TimeLabelEmbedding(nn.Module):
-    """emb = W₂ SiLU(W₁ sinusoidal(t − 1)) + label row (ADM, Dhariwal & Nichol 2021).
+    """emb = W₂ SiLU(W₁ sinusoidal(c (t − 1))) + label row (ADM, Dhariwal & Nichol 2021).
 
     Args:
         dim: Size of the sinusoidal embedding, even and at least 4.
         width: Size E of the result.
-        num_classes: K classes, and the row K for ∅, which is trained like the others; None
-            for a network without labels.
+        num_classes: K classes; None for a network without labels.
+        null_class: Whether there is a row K for ∅, which is trained like the others.
+        time_scale: c.
+        family: Whose sinusoids and initial weights.
 
     Raises:
-        ValueError: If `num_classes` is below 1, or a label comes without classes.
-    """
-
-    def __init__(self, dim: int, width: int, num_classes: int | None = None) -> None:
-        super().__init__()
-        if num_classes is not None and num_classes < 1:
-            raise ValueError(f"num_classes={num_classes}: expected None or at least 1")
-        self.dim = dim
-        self.time_in = xavier(nn.Linear(dim, width))
-        self.time_out = xavier(nn.Linear(width, width))
-        self.label = None if num_classes is None else nn.Embedding(num_classes + 1, width)
-
-    def forward(self, t: Tensor, label: Tensor | None = None) -> Tensor:
-        """Returns emb (B, E) of times t (B,) in 1 … T and labels (B,) in 0 … K, None for ∅."""
-        # Published networks count time from 0.
-        emb = sinusoidal(t - 1, self.dim).to(self.time_in.weight.dtype)
-        emb = self.time_out(F.silu(self.time_in(emb)))
-        if self.label is None:
-            if label is not None:
-                raise ValueError("label was given: expected none, the network has no num_classes")
-            return emb
-        return emb + (self.label.weight[-1] if label is None else self.label(label))
-
-
-class ResBlock(nn.Module):
-    """h ↦ shortcut(h) + conv(dropout(SiLU(GN(conv(SiLU(GN(h))) + W SiLU(emb))))).
-
-    Args:
-        channels: Of the input.
-        out_channels: Of the output; the shortcut is a 1x1 convolution where they differ.
-        emb_width: Size E of the embedding.
-        dropout: Probability in [0, 1].
-        groups: Of GroupNorm, at most.
+        ValueError: If `num_classes` is below 1, or a label comes without classes or is missing
+            where there is no ∅.
     """
 
     def __init__(
         self,
-        channels: int,
-        out_channels: int,
-        emb_width: int,
-        dropout: float = 0.0,
-        groups: int = 32,
+        dim: int,
+        width: int,
+        num_classes: int | None = None,
+        null_class: bool = True,
+        time_scale: float = 1.0,
+        family: Family = "ddpm",
     ) -> None:
         super().__init__()
-        self.norm_in = group_norm(channels, groups)
-        self.conv_in = xavier(nn.Conv2d(channels, out_channels, 3, padding=1))
-        self.emb = xavier(nn.Linear(emb_width, out_channels))
-        self.norm_out = group_norm(out_channels, groups)
-        self.dropout = nn.Dropout(dropout)
-        self.conv_out = zero(nn.Conv2d(out_channels, out_channels, 3, padding=1))
-        self.shortcut = (
-            nn.Identity()
-            if channels == out_channels
-            else xavier(nn.Conv2d(channels, out_channels, 1))
-        )
+        if num_classes is not None and num_classes < 1:
+            raise ValueError(f"num_classes={num_classes}: expected None or at least 1")
+        self.dim, self.time_scale, self.null_class = dim, time_scale, null_class
+        self.family: Family = family
+        self.time_in = start(nn.Linear(dim, width), family)
+        self.time_out = start(nn.Linear(width, width), family)
+        rows = None if num_classes is None else num_classes + null_class
+        self.label = None if rows is None else nn.Embedding(rows, width)
 
-    def forward(self, h: Tensor, emb: Tensor) -> Tensor:
-        """Maps h (B, channels, H, W) and SiLU(emb) (B, E) to (B, out_channels, H, W)."""
-        branch = self.conv_in(F.silu(self.norm_in(h)))
-        branch = branch + self.emb(emb)[:, :, None, None]
-        branch = self.conv_out(self.dropout(F.silu(self.norm_out(branch))))
-        return self.shortcut(h) + branch
-
-
-class SelfAttention(nn.Module):
-    """h ↦ h + W softmax(QKᵀ/√d) V of GN(h), over all H·W positions (DDPM, appendix B).
-
-    Args:
-        channels: C, a multiple of `heads`.
-        heads: Number of heads; each reads one slice of Q, of K and of V.
-        groups: Of GroupNorm, at most.
-
-    Raises:
-        ValueError: If `channels` is not a multiple of `heads`.
-    """
-
-    def __init__(self, channels: int, heads: int = 1, groups: int = 32) -> None:
-        super().__init__()
-        if heads < 1 or channels % heads:
-            raise ValueError(f"heads={heads}: expected a divisor of the {channels} channels")
-        self.heads = heads
-        self.norm = group_norm(channels, groups)
-        self.qkv = xavier(nn.Linear(channels, 3 * channels), parts=3)
-        self.out = zero(nn.Linear(channels, channels))
-
-    def forward(self, h: Tensor) -> Tensor:
-        """Maps h (B, C, H, W) to the same shape."""
-        tokens = self.norm(h).flatten(2).transpose(1, 2)  # (B, H·W, C), a view if channels_last
-        qkv = self.qkv(tokens).unflatten(2, (3, self.heads, -1))
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, H·W, C/heads)
-        values = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        return h + self.out(values).transpose(1, 2).unflatten(2, h.shape[2:])
-
-
-class Downsample(nn.Module):
-    """Halves H and W by a 3x3 convolution of stride 2 with TensorFlow's SAME padding.
-
-    `emb` is unused: it is there for layers that resample inside a residual block.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = xavier(nn.Conv2d(channels, channels, 3, stride=2))
-
-    def forward(self, h: Tensor, emb: Tensor) -> Tensor:
-        """Maps h (B, C, H, W), H and W even, to (B, C, H/2, W/2)."""
-        # SAME pads an even side at its end only; padding=1 would shift published weights.
-        return self.conv(F.pad(h, (0, 1, 0, 1)))
-
-
-class Upsample(nn.Module):
-    """Doubles H and W by repeating each position, then a 3x3 convolution; `emb` is unused."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = xavier(nn.Conv2d(channels, channels, 3, padding=1))
-
-    def forward(self, h: Tensor, emb: Tensor) -> Tensor:
-        """Maps h (B, C, H, W) to (B, C, 2H, 2W)."""
-        return self.conv(F.interpolate(h, scale_factor=2.0, mode="nearest"))
+    def forward(self, t: Tensor, label: Tensor | None = None) -> Tensor:
+        """Returns emb (B, E) of times t (B,) in 1 … T and labels (B,) in 0 … K, None for ∅."""
+        # Published networks count time from 0.
+        emb = sinusoidal(self.time_scale * (t - 1), self.dim, self.family)
+        emb = self.time_out(F.silu(self.time_in(emb.to(self.time_in.weight.dtype))))
+        if self.label is None:
+            if label is not None:
+                raise ValueError("label was given: expected none, the network has no num_classes")
+            return emb
+        if label is None and not self.null_class:
+            raise ValueError("label is missing: expected classes, the network has no null_class")
+        return emb + (self.label.weight[-1] if label is None else self.label(label))

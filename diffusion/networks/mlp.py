@@ -33,6 +33,7 @@ class MLP(nn.Module):
 
     Attributes:
         null: The value of ∅ of each condition, {"label": num_classes} or {}.
+        conditions: Names of the conditions that `forward` takes.
 
     Raises:
         ValueError: If a size is out of range.
@@ -48,6 +49,7 @@ class MLP(nn.Module):
             if value < 1:
                 raise ValueError(f"{key}={value}: expected at least 1")
         self.null: dict[str, int] = {} if num_classes is None else {"label": num_classes}
+        self.conditions: tuple[str, ...] = tuple(self.null)
         self.embedding = TimeLabelEmbedding(width, width, num_classes)
         self.fc_in = xavier(nn.Linear(dim, width))
         self.blocks = nn.ModuleList([PointBlock(width) for _ in range(depth)])

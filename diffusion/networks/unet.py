@@ -1,77 +1,71 @@
-"""The UNet of DDPM (Ho et al. 2020), whose defaults are its CIFAR-10 network."""
+"""The UNet of DDPM (Ho et al. 2020), Improved DDPM (Nichol & Dhariwal 2021) and ADM."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion.networks.encoder import Encoder, Stage, level_widths
 from diffusion.networks.layers import (
-    Downsample,
-    ResBlock,
-    SelfAttention,
+    Family,
+    QKVOrder,
+    Resample,
+    Style,
     TimeLabelEmbedding,
-    Upsample,
-    group_norm,
-    xavier,
     zero,
 )
 
 
-class Stage(nn.Module):
-    """A residual block, self-attention if `attend`, and twice the resolution if `upsample`."""
-
-    def __init__(
-        self,
-        channels: int,
-        out_channels: int,
-        *,
-        attend: bool,
-        upsample: bool = False,
-        emb_width: int,
-        dropout: float,
-        heads: int,
-        groups: int,
-    ) -> None:
-        super().__init__()
-        self.block = ResBlock(channels, out_channels, emb_width, dropout, groups)
-        self.attention = SelfAttention(out_channels, heads, groups) if attend else None
-        self.upsample = Upsample(out_channels) if upsample else None
-
-    def forward(self, h: Tensor, emb: Tensor) -> Tensor:
-        """Maps h (B, channels, H, W) and SiLU(emb) (B, E) to (B, out_channels, H', W')."""
-        h = self.block(h, emb)
-        h = h if self.attention is None else self.attention(h)
-        return h if self.upsample is None else self.upsample(h, emb)
-
-
-class UNet(nn.Module):
+class UNet(Encoder):
     """network(x_t, t, label): a UNet with the time in every residual block.
 
     The defaults are the 35.7 M network of DDPM for CIFAR-10 (its appendix B), parameter for
-    parameter; the class embedding is ADM's (Dhariwal & Nichol 2021).
+    parameter. Improved DDPM and ADM are family="openai", scale_shift=True and twice the channels
+    at the output, ADM also has resample="block"; configs/ has their published settings.
 
     Args:
         image_size: Height and width of the images in pixels.
         in_channels: Channels of x_t.
         out_channels: Channels of the output, 2 · in_channels to learn the variance as well;
             None for in_channels.
-        channels: Channels of the first level, even and at least 4.
+        channels: What `multipliers` multiply, even and at least 4; also the size of the
+            sinusoidal embedding.
         multipliers: Channels of each level as multiples of `channels`; each level after the
             first has half the resolution of the one before.
         attention: Resolutions of the grid (image_size / patch, and its halves) that have
             self-attention after each residual block. The middle always has it.
         blocks: Residual blocks per level on the way down; one more on the way up.
         dropout: Probability in each residual block; the paper's CIFAR-10 model has 0.1.
-        heads: Heads of the self-attention.
+        heads: Heads of the self-attention, if `head_width` is None.
+        head_width: Channels per head (ADM), whatever `heads` says; None for `heads`.
         num_classes: K classes for the condition `label`, whose ∅ is K; None for no labels.
+        null_class: Whether ∅ has a row in the class embedding. Published ADM networks have none,
+            and cannot be guided without a classifier.
+        scale_shift: Whether the embedding scales and shifts the second norm of each residual
+            block, GN(h)(1 + scale) + shift (Improved DDPM, ADM), instead of being added before it.
+        resample: How the resolution changes between levels: by a 3x3 convolution ("conv"), or
+            inside a residual block ("block": BigGAN's, ADM).
+        qkv_order: How the joint weight of Q, K and V is ordered: all of Q, then K, then V, each
+            with its heads ("qkv-heads": DDPM, and ADM's ImageNet-64 network, flag
+            use_new_attention_order), or head by head, each with its q, k, v ("heads-qkv": Improved
+            DDPM and ADM's other networks). It matters for published weights only, which load
+            without an error into the wrong one.
+        family: Whose code decides the details: "ddpm" is sinusoids [sin, cos] with a last
+            frequency of 10⁻⁴, GroupNorm's ε = 1e-6, TensorFlow's SAME padding where a convolution
+            halves the resolution, and Xavier weights; "openai" (improved-diffusion and
+            guided-diffusion) is [cos, sin], 1e-5, padding 1, and PyTorch's initial weights.
+        time_scale: What t − 1 is multiplied by before it is embedded: 1000 / T in Improved DDPM's
+            code (rescale_timesteps).
         patch: Side of the pixel squares that are folded into channels at the input and unfolded
             at the output: 2 costs about a quarter of 1.
         groups: Of GroupNorm, at most; see `group_norm`.
+        checkpointing: Whether training computes the activations inside each layer a second time
+            instead of keeping them: less memory for about a third more time, the same gradients.
 
     Attributes:
         null: The value of ∅ of each condition, {"label": num_classes} or {}.
+        conditions: Names of the conditions that `forward` takes.
         factor: What the sides of an image have to be multiples of.
 
     Raises:
@@ -84,59 +78,66 @@ class UNet(nn.Module):
         in_channels: int = 3,
         out_channels: int | None = None,
         channels: int = 128,
-        multipliers: Sequence[int] = (1, 2, 2, 2),
+        multipliers: Sequence[int | float] = (1, 2, 2, 2),
         attention: Sequence[int] = (16,),
         blocks: int = 2,
         dropout: float = 0.0,
         heads: int = 1,
+        head_width: int | None = None,
         num_classes: int | None = None,
+        null_class: bool = True,
+        scale_shift: bool = False,
+        resample: Resample = "conv",
+        qkv_order: QKVOrder = "qkv-heads",
+        family: Family = "ddpm",
+        time_scale: float = 1.0,
         patch: int = 1,
         groups: int = 32,
+        checkpointing: bool = False,
     ) -> None:
-        super().__init__()
-        if channels < 4 or channels % 2:
-            raise ValueError(f"channels={channels}: expected an even number of at least 4")
-        if not multipliers or min(multipliers) < 1:
-            raise ValueError(f"multipliers={multipliers}: expected at least one, all positive")
-        for key, value in {"blocks": blocks, "patch": patch}.items():
-            if value < 1:
-                raise ValueError(f"{key}={value}: expected at least 1")
-        self.null: dict[str, int] = {} if num_classes is None else {"label": num_classes}
-        self.num_classes, self.in_channels = num_classes, in_channels
-        self.patch, self.factor = patch, patch * 2 ** (len(multipliers) - 1)
-        self.embedding = TimeLabelEmbedding(channels, 4 * channels, num_classes)
-        self.conv_in = xavier(nn.Conv2d(in_channels * patch**2, channels, 3, padding=1))
-        widths = [channels, *(channels * multiplier for multiplier in multipliers)]
-        attend = attended(image_size, patch, len(multipliers), attention)
-        options = {"emb_width": 4 * channels, "dropout": dropout, "heads": heads, "groups": groups}
-        self._build(partial(Stage, **options), widths, attend, blocks)
-        self.norm_out = group_norm(widths[1], groups)
-        out_channels = in_channels if out_channels is None else out_channels
-        self.conv_out = zero(nn.Conv2d(widths[1], out_channels * patch**2, 3, padding=1))
+        levels = level_widths(channels, multipliers)
+        style = Style(
+            emb_width=4 * channels,
+            dropout=dropout,
+            groups=groups,
+            family=family,
+            scale_shift=scale_shift,
+            resample=resample,
+            heads=heads,
+            head_width=head_width,
+            qkv_order=qkv_order,
+        )
+        super().__init__(
+            image_size,
+            in_channels,
+            levels,
+            attention,
+            blocks,
+            TimeLabelEmbedding(channels, 4 * channels, num_classes, null_class, time_scale, family),
+            patch,
+            style,
+            checkpointing,
+        )
+        nothing = num_classes is None
+        self.num_classes = num_classes
+        self.null: dict[str, int] = {} if nothing or not null_class else {"label": num_classes}
+        self.conditions: tuple[str, ...] = () if nothing else ("label",)
+        self._build(blocks, style)
+        self.norm_out = style.norm(self.widths[1])
+        self.out_channels = out_channels = in_channels if out_channels is None else out_channels
+        self.conv_out = zero(nn.Conv2d(self.widths[1], out_channels * patch**2, 3, padding=1))
 
-    def _build(
-        self, stage: Callable[..., Stage], widths: list[int], attend: list[bool], blocks: int
-    ) -> None:
-        """Builds the levels; level i maps widths[i] to widths[i + 1] channels."""
-        levels = list(enumerate(widths[1:]))
-        last = len(levels) - 1
-        self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        skips = [widths[0]]  # channels of the maps that the way down leaves behind
-        for i, width in levels:
-            for j in range(blocks):
-                self.down.append(stage(width if j else widths[i], width, attend=attend[i]))
-            if i < last:
-                self.down.append(Downsample(width))
-            skips += [width] * (blocks + (i < last))
-
-        width = widths[-1]
-        self.middle = nn.ModuleList([stage(width, width, attend=yes) for yes in (True, False)])
-
-        h = width
-        for i, width in reversed(levels):
+    def _build(self, blocks: int, style: Style) -> None:
+        """Builds the way up; each stage also reads a map that the way down left behind."""
+        self.up = nn.ModuleList()
+        skips, h = list(self.skips), self.widths[-1]
+        for i in reversed(range(len(self.attend))):
+            width = self.widths[i + 1]
             for j in range(blocks + 1):
-                upsample = i > 0 and j == blocks
-                self.up.append(stage(h + skips.pop(), width, attend=attend[i], upsample=upsample))
+                double = i > 0 and j == blocks
+                self.up.append(
+                    Stage(h + skips.pop(), width, style, attend=self.attend[i], double=double)
+                )
                 h = width
 
     def forward(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
@@ -150,32 +151,7 @@ class UNet(nn.Module):
         Returns:
             Output (B, out_channels, H, W), exactly 0 at initialisation.
         """
-        emb = F.silu(self.embedding(t, label))
-        h = self.conv_in(F.pixel_unshuffle(x_t, self.patch))
-        skips = [h]
-        for layer in self.down:
-            h = layer(h, emb)
-            skips.append(h)
-        for layer in self.middle:
-            h = layer(h, emb)
+        h, emb, *skips = self.encode(x_t, t, label)
         for layer in self.up:
-            h = layer(torch.cat([h, skips.pop()], dim=1), emb)
+            h = self.run(layer, torch.cat([h, skips.pop()], dim=1), emb)
         return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(h))), self.patch)
-
-
-def attended(image_size: int, patch: int, levels: int, attention: Sequence[int]) -> list[bool]:
-    """Returns for each level whether its resolution, image_size / patch / 2^level, is attended.
-
-    Raises:
-        ValueError: If the image does not divide into patch · 2^(levels − 1), or a value of
-            `attention` is the resolution of no level.
-    """
-    unit = patch * 2 ** (levels - 1)
-    if image_size < unit or image_size % unit:
-        raise ValueError(
-            f"image_size={image_size}: expected a multiple of patch·2^(levels−1) = {unit}"
-        )
-    sizes = [image_size // patch // 2**level for level in range(levels)]
-    if unknown := [size for size in attention if size not in sizes]:
-        raise ValueError(f"attention={unknown}: expected resolutions among {sizes}")
-    return [size in attention for size in sizes]
