@@ -5,6 +5,7 @@ x_T ──► denoise ──► guidance, inner to outer ──► x̂_0, ε̂ �
  └──────────────────────────── t ← s, until s = 0 ◄───────────────────────┘
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 from itertools import pairwise
@@ -19,7 +20,28 @@ from diffusion.guidance import Guidance
 from diffusion.process import Process
 from diffusion.step import Step
 
-Spacing = Literal["trailing", "leading", "linspace", "quadratic"]
+Spacing = Literal["trailing", "leading", "linspace", "quadratic", "karras", "log_snr"]
+
+
+def noise_levels(process: Process | int, n: int, rho: float) -> Tensor:
+    """Returns the times nearest to n levels of u = σ/α, but T for the noisiest, shape (n,).
+
+    The levels lie between EDM's 0.002 and 80, or the process's own ends where those are closer,
+    equally far apart in u^(1/ρ) (Karras et al. 2022, eq. 5; https://arxiv.org/abs/2206.00364), so
+    for ρ = ∞ in log u. The first step, from T, also crosses what lies beyond 80.
+    """
+    if isinstance(process, int):
+        raise ValueError(f"process: T = {process}; expected the process itself for this spacing")
+    log_u = (process.sigma / process.alpha)[1:].log()
+    low, high = log_u[[0, -1]].clamp(math.log(0.002), math.log(80))
+    place = torch.linspace(0, 1, n, dtype=torch.float64)
+    levels = torch.lerp(low, high, place)
+    if math.isfinite(rho):
+        levels = rho * torch.lerp((low / rho).exp(), (high / rho).exp(), place).log()
+    above = torch.searchsorted(log_u, levels).clamp(1, process.T - 1)
+    times = above + (log_u[above] - levels < levels - log_u[above - 1])
+    times[-1] = process.T
+    return times
 
 
 class Sampler:
@@ -31,9 +53,11 @@ class Sampler:
         guidance: Applied to the denoiser in this order, so that the last one is outermost.
         spacing: The grid. "trailing" starts at T and moves by T / steps; "leading" ends at 1 and
             moves by ⌊T / steps⌋ (DDIM's code, "uniform"); "linspace" has both ends; "quadratic" is
-            (linspace from 0 to √(0.8 T))², finer near 0 (DDIM, appendix D.2, for CIFAR-10), in
-            which times that coincide are visited once. It begins at 0.8 T, where `Linear` has next
-            to no signal left but `Cosine` still has α = 0.31, which more steps cannot mend.
+            (linspace from 0 to √(0.8 T))², finer near 0 (DDIM, appendix D.2, for CIFAR-10). It
+            begins at 0.8 T, where `Linear` has next to no signal left but `Cosine` still has
+            α = 0.31, which more steps cannot mend. "karras" (EDM's ρ = 7) and "log_snr" (uniform in
+            log(α/σ), as DPM-Solver takes it) start at T and are spaced by the noise level, see
+            `noise_levels`. Times that coincide are visited once; a single step starts at T.
 
     Raises:
         ValueError: If steps is not positive.
@@ -50,12 +74,16 @@ class Sampler:
             raise ValueError(f"sampler.steps: {steps}; expected at least 1")
         self.step, self.steps, self.guidance, self.spacing = step, steps, guidance, spacing
 
-    def times(self, T: int) -> Tensor:
+    def times(self, process: Process | int) -> Tensor:
         """Returns the times visited, decreasing and ending with 0: (steps + 1,), int64, on the CPU.
 
+        Args:
+            process: The forward process; its T is enough where the spacing ignores the noise.
+
         Raises:
-            ValueError: If there are more steps than times.
+            ValueError: If there are more steps than times, or only T is given and not enough.
         """
+        T = process if isinstance(process, int) else process.T
         n = self.steps or T
         if n > T:
             raise ValueError(f"sampler.steps: {n}; expected at most the process's T = {T}")
@@ -67,7 +95,9 @@ class Sampler:
             "quadratic": lambda: (
                 torch.linspace(0, (0.8 * T) ** 0.5, n, dtype=torch.float64).square().floor() + 1
             ),
-        }[self.spacing]()
+            "karras": lambda: noise_levels(process, n, 7.0),
+            "log_snr": lambda: noise_levels(process, n, math.inf),
+        }[self.spacing if n > 1 else "trailing"]()
         return torch.cat([t.long().unique().flip(0), torch.zeros(1, dtype=torch.long)])
 
     @torch.no_grad()
@@ -91,7 +121,7 @@ class Sampler:
         cond = Condition() if cond is None else cond
         guided: Denoiser = reduce(lambda inner, guide: guide(inner), self.guidance, denoiser)
         step, x = self.step.begin(), x_T
-        for t, s in pairwise(self.times(process.T)):
+        for t, s in pairwise(self.times(process)):
             x = step(lambda x, t: guided(x, t, cond), process, x, t, s, randn_like)
             yield x
 
@@ -127,7 +157,7 @@ class Sampler:
             cond: What they are conditioned on.
         """
         cond, x = Condition() if cond is None else cond, x_0
-        for s, t in pairwise(self.times(process.T).flip(0)):
+        for s, t in pairwise(self.times(process).flip(0)):
             (alpha_s, sigma_s), (alpha_t, sigma_t) = process.scales(s, x), process.scales(t, x)
             eps = denoiser(x, s.clamp(min=1), cond).eps
             x = alpha_t / alpha_s * x + (sigma_t - alpha_t / alpha_s * sigma_s) * eps
