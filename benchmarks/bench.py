@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from diffusion.data import Images
 from diffusion.metrics import LeNet, quantize
+from diffusion.metrics.evaluations import Evaluations
 from diffusion.metrics.figures import Generated
 from diffusion.metrics.measure import Measure
 from diffusion.metrics.progress import bar
@@ -28,6 +29,9 @@ class Bench:
         n: Images per row.
         batch_size: Images at once.
         cache: Folder for the trained extractor and features of real images.
+
+    Attributes:
+        measure: What is measured; with a `Card` also precision, recall, density and coverage.
     """
 
     def __init__(self, data: Images, n: int, batch_size: int, cache: Path) -> None:
@@ -38,9 +42,9 @@ class Bench:
     def __call__(self, model: Diffusion, sampler: Sampler, what: str) -> Row:
         """Returns the figures of n samples; sample i has noise i and label i mod 10."""
         model.sampler = sampler
-        images, seconds = [], 0.0
+        images, seconds, counter = [], 0.0, Evaluations()
         labels = torch.arange(self.n) % 10
-        with bar("images") as progress:
+        with bar("images") as progress, counter.counting(model.denoiser.network):
             task = progress.add_task(what, total=self.n)
             for part in torch.arange(self.n).split(self.batch_size):
                 start = time.perf_counter()
@@ -51,7 +55,12 @@ class Bench:
                 progress.advance(task, len(part))
         features, logits = zip(*(self.extractor(x) for x in images))
         made = Generated(
-            torch.cat(images), labels, torch.cat(features), torch.cat(logits), seconds / self.n
+            torch.cat(images),
+            labels,
+            torch.cat(features),
+            torch.cat(logits),
+            seconds / self.n,
+            {"nfe": counter.rows / self.n},
         )
         figures = self.measure(made, self.data, self.extractor, torch.device("cpu"))
         return {name.split("@")[0]: round(value, 5) for name, value in figures.items()}

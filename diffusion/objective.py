@@ -155,6 +155,7 @@ class Hybrid(Objective):
         if not weight >= 0:
             raise ValueError(f"objective.weight: {weight}; expected a number ≥ 0")
         self.weight, self.levels = weight, levels
+        self.variance: Variance = "learned"
 
     def loss(
         self, denoiser: NetworkDenoiser, x_0: Tensor, cond: Condition, t: Tensor, eps: Tensor
@@ -170,5 +171,5 @@ class Hybrid(Objective):
         target = denoiser.parameterization.target(x_0, process, t, x_t)
         simple = (F - target).square().flatten(1).mean(1)
         pred = denoiser.prediction(F.detach(), v, x_t, t)
-        term = bound.term(pred, process, x_0, t, "learned", self.levels)
+        term = bound.term(pred, process, x_0, t, self.variance, self.levels)
         return simple + self.weight * process.T * term

@@ -13,7 +13,9 @@ from PIL import Image
 CONFIGS = Path(__file__).parents[1] / "configs"
 EXPERIMENTS = sorted(CONFIGS.glob("*.yaml"))
 OVERLAYS = sorted(CONFIGS.glob("*/*.yaml"))
-IDS = [path.stem for path in EXPERIMENTS]
+CLASSIFIERS = sorted(CONFIGS.glob("classifier_*.yaml"))  # which have no sampler
+MODELS = [path for path in EXPERIMENTS if path not in CLASSIFIERS]
+IDS = [path.stem for path in MODELS]
 
 
 def main(*args):
@@ -52,7 +54,7 @@ def test_a_configuration_begins_with_what_it_reproduces(path):
         assert re.search(r"\d (h|min)|hour|minute|second|not trained", text), "the time"
 
 
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=IDS)
+@pytest.mark.parametrize("path", MODELS, ids=IDS)
 def test_a_configuration_parses_alone_and_under_overlays(path, capsys):
     alone = merged(capsys, path)
     assert alone["trainer"]["default_root_dir"] == f"runs/{path.stem}"
@@ -144,6 +146,13 @@ def pictures(folder):
         Image.fromarray(pixels).save(folder / f"{i}.png")
 
 
+def in_classes(folder):
+    """Sorts pictures into two folders."""
+    for i, path in enumerate(sorted(folder.glob("*.png"))):
+        (folder / str(i % 2)).mkdir(exist_ok=True)
+        path.rename(folder / str(i % 2) / path.name)
+
+
 MADE = {"FashionMNIST": fashion, "CIFAR10": cifar10, "ImageFolder": pictures}
 
 
@@ -151,16 +160,22 @@ def small(config, folder):
     """An overlay that keeps an experiment's classes and shrinks its numbers."""
     model, data = config["model"], config["data"]
     kind = data["class_path"]
-    network = {"width": 8, "depth": 1}
+    network, labelled = {"width": 8, "depth": 1}, False
     if model["network"]["class_path"] == "UNet":
         network = {"channels": 8, "multipliers": [1, 2], "attention": [], "blocks": 1, "groups": 4}
+        labelled = "num_classes" in model["network"]["init_args"]
+        if "head_width" in model["network"]["init_args"]:
+            network["head_width"] = 4
     arguments = {"batch_size": 8, "num_workers": 0}
     if kind in MADE:
         MADE[kind](folder / "made")
         arguments["root"] = str(folder / "made")
     if kind == "ImageFolder":
         network["image_size"] = arguments["size"] = 16
-    extractor = None if kind in ("ImageFolder", "SwissRoll") else LENET
+        arguments["val_share"] = 0.2
+        if labelled:
+            in_classes(folder / "made")
+    extractor = None if kind == "SwissRoll" or (kind == "ImageFolder" and not labelled) else LENET
     process = {"init_args": {"T": 20}}
     if "beta_T" in model["process"].get("init_args", {}):
         process["init_args"]["beta_T"] = 0.3
@@ -176,7 +191,7 @@ def small(config, folder):
     }
 
 
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=IDS)
+@pytest.mark.parametrize("path", MODELS, ids=IDS)
 def test_a_configuration_trains_and_tests_when_made_small(
     path, tmp_path, monkeypatch, no_checksums
 ):
@@ -190,3 +205,29 @@ def test_a_configuration_trains_and_tests_when_made_small(
     assert {"config_fit.yaml", "config_test.yaml", "samples.png", "trajectory.png"} <= found
     assert "SwissRoll" in path.read_text() or "metrics.json" in found
     assert ("likelihood.json" in found) == (overlay["likelihood"]["n"] > 0)
+
+
+@pytest.mark.parametrize("path", CLASSIFIERS, ids=lambda p: p.stem)
+def test_a_classifier_trains_and_tests_when_made_small(path, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # so that it is put back afterwards
+    config = merged(capsys, path, CONFIGS / "trainer/gpu.yaml")
+    assert config["trainer"]["default_root_dir"] == f"runs/{path.stem}"
+    network = {"channels": 8, "multipliers": [1], "attention": [], "groups": 4, "head_width": 8}
+    process = {"init_args": {"T": 20}}
+    data = {"batch_size": 8, "num_workers": 0}
+    kind = yaml.safe_load(path.read_text())["data"]["class_path"]
+    if kind in MADE:
+        MADE[kind](tmp_path / "made")
+        data["root"] = str(tmp_path / "made")
+    overlay = {
+        **SMALL,
+        "model": {"network": {"init_args": network}, "process": process},
+        "data": {"init_args": data},
+    }
+    Path("small.yaml").write_text(yaml.safe_dump(overlay))
+    main("fit", "--config", path, "--config", "small.yaml")
+    main("test", "--ckpt_path", "run/checkpoints/last.ckpt")
+    found = {p.name for p in Path("run").iterdir()}
+    assert {"config_fit.yaml", "config_test.yaml", "classifier.json", "accuracy.png"} <= found
+    assert not {"samples.png", "metrics.json", "likelihood.json"} & found

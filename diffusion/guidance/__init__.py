@@ -32,7 +32,8 @@ class Guidance(ABC):
         """Returns the guided denoiser."""
 
 
-from diffusion.guidance.classifier_free import ClassifierFree  # noqa: E402  (they need Guidance)
+from diffusion.guidance.classifier import Classifier, NoiseAware  # noqa: E402  (they need Guidance)
+from diffusion.guidance.classifier_free import ClassifierFree  # noqa: E402
 from diffusion.guidance.threshold import Dynamic, Static  # noqa: E402
 
-__all__ = ["ClassifierFree", "Dynamic", "Guidance", "Static"]
+__all__ = ["Classifier", "ClassifierFree", "Dynamic", "Guidance", "NoiseAware", "Static"]

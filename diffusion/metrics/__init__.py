@@ -1,22 +1,30 @@
 """Measures of generated images: quality, labels obeyed, and copies of the training data."""
 
+from diffusion.metrics.card import Card
 from diffusion.metrics.distance import frechet, inception_score, kernel
 from diffusion.metrics.extractor import Extractor
 from diffusion.metrics.inception import Inception
 from diffusion.metrics.judge import Judge
 from diffusion.metrics.lenet import LeNet
+from diffusion.metrics.manifold import density_coverage, f1, precision_recall
 from diffusion.metrics.neighbours import near_copies, nearest
 from diffusion.metrics.quantize import quantize
+from diffusion.metrics.vgg16 import VGG16
 
 __all__ = [
+    "VGG16",
+    "Card",
     "Extractor",
     "Inception",
     "Judge",
     "LeNet",
+    "density_coverage",
+    "f1",
     "frechet",
     "inception_score",
     "kernel",
     "near_copies",
     "nearest",
+    "precision_recall",
     "quantize",
 ]

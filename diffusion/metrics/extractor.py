@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from diffusion.metrics.split import Data, Rule
@@ -53,3 +54,25 @@ class Extractor(ABC):
     def describe(self) -> dict[str, str | float | None]:
         """Returns what a record of a distance must say about its features."""
         return {"name": self.name, "fingerprint": self.fingerprint, "accuracy": self.accuracy}
+
+
+def published(key: str, given: str | None, url: str, what: str) -> Path:
+    """Returns the file of a published network's weights; nothing is downloaded.
+
+    Args:
+        key: The argument that names the file, for the error.
+        given: The file, or None for where torch itself keeps what it downloads from the address.
+        url: Where the weights are published.
+        what: The network, for the error.
+
+    Raises:
+        FileNotFoundError: If there is no such file; names the command that fetches it.
+    """
+    default = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
+    path = default if given is None else Path(given)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{key}: {path} does not exist, expected {what}; get it with "
+            f"`curl -L --create-dirs -o {path} {url}`"
+        )
+    return path

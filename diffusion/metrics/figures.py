@@ -1,7 +1,7 @@
 """All figures of one set of generated images, by name."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ class Generated:
         features: The extractor's features (n, D), or None.
         logits: The extractor's logits (n, K), or None.
         seconds: Wall time that one process needs for one image.
+        evaluations: How often a network was evaluated for one image, by the figure's name.
     """
 
     images: Tensor
@@ -28,6 +29,7 @@ class Generated:
     features: Tensor | None
     logits: Tensor | None
     seconds: float
+    evaluations: dict[str, float] = field(default_factory=dict)
 
 
 def deal(n: int, batch_size: int, rank: int = 0, world: int = 1) -> list[list[int]]:
@@ -90,6 +92,20 @@ def label_accuracy(made: Generated, num_classes: int | None) -> dict[str, float]
         return {}
     hits = made.logits.argmax(1) == made.labels
     return {f"label_accuracy@{len(hits)}": hits.double().mean().item()}
+
+
+def accuracy_by_label(made: Generated, num_classes: int | None) -> list[float | None]:
+    """Returns label accuracy for each label asked for, None where none was; see `label_accuracy`.
+
+    Args:
+        made: The generated images.
+        num_classes: The data's K.
+    """
+    if not label_accuracy(made, num_classes) or made.labels is None or made.logits is None:
+        return []
+    hits = (made.logits.argmax(1) == made.labels).double()
+    shares = [hits[made.labels == y].mean().item() for y in range(num_classes or 0)]
+    return [None if share != share else share for share in shares]
 
 
 def memorization(

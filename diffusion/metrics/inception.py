@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from diffusion.metrics.cache import weights_digest
-from diffusion.metrics.extractor import Extractor
+from diffusion.metrics.extractor import Extractor, published
 from diffusion.metrics.split import Data
 
 
@@ -45,9 +45,12 @@ class Inception(Extractor):
             raise ValueError(f"Inception: images have {data.shape[0]} channels, expected 1 or 3")
         if self._net is not None:
             return
-        path = self._find()
-        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+        from torch_fidelity.feature_extractor_inceptionv3 import (
+            URL_INCEPTION_V3,
+            FeatureExtractorInceptionV3,
+        )
 
+        path = published("Inception.weights", self.weights, URL_INCEPTION_V3, "the FID network")
         try:
             # torch-fidelity unpickles with weights_only=False: refuse anything but tensors first.
             state = torch.load(path, map_location="cpu", weights_only=True)
@@ -73,15 +76,3 @@ class Inception(Extractor):
     def fingerprint(self) -> str:
         """A hash of the weights; known after `prepare`."""
         return self._fingerprint
-
-    def _find(self) -> Path:
-        from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
-
-        default = Path(torch.hub.get_dir()) / "checkpoints" / URL_INCEPTION_V3.rsplit("/", 1)[1]
-        path = default if self.weights is None else Path(self.weights)
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"Inception.weights: {path} does not exist, expected the FID network; get it with "
-                f"`curl -L --create-dirs -o {path} {URL_INCEPTION_V3}`"
-            )
-        return path

@@ -4,7 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from diffusion.metrics.card import Card
+from diffusion.metrics.conventions import fidelity, sets
 from diffusion.metrics.extractor import Extractor
 from diffusion.metrics.figures import Generated, distances, label_accuracy, memorization
 from diffusion.metrics.judge import Judge
@@ -19,14 +22,19 @@ class Measure:
         cache: Folder for features of real images.
         judge: The judge of labels, or None for none.
         memorization: Whether to count near copies of training images.
+        card: Whose figures are taken too, or None.
 
     Attributes:
         reference: Which real images the last distances compared with; None before.
+        sets: For each extractor of the card its images and its fingerprint.
     """
 
-    def __init__(self, cache: Path, judge: Judge | None, memorization: bool) -> None:
-        self.cache, self.judge, self.memorization = cache, judge, memorization
+    def __init__(
+        self, cache: Path, judge: Judge | None, memorization: bool, card: Card | None = None
+    ) -> None:
+        self.cache, self.judge, self.memorization, self.card = cache, judge, memorization, card
         self.reference: dict[str, Any] | None = None
+        self.sets: list[dict[str, Any]] = []
 
     def __call__(
         self, made: Generated, data: Data, extractor: Extractor | None, device: torch.device
@@ -41,9 +49,7 @@ class Measure:
         """
         n, figures = len(made.images), {}
         if extractor and made.features is not None and made.logits is not None:
-            where = (extractor, self.cache, device)
-            reference = real_features(data, "train", extractor.reference, *where)
-            held_out = real_features(data, "test", "all", *where)
+            reference, held_out = self._real(data, extractor, device)
             figures |= distances(extractor, made.features, made.logits, reference, held_out)
             figures |= label_accuracy(made, data.num_classes)
             self.reference = {
@@ -51,6 +57,8 @@ class Measure:
                 "size": len(reference),
                 "fingerprint": data.fingerprint("train"),
             }
+        if self.card:
+            figures |= self._fidelity(made, data, extractor, device)
         if self.judge and made.labels is not None:
             if self.judge.test_accuracy is None:
                 self.judge.fit(data)
@@ -58,4 +66,29 @@ class Measure:
         if self.memorization:
             train = (batch["image"] for batch in pick(data, "train"))
             figures |= memorization(made, collect(data, "test")[0], train, device)
-        return figures | {"seconds_per_image": made.seconds}
+        return figures | made.evaluations | {"seconds_per_image": made.seconds}
+
+    def _real(self, data: Data, extractor: Extractor, device: torch.device) -> tuple[Tensor, ...]:
+        """Returns features of the reference, and of held-out images."""
+        where = (extractor, self.cache, device)
+        reference = real_features(data, "train", extractor.reference, *where)
+        return reference, real_features(data, "test", "all", *where)
+
+    def _fidelity(
+        self, made: Generated, data: Data, extractor: Extractor | None, device: torch.device
+    ) -> dict[str, float]:
+        """Precision, recall, density and coverage in the features of each extractor."""
+        out, self.sets = {}, []
+        card = self.card or Card()
+        for each in card.all(extractor):
+            features = made.features if each is extractor else None
+            if features is None:
+                parts = made.images.split(250)
+                features = torch.cat([each(part.to(device))[0].cpu() for part in parts])
+            reference, held_out = (x.to(device) for x in self._real(data, each, device))
+            out |= fidelity(each, features, reference, held_out, card.k, card.k_coverage)
+            counts = sets(len(features), len(reference))
+            self.sets.append(
+                {**each.describe(), "rule": f"{each.reference} train images", **counts}
+            )
+        return out

@@ -1,4 +1,4 @@
-"""How many generated images are training images."""
+"""Which training images are nearest to generated ones, and how many are copied."""
 
 from collections.abc import Iterable
 
@@ -27,6 +27,35 @@ def nearest(images: Tensor, others: Iterable[Tensor]) -> Tensor:
     if len(x) and best.isinf().all():
         raise ValueError("nearest: others has no images, expected at least 1")
     return best / x.shape[1] ** 0.5
+
+
+def neighbours(images: Tensor, others: Iterable[Tensor], k: int) -> tuple[Tensor, Tensor]:
+    """Returns the k nearest of others to each image: distances (N, k), nearest first, and images.
+
+    The distances are those of `nearest`; the images are uint8 (N, k, C, H, W). If there are fewer
+    than k others, it is all of them.
+
+    Args:
+        images: uint8 images (N, C, H, W), few; the distances are computed on their device.
+        others: uint8 images in batches (B, C, H, W), of which one at a time is in memory.
+        k: How many, at least 1.
+
+    Raises:
+        ValueError: If there are no others.
+    """
+    x = _pixels(images)
+    rows = torch.arange(len(x), device=x.device)[:, None]
+    best = torch.empty(len(x), 0, device=x.device)
+    found = images.new_empty(len(x), 0, *images.shape[1:])
+    for batch in others:
+        batch = batch.to(images.device)
+        near, at = torch.cdist(x, _pixels(batch)).topk(min(k, len(batch)), largest=False)
+        best, order = torch.cat([best, near], 1).sort(dim=1, stable=True)
+        best, order = best[:, :k], order[:, :k]
+        found = torch.cat([found, batch[at]], 1)[rows, order]
+    if not best.shape[1]:
+        raise ValueError("neighbours: others has no images, expected at least 1")
+    return best / x.shape[1] ** 0.5, found
 
 
 def near_copies(

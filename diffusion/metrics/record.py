@@ -3,7 +3,8 @@
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,19 +29,41 @@ def hardware(device: torch.device) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def kept(path: Path) -> Iterator[Path]:
+    """Yields a path to write to, which becomes the given one; a file that is there is renamed.
+
+    Args:
+        path: The file, say metrics.json; the earlier becomes metrics.YYYYmmdd-HHMMSS.json.
+    """
+    with written_aside(path) as part:
+        yield part
+        if path.exists():
+            path.rename(_earlier(path))
+
+
 def write(path: Path, record: Mapping[str, Any]) -> None:
     """Writes the record as JSON; a file that is there is first renamed after its time.
 
     Args:
-        path: The file, metrics.json; the earlier becomes metrics.YYYYmmdd-HHMMSS.json.
+        path: The file; see `kept`.
         record: What JSON can hold.
     """
-    with written_aside(path) as part:
-        part.write_text(
-            json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8"
-        )
-        if path.exists():
-            path.rename(_earlier(path))
+    text = json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n"
+    with kept(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def plain(part: Any) -> str:
+    """Returns an object as its class and plain settings, such as "DDIM(eta=0.0)".
+
+    Args:
+        part: A step, a guidance or the like, whose public attributes are its settings.
+    """
+    kinds = (bool, int, float, str, list, tuple)
+    public = {k: v for k, v in vars(part).items() if not k.startswith("_")}
+    settings = ", ".join(f"{k}={v}" for k, v in public.items() if isinstance(v, kinds))
+    return f"{type(part).__name__}({settings})" if settings else type(part).__name__
 
 
 def table(figures: Mapping[str, float]) -> "Table":

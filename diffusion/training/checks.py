@@ -2,6 +2,7 @@
 
 import hashlib
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,41 @@ def check_run(run: Path, resuming: bool) -> None:
             f"trainer.default_root_dir: {run} has a run already ({last}); expected "
             "--ckpt_path last to go on with it, or another --trainer.default_root_dir"
         )
+
+
+def check_null(network: nn.Module, p_uncond: float) -> None:
+    """Refuses to forget what the network has no ∅ for.
+
+    Raises:
+        ValueError: If a condition is to be forgotten and has none.
+    """
+    null: Any = getattr(network, "null", {})
+    conditions: Any = getattr(network, "conditions", null)
+    if p_uncond and (lacking := [name for name in conditions if name not in null]):
+        raise ValueError(
+            f"model.p_uncond: {p_uncond}; expected 0, as the network has no ∅ for {lacking[0]} "
+            "(null_class: true gives it one)"
+        )
+
+
+def check_variance(network: nn.Module, parts: Mapping[str, Any]) -> None:
+    """Refuses a learned variance where the network does not put one out.
+
+    Args:
+        network: With `in_channels` and `out_channels`, or nothing is checked.
+        parts: What may have `variance`, by its key.
+
+    Raises:
+        ValueError: If one of them wants it to be learned.
+    """
+    channels, out = getattr(network, "in_channels", None), getattr(network, "out_channels", None)
+    for key, part in parts.items():
+        learned = getattr(part, "variance", None) == "learned"
+        if learned and isinstance(channels, int) and out != 2 * channels:
+            raise ValueError(
+                f"{key}: {type(part).__name__} uses a learned variance; expected "
+                f"model.network.out_channels {2 * channels}, it is {out}"
+            )
 
 
 def check_data(network: nn.Module, data: Any) -> None:
@@ -49,6 +85,38 @@ def check_data(network: nn.Module, data: Any) -> None:
                 f"data: images of {type(data).__name__} are {height} x {width}; expected sides "
                 f"that the network's depth divides, multiples of {factor}"
             )
+
+
+def check_classifier(network: nn.Module, data: Any, crop: int) -> None:
+    """Compares a classifier with the data: the classes, the very size of the images.
+
+    Args:
+        network: With `num_classes` and, if only one size will do, `image_size`.
+        data: The data module.
+        crop: How far training images are moved, in pixels.
+
+    Raises:
+        ValueError: If they do not fit.
+    """
+    kind, num_classes = type(data).__name__, getattr(network, "num_classes", None)
+    if not data.num_classes:
+        raise ValueError(f"data: {kind} has no labels; expected data with classes to tell apart")
+    check_data(network, data)
+    if num_classes != data.num_classes:
+        raise ValueError(
+            f"model.network.num_classes: {num_classes}; expected the {data.num_classes} classes "
+            f"of {kind}"
+        )
+    size = getattr(network, "image_size", None)
+    if size is not None and tuple(data.shape[1:]) != (size, size):
+        raise ValueError(
+            f"model.network.image_size: {size}; expected {data.shape[-1]}, as {kind} is "
+            f"{' x '.join(map(str, data.shape[1:]))}"
+        )
+    if crop and (len(data.shape) != 3 or crop >= min(data.shape[1:])):
+        raise ValueError(
+            f"model.crop: {crop}; expected less than the sides of the images, {data.shape} here"
+        )
 
 
 def check_checkpoint(module: nn.Module, path: Path) -> None:

@@ -24,9 +24,11 @@ import diffusion.objective
 import diffusion.parameterization
 import diffusion.process
 import diffusion.step
+import diffusion.training.classifier
 import diffusion.training.module
-import diffusion.training.schedule  # noqa: F401
-from diffusion.training import checks, loggers
+import diffusion.training.schedule
+import diffusion.training.trained  # noqa: F401
+from diffusion.training import checks, commands, loggers
 from diffusion.training.callbacks.checkpoint import Checkpoint
 from diffusion.training.callbacks.config import SaveConfig
 from diffusion.training.callbacks.ema import EMA
@@ -56,6 +58,7 @@ TRAINER = {
     "val_check_interval": 1000,
 }
 ERRORS = (ValueError, FileNotFoundError, FileExistsError, MisconfigurationException, NotFinite)
+HELP = ([], ["-h"], ["--help"])
 TRACEBACK = "DIFFUSION_TRACEBACK"
 
 
@@ -120,7 +123,7 @@ class CLI(LightningCLI):
         writer.settings = {
             "checkpoint": checks.fingerprint(path),
             "labels": getattr(self.datamodule, "labels", None),
-            "model": str(config.model.init_args.sampler),
+            "model": str(config.model.init_args.get("sampler")),
             "seed": config.seed_everything,
         }
 
@@ -160,6 +163,8 @@ def main(args: Sequence[str] | None = None) -> None:
     quiet()
     torch.set_float32_matmul_precision("high")
     try:
+        if args and args[0] in commands.COMMANDS:
+            return commands.run(args[0], args[1:], Parser)
         with from_checkpoint(args) as layered:
             CLI(
                 L.LightningModule,
@@ -167,6 +172,7 @@ def main(args: Sequence[str] | None = None) -> None:
                 args=layered,
                 only=layered[0] if layered else None,
                 parser_class=Parser,
+                parser_kwargs={"epilog": commands.listed()} if layered[:1] in HELP else None,
                 save_config_callback=SaveConfig,
                 save_config_kwargs={"save_to_log_dir": False},
                 seed_everything_default=0,

@@ -1,13 +1,10 @@
 """The LightningModule: names the parts, trains them, and samples from them. No maths here."""
 
-import os
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from typing import Any
 
-import lightning as L
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.plugins.precision import MixedPrecision
@@ -15,18 +12,18 @@ from torch import Tensor, nn
 
 from diffusion.condition import Condition
 from diffusion.denoiser import NetworkDenoiser
-from diffusion.noise import SeededNoise, seed
+from diffusion.noise import SeededNoise
 from diffusion.objective import Objective
 from diffusion.parameterization import Parameterization
 from diffusion.process import Process
 from diffusion.sampler import Sampler
-from diffusion.training.callbacks.ema import EMA
-from diffusion.training.checks import check_data
+from diffusion.training.checks import check_data, check_null, check_variance
+from diffusion.training.trainable import Trainable
 
 GOLDEN_RATIO = 0.6180339887498949
 
 
-class Diffusion(L.LightningModule):
+class Diffusion(Trainable):
     """Trains a denoiser on batches {"image": (B, ...) in [−1, 1], **conditions}, and samples.
 
     Args:
@@ -41,7 +38,8 @@ class Diffusion(L.LightningModule):
         lr_scheduler: From an optimizer to a schedule that moves once a step, or None.
 
     Raises:
-        ValueError: If p_uncond lies outside 0 … 1.
+        ValueError: If p_uncond lies outside 0 … 1, or is positive where the network has no ∅, or a
+            learned variance is used that the network does not put out.
     """
 
     def __init__(
@@ -55,21 +53,14 @@ class Diffusion(L.LightningModule):
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(optimizer, lr_scheduler)
         if not 0 <= p_uncond <= 1:
             raise ValueError(f"model.p_uncond: {p_uncond}; expected 0 … 1")
-        # Through the command line these are plain class paths; live objects built in Python would
-        # put the weights into the checkpoint a second time, as a pickle.
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*is an instance of `nn.Module`.*")
-            self.save_hyperparameters(logger=False)
-        if "_instantiator" not in self.hparams:
-            self.hparams.clear()
+        check_null(network, p_uncond)
+        check_variance(network, {"model.objective": objective, "model.sampler.step": sampler.step})
         network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.denoiser = NetworkDenoiser(network, process, parameterization)
         self.objective, self.sampler, self.p_uncond = objective, sampler, p_uncond
-        self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
-        self.seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
 
     @property
     def process(self) -> Process:
@@ -78,7 +69,7 @@ class Diffusion(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Refuses data and samplers that do not fit the network, before anything is trained."""
-        self.sampler.times(self.process.T)
+        self.sampler.times(self.process)
         data = getattr(self.trainer, "datamodule", None)
         if data is not None:
             check_data(self.denoiser.network, data)
@@ -94,9 +85,7 @@ class Diffusion(L.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """One loss; forgetting labels for classifier-free guidance happens here."""
-        # One seed a step: ranks differ, and a resumed run draws what an unbroken one draws.
-        part = batch_idx % self.trainer.accumulate_grad_batches
-        torch.manual_seed(seed(self.seed, self.global_rank, self.trainer.global_step, part))
+        self.seed_step(batch_idx)
         cond = self.condition(batch).drop(self.p_uncond)
         t, eps = self.objective.draw(self.process, batch["image"])
         losses = self.objective(self.denoiser, batch["image"], cond, t, eps)
@@ -167,27 +156,13 @@ class Diffusion(L.LightningModule):
         plugin = self._trainer.precision_plugin if self._trainer is not None else None
         return plugin.forward_context() if isinstance(plugin, MixedPrecision) else nullcontext()
 
-    def configure_optimizers(self) -> Any:
-        """An optimizer over what is trained, and a schedule that moves once a step."""
-        optimizer = self.optimizer(p for p in self.parameters() if p.requires_grad)
-        if self.lr_scheduler is None:
-            return optimizer
-        schedule = {"scheduler": self.lr_scheduler(optimizer), "interval": "step"}
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Averaged weights are what a checkpoint is for; the raw ones go beside them."""
-        for ema in self._averages():
-            ema.save(self, checkpoint)
+        """What the objective has learnt, too."""
+        super().on_save_checkpoint(checkpoint)
         if state := self.objective.state_dict():
             checkpoint["objective"] = state
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Puts the raw weights back where training goes on."""
-        for ema in self._averages():
-            ema.restore(self, checkpoint)
+        """Hands it back."""
+        super().on_load_checkpoint(checkpoint)
         self.objective.load_state_dict(checkpoint.get("objective", {}))
-
-    def _averages(self) -> list[EMA]:
-        callbacks = self._trainer.callbacks if self._trainer is not None else []  # pyright: ignore
-        return [c for c in callbacks if isinstance(c, EMA)]

@@ -1,4 +1,5 @@
 import json
+import warnings
 
 import lightning as L
 import pytest
@@ -6,7 +7,10 @@ import torch
 
 from diffusion.condition import Condition
 from diffusion.data import Digits
+from diffusion.metrics import Card, precision_recall
+from diffusion.metrics.extractor import Extractor
 from diffusion.metrics.figures import deal
+from diffusion.metrics.reference import real_features
 from diffusion.training.callbacks.metrics import Metrics
 
 
@@ -111,6 +115,76 @@ def test_batch_size_does_not_matter(lenet, cache, tmp_path):
     assert figures[0] == pytest.approx(figures[1], rel=1e-4)
 
 
+class Pixels(Extractor):
+    """Features that need no training."""
+
+    name, distance, kernel, fingerprint = "pixels", "fd_pixels", "kid_pixels", "p"
+
+    def prepare(self, data, cache, progress=True):
+        self.prepared = True
+
+    def __call__(self, images):
+        return images.flatten(1).float() / 255, images.new_zeros(len(images), 0).float()
+
+
+def test_card_measures_in_all_its_features(lenet, cache, tmp_path):
+    card = Card(k=4, extractors=[Pixels()], samples=3, neighbours=2)
+    metrics = Metrics(n=200, extractor=lenet, card=card, cache=str(cache))
+    trainer(tmp_path, metrics).test(Replay(), Digits(), verbose=False)
+    figures = metrics.figures
+    assert card.extractors[0].prepared
+    for which, rule in {"lenet": "odd", "pixels": "all"}.items():
+        extractor = lenet if which == "lenet" else card.extractors[0]
+        reference = real_features(Digits(), "train", rule, extractor, cache)
+        ours = extractor(metrics.samples)[0]
+        p, r = precision_recall(ours, reference, 4)
+        assert figures[f"precision_adm_{which}_k4@200"] == pytest.approx(p, abs=0.006)
+        assert figures[f"recall_adm_{which}_k4@200"] == pytest.approx(r, abs=0.006)
+        assert 0.8 < figures[f"density_{which}_ceiling@200"] < 1.2
+        assert 0.5 < figures[f"coverage_{which}@200"] <= 1
+    assert figures["precision_adm_pixels_k4@200"] == 1  # they are training images
+    record = json.loads((tmp_path / "metrics.json").read_text())
+    assert record["figures"] == figures
+    named = {e["name"]: e for e in record["card"]["extractors"]}
+    assert named["pixels"]["rule"] == "all train images"
+    assert named["pixels"]["adm"] == {"generated": 200, "real": 1297}
+    assert named["lenet"]["k19"] == {"generated": 200, "real": 200}
+    assert len(record["accuracy_by_label"]) == 10
+    page = (tmp_path / "card.html").read_text()
+    assert page.count("<img") == 1 + 3 * (1 + 2)
+    assert 'alt="0.000"' in page  # the nearest training image is the sample itself
+
+
+def test_without_a_card_there_is_no_page(lenet, cache, tmp_path):
+    metrics = Metrics(n=20, extractor=lenet, cache=str(cache))
+    trainer(tmp_path, metrics).test(Replay(), Digits(), verbose=False)
+    assert [p.name for p in tmp_path.iterdir()] == ["metrics.json"]
+    assert not [name for name in metrics.figures if "precision" in name]
+
+
+def test_few_images_are_warned_of_once(lenet, cache, tmp_path):
+    metrics = Metrics(n=84, extractor=lenet, cache=str(cache))
+    run = trainer(tmp_path, metrics)
+    with pytest.warns(UserWarning, match=r"metrics\.n: 84 images for features of 84 dimensions"):
+        run.test(Replay(), Digits(), verbose=False)
+    with warnings.catch_warnings(record=True) as found:
+        run.test(Replay(), Digits(), verbose=False)
+        metrics = Metrics(n=85, extractor=lenet, cache=str(cache))
+        trainer(tmp_path, metrics).test(Replay(), Digits(), verbose=False)
+    assert not [w for w in found if "dimensions" in str(w.message)]
+
+
+def test_a_module_that_generates_nothing_is_left_alone(tmp_path):
+    class Classifier(L.LightningModule):
+        pass
+
+    metrics = Metrics(n=4, cache=str(tmp_path))
+    metrics.setup(_Attached(None), Classifier(), "test")
+    metrics.on_test_epoch_end(_Attached(None), Classifier())
+    metrics.on_validation_epoch_end(_Attached(None), Classifier())
+    assert metrics.figures == {}
+
+
 def test_labels_that_were_not_asked_are_not_judged(lenet, cache, tmp_path):
     metrics = Metrics(n=20, extractor=lenet, judge=True, cache=str(cache))
     trainer(tmp_path, metrics).test(Replay(conditional=False), Digits(), verbose=False)
@@ -185,7 +259,7 @@ def test_two_processes_give_what_one_gives(lenet, cache, tmp_path):
     records = []
     for devices in (1, 2):
         folder = tmp_path / str(devices)
-        metrics = Metrics(n=101, batch_size=20, memorization=True, cache=str(cache))
+        metrics = Metrics(n=101, batch_size=20, memorization=True, card=Card(), cache=str(cache))
         settings = {"devices": devices, "strategy": "ddp_spawn" if devices > 1 else "auto"}
         trainer(folder, metrics, **settings).test(Replay(), Digits(), verbose=False)
         records.append(json.loads((folder / "metrics.json").read_text())["figures"])

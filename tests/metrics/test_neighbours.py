@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from diffusion.metrics import near_copies, nearest
+from diffusion.metrics.neighbours import neighbours
 from diffusion.metrics.split import collect, pick
 
 
@@ -24,6 +25,19 @@ def test_nearest_is_brute_force():
     difference = (x[:, None].double() - y[None].double()) / 127.5
     expected = difference.square().mean((2, 3, 4)).sqrt().amin(1)
     torch.testing.assert_close(nearest(x, y.split(9)).double(), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [3, 70])
+def test_neighbours_are_brute_force(batch_size):
+    x = torch.randint(0, 256, (6, 3, 4, 4), dtype=torch.uint8)
+    y = torch.randint(0, 256, (70, 3, 4, 4), dtype=torch.uint8)
+    every = ((x[:, None].double() - y[None].double()) / 127.5).square().mean((2, 3, 4)).sqrt()
+    expected, order = every.sort(1)
+    distances, images = neighbours(x, y.split(batch_size), 5)
+    torch.testing.assert_close(distances.double(), expected[:, :5], atol=1e-5, rtol=1e-5)
+    assert torch.equal(images, y[order[:, :5]])
+    torch.testing.assert_close(distances[:, 0], nearest(x, [y]))
+    assert neighbours(x, [y[:2]], 5)[1].shape == (6, 2, 3, 4, 4)
 
 
 def test_training_images_are_copies_and_held_out_ones_are_not(digits):
@@ -51,5 +65,7 @@ def test_errors():
         near_copies(x, x, [x], quantile=1)
     with pytest.raises(ValueError, match="others has no images"):
         nearest(x, [])
+    with pytest.raises(ValueError, match="others has no images"):
+        neighbours(x, [], 1)
     with pytest.raises(ValueError, match="no held-out"):
         near_copies(x, x[:0], [x])

@@ -6,19 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
+from diffusion.metrics.card import Card, find_nearest
 from diffusion.metrics.extractor import Extractor
-from diffusion.metrics.figures import Generated, deal
+from diffusion.metrics.figures import Generated, accuracy_by_label
 from diffusion.metrics.judge import Judge
 from diffusion.metrics.lenet import LeNet
 from diffusion.metrics.measure import Measure
-from diffusion.metrics.progress import bar
-from diffusion.metrics.quantize import quantize
-from diffusion.metrics.record import hardware, table, write
+from diffusion.metrics.record import hardware, kept, table, write
+from diffusion.metrics.sheet import render
 from diffusion.metrics.split import Data
+from diffusion.training import checks
+from diffusion.training.generation import draws, generate, sampling
 
 
 class Metrics(L.Callback):
@@ -30,7 +31,10 @@ class Metrics(L.Callback):
 
     Names: fd_lenet, kid_lenet with LeNet; fid, kid, is with Inception; each distance also with
     "_floor", that of held-out real images. Then label_accuracy (by the extractor), judge_accuracy,
-    near_copies and seconds_per_image. Data of points is not measured.
+    near_copies, nfe (network evaluations an image, counted; classifier_nfe those of a guiding
+    classifier) and seconds_per_image. With a card also precision, recall, f1, density and coverage
+    (names: `diffusion.metrics.conventions.fidelity`), and the page card.html beside metrics.json.
+    Data of points, and a module that generates nothing, is not measured.
 
     Args:
         n: Number of images.
@@ -42,6 +46,7 @@ class Metrics(L.Callback):
         every_n_validations: Measure at each so many validations.
         validate: Whether to measure at validations at all.
         cache: Folder for the trained extractor and for features of real images.
+        card: What an evaluation card measures besides; by default none is made.
 
     Attributes:
         samples: The last generated images, uint8 (n, C, H, W), on every process; None before.
@@ -58,27 +63,32 @@ class Metrics(L.Callback):
         every_n_validations: int = 1,
         validate: bool = False,
         cache: str = ".cache",
+        card: Card | None = None,
     ) -> None:
         counts = {"n": n, "batch_size": batch_size, "every_n_validations": every_n_validations}
         for key, value in counts.items():
             least = 2 if key == "n" else 1  # a covariance needs two
             if value < least:
                 raise ValueError(f"Metrics.{key}: {value}, expected at least {least}")
+        if card:
+            card.check(n)
         self.n = n
+        self.card = card
         self.extractor = extractor
         self.batch_size = batch_size
-        self.measure = Measure(Path(cache), Judge() if judge else None, memorization)
+        self.measure = Measure(Path(cache), Judge() if judge else None, memorization, card)
         self.every_n_validations = every_n_validations
         self.validate = validate
         self.cache = Path(cache)
         self.samples: Tensor | None = None
         self.figures: dict[str, float] = {}
         self._validations = 0
-        self._active = False
+        self._active = self._warned = False
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Prepares the extractor, before any time is spent on images."""
-        if stage != "test" and not (self.validate and stage in ("fit", "validate")):
+        wanted = stage == "test" or (self.validate and stage in ("fit", "validate"))
+        if not wanted or not hasattr(pl_module, "generate"):
             return
         data = _data(trainer)
         self._active = len(data.shape) == 3
@@ -89,13 +99,15 @@ class Metrics(L.Callback):
             self.extractor = LeNet()
         if self.extractor is None:
             rank_zero_warn("Metrics: no labels and no extractor, so no distance; give Inception")
-            return
         # One process of a machine trains and stores it; the others then find it stored.
+        every = (self.card or Card()).all(self.extractor)
         if trainer.local_rank == 0:
-            self.extractor.prepare(data, self.cache, progress=_draws(trainer))
+            for extractor in every:
+                extractor.prepare(data, self.cache, progress=draws(trainer))
         trainer.strategy.barrier("metrics")
         if trainer.local_rank != 0:
-            self.extractor.prepare(data, self.cache, progress=False)
+            for extractor in every:
+                extractor.prepare(data, self.cache, progress=False)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Measures at every n-th validation, if asked to."""
@@ -106,78 +118,67 @@ class Metrics(L.Callback):
             self._run(trainer, pl_module, "val")
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Measures, prints and writes metrics.json."""
+        """Measures, prints and writes metrics.json, and card.html if asked to."""
         if not self._active:
             return
         start = time.perf_counter()
-        self._run(trainer, pl_module, "test")
+        made = self._run(trainer, pl_module, "test")
         if trainer.is_global_zero:
             from rich import get_console
 
-            record = self._record(trainer, pl_module)
+            record = self._record(trainer, pl_module, made)
             record["wall_seconds"] = time.perf_counter() - start
             record["date"] = datetime.now(UTC).isoformat(timespec="seconds")
-            write(Path(trainer.default_root_dir) / "metrics.json", record)
+            run = Path(trainer.default_root_dir)
+            write(run / "metrics.json", record)
             get_console().print(table(self.figures))
+            if self.card:
+                nearest = find_nearest(self.card, made, _data(trainer), pl_module.device)
+                with kept(run / "card.html") as part:
+                    part.write_text(render(run.name, record, made, nearest), encoding="utf-8")
 
-    def _run(self, trainer: L.Trainer, module: L.LightningModule, prefix: str) -> None:
-        made = self._generate(trainer, module)
+    def _run(self, trainer: L.Trainer, module: L.LightningModule, prefix: str) -> Generated:
+        made = generate(trainer, module, self.n, self.batch_size, self.extractor)
         self.samples = made.images
+        size = 0 if made.features is None else made.features.shape[1]
+        if self.n <= size and not self._warned:
+            self._warned = True
+            rank_zero_warn(
+                f"metrics.n: {self.n} images for features of {size} dimensions: the covariance is "
+                "singular, and the Fréchet distance too large by about c/n: compare it at equal n "
+                "only; the kernel distance is unbiased"
+            )
         figures = {}
         if trainer.is_global_zero:
             figures = self.measure(made, _data(trainer), self.extractor, module.device)
         self.figures = trainer.strategy.broadcast(figures)
         for name, value in self.figures.items():
             module.log(f"{prefix}/{name}", value, sync_dist=True)
+        return made
 
-    def _generate(self, trainer: L.Trainer, module: Any) -> Generated:
-        data, device = _data(trainer), module.device
-        labels = torch.arange(self.n) % data.num_classes if data.num_classes else None
-        asked, seconds, stored = False, 0.0, {}
-        rounds = deal(self.n, self.batch_size, trainer.global_rank, trainer.world_size)
-        with bar("images", _draws(trainer)) as progress:
-            task = progress.add_task("Generating", total=self.n)
-            for mine in rounds:
-                start = time.perf_counter()
-                batch = {} if labels is None else {"label": labels[mine].to(device)}
-                condition = module.condition(batch)
-                asked = "label" in condition.values
-                images = quantize(module.generate(condition, tuple(data.shape), mine))
-                images.cpu()  # waits for the device, so that the time is the images'
-                seconds += time.perf_counter() - start
-                parts = {"index": torch.tensor(mine, device=device), "images": images}
-                if self.extractor:
-                    parts["features"], parts["logits"] = self.extractor(images)
-                rows = {k: _gather(trainer, v) for k, v in parts.items()}
-                index = rows.pop("index")
-                for key, value in rows.items():
-                    if key not in stored:
-                        stored[key] = value.new_empty(self.n, *value.shape[1:])
-                    stored[key][index] = value
-                progress.advance(task, len(index))
-                progress.refresh()  # beneath the trainer's own bar it is not redrawn by itself
-        return Generated(
-            images=stored["images"],
-            labels=labels if asked else None,
-            features=stored.get("features"),
-            logits=stored.get("logits"),
-            seconds=seconds / sum(map(len, rounds)),
-        )
-
-    def _record(self, trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]:
-        data, judge = _data(trainer), self.measure.judge
-        sampler, process = getattr(module, "sampler", None), getattr(module, "process", None)
+    def _record(
+        self, trainer: L.Trainer, module: L.LightningModule, made: Generated
+    ) -> dict[str, Any]:
+        data, measure = _data(trainer), self.measure
+        judge, checkpoint = measure.judge, trainer.ckpt_path
+        path = None if checkpoint is None else str(checkpoint)
         return {
             "figures": self.figures,
+            "accuracy_by_label": accuracy_by_label(made, data.num_classes),
             "n": self.n,
             "data": {"name": type(data).__name__, "shape": list(data.shape)},
-            "reference": self.measure.reference,
+            "reference": measure.reference,
             "extractor": self.extractor.describe() if self.extractor else None,
+            "card": self.card
+            and {
+                "k": self.card.k,
+                "k_coverage": self.card.k_coverage,
+                "extractors": measure.sets,
+            },
             "judge": {"test_accuracy": judge.test_accuracy} if judge else None,
             "quantize": "floor(127.5 x + 128)",
-            "sampler": type(sampler).__name__ if sampler else None,
-            "steps": getattr(sampler, "steps", None) or getattr(process, "T", None),
-            "checkpoint": trainer.ckpt_path,
+            "sampler": sampling(module),
+            "checkpoint": path and {"path": path, "fingerprint": checks.fingerprint(path)},
             "hardware": {**hardware(module.device), "processes": trainer.world_size},
             "batch_size": self.batch_size,
         }
@@ -188,12 +189,3 @@ def _data(trainer: L.Trainer) -> Data:
     if data is None:
         raise ValueError("Metrics: trainer.datamodule is None, expected a data module of images")
     return data
-
-
-def _gather(trainer: L.Trainer, x: Tensor) -> Tensor:
-    """Returns all processes' rows, (world·B, ...), on the CPU."""
-    return trainer.strategy.all_gather(x).reshape(-1, *x.shape[1:]).cpu()
-
-
-def _draws(trainer: L.Trainer) -> bool:
-    return trainer.is_global_zero and trainer.progress_bar_callback is not None

@@ -15,7 +15,8 @@ class NotFinite(RuntimeError):
 class Monitor(L.Callback):
     """Logs, every `trainer.log_every_n_steps` steps, averages since the last time.
 
-    train/loss, train/loss_q1 … q4 (the loss where t is in the first … last quarter of 1 … T),
+    train/loss, train/loss_q1 … q4 (the loss where t is in the first … last quarter of 1 … T), for a
+    classifier train/accuracy and train/accuracy_q1 … q4 likewise,
     train/grad_norm (before clipping), train/lr, train/images and train/images_per_second. Numbers
     stay on the device in between, so that the processor never waits. The loss is checked for NaN
     then too, and before anything is saved.
@@ -27,7 +28,8 @@ class Monitor(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Sets the sums to zero."""
-        self.sums = torch.zeros(2, 4, device=pl_module.device)
+        self.sums = torch.zeros(3, 4, device=pl_module.device)  # of losses, ones, hits
+        self.classifies = False
         self.bad = torch.full((2,), -1, device=pl_module.device)  # step and t of the first bad loss
         self.grad_norm: Tensor | None = None
         self.begun, self.logged = None, trainer.global_step
@@ -53,6 +55,9 @@ class Monitor(L.Callback):
         quarter = (t - 1) * 4 // T
         self.sums[0].index_add_(0, quarter, losses.float())
         self.sums[1].index_add_(0, quarter, torch.ones_like(losses, dtype=torch.float32))
+        if "hits" in outputs:
+            self.classifies = True
+            self.sums[2].index_add_(0, quarter, outputs["hits"].float())
         wrong = ~losses.isfinite()
         first = torch.stack([torch.full_like(t[0], trainer.global_step), t[wrong.int().argmax()]])
         self.bad = torch.where((self.bad[0] < 0) & wrong.any(), first, self.bad)
@@ -68,7 +73,8 @@ class Monitor(L.Callback):
         # Of all processes, so that all stop together: one alone would leave the others waiting.
         bad = trainer.strategy.all_gather(self.bad).reshape(-1, 2)
         self._check(trainer, bad[bad[:, 0].argmax()])
-        sums, counts = trainer.strategy.reduce(self.sums.clone(), reduce_op="sum").tolist()  # pyright: ignore
+        every: Any = trainer.strategy.reduce(self.sums.clone(), reduce_op="sum")
+        sums, counts, hits = every.tolist()
         self.sums.zero_()
         then, images = self.begun or (time.perf_counter(), 0)
         now = time.perf_counter()
@@ -79,9 +85,13 @@ class Monitor(L.Callback):
             "train/lr": trainer.optimizers[0].param_groups[0]["lr"],
             "train/images": float(self.images),
         }
-        for i, (total, count) in enumerate(zip(sums, counts)):
+        if self.classifies:
+            figures["train/accuracy"] = sum(hits) / sum(counts)
+        for i, (total, count, right) in enumerate(zip(sums, counts, hits)):
             if count:
                 figures[f"train/loss_q{i + 1}"] = total / count
+            if count and self.classifies:
+                figures[f"train/accuracy_q{i + 1}"] = right / count
         if self.grad_norm is not None:
             figures["train/grad_norm"] = self.grad_norm.item()
         if self.images > images:

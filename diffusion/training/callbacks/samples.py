@@ -50,6 +50,8 @@ class Samples(L.Callback):
         step = trainer.global_step
         if not self.every_n_steps or step % self.every_n_steps or step == self.drawn:
             return
+        if not hasattr(pl_module, "generate"):  # a classifier draws nothing
+            return
         self.drawn = step
         if not trainer.is_global_zero:
             return
@@ -62,7 +64,7 @@ class Samples(L.Callback):
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draws the samples, and the way to the first of each row."""
-        if not trainer.is_global_zero:
+        if not trainer.is_global_zero or not hasattr(pl_module, "generate"):
             return
         run, moments = Path(trainer.default_root_dir), self._draw(trainer, pl_module)
         if moments[-1].ndim == 4:
@@ -83,7 +85,7 @@ class Samples(L.Callback):
         if data.num_classes:
             label = torch.arange(n, device=module.device) * rows // n % data.num_classes
             cond = module.condition({"label": label})
-        steps = len(module.sampler.times(module.process.T))
+        steps = len(module.sampler.times(module.process))
         left = torch.linspace(1, 0, min(self.moments, steps)) ** 2  # closer together towards x_0
         keep = set(((1 - left) * (steps - 1)).round().int().tolist())
         walk = enumerate(module.trajectory(cond, data.shape, range(n)))

@@ -33,7 +33,7 @@ class Writer(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Looks at what is there already."""
-        if stage != "predict":
+        if stage != "predict" or not hasattr(pl_module, "generate"):
             return
         data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         if self.format == "png" and len(data.shape) != 3:

@@ -1,0 +1,194 @@
+"""The tables of docs/results.md on learned variance, guidance by a classifier, networks and solvers.
+
+`python benchmarks/adm.py --root DATA` after
+
+    diffusion fit --config configs/ddpm_fashion.yaml --trainer.max_steps 3600 \\
+      --model.lr_scheduler.total 3600 --ema.decay 0.999 \\
+      --trainer.default_root_dir runs/ddpm_fashion_short
+    diffusion fit --config configs/iddpm_fashion.yaml
+    diffusion fit --config configs/iddpm_fashion.yaml --config configs/objective/vlb.yaml \\
+      --trainer.default_root_dir runs/iddpm_fashion_vlb
+    diffusion fit --config configs/adm_fashion.yaml
+    diffusion fit --config configs/classifier_fashion.yaml
+
+Writes CSV and PNG into docs/results/; rows that are there already are not measured again.
+`--only solvers` makes one table.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from itertools import product
+from pathlib import Path
+
+import torch
+from bench import Bench, Row, fill, grid, plot, ways
+
+from diffusion.data import FashionMNIST
+from diffusion.guidance import Classifier, ClassifierFree, Guidance, Static
+from diffusion.metrics.card import Card
+from diffusion.process import Variance
+from diffusion.sampler import Sampler, Spacing
+from diffusion.step import DDIM, DDPM, DPMSolver, Heun, Step, UniPC
+from diffusion.training.module import Diffusion
+from diffusion.training.trained import Trained
+
+RUNS = {
+    "simple": "ddpm_fashion_short",
+    "hybrid": "iddpm_fashion",
+    "vlb": "iddpm_fashion_vlb",
+    "adm": "adm_fashion",
+    "classifier": "classifier_fashion",
+}
+SCALES = (0, 0.5, 1, 2, 3, 4, 6, 8)
+PANELS = ("fd_lenet", "precision_adm_lenet", "recall_adm_lenet", "label_accuracy")
+
+
+class Tables:
+    """Each method makes one table.
+
+    Args:
+        bench: How a way of sampling is measured.
+        runs: The folder of the runs.
+        out: Where CSV and PNG go.
+        device: Where to sample.
+    """
+
+    def __init__(self, bench: Bench, runs: Path, out: Path, device: str) -> None:
+        self.bench, self.runs, self.out, self.device = bench, runs, out, device
+
+    def checkpoint(self, name: str) -> Path:
+        """Returns the last checkpoint of a run."""
+        return self.runs / RUNS[name] / "checkpoints" / "last.ckpt"
+
+    def model(self, name: str) -> Diffusion:
+        """Returns a trained model."""
+        return Diffusion.load_from_checkpoint(self.checkpoint(name), map_location=self.device)
+
+    def variance(self) -> None:
+        """Fixed against learned variance, ancestral sampling with few steps."""
+        rows: list[dict[str, str]] = []
+        pairs: Sequence[tuple[str, Variance]] = (
+            ("simple", "small"),
+            ("simple", "large"),
+            ("hybrid", "small"),
+            ("hybrid", "learned"),
+        )
+        for name, variance in pairs:
+            keys: list[Row] = [
+                {"model": name, "variance": variance, "steps": s} for s in (10, 25, 50, 100)
+            ]
+
+            def make(key: Row, variance: Variance = variance) -> Sampler:
+                return Sampler(DDPM(variance), int(key["steps"]), [Static()])
+
+            rows = fill(self.out / "variance.csv", ways(self.bench, self.model(name), keys, make))
+        for row in rows:
+            row["Σ"] = f"{row['variance']} (L_{row['model']})"
+        plot(self.out / "variance.png", rows, "steps", ["fd_lenet", "kid_lenet"], by="Σ")
+
+    def guidance(self) -> None:
+        """By a classifier against without one, at equal numbers of network evaluations."""
+        model, trained = self.model("adm"), Trained(str(self.checkpoint("classifier")))
+        self.bench.measure.card = Card()  # takes a quarter of a minute a row
+
+        def free(s: float) -> list[Guidance]:
+            return [ClassifierFree(s), Static()]
+
+        def conditional(s: float) -> list[Guidance]:
+            return [Classifier(s, trained), Static()]
+
+        def unconditional(s: float) -> list[Guidance]:
+            return [ClassifierFree(0), Classifier(s, trained), Static()]
+
+        methods: dict[str, tuple[Callable[[float], list[Guidance]], int]] = {
+            "classifier-free": (free, 25),  # two evaluations a step
+            "classifier, conditional model": (conditional, 50),
+            "classifier, unconditional model": (unconditional, 50),
+        }
+        rows: list[dict[str, str]] = []
+        for name, (guides, steps) in methods.items():
+            keys: list[Row] = [{"method": name, "scale": s} for s in SCALES]
+
+            def make(key: Row, guides=guides, steps: int = steps) -> Sampler:  # noqa: ANN001
+                return Sampler(DDIM(), steps, guides(float(key["scale"])))
+
+            rows = fill(self.out / "classifier_guidance.csv", ways(self.bench, model, keys, make))
+            few = [make({"scale": s}) for s in SCALES]
+            short = name.split(",")[-1].strip().split(" ")[0].replace("-", "_")
+            grid(self.out / f"guidance_{short}.png", model, few, self.bench.data.shape)
+        plot(self.out / "classifier_guidance.png", rows, "scale", PANELS, by="method", log=False)
+
+    def networks(self) -> None:
+        """DDPM's network against ADM's after equally long training."""
+        ways_of: dict[str, Callable[[], Sampler]] = {
+            "DDPM, learned variance, 50": lambda: Sampler(DDPM("learned"), 50, [Static()]),
+            "DDIM, 50": lambda: Sampler(DDIM(), 50, [Static()]),
+        }
+        for name in ("hybrid", "adm"):
+            model = self.model(name)
+            size = sum(p.numel() for p in model.parameters())
+            keys: list[Row] = [
+                {"network": name, "parameters": size, "sampler": way} for way in ways_of
+            ]
+            make = lambda key: ways_of[str(key["sampler"])]()  # noqa: E731
+            fill(self.out / "networks.csv", ways(self.bench, model, keys, make))
+
+    def solvers(self) -> None:
+        """All solvers at equal numbers of network evaluations."""
+        steps: dict[str, Callable[[], Step]] = {
+            "DDPM": DDPM,
+            "DDIM": DDIM,
+            "Heun": Heun,
+            "DPM-Solver++ 2M": DPMSolver,
+            "SDE-DPM-Solver++ 2M": lambda: DPMSolver(eta=1.0),
+            "UniPC-2": UniPC,
+        }
+        spacings: Sequence[Spacing] = ("trailing", "log_snr")
+        ode = ("DDIM", "Heun", "DPM-Solver++ 2M", "UniPC-2")
+        keys: list[Row] = [
+            {"solver": name, "spacing": spacing, "nfe_asked": nfe}
+            for name, spacing, nfe in product(steps, spacings, (5, 8, 10, 15, 20, 50))
+            if spacing == "trailing" or name in ode
+        ]
+
+        def make(key: Row) -> Sampler:
+            name, nfe = str(key["solver"]), int(key["nfe_asked"])
+            n = (nfe + 1) // 2 if name == "Heun" else nfe
+            return Sampler(steps[name](), n, [Static()], key["spacing"])  # pyright: ignore
+
+        rows = fill(self.out / "solvers.csv", ways(self.bench, self.model("simple"), keys, make))
+        for spacing in spacings:
+            mine = [row for row in rows if row["spacing"] == spacing]
+            panels = ["fd_lenet", "kid_lenet"]
+            plot(self.out / f"solvers_{spacing}.png", mine, "nfe", panels, by="solver")
+
+    def bits(self) -> None:
+        """Bits/dim by objective, from the likelihood.json that `diffusion test` left."""
+        for name in ("simple", "hybrid", "vlb"):
+            path = self.runs / RUNS[name] / "likelihood.json"
+            print(name, {k: v for k, v in json.loads(path.read_text()).items() if k != "by_t"})
+
+
+def main() -> None:
+    """Makes what is not there yet."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    names = [name for name, value in vars(Tables).items() if callable(value) and name[0] != "_"]
+    tables = [name for name in names if name not in ("checkpoint", "model")]
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--root", default="data", help="where Fashion-MNIST is")
+    parser.add_argument("--out", type=Path, default=Path("docs/results"))
+    parser.add_argument("--n", type=int, default=500)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--only", choices=tables, nargs="*", default=tables)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    torch.set_float32_matmul_precision("high")
+    bench = Bench(FashionMNIST(root=args.root), args.n, 250, Path(".cache"))
+    every = Tables(bench, args.runs, args.out, args.device)
+    for name in args.only:
+        getattr(every, name)()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Fidelity and variety, told apart: whose neighbourhood does a feature vector lie in?
+
+B(x, X) is the closed ball around a row x of X that reaches to its k-th nearest neighbour in X, x
+itself not counted; a set's manifold is the union of its balls.
+"""
+
+import torch
+from torch import Tensor
+
+CHUNK = 2**25  # distances in memory at once
+
+
+def precision_recall(generated: Tensor, real: Tensor, k: int = 3) -> tuple[float, float]:
+    """Returns the share of generated rows in the real manifold, and of real rows in the generated.
+
+    Improved precision and recall (Kynkäänniemi et al. 2019, arXiv:1904.06991, eq. 1 and 2), by
+    torch-fidelity. Exchanging the two sets exchanges the two numbers.
+
+    Args:
+        generated: Features (M, D), M > k.
+        real: Features (N, D), N > k; the distances are computed on their device.
+        k: Which neighbour the balls reach to.
+
+    Raises:
+        ValueError: If k is not in 1 … min(M, N) − 1, or D differs.
+    """
+    from torch_fidelity.metric_prc import calculate_precision_recall_part
+
+    _check("precision_recall", generated, real, k)
+    size = max(1, CHUNK // max(len(generated), len(real)))
+    p, r = calculate_precision_recall_part(generated.to(real), real, k, size)
+    m, n = len(generated), len(real)
+    return round(p * m) / m, round(r * n) / n  # theirs are float32
+
+
+def f1(precision: float, recall: float) -> float:
+    """Returns 2PR/(P + R), and 0 where both are 0."""
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def density_coverage(generated: Tensor, real: Tensor, k: int = 5) -> tuple[float, float]:
+    """Returns 1/(kM) Σ_j Σ_i 1[y_j ∈ B(x_i, X)] and 1/N Σ_i 1[∃j: y_j ∈ B(x_i, X)].
+
+    Density and coverage (Naeem et al. 2020, arXiv:2002.09797, eq. 4 and 5). Only real rows have
+    balls, so one generated outlier adds nothing. If both sets have one distribution, the
+    expectation of the density is 1, that of the coverage is `expected_coverage`.
+
+    Args:
+        generated: y, features (M, D).
+        real: x, features (N, D), N > k; the distances are computed on their device.
+        k: Which neighbour the balls reach to.
+
+    Raises:
+        ValueError: If k is not in 1 … N − 1, or D differs.
+    """
+    _check("density_coverage", generated, real, k, balls=(real,))
+    generated = generated.to(real)
+    hits = covered = torch.zeros((), device=real.device, dtype=torch.int64)
+    for x in real.split(max(1, CHUNK // max(len(generated), len(real)))):
+        radius = torch.cdist(x, real).topk(k + 1, largest=False).values[:, -1:]
+        inside = torch.cdist(x, generated) <= radius
+        hits, covered = hits + inside.sum(), covered + inside.any(1).sum()
+    return hits.item() / (k * len(generated)), covered.item() / len(real)
+
+
+def expected_coverage(m: int, n: int, k: int = 5) -> float:
+    """Returns 1 − Π_{i=0}^{k−1} (n − 1 − i)/(m + n − 1 − i): coverage by the same distribution.
+
+    A ball is missed if the k nearest of all other rows are real ones (Naeem et al. 2020, lemma 2).
+
+    Args:
+        m: Number of generated rows.
+        n: Number of real rows.
+        k: Which neighbour the balls reach to.
+    """
+    missed = 1.0
+    for i in range(k):
+        missed *= (n - 1 - i) / (m + n - 1 - i)
+    return 1 - missed
+
+
+def _check(
+    name: str, generated: Tensor, real: Tensor, k: int, balls: tuple[Tensor, ...] | None = None
+) -> None:
+    if generated.ndim != 2 or real.ndim != 2 or generated.shape[1] != real.shape[1]:
+        raise ValueError(
+            f"{name}: features {tuple(generated.shape)} and {tuple(real.shape)}, "
+            "expected (M, D) and (N, D)"
+        )
+    fewest = min(map(len, balls or (generated, real)))
+    if not 1 <= k < fewest:
+        raise ValueError(f"{name}.k: {k}; expected 1 … {fewest - 1}, less than the {fewest} rows")

@@ -1,0 +1,152 @@
+"""The evaluation card as a page: what was measured, what it means, and pictures."""
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from diffusion.metrics.card import Nearest
+from diffusion.metrics.figures import Generated
+from diffusion.metrics.meaning import Name, held_out, parse
+from diffusion.metrics.page import bars, page, picture, settings, table
+
+TILES = (
+    "fid",
+    "fd",
+    "precision",
+    "recall",
+    "coverage",
+    "label_accuracy",
+    "nfe",
+    "seconds_per_image",
+)
+SIDE = 56  # images are shown at least this wide
+
+
+def render(name: str, record: Mapping[str, Any], made: Generated, nearest: Nearest) -> str:
+    """Returns the card as one HTML page that needs no network.
+
+    Args:
+        name: What was measured.
+        record: What metrics.json holds.
+        made: The generated images.
+        nearest: Samples and training images.
+    """
+    figures: Mapping[str, float] = record["figures"]
+    names = [parse(key) for key in figures]
+    body = [
+        f"<h1>{escape(name)}</h1>{_subtitle(record)}",
+        _tiles(figures),
+        "<h2>Samples</h2>",
+        _samples(made),
+        "<h2>Figures</h2><p class=soft>The number behind the @ is that of the images: figures "
+        "compare only at the same n, with the same features and reference. “Held-out” is what "
+        "real images that the reference does not have get in place of the samples.</p>",
+        _figures(record),
+    ]
+    shares = [(x.base, figures[x.text], held_out(x, record)) for x in names if _shown(x, record)]
+    if shares:
+        body += ["<h2>Shares</h2><p class=soft>The mark is held-out real images.</p>", bars(shares)]
+    by_label = [
+        (str(y), v, None) for y, v in enumerate(record["accuracy_by_label"]) if v is not None
+    ]
+    if 1 < len(by_label) <= 50:
+        body += ["<h2>Label accuracy by label asked for</h2>", bars(by_label)]
+    body += [_nearest(nearest), "<h2>What the figures depend on</h2>", _settings(record)]
+    return page(f"Card: {name}", "\n".join(body))
+
+
+def _subtitle(record: Mapping[str, Any]) -> str:
+    sampler, checkpoint = record.get("sampler") or {}, record.get("checkpoint") or {}
+    guidance = ", ".join(sampler.get("guidance", ())) or "none"
+    drawn = "by {step} in {steps} steps, guidance ".format(**sampler) + guidance if sampler else ""
+    parts = [
+        f"{record['n']} images {drawn}",
+        f"compared with {record['data']['name']}",
+        f"checkpoint {checkpoint.get('fingerprint', 'none')}",
+        record["hardware"]["device"],
+        record["date"],
+    ]
+    return f"<p class=soft>{escape('; '.join(parts))}</p>"
+
+
+def _shown(name: Name, record: Mapping[str, Any]) -> bool:
+    """Whether a figure is a share of as many samples as there are of its kind."""
+    largest = max(x.n or 0 for x in map(parse, record["figures"]) if x.base == name.base)
+    share = name.meaning.share and name.meaning.better is not None
+    return share and not name.baseline and name.n == largest
+
+
+def _tiles(figures: Mapping[str, float]) -> str:
+    found = []
+    for kind in TILES:
+        name = next((x for x in map(parse, figures) if x.kind == kind and not x.baseline), None)
+        if name:
+            found.append(
+                f"<div class=tile>{escape(name.meaning.title)}<b>{figures[name.text]:.4g}</b>"
+                f"<small>{escape(name.text)}</small></div>"
+            )
+    return f"<div class=tiles>{''.join(found)}</div>"
+
+
+def _figures(record: Mapping[str, Any]) -> str:
+    arrows, rows = {"low": " ↓", "high": " ↑", None: ""}, []
+    for name in map(parse, record["figures"]):
+        if name.baseline:
+            continue
+        real = held_out(name, record)
+        rows.append(
+            [
+                f"{escape(name.title)}{arrows[name.meaning.better]}<br>"
+                f"<code>{escape(name.text)}</code>",
+                f"{record['figures'][name.text]:.4g}",
+                "" if real is None else f"{real:.4g}",
+                f"<span class=soft>{escape(name.phrase)}</span>",
+            ]
+        )
+    return table(["figure", "value", "held-out", "what it means"], rows, numbers=(1, 2))
+
+
+def _samples(made: Generated) -> str:
+    """Returns ten samples of each label, a row a label, or a hundred in their order."""
+    from torchvision.utils import make_grid
+
+    images, columns = made.images[:100], 10
+    if made.labels is not None:
+        classes = int(made.labels.max()) + 1
+        if 1 < classes <= 20:  # sample i has label i mod K
+            columns = min(10, len(made.images) // classes)
+            images = made.images[: classes * columns].unflatten(0, (columns, classes))
+            images = images.transpose(0, 1).flatten(0, 1)
+    if images.shape[1] not in (1, 3):
+        return f"<p class=soft>Images of {images.shape[1]} channels are not shown.</p>"
+    zoom = max(1, -(-SIDE // images.shape[-1]))
+    grid = make_grid(images, nrow=columns, padding=1, pad_value=255)
+    return f'<div class="box wide">{picture(grid, "samples, a row a label", zoom)}</div>'
+
+
+def _nearest(nearest: Nearest) -> str:
+    head = (
+        "<h2>Nearest training images</h2><p class=soft>The first samples, left of the line, and "
+        "the training images nearest to them by root mean square of the pixels’ difference (0 is "
+        f"a copy, 2 white against black). Of held-out real images it is {nearest.usual:.3f} in "
+        "the median; much less is a copy.</p>"
+    )
+    if nearest.samples.shape[1] not in (1, 3):
+        return head
+    zoom = max(1, -(-SIDE // nearest.samples.shape[-1]))
+    rows = []
+    for i, sample in enumerate(nearest.samples):
+        cells = [(sample, f"sample {i}")]
+        cells += [(x, f"{d:.3f}") for x, d in zip(nearest.images[i], nearest.distances[i].tolist())]
+        shown = (
+            f"<figure>{picture(x, text, zoom)}<figcaption>{text}</figcaption></figure>"
+            for x, text in cells
+        )
+        rows.append(f"<div class=row>{''.join(shown)}</div>")
+    return f'{head}<div class="box">{"".join(rows)}</div>'
+
+
+def _settings(record: Mapping[str, Any]) -> str:
+    left = ("figures", "accuracy_by_label")
+    rows = [[escape(k.replace("_", " ")), settings(v)] for k, v in record.items() if k not in left]
+    return table([], rows)

@@ -1,0 +1,114 @@
+"""The images that metrics measure: drawn by all processes, gathered, timed and counted."""
+
+import time
+from contextlib import ExitStack
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from diffusion.metrics.evaluations import Evaluations
+from diffusion.metrics.extractor import Extractor
+from diffusion.metrics.figures import Generated, deal
+from diffusion.metrics.progress import bar
+from diffusion.metrics.quantize import quantize
+from diffusion.metrics.record import plain
+
+
+def generate(
+    trainer: L.Trainer, module: Any, n: int, batch_size: int, extractor: Extractor | None
+) -> Generated:
+    """Returns n images, on every process; sample i has noise seed i and label i mod K.
+
+    Args:
+        trainer: Whose data module says the shape and K.
+        module: With `condition` and `generate`.
+        n: Number of images of all processes.
+        batch_size: Images generated at once by one process.
+        extractor: Whose features and logits are taken, or None.
+    """
+    data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+    labels = torch.arange(n) % data.num_classes if data.num_classes else None
+    asked, seconds, stored = False, 0.0, {}
+    rounds = deal(n, batch_size, trainer.global_rank, trainer.world_size)
+    drawn = sum(map(len, rounds))
+    counters = {name: Evaluations() for name in networks(module)}
+    with bar("images", draws(trainer)) as progress, ExitStack() as counting:
+        for name, parts in networks(module).items():
+            for network in parts:
+                counting.enter_context(counters[name].counting(network))
+        task = progress.add_task("Generating", total=n)
+        for mine in rounds:
+            start = time.perf_counter()
+            batch = {} if labels is None else {"label": labels[mine].to(module.device)}
+            condition = module.condition(batch)
+            asked = "label" in condition.values
+            images = quantize(module.generate(condition, tuple(data.shape), mine))
+            images.cpu()  # waits for the device, so that the time is the images'
+            seconds += time.perf_counter() - start
+            found = (
+                {} if extractor is None else dict(zip(("features", "logits"), extractor(images)))
+            )
+            index = _store(trainer, stored, n, mine, {"images": images, **found})
+            progress.advance(task, len(index))
+            progress.refresh()  # beneath the trainer's own bar it is not redrawn by itself
+    return Generated(
+        images=stored["images"],
+        labels=labels if asked else None,
+        features=stored.get("features"),
+        logits=stored.get("logits"),
+        seconds=seconds / drawn,
+        evaluations={name: counter.rows / drawn for name, counter in counters.items()},
+    )
+
+
+def networks(module: Any) -> dict[str, list[nn.Module]]:
+    """Returns what is counted: the denoiser's network, and apart from it guiding classifiers."""
+    denoiser = getattr(module, "denoiser", None)
+    guides = getattr(getattr(module, "sampler", None), "guidance", ())
+    found = {
+        "nfe": [getattr(denoiser, "network", None)],
+        "classifier_nfe": [getattr(guide, "classifier", None) for guide in guides],
+    }
+    known = {
+        name: [net for net in dict.fromkeys(nets) if isinstance(net, nn.Module)]
+        for name, nets in found.items()
+    }
+    return {name: nets for name, nets in known.items() if nets}
+
+
+def sampling(module: Any) -> dict[str, Any] | None:
+    """Returns how the images were drawn, or None if the module does not say."""
+    sampler, process = getattr(module, "sampler", None), getattr(module, "process", None)
+    if sampler is None:
+        return None
+    return {
+        "step": plain(sampler.step),
+        "steps": sampler.steps or getattr(process, "T", None),
+        "spacing": sampler.spacing,
+        "guidance": [plain(guide) for guide in sampler.guidance],
+    }
+
+
+def draws(trainer: L.Trainer) -> bool:
+    """Whether this process draws progress bars."""
+    return trainer.is_global_zero and trainer.progress_bar_callback is not None
+
+
+def _store(
+    trainer: L.Trainer, stored: dict[str, Tensor], n: int, mine: list[int], rows: dict[str, Tensor]
+) -> Tensor:
+    """Puts all processes' rows at their numbers, which are returned."""
+    index = _gather(trainer, torch.tensor(mine, device=rows["images"].device))
+    for key, value in rows.items():
+        value = _gather(trainer, value)
+        if key not in stored:
+            stored[key] = value.new_empty(n, *value.shape[1:])
+        stored[key][index] = value
+    return index
+
+
+def _gather(trainer: L.Trainer, x: Tensor) -> Tensor:
+    """Returns all processes' rows, (world·B, ...), on the CPU."""
+    return trainer.strategy.all_gather(x).reshape(-1, *x.shape[1:]).cpu()

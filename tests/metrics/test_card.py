@@ -1,0 +1,183 @@
+import json
+
+import pytest
+import torch
+
+from diffusion.data import Digits
+from diffusion.metrics import Card
+from diffusion.metrics.card import find_nearest
+from diffusion.metrics.conventions import fidelity
+from diffusion.metrics.figures import Generated, accuracy_by_label
+from diffusion.metrics.meaning import KINDS, held_out, parse
+from diffusion.metrics.page import bars, inline, picture, settings
+from diffusion.metrics.record import kept, plain
+from diffusion.metrics.reference import real_features
+from diffusion.metrics.sheet import render
+from diffusion.metrics.split import collect
+
+RECORD = {
+    "figures": {
+        "fd_lenet@30": 1.2345,
+        "fd_lenet_floor@30": 0.3456,
+        "precision_adm_lenet@30": 0.5678,
+        "precision_adm_lenet_ceiling@30": 0.8765,
+        "label_accuracy@30": 0.91,
+        "near_copies@30": 0.02,
+        "unheard_of@30": 4.25,
+        "nfe": 100.0,
+    },
+    "accuracy_by_label": [0.75, None, 1.0],
+    "n": 30,
+    "data": {"name": "<b>Digits & co</b>", "shape": [1, 8, 8]},
+    "extractor": {"name": "lenet", "fingerprint": "0123456789abcdef", "accuracy": 0.9876},
+    "judge": None,
+    "sampler": {"step": "DDIM(eta=0.0)", "steps": 50, "spacing": "trailing", "guidance": []},
+    "checkpoint": {"path": "runs/x/last.ckpt", "fingerprint": "fedcba9876543210"},
+    "hardware": {"device": "cpu"},
+    "date": "2026-01-02T03:04:05+00:00",
+}
+
+
+@pytest.fixture
+def made(digits):
+    images, _ = collect(digits, "train")
+    return Generated(images[:30], torch.arange(30) % 10, None, None, 0.1)
+
+
+def test_page_is_alone_and_has_all_figures(made, digits, alone):
+    nearest = find_nearest(Card(samples=4, neighbours=3), made, digits, torch.device("cpu"))
+    page = alone(render("a <run>", RECORD, made, nearest))
+    text = " ".join(page.text)
+    for name, value in RECORD["figures"].items():
+        assert f"{value:.4g}" in text, name
+        assert parse(name).baseline or name in text
+    for word in ("a <run>", "<b>Digits & co</b>", "DDIM(eta=0.0)", "50 steps", "fedcba9876543210"):
+        assert word in text
+    assert "as ADM, LeNet" in text
+    assert "0.9876" in text  # what the classifier itself gets of real images
+    assert page.tags.count("img") == 1 + 4 * (1 + 3)
+    assert page.tags.count("svg") == 2
+
+
+def test_nearest_of_training_images_are_themselves(made, digits):
+    nearest = find_nearest(Card(samples=5, neighbours=2), made, digits, torch.device("cpu"))
+    assert torch.equal(nearest.samples, made.images[:5])
+    assert torch.equal(nearest.images[:, 0], made.images[:5])
+    assert nearest.distances[:, 0].max() < 1e-3 < nearest.usual < nearest.distances[:, 1].max()
+
+
+def test_pictures_are_the_images(parsed):
+    import base64
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    for channels in (1, 3):
+        image = torch.randint(0, 256, (channels, 5, 7), dtype=torch.uint8)
+        (url,) = parsed(picture(image, "50 % of <it>", 3)).urls
+        found = np.array(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))))
+        assert np.array_equal(found, image.permute(1, 2, 0).squeeze(-1).numpy())
+    assert 'width="21" height="15"' in picture(image, "x", 3)
+    assert 'alt="50 % of &lt;it&gt;"' in picture(image, "50 % of <it>")
+    assert inline(b"x", "100 %") % "" == '<img  alt="100 %" src="data:image/png;base64,eA==">'
+
+
+def test_images_of_two_channels_are_not_shown(digits, alone):
+    images = torch.zeros(3, 2, 8, 8, dtype=torch.uint8)
+    made = Generated(images, None, None, None, 0.1)
+
+    class Two(Digits):
+        def batches(self, split, batch_size=500):
+            yield {"image": torch.zeros(4, 2, 8, 8)}
+
+    nearest = find_nearest(Card(neighbours=9), made, Two(), torch.device("cpu"))
+    assert "img" not in alone(render("x", RECORD, made, nearest)).tags
+
+
+def test_bars_and_settings():
+    text = bars([("half", 0.5, 0.25), ("more", 1.2, None), ("<", 0.0, None)])
+    assert 'width="180.0"' in text
+    assert "M300.0" in text
+    assert 'width="360.0"' in text
+    assert "&lt;" in text
+    text = settings({"a": [1, "<"], "b": None, "c": {"d": 0.5}, "e": []})
+    assert text == "a: <code>1</code>, <code>&lt;</code><br>c: d: <code>0.5</code><br>e: none"
+    assert settings(None) == "–"
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("fd_lenet@1000", ("fd", "fd_lenet", "", 1000, "")),
+        ("fd_lenet_floor@500", ("fd", "fd_lenet", "floor", 500, "")),
+        ("fid@50000", ("fid", "fid", "", 50000, "")),
+        ("is@10", ("is", "is", "", 10, "")),
+        ("precision_adm@10", ("precision", "precision_adm", "", 10, "adm")),
+        ("f1_k19_lenet_ceiling@9", ("f1", "f1_k19_lenet", "ceiling", 9, "k19")),
+        ("label_accuracy@7", ("label_accuracy", "label_accuracy", "", 7, "")),
+        ("nfe", ("nfe", "nfe", "", None, "")),
+        ("classifier_nfe", ("classifier_nfe", "classifier_nfe", "", None, "")),
+        ("seconds_per_image", ("seconds_per_image", "seconds_per_image", "", None, "")),
+        ("other@3", ("", "other", "", 3, "")),
+    ],
+)
+def test_names_are_parsed(text, parts):
+    name = parse(text)
+    assert (name.kind, name.base, name.baseline, name.n, name.convention) == parts
+    assert name.title
+
+
+def test_every_figure_has_a_meaning(lenet, digits, cache):
+    x = real_features(digits, "test", "all", lenet, cache)
+    for name in map(parse, fidelity(lenet, x, x, x)):
+        assert name.meaning is KINDS[name.kind]
+        assert name.phrase
+    assert held_out(parse("precision_adm_lenet@30"), RECORD) == 0.8765
+    assert held_out(parse("label_accuracy@30"), RECORD) == 0.9876
+    assert held_out(parse("judge_accuracy@30"), RECORD) is None
+    assert held_out(parse("fd_lenet@20"), RECORD) is None
+
+
+def test_accuracy_by_label():
+    logits = torch.eye(3)[torch.tensor([0, 0, 1, 2, 1])]
+    made = Generated(torch.zeros(5), torch.tensor([0, 1, 1, 0, 1]), None, logits, 0.0)
+    assert accuracy_by_label(made, 3) == [0.5, pytest.approx(2 / 3), None]
+    assert accuracy_by_label(made, 4) == []
+    assert json.dumps(accuracy_by_label(made, 3))
+
+
+def test_plain_settings():
+    from diffusion.guidance.classifier_free import ClassifierFree
+    from diffusion.guidance.threshold import Static
+    from diffusion.step import DDIM
+
+    assert plain(DDIM(0.5)) == "DDIM(eta=0.5, variance=small)"
+    assert plain(ClassifierFree(3.0)).startswith("ClassifierFree(scale=3.0")
+    assert plain(Static()) == "Static"
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"k": 600}, r"metrics.card.k: 600; expected at least 1, less than n = 500"),
+        ({"k": 0}, r"metrics.card.k: 0; expected at least 1"),
+        ({"k_coverage": 500}, r"metrics.card.k_coverage: 500; .* less than n = 500"),
+        ({"samples": 0}, r"metrics.card.samples: 0; expected at least 1"),
+        ({"neighbours": 0}, r"metrics.card.neighbours: 0; expected at least 1"),
+    ],
+)
+def test_settings_are_checked_before_anything_is_drawn(settings, line):
+    from diffusion.training.callbacks.metrics import Metrics
+
+    with pytest.raises(ValueError, match=line):
+        Metrics(n=500, card=Card(**settings))
+
+
+def test_earlier_pages_are_kept(tmp_path):
+    for text in ("one", "two"):
+        with kept(tmp_path / "card.html") as part:
+            part.write_text(text)
+    assert (tmp_path / "card.html").read_text() == "two"
+    (earlier,) = tmp_path.glob("card.2*.html")
+    assert earlier.read_text() == "one"
