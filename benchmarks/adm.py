@@ -1,12 +1,12 @@
-"""The tables of docs/results.md on learned variance, guidance by a classifier, networks and solvers.
+r"""The tables of docs/results.md on variance, guidance by a classifier, networks and solvers.
 
 `python benchmarks/adm.py --root DATA` after
 
-    diffusion fit --config configs/ddpm_fashion.yaml --trainer.max_steps 3600 \\
-      --model.lr_scheduler.total 3600 --ema.decay 0.999 \\
+    diffusion fit --config configs/ddpm_fashion.yaml --trainer.max_steps 2400 \
+      --model.lr_scheduler.total 2400 --ema.decay 0.999 \
       --trainer.default_root_dir runs/ddpm_fashion_short
     diffusion fit --config configs/iddpm_fashion.yaml
-    diffusion fit --config configs/iddpm_fashion.yaml --config configs/objective/vlb.yaml \\
+    diffusion fit --config configs/iddpm_fashion.yaml --config configs/objective/vlb.yaml \
       --trainer.default_root_dir runs/iddpm_fashion_vlb
     diffusion fit --config configs/adm_fashion.yaml
     diffusion fit --config configs/classifier_fashion.yaml
