@@ -19,6 +19,7 @@ from diffusion.training import pictures
 from diffusion.training.module import Diffusion
 
 Row = dict[str, float | str]
+BASELINES = ("floor", "ceiling")  # how the figure of held-out real images ends
 
 
 class Bench:
@@ -88,18 +89,31 @@ def plot(
     by: str = "",
     log: bool = True,
 ) -> None:
-    """Draws a panel for each y against x, with a curve for each value of `by`."""
+    """Draws a panel for each y against x, with a curve for each value of `by`.
+
+    Args:
+        path: The picture.
+        rows: Those without a y are not in its panel.
+        x: What is drawn to the right.
+        ys: What is drawn upwards, a panel each.
+        by: What tells the curves apart.
+        log: Whether x is logarithmic.
+    """
     figure = Figure(figsize=(4.2 * len(ys), 3.2), dpi=110, layout="constrained")
     for ax, y in zip(figure.subplots(1, len(ys), squeeze=False)[0], ys):
         for group in dict.fromkeys(row[by] if by else "" for row in rows):
-            mine = [row for row in rows if not by or row[by] == group]
-            name = f"{by} = {group}" if by else "model"
-            ax.plot(*zip(*[(float(r[x]), float(r[y])) for r in mine]), "o-", label=name)
-        if f"{y}_floor" in rows[0]:
-            ax.axhline(float(rows[0][f"{y}_floor"]), color="grey", ls=":", label="held-out images")
+            mine = [row for row in rows if y in row and (not by or row[by] == group)]
+            points = sorted((float(row[x]), float(row[y])) for row in mine)
+            if points:
+                ax.plot(*zip(*points), "o-", label=group or "model")
+        floors = [
+            float(row[f"{y}_{end}"]) for row in rows for end in BASELINES if f"{y}_{end}" in row
+        ]
+        if floors:
+            ax.axhline(floors[0], color="grey", ls=":", label="held-out images")
         ax.set(xlabel=x.replace("_", " "), ylabel=y, xscale="log" if log else "linear")
         ax.set_yscale("log" if y.startswith("fd") else "linear")
-        ax.legend(fontsize=8)
+        ax.legend(title=by or None, fontsize=8)
     figure.savefig(path)
 
 
