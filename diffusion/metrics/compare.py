@@ -8,6 +8,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from rich import get_console
+
 from diffusion.metrics.conventions import OWN
 from diffusion.metrics.meaning import Name, parse
 from diffusion.metrics.page import inline, page, settings, table
@@ -61,6 +63,7 @@ def compare(*runs: str, output: str = "compare") -> None:
     with kept(Path(f"{output}.csv")) as part:
         with part.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(sheet(cards))
+    get_console().print(f"wrote {output}.html and {output}.csv")
 
 
 def read(path: Path) -> Measured:
