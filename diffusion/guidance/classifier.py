@@ -8,7 +8,7 @@ The score of p(x_t | y) is that of p(x_t) plus ∇ log p(y | x_t), and a score i
 which are the same line, as x_t = α_t x̂_0 + σ_t ε̂. Under the ancestral step to x_u it shifts the
 mean of p(x_u | x_t) by s (α_u / α_t) σ²_{t|u} ∇ log p: for u = t − 1 that is algorithm 1's shift
 s Σ ∇ log p with Σ = β_t ("large"), times 1 / √(1 − β_t). The gradient is taken at x_t, as in the
-authors' code; algorithm 1 has it at the mean of x_u.
+authors' code; the derivation of section 4.1 has it at the mean of x_u.
 """
 
 from abc import ABC, abstractmethod
@@ -69,8 +69,9 @@ class Classifier(Guidance):
     """x̂_0 ← x̂_0 + s (σ_t² / α_t) ∇ log p(y | x_t, t), that is ε̂ ← ε̂ − s σ_t ∇ log p (eq. 14).
 
     The gradient is of the sum over the batch, so that a sample's guidance does not depend on its
-    neighbours. It is taken in float32 and does not flow into the denoiser; a learned variance stays
-    as it is. Where α_t = 0 nothing of x_0 is left in x_t to be classified: no guidance there.
+    neighbours. It is taken in float32 at least and does not flow into the denoiser; a learned
+    variance stays as it is. Where α_t = 0 nothing of x_0 is left in x_t to be classified: no
+    guidance there.
 
     The order in `sampler.guidance` matters. [Static, Classifier] is the authors' code: x̂_0 is
     clipped, then guided, and not clipped again. [Classifier, Static] clips what was guided, which
@@ -84,7 +85,8 @@ class Classifier(Guidance):
             costs nothing.
 
     Raises:
-        ValueError: If the scale is not finite or the interval is empty.
+        ValueError: If the scale is not finite, the interval is empty, or the classifier is
+            something else.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("label",)
@@ -96,6 +98,11 @@ class Classifier(Guidance):
             raise ValueError(f"guidance.scale: {scale}; expected a finite number")
         if interval is not None and interval[0] > interval[1]:
             raise ValueError(f"guidance.interval: {interval}; expected first ≤ last")
+        if not isinstance(classifier, NoiseAware):
+            raise ValueError(
+                f"guidance.classifier: {type(classifier).__name__}; expected a NoiseAware module, "
+                "such as Trained with the checkpoint of a NoisyClassifier"
+            )
         self.scale, self.classifier, self.interval = scale, classifier, interval
         self._device: torch.device | None = None
 

@@ -26,9 +26,18 @@ class Frozen(NoiseAware):
         network: Called as network(x_t, t), returns logits (B, K).
         process: The forward process it was trained with.
         data: What it was trained on: "name", "shape", "num_classes", "classes"; see `describe`.
+
+    Raises:
+        ValueError: If it is not known what the network was trained on.
     """
 
-    def __init__(self, network: nn.Module, process: Process, data: Mapping[str, Any]) -> None:
+    def __init__(
+        self, network: nn.Module, process: Process, data: Mapping[str, Any] | None
+    ) -> None:
+        if data is None:
+            raise ValueError(
+                "data: None; expected what the classifier was trained on, see `describe`"
+            )
         super().__init__(
             process, data["shape"], data["num_classes"], data["classes"] or None, data["name"]
         )

@@ -380,6 +380,11 @@ def test_errors(settings, message):
         Classifier(classifier=Net(), **settings)
 
 
+def test_what_cannot_score_is_refused():
+    with pytest.raises(ValueError, match=r"guidance\.classifier: Linear; expected a NoiseAware"):
+        Classifier(1.0, torch.nn.Linear(1, 1))
+
+
 def test_a_missing_label_is_named():
     x_t, t, _ = batch()
     with pytest.raises(ValueError, match=r"Classifier needs the condition 'label', there is none"):

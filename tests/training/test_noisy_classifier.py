@@ -343,6 +343,8 @@ def test_frozen_is_a_copy():
     assert not torch.equal(
         guide(x_t, t, Condition({"label": label})), module.log_prob(x_t, t, label)
     )
+    with pytest.raises(ValueError, match="expected what the classifier was trained on"):
+        Frozen(module.network, module.process, module.data)
 
 
 @pytest.mark.parametrize(
