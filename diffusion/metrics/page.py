@@ -16,7 +16,7 @@ STYLE = """
 body{margin:0;background:var(--page);color:var(--ink);font:16px/1.5 system-ui,sans-serif}
 main{max-width:72rem;margin:0 auto;padding:2rem 1rem 4rem}
 h1{font-size:1.7rem;margin:0}h2{font-size:1.15rem;margin:2.2rem 0 .7rem}
-p{margin:.3rem 0;max-width:46rem}.soft,small{color:var(--soft)}
+p{margin:.3rem 0;max-width:46rem}.soft,small{color:var(--soft)}small{overflow-wrap:anywhere}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(9rem,1fr));gap:.7rem;
 margin-top:1.4rem}
 .tile,.box{background:var(--card);border:1px solid var(--line);border-radius:.6rem;
