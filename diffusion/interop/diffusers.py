@@ -86,7 +86,7 @@ def place(at: Place) -> str:
 
 
 def names(network: Encoder) -> Names:
-    """Returns what diffusers calls each parameter of a network of ours, three for one of Q, K, V."""
+    """Returns what diffusers calls each parameter of a network of ours, three for a qkv."""
     return layout.names(network, place, PARTS, OTHERS)
 
 
@@ -209,8 +209,10 @@ def config(network: UNet) -> dict[str, Any]:
         raise ValueError(f"network.time_scale: {embedding.time_scale:g}; expected 1, UNet2DModel "
                          "embeds t − 1 as it is")  # fmt: skip
     if embedding.dim != widths[0]:
-        raise ValueError(f"network.multipliers: the first is {widths[0] / embedding.dim:g}; "
-                         "expected 1, UNet2DModel has one width for the time and the first level")  # fmt: skip
+        raise ValueError(
+            f"network.multipliers: the first is {widths[0] / embedding.dim:g}; expected 1, "
+            "UNet2DModel has one width for the time and the first level"
+        )
     norm, attend = network.norm_out.num_groups, network.attend
     check_groups(network, norm)
     block = network.style.resample == "block"

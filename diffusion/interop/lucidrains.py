@@ -109,7 +109,7 @@ def sizes(weights: Mapping[str, Tensor]) -> Settings:
             f"weights: init_conv reads {inputs} channels and final_conv writes {out}, a network "
             "that is shown its last estimate (self_condition); expected one without"
         )
-    width, channels = shape("time_mlp.1.weight")
+    channels = shape("time_mlp.1.weight")[1]
     levels = len({name.split(".")[1] for name in weights if name.startswith("downs.")})
     full = [f"downs.{i}.2.to_out.weight" in weights for i in range(levels)]
     memory = [shape(f"downs.{i}.2.mem_kv") for i in range(levels)]

@@ -8,6 +8,7 @@ down; two skips a level; and the first map of all is read again at the end.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -171,7 +172,7 @@ class LinearUNet(nn.Module):
             return Attention(a, heads[i], head_widths[i], learned, whole)
 
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        for i, (a, b) in enumerate(zip(widths[:-1], widths[1:])):
+        for i, (a, b) in enumerate(pairwise(widths)):
             onward = nn.Conv2d(a, b, 3, padding=1) if i == last else nn.Conv2d(4 * a, b, 1)
             self.down.append(Level(block(a, a), block(a, a), attention(a, i, full[i]), onward))
             onward = nn.Conv2d(b, a, 3, padding=1)

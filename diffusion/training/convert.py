@@ -34,7 +34,7 @@ def import_(
     weights: str,
     output: str,
     preset: str | None = None,
-    config: list[str] | None = None,
+    config: str | None = None,
 ) -> None:
     """Makes a checkpoint of this project from published weights.
 
@@ -48,15 +48,15 @@ def import_(
         weights: The file, or the folder.
         output: The checkpoint to write, X.ckpt.
         preset: Which published model of OpenAI's it is, where shapes do not tell.
-        config: Configurations whose model sections say what the weights do not, or say it
-            otherwise, as in --config=[one.yaml,two.yaml].
+        config: A configuration whose model section says what the weights do not, or says it
+            otherwise.
     """
     path, target = Path(weights).expanduser(), Path(output)
     if target.exists():
         raise FileExistsError(f"output: {target} exists; expected the name of a new file")
     if preset is not None and from_ != "openai":
         raise ValueError(f"preset: {preset}; expected none, presets are of --from openai")
-    said = [model_section(Path(file)) for file in config or []]
+    said = [] if config is None else [model_section(Path(config))]
     named = any("network" in section.get("init_args", section) for section in said)
     model, values, names = READERS[from_](path, preset, named)
     first = [] if model is None else [section_of(model)]
@@ -72,27 +72,27 @@ def export(
     to: Literal["diffusers"],
     ckpt: str,
     output: str,
-    config: list[str] | None = None,
+    config: str | None = None,
     license: str = "unknown",
 ) -> None:
     """Writes the model of a checkpoint as a folder that diffusers' pipelines load.
 
-    Its scheduler samples as the checkpoint's own sampler does, or as a --config says; what diffusers
+    Its scheduler samples as the checkpoint's own sampler does, or as --config says; what diffusers
     cannot express is refused. README.md, the model card, has the figures of the run's last test.
 
     Args:
         to: Whose format.
         ckpt: The checkpoint; its averaged weights are written.
         output: The folder to write, which must not exist.
-        config: Configurations over the checkpoint's own, such as configs/sample/ddim50.yaml.
+        config: One over the checkpoint's own, such as configs/sample/ddim50.yaml.
         license: Of the weights, for the model card, as the Hub spells it.
     """
     path, target = Path(ckpt), Path(output)
     text = layers.read(path, "ckpt")
     if text is None:
         raise ValueError(f"ckpt: {path}; expected one with its configuration, as fit writes it")
-    own = yaml.safe_load(text)["model"]
-    module, _ = build([own, *(model_section(Path(file)) for file in config or [])])
+    said = [] if config is None else [model_section(Path(config))]
+    module, _ = build([yaml.safe_load(text)["model"], *said])
     if not isinstance(module, Diffusion):
         raise ValueError(f"ckpt: {path} is of {type(module).__name__}; expected a diffusion model")
     module.load_state_dict(read(path, "ckpt")["state_dict"])
