@@ -8,7 +8,7 @@ padding (0 is TensorFlow's SAME).
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from diffusion.interop import layout
 from diffusion.interop.layout import Names, Place
@@ -17,7 +17,7 @@ from diffusion.networks import UNet
 from diffusion.networks.attention import SelfAttention
 from diffusion.networks.encoder import Encoder
 
-PARTS: dict[str, dict[str, str | tuple[str, str, str]]] = {
+PARTS: dict[str, dict[str, str | tuple[str, ...]]] = {
     "residual": {
         "norm_in": "norm1",
         "conv_in": "conv1",
@@ -179,20 +179,6 @@ def _resample(said: Mapping[str, Any]) -> str:
     return ways.pop() if ways else "conv"
 
 
-def check_groups(network: nn.Module, groups: int) -> None:
-    """Refuses a network whose norms do not all have so many groups, as they do elsewhere.
-
-    Raises:
-        ValueError: If one has fewer, as narrow layers have here.
-    """
-    for name, module in network.named_modules():
-        if isinstance(module, nn.GroupNorm) and module.num_groups != groups:
-            raise ValueError(
-                f"groups: {name} has {module.num_groups} here for its {module.num_channels} "
-                f"channels; expected {groups} in every norm, as elsewhere (model.network.groups)"
-            )
-
-
 def config(network: UNet) -> dict[str, Any]:
     """Returns the config.json of a UNet2DModel that computes what a network of ours does.
 
@@ -214,7 +200,7 @@ def config(network: UNet) -> dict[str, Any]:
             "UNet2DModel has one width for the time and the first level"
         )
     norm, attend = network.norm_out.num_groups, network.attend
-    check_groups(network, norm)
+    layout.check_groups(network, norm)
     block = network.style.resample == "block"
     ways = ("Resnet{}sampleBlock2D" if block else "{}Block2D", "Attn{}Block2D")
     types = {w: [ways[x].format(w.title()) for x in attend] for w in ("down", "up")}

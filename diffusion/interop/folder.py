@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from diffusion.files import folder_aside
 from diffusion.interop import diffusers, scheduler
+from diffusion.interop.layout import check_groups
 from diffusion.interop.presets import Model, of
 from diffusion.interop.weights import read, tensors
 
@@ -25,12 +27,16 @@ def describe(folder: Path) -> Model:
         ValueError: If something in it has no counterpart here.
     """
     unet = _unet(folder)
-    settings = {"network": of("UNet", **diffusers.network_settings(_json(unet / "config.json")))}
+    network = diffusers.network_settings(_json(unet / "config.json"))
+    settings = {"network": of("UNet", **network)}
     places = (folder / "scheduler", folder, folder.parent / "scheduler")
     found = [x / "scheduler_config.json" for x in places if (x / "scheduler_config.json").is_file()]
     if found:
         settings |= scheduler.settings(_json(found[0]))
-    return Model({**settings, "optimizer": of("torch.optim.Adam", lr=1e-4)})
+    model = Model({**settings, "optimizer": of("torch.optim.Adam", lr=1e-4)})
+    with torch.device("meta"):
+        check_groups(model.network(), network["groups"])
+    return model
 
 
 def weights(folder: Path) -> dict[str, Tensor]:

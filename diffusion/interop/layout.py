@@ -18,7 +18,7 @@ from diffusion.networks.blocks import Downsample, ResBlock, Upsample
 from diffusion.networks.encoder import Encoder, Stage
 
 Kind = Literal["residual", "attention", "shrink", "grow"]
-Names = dict[str, str | tuple[str, str, str]]
+Names = dict[str, str | tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def places(network: Encoder) -> Iterator[Place]:
 def names(
     network: Encoder,
     of_place: Callable[[Place], str],
-    parts: Mapping[str, Mapping[str, str | tuple[str, str, str]]],
+    parts: Mapping[str, Mapping[str, str | tuple[str, ...]]],
     others: Mapping[str, str],
 ) -> Names:
     """Returns what a family calls each parameter of a network.
@@ -90,13 +90,13 @@ def names(
             are joined in one weight here.
         others: What it calls the layers outside the stages.
     """
-    layers: dict[str, str | tuple[str, str, str]] = dict(others)
+    layers: dict[str, str | tuple[str, ...]] = dict(others)
     for place in places(network):
         above = of_place(place)
         for ours, theirs in parts[place.kind].items():
             one = isinstance(theirs, str)
             layers[f"{place.ours}.{ours}"] = (
-                f"{above}.{theirs}" if one else tuple(f"{above}.{x}" for x in theirs)  # pyright: ignore
+                f"{above}.{theirs}" if one else tuple(f"{above}.{x}" for x in theirs)
             )
     found: Names = {}
     for parameter in network.state_dict():
@@ -107,7 +107,7 @@ def names(
         elif isinstance(theirs, str):
             found[parameter] = f"{theirs}.{leaf}"
         else:
-            found[parameter] = tuple(f"{x}.{leaf}" for x in theirs)  # pyright: ignore
+            found[parameter] = tuple(f"{x}.{leaf}" for x in theirs)
     return found
 
 
@@ -160,3 +160,17 @@ def ours(network: nn.Module, names: Names, weights: Mapping[str, Tensor]) -> dic
         )
         found[name] = part.reshape(value.shape)
     return found
+
+
+def check_groups(network: nn.Module, groups: int) -> None:
+    """Refuses a network whose norms do not all have so many groups, as they do elsewhere.
+
+    Raises:
+        ValueError: If one has fewer, as narrow layers have here.
+    """
+    for name, module in network.named_modules():
+        if isinstance(module, nn.GroupNorm) and module.num_groups != groups:
+            raise ValueError(
+                f"groups: {name} has {module.num_groups} here for its {module.num_channels} "
+                f"channels; expected {groups} in every norm, as elsewhere (model.network.groups)"
+            )

@@ -38,6 +38,7 @@ OTHERS = {
     "norm_out": "out.0",
     "conv_out": "out.2",
 }
+GROUPS = 32
 POOL = {
     "attention": {
         "pool.position": "out.2.positional_embedding",
@@ -58,7 +59,12 @@ def place(at: Place) -> str:
 
 
 def names(network: Encoder) -> Names:
-    """Returns what OpenAI's code calls each parameter of a network of ours."""
+    """Returns what OpenAI's code calls each parameter of a network of ours.
+
+    Raises:
+        ValueError: If a norm of ours has not 32 groups, as all of theirs have.
+    """
+    layout.check_groups(network, GROUPS)
     pool = {}
     if isinstance(network, ClassifierNetwork):
         pool = POOL["attention" if network.fixed else "mean"]

@@ -1,5 +1,7 @@
 """A process as β_1 … β_T, which is how other packages write one down."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -27,7 +29,7 @@ def named(values: Tensor) -> Settings:
     """Returns the process with these β_1 … β_T, by its name if it is a known one."""
     T, (first, last) = len(values), values[[0, -1]].tolist()
     ends = {"T": T, "beta_1": round(first, 9), "beta_T": round(last, 9)}
-    known: dict[str, tuple[type[Process], dict[str, float]]] = {
+    known: dict[str, tuple[Callable[..., Process], dict[str, float]]] = {
         "Linear": (Linear, ends),
         "ScaledLinear": (ScaledLinear, ends),
         "Cosine": (Cosine, {"T": T}),

@@ -6,7 +6,7 @@ goes from t to t − ⌊T / steps⌋ whatever the grid, so only those grids are 
 times lie that far apart.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -149,7 +149,7 @@ def _schedule(process: Process) -> dict[str, Any]:
     values = betas(process)
     first, last = values[[0, -1]].tolist()
     ends = {"beta_start": round(first, 12), "beta_end": round(last, 12)}
-    known: dict[str, tuple[type[Process], Any]] = {
+    known: dict[str, tuple[Callable[..., Process], Any]] = {
         "linear": (Linear, ends.values()),
         "scaled_linear": (ScaledLinear, ends.values()),
         "squaredcos_cap_v2": (Cosine, ()),

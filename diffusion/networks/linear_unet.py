@@ -9,6 +9,7 @@ down; two skips a level; and the first map of all is read again at the end.
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -198,13 +199,14 @@ class LinearUNet(nn.Module):
         emb = F.silu(self.time_out(F.gelu(self.time_in(emb))))
         h = first = self.conv_in(x_t)
         skips: list[Tensor] = []
+        level: Any
         for i, level in enumerate(self.down):
             h = level.first(h, emb)
             skips.append(h)
             h = level.attention(level.second(h, emb))
             skips.append(h)
             h = level.onward(h if i == len(self.down) - 1 else F.pixel_unshuffle(h, 2))
-        middle = self.middle
+        middle: Any = self.middle
         h = middle.second(middle.attention(middle.first(h, emb)), emb)
         for i, level in enumerate(self.up):
             h = level.first(torch.cat([h, skips.pop()], dim=1), emb)

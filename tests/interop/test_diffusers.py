@@ -277,3 +277,11 @@ SCHEDULES = {
 def test_a_schedule_without_counterpart_is_named(key):
     with pytest.raises(ValueError, match=rf"scheduler_config\.json: {key}.*; expected"):
         scheduler.settings({"_class_name": "DDPMScheduler", key: SCHEDULES[key]})
+
+
+def test_norms_that_would_have_fewer_groups_here_are_refused(published):
+    at, _ = published
+    config = json.loads((at / "config.json").read_text())
+    (at / "config.json").write_text(json.dumps({**config, "norm_num_groups": 16}))
+    with pytest.raises(ValueError, match=r"groups: .* has 4 here .*; expected 16"):
+        folder.describe(at)
