@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -35,13 +34,11 @@ def read(path: Path, key: str = "weights") -> Any:
             return load_file(path)
         mapped = zipfile.is_zipfile(path)
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except (SafetensorError, Exception) as error:
-        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else "no content"
-        if "Unsupported" in str(error) or "weights_only" in reason.lower():
-            reason = "it asks for code to be run, which is never done"
+    except Exception as error:  # readers fail in many ways, and say it in many lines
+        code = "unsupported global" in str(error).lower()
+        reason = "it asks for code to be run" if code else "it is cut short or something else"
         raise ValueError(
-            f"{key}: {path}; expected tensors and plain values only, this file is cut short or "
-            f"something else ({reason})"
+            f"{key}: {path}; expected tensors and plain values only, {reason}"
         ) from error
 
 

@@ -109,6 +109,29 @@ def lucidrains():
     return found
 
 
+@torch.no_grad()
+def full():
+    """Returns every eighth pixel of what networks of full published size give."""
+    flags = {"num_channels": 192, "num_res_blocks": 3, "learn_sigma": True, "class_cond": True}
+    flags |= {"attention_resolutions": "32,16,8", "num_head_channels": 64}
+    flags |= {"use_scale_shift_norm": True, "resblock_updown": True}
+    adm = filled(script_util.create_model(64, **flags, use_new_attention_order=True))
+    x, t, y = numbers(1, 1, 3, 64, 64), torch.tensor([700]), torch.tensor([9])
+    old = {"num_channels": 128, "num_res_blocks": 3, "learn_sigma": True, "class_cond": False}
+    old |= {"use_checkpoint": False, "attention_resolutions": "16,8", "num_heads": 4}
+    old |= {"num_heads_upsample": -1, "use_scale_shift_norm": True, "dropout": 0.3}
+    iddpm = filled(improved.create_model(32, **old))
+    small = numbers(1, 1, 3, 32, 32)
+    classifier = filled(
+        script_util.create_classifier(64, False, 128, 4, "32,16,8", True, True, "attention")
+    )
+    return {
+        "adm_imagenet64": adm(x, t, y)[:, :, ::8, ::8],
+        "iddpm_cifar10": iddpm(small, t / 4)[:, :, ::8, ::8],
+        "classifier_imagenet64": classifier(x, t),
+    }
+
+
 def shapes():
     """Returns a digest of the names and shapes of each published network."""
     adm = {"num_channels": 256, "num_res_blocks": 2, "learn_sigma": True, "class_cond": True}
@@ -169,7 +192,7 @@ def shapes():
 
 
 if __name__ == "__main__":
-    arrays = {k: v.numpy() for k, v in {**openai(), **lucidrains()}.items()}
+    arrays = {k: v.numpy() for k, v in {**openai(), **lucidrains(), **full()}.items()}
     np.savez_compressed(HERE / "published.npz", **arrays)
     (HERE / "published.json").write_text(json.dumps(shapes(), indent=1) + "\n")
     sys.stdout.write(f"{ {k: float(np.abs(v).max()) for k, v in arrays.items()} }\n")

@@ -133,6 +133,22 @@ def test_a_run_ends_where_lucidrains_ends(objective, steps):
     torch.testing.assert_close(x_0, wanted, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["adm_imagenet64", "iddpm_cifar10", "classifier_imagenet64"])
+@torch.no_grad()
+def test_a_network_of_full_size_gives_what_the_published_one_gives(name):
+    made = PRESETS[name].network()
+    names = openai.names(made)
+    given = weights(layout.shapes(made, names))
+    made.load_state_dict(layout.ours(made, names, given))
+    size = made.image_size
+    conditions = {"label": torch.tensor([9])} if "label" in made.conditions else {}
+    output = made.eval()(numbers(1, 1, 3, size, size), torch.tensor([701]), **conditions)
+    if output.ndim == 4:
+        output = output[:, :, ::8, ::8]
+    torch.testing.assert_close(output, expected(name), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_has_the_names_and_shapes_of_the_published_network(name):
     made = openai.on_meta(PRESETS[name])
