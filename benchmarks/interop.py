@@ -11,6 +11,7 @@ draws no labels, so the model has none.
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from bench import Bench
@@ -55,14 +56,14 @@ def main() -> None:
         return model.generate(Condition(), data.shape, range(i * args.n, (i + 1) * args.n))
 
     def theirs(i: int) -> Tensor:
-        images = pipeline(
+        drawn: Any = pipeline(
             args.n,
             torch.Generator().manual_seed(i),
             num_inference_steps=model.sampler.steps or model.process.T,
             use_clipped_model_output=True,
             output_type="pt",
         )
-        return 2 * images.images - 1  # pyright: ignore[reportAttributeAccessIssue]
+        return 2 * drawn.images - 1
 
     for name, draw in (("ours", ours), ("diffusers", theirs)):
         values = figures(bench, draw, args.sets)
