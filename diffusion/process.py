@@ -151,6 +151,17 @@ class VariancePreserving(Process):
         super().__init__(alpha_bar.sqrt(), (1 - alpha_bar).sqrt())
 
 
+class Betas(VariancePreserving):
+    """β_t one by one, for a process that has no formula here.
+
+    Args:
+        betas: β_1 … β_T, each in (0, 1].
+    """
+
+    def __init__(self, betas: list[float]) -> None:
+        super().__init__(torch.tensor(betas, dtype=torch.float64))
+
+
 class Linear(VariancePreserving):
     """β_t linear from β_1 to β_T (DDPM, section 4).
 

@@ -9,6 +9,7 @@ from diffusion.condition import Condition
 from diffusion.denoiser import Prediction
 from diffusion.parameterization import Parameterization
 from diffusion.process import (
+    Betas,
     Cosine,
     Linear,
     Process,
@@ -31,6 +32,8 @@ def process(of: type, T: int) -> Process:
     """Returns a process of any length that ends in (nearly) pure noise."""
     if of is VariancePreserving:
         return VariancePreserving(torch.linspace(1, 19, T, dtype=torch.float64) / T)
+    if of is Betas:
+        return Betas((torch.linspace(1, 19, T, dtype=torch.float64) / T).tolist())
     if of is Linear:
         return Linear(T, 0.1 / T, 20 / T)
     if of is ScaledLinear:

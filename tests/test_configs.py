@@ -86,6 +86,57 @@ def test_an_overlay_wins(overlay, capsys):
             assert sampler[key] == value
 
 
+PUBLISHED = sorted(CONFIGS.glob("eval/published_*.yaml"))
+DDPM = {"process": {"class_path": "Linear", "init_args": {"T": 1000}}}
+
+
+def imports(path):
+    """What its header says to import: (from, file, checkpoint, preset or None)."""
+    pattern = r"--from (\S+) --weights (\S+) --output (\S+?);?(?: --preset (\w+))?(?=;| |$)"
+    return re.findall(pattern, header(path).replace("# ", ""))
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda p: p.stem)
+def test_a_published_evaluation_fits_its_model(path):
+    from jsonargparse import ArgumentParser
+
+    from diffusion import data, guidance, process, step  # noqa: F401  (so that YAML can name them)
+    from diffusion.interop.presets import PRESETS
+    from diffusion.sampler import Sampler
+
+    text, content = header(path), yaml.safe_load(path.read_text())
+    assert re.search(r"FID.*quoted from the (paper|README)", text)
+    assert re.search(r"n = 50,000", text)
+    assert re.search(rf"diffusion test --ckpt_path \S+ --config configs/eval/{path.name}$", text)
+    (family, file, _, preset), *more = imports(path)
+    sizes, source = content["data"]["init_args"], DDPM
+    if family == "openai":
+        size = sizes["size"]
+        kind = "upsampler_{low_size}_{size}" if "low_size" in sizes else "imagenet{size}"
+        name = preset or f"adm_{kind.format(**sizes)}"
+        source = PRESETS[name].settings
+        assert source["network"]["init_args"]["image_size"] == size
+        assert file.startswith((f"{size}x", f"{sizes.get('low_size')}_{size}_", "lsun"))
+    nodes = content["model"]["sampler"]["guidance"]
+    guided = [n for n in nodes if n != "Static"]
+    assert len(guided) == len(more) == ("guided" in path.stem)
+    for node, (_, _, checkpoint, _) in zip(guided, more):
+        classifier = node["init_args"]["classifier"]["init_args"]["checkpoint"]
+        assert classifier == checkpoint
+        assert (
+            PRESETS[f"classifier_imagenet{sizes['size']}"].settings["process"] == source["process"]
+        )
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Sampler, "sampler")
+    parser.add_subclass_arguments(process.Process, "process")
+    node = {**content["model"]["sampler"], "guidance": ["Static"]}
+    made = parser.instantiate_classes(
+        parser.parse_object({"sampler": node, "process": source["process"]})
+    )
+    steps = node["steps"] or made.process.T
+    assert len(made.sampler.times(made.process)) == steps + 1
+
+
 SMALL = {
     "ema": {"decay": 0.9},
     "samples": {"columns": 2, "rows": 2, "points": 20, "moments": 2},

@@ -94,7 +94,23 @@ def test_nothing_imports_the_training_shell():
             assert "training" not in parts(path), path
 
 
-@pytest.mark.parametrize("part", sorted(CORE | {"networks"}))
+def test_interop_stands_on_the_core_and_the_networks_alone():
+    found = set().union(*(parts(path) for path, of in modules() if of == "interop"))
+    assert found <= CORE | {"networks", "interop", "files"}
+
+
+def test_only_the_shell_converts():
+    for path, part in modules():
+        if part not in ("training", "interop", "__main__"):
+            assert "interop" not in parts(path), path
+
+
+def test_nothing_that_runs_imports_other_peoples_diffusion():
+    for path, _ in modules():
+        assert "diffusers" not in {name.split(".")[0] for name in imports(path)}, path
+
+
+@pytest.mark.parametrize("part", sorted(CORE | {"interop", "networks"}))
 def test_core_needs_no_framework(part):
     for path, of in modules():
         if of == part:

@@ -9,6 +9,7 @@ from .memory import Memory
 from .mnist import MNIST, FashionMNIST
 from .module import Images
 from .swiss_roll import SwissRoll
+from .upsampling import Upsampling
 
 __all__ = [
     "CIFAR10",
@@ -21,4 +22,5 @@ __all__ = [
     "Images",
     "Memory",
     "SwissRoll",
+    "Upsampling",
 ]

@@ -5,7 +5,9 @@ that can be forgotten.
 """
 
 from diffusion.networks.classifier import ClassifierNetwork
+from diffusion.networks.linear_unet import LinearUNet
 from diffusion.networks.mlp import MLP
 from diffusion.networks.unet import UNet
+from diffusion.networks.upsampler import Upsampler
 
-__all__ = ["MLP", "ClassifierNetwork", "UNet"]
+__all__ = ["MLP", "ClassifierNetwork", "LinearUNet", "UNet", "Upsampler"]

@@ -52,6 +52,7 @@ class Encoder(nn.Module):
 
     Attributes:
         widths: Channels of the first map and of each level.
+        attend: Whether each level has self-attention.
         skips: Channels of the maps that the way down leaves behind.
 
     Raises:
@@ -78,6 +79,7 @@ class Encoder(nn.Module):
         self.attend = attended(image_size, patch, len(levels), attention)
         self.image_size, self.in_channels = image_size, in_channels
         self.patch, self.factor = patch, patch * 2 ** (len(levels) - 1)
+        self.blocks, self.style = blocks, style
         self.checkpointing = checkpointing
         self.embedding = embedding
         self.conv_in = style.start(nn.Conv2d(in_channels * patch**2, levels[0], 3, padding=1))

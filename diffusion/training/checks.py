@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
+
+from diffusion.interop.weights import read
 
 
 def check_run(run: Path, resuming: bool) -> None:
@@ -123,9 +124,9 @@ def check_checkpoint(module: nn.Module, path: Path) -> None:
     """Compares a checkpoint's tensors with the model's.
 
     Raises:
-        ValueError: If a tensor is missing, unexpected or of another shape.
+        ValueError: If a tensor is missing, unexpected or of another shape, or the file is none.
     """
-    saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
+    saved = read(path, "ckpt_path")["state_dict"]
     mine = module.state_dict()
     for name in (*mine, *saved):
         here, there = mine.get(name), saved.get(name)

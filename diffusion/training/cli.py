@@ -117,8 +117,9 @@ class CLI(LightningCLI):
         run, path = Path(config.trainer.default_root_dir), config.ckpt_path
         if command == "fit" and not config.trainer.fast_dev_run:
             checks.check_run(run, resuming=path is not None)
-        if path is not None and Path(path).is_file():
-            checks.check_checkpoint(self.model, Path(path))
+        file = run / "checkpoints" / "last.ckpt" if path == "last" else Path(path or "")
+        if file.is_file():
+            checks.check_checkpoint(self.model, file)
         writer = next(c for c in self.trainer.callbacks if isinstance(c, Writer))  # pyright: ignore
         writer.settings = {
             "checkpoint": checks.fingerprint(path),

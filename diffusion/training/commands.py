@@ -10,6 +10,8 @@ from jsonargparse import ArgumentParser
 
 COMMANDS = {
     "compare": "diffusion.metrics.compare.compare",
+    "export": "diffusion.training.convert.export",
+    "import": "diffusion.training.convert.import_",
 }
 
 
@@ -28,7 +30,8 @@ def load(name: str) -> Callable[..., None]:
 def run(name: str, args: Sequence[str], parser: type[ArgumentParser]) -> None:
     """Parses a command's arguments and calls its function.
 
-    A parameter with a default is a flag; one without, or `*more`, is positional.
+    `*more` is positional; every other parameter is a flag, required if it has no default. A name
+    that Python keeps for itself has an underscore at its end, the flag has not: `from_`, --from.
 
     Args:
         name: One of COMMANDS.
@@ -38,16 +41,18 @@ def run(name: str, args: Sequence[str], parser: type[ArgumentParser]) -> None:
     function = load(name)
     doc = parse(_doc(function))
     cli = parser(prog=f"diffusion {name}", description=doc.short_description)
-    cli.add_function_arguments(function, as_group=False, as_positional=True)
-    many = [
-        p for p in inspect.signature(function).parameters.values() if p.kind is p.VAR_POSITIONAL
-    ]
+    parameters = inspect.signature(function, eval_str=True).parameters.values()
+    texts = {x.arg_name: x.description for x in doc.params}
+    many = [p for p in parameters if p.kind is p.VAR_POSITIONAL]
+    flags = {p.name.rstrip("_"): p for p in parameters if p not in many}
     for p in many:
-        text = next((x.description for x in doc.params if x.arg_name == p.name), None)
-        cli.add_argument(p.name, nargs="+", type=p.annotation, help=text)
+        cli.add_argument(p.name, nargs="+", type=p.annotation, help=texts.get(p.name))
+    for flag, p in flags.items():
+        needed = {"required": True} if p.default is p.empty else {"default": p.default}
+        cli.add_argument(f"--{flag}", type=p.annotation, help=texts.get(p.name), **needed)
     values: dict[str, Any] = cli.parse_args(list(args)).as_dict()
-    more = [value for p in many for value in values.pop(p.name)]
-    function(*more, **values)
+    more = [value for p in many for value in values[p.name]]
+    function(*more, **{p.name: values[flag] for flag, p in flags.items()})
 
 
 def _doc(function: Callable[..., None]) -> str:

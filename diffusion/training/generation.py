@@ -41,8 +41,10 @@ def generate(
         task = progress.add_task("Generating", total=n)
         for mine in rounds:
             start = time.perf_counter()
-            batch = {} if labels is None else {"label": labels[mine].to(module.device)}
-            condition = module.condition(batch)
+            batch = {"index": torch.tensor(mine, device=module.device)}
+            if labels is not None:
+                batch["label"] = labels[mine].to(module.device)
+            condition = module.condition(data.on_after_batch_transfer(batch, 0))
             asked = "label" in condition.values
             images = quantize(module.generate(condition, tuple(data.shape), mine))
             images.cpu()  # waits for the device, so that the time is the images'

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 import yaml
 
+from diffusion.interop import weights
 from diffusion.training.callbacks.config import CONFIG
 
 COMMANDS = ("fit", "validate", "test", "predict")
@@ -55,22 +55,21 @@ def from_checkpoint(args: Sequence[str]) -> Iterator[list[str]]:
         yield [args[0], "--config", str(file), *args[1:]]
 
 
-def read(path: Path) -> str | None:
-    """Returns the configuration inside a checkpoint, or None if it was made without one."""
+def read(path: Path, key: str = "ckpt_path") -> str | None:
+    """Returns the configuration inside a checkpoint, or None if it was made without one.
+
+    Raises:
+        FileNotFoundError: If the checkpoint is not there.
+        ValueError: If it is something else, or would need code to be run.
+    """
     if not path.is_file():
-        raise FileNotFoundError(f"ckpt_path: {path}; expected a checkpoint file, there is none")
+        raise FileNotFoundError(f"{key}: {path}; expected a checkpoint file, there is none")
     if not zipfile.is_zipfile(path):
         raise ValueError(
-            f"ckpt_path: {path}; expected a checkpoint of this project, "
+            f"{key}: {path}; expected a checkpoint of this project, "
             "this file is cut short or something else"
         )
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0][:120]
-        raise ValueError(
-            f"ckpt_path: {path}; expected a checkpoint of this project, it is unreadable ({reason})"
-        ) from error
+    checkpoint = weights.read(path, key)
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise ValueError(f"ckpt_path: {path}; expected a Lightning checkpoint with a state_dict")
+        raise ValueError(f"{key}: {path}; expected a Lightning checkpoint with a state_dict")
     return checkpoint.get(CONFIG)

@@ -4,59 +4,13 @@ import pytest
 import torch
 from diffusers.models.unets.unet_2d import UNet2DModel
 
+from diffusion.interop import layout
+from diffusion.interop.diffusers import config, names, network_settings
+from diffusion.interop.diffusers import theirs as exported
 from diffusion.networks import UNet
 
 # As google/ddpm-cifar10-32 and as Improved DDPM and ADM, with fewer channels.
 CHANNELS, GROUPS = 16, 4
-
-
-def pair(a, b):
-    """Names of one of our layers and of diffusers', weight and bias."""
-    return {f"{a}.{kind}": f"{b}.{kind}" for kind in ("weight", "bias")}
-
-
-def block(a, b, shortcut):
-    names = {"norm_in": "norm1", "conv_in": "conv1", "emb": "time_emb_proj"}
-    names |= {"norm_out": "norm2", "conv_out": "conv2"}
-    names |= {"shortcut": "conv_shortcut"} if shortcut else {}
-    return {k: v for x, y in names.items() for k, v in pair(f"{a}.{x}", f"{b}.{y}").items()}
-
-
-def attention(a, b):
-    qkv = {f"{a}.qkv.{k}": [f"{b}.to_{x}.{k}" for x in "qkv"] for k in ("weight", "bias")}
-    return qkv | pair(f"{a}.norm", f"{b}.group_norm") | pair(f"{a}.out", f"{b}.to_out.0")
-
-
-def names(theirs, levels, blocks):
-    """Maps each of our parameters to diffusers', or to the three that qkv joins."""
-    found = pair("conv_in", "conv_in") | pair("conv_out", "conv_out")
-    found |= pair("norm_out", "conv_norm_out")
-    found |= pair("embedding.time_in", "time_embedding.linear_1")
-    found |= pair("embedding.time_out", "time_embedding.linear_2")
-    if "class_embedding.weight" in theirs:
-        found["embedding.label.weight"] = "class_embedding.weight"
-    stages = {f"middle.{i}": ("mid_block", i) for i in range(2)}
-    resized = {}
-    for i in range(levels * (blocks + 1) - 1):  # no downsampling after the last level
-        level, j = divmod(i, blocks + 1)
-        if j < blocks:
-            stages[f"down.{i}"] = (f"down_blocks.{level}", j)
-        else:
-            resized[f"down.{i}"] = f"down_blocks.{level}.downsamplers.0"
-    for i in range(levels * (blocks + 1)):
-        level, j = divmod(i, blocks + 1)
-        stages[f"up.{i}"] = (f"up_blocks.{level}", j)
-        if j == blocks and level < levels - 1:
-            resized[f"up.{i}.upsample"] = f"up_blocks.{level}.upsamplers.0"
-    for ours, other in resized.items():
-        in_block = f"{other}.conv1.weight" in theirs
-        found |= block(ours, other, False) if in_block else pair(f"{ours}.conv", f"{other}.conv")
-    for stage, (level, j) in stages.items():
-        shortcut = f"{level}.resnets.{j}.conv_shortcut.weight" in theirs
-        found |= block(f"{stage}.block", f"{level}.resnets.{j}", shortcut)
-        if f"{level}.attentions.{j}.to_q.weight" in theirs:
-            found |= attention(f"{stage}.attention", f"{level}.attentions.{j}")
-    return found
 
 
 def ddpm():
@@ -112,20 +66,14 @@ def adm():
     )
 
 
-@pytest.fixture(scope="module", params=[(ddpm, 4, 2), (iddpm, 2, 1), (adm, 2, 1)])
+@pytest.fixture(scope="module", params=[ddpm, iddpm, adm])
 def networks(request):
     torch.manual_seed(0)
-    pair, levels, blocks = request.param
-    ours, theirs = pair()
+    ours, theirs = request.param()
     for parameter in theirs.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     state = theirs.state_dict()
-    weights = {}
-    for mine, other in names(state, levels, blocks).items():
-        one = isinstance(other, str)
-        weights[mine] = state[other] if one else torch.cat([state[name] for name in other])
-    ours.load_state_dict(weights)
-    assert sum(w.numel() for w in weights.values()) == sum(w.numel() for w in state.values())
+    ours.load_state_dict(layout.ours(ours, names(ours), state))
     return ours.eval(), theirs.eval()
 
 
@@ -140,3 +88,24 @@ def test_output_equals_diffusers(networks, t):
     assert expected.std() > 0.05
     output = ours(x_t, torch.full((2,), t), label=label)
     torch.testing.assert_close(output, expected, rtol=1e-5, atol=2e-6)
+
+
+@torch.no_grad()
+def test_a_config_is_read_as_the_network_that_was_made_for_it(networks):
+    ours, theirs = networks
+    again = UNet(**network_settings(theirs.config))
+    again.load_state_dict(ours.state_dict())
+    x_t, t = torch.randn(2, 3, ours.image_size, ours.image_size), torch.tensor([3, 700])
+    label = torch.tensor([2, 9]) if ours.num_classes else None
+    torch.testing.assert_close(again.eval()(x_t, t, label), ours(x_t, t, label), rtol=0, atol=0)
+
+
+@torch.no_grad()
+def test_a_network_is_written_as_the_one_that_computes_the_same(networks):
+    ours, theirs = networks
+    made = UNet2DModel.from_config(config(ours)).eval()
+    made.load_state_dict(exported(ours))
+    x_t = torch.randn(2, 3, ours.image_size, ours.image_size)
+    label = torch.tensor([2, 9]) if ours.num_classes else None
+    output, expected = made(x_t, 41, label).sample, theirs(x_t, 41, label).sample
+    torch.testing.assert_close(output, expected, rtol=0, atol=0)

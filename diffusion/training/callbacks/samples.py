@@ -7,7 +7,6 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from diffusion.condition import Condition
 from diffusion.training import pictures
 from diffusion.training.callbacks.ema import EMA
 
@@ -81,10 +80,12 @@ class Samples(L.Callback):
         data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         rows = self.rows or data.num_classes or self.columns
         n = rows * self.columns if len(data.shape) == 3 else self.points
-        cond = Condition()
+        batch = {"index": torch.arange(n, device=module.device)}
         if data.num_classes:
-            label = torch.arange(n, device=module.device) * rows // n % data.num_classes
-            cond = module.condition({"label": label})
+            # A sample's number still says its label, i mod K, for data that goes by the number.
+            batch["label"] = batch["index"] * rows // n % data.num_classes
+            batch["index"] = batch["label"] + data.num_classes * (batch["index"] % self.columns)
+        cond = module.condition(data.on_after_batch_transfer(batch, 0))
         steps = len(module.sampler.times(module.process))
         left = torch.linspace(1, 0, min(self.moments, steps)) ** 2  # closer together towards x_0
         keep = set(((1 - left) * (steps - 1)).round().int().tolist())

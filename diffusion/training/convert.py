@@ -1,0 +1,221 @@
+"""`diffusion import` and `diffusion export`: checkpoints of other packages in, folders out."""
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import torch
+import yaml
+from lightning.pytorch.cli import LightningCLI
+from torch import Tensor, nn
+
+from diffusion.files import written_aside
+from diffusion.interop import card, diffusers, folder, layout, lucidrains, openai, scheduler
+from diffusion.interop.layout import Names
+from diffusion.interop.presets import Model
+from diffusion.interop.weights import read, tensors
+from diffusion.training import layers
+from diffusion.training.callbacks.config import CONFIG
+from diffusion.training.classifier import DATA, NoisyClassifier
+from diffusion.training.module import Diffusion
+from diffusion.training.trainable import Trainable
+
+Read = tuple[Model | None, dict[str, Tensor], Callable[[Any], Names]]
+MODULES: dict[str, type[Trainable]] = {"Diffusion": Diffusion, "NoisyClassifier": NoisyClassifier}
+QUIET = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False}
+QUIET |= {"enable_progress_bar": False, "enable_model_summary": False}
+
+
+def import_(
+    *,
+    from_: Literal["openai", "diffusers", "ddpm-torch"],
+    weights: str,
+    output: str,
+    preset: str | None = None,
+    config: str | None = None,
+) -> None:
+    """Makes a checkpoint of this project from published weights.
+
+    It works like one that `diffusion fit` wrote: for test, predict and validate with --ckpt_path,
+    to be trained further, and classifiers for guidance. Every tensor of the file has its place, or
+    the import fails and names the first ones that have none.
+
+    Args:
+        from_: Whose they are: improved-diffusion's and guided-diffusion's ("openai"), a folder of
+            diffusers with a UNet2DModel, or denoising-diffusion-pytorch's ("ddpm-torch").
+        weights: The file, or the folder.
+        output: The checkpoint to write, X.ckpt.
+        preset: Which published model of OpenAI's it is, where shapes do not tell.
+        config: A configuration whose model section says what the weights do not, or says it
+            otherwise.
+    """
+    path, target = Path(weights).expanduser(), Path(output)
+    if target.exists():
+        raise FileExistsError(f"output: {target} exists; expected the name of a new file")
+    if preset is not None and from_ != "openai":
+        raise ValueError(f"preset: {preset}; expected none, presets are of --from openai")
+    said = [] if config is None else [model_section(Path(config))]
+    named = any("network" in section.get("init_args", section) for section in said)
+    model, values, names = READERS[from_](path, preset, named)
+    first = [] if model is None else [section_of(model)]
+    module, settings = build([*first, *said])
+    network = network_of(module)
+    network.load_state_dict(layout.ours(network, names(network), values))
+    with written_aside(target) as aside:
+        torch.save(checkpoint(module, settings), aside)
+
+
+def export(
+    *,
+    to: Literal["diffusers"],
+    ckpt: str,
+    output: str,
+    config: str | None = None,
+    license: str = "unknown",
+) -> None:
+    """Writes the model of a checkpoint as a folder that diffusers' pipelines load.
+
+    Its scheduler samples as the checkpoint's own sampler does, or as --config says; what diffusers
+    cannot express is refused. README.md, the model card, has the figures of the run's last test.
+
+    Args:
+        to: Whose format.
+        ckpt: The checkpoint; its averaged weights are written.
+        output: The folder to write, which must not exist.
+        config: One over the checkpoint's own, such as configs/sample/ddim50.yaml.
+        license: Of the weights, for the model card, as the Hub spells it.
+    """
+    path, target = Path(ckpt), Path(output)
+    text = layers.read(path, "ckpt")
+    if text is None:
+        raise ValueError(f"ckpt: {path}; expected one with its configuration, as fit writes it")
+    said = [] if config is None else [model_section(Path(config))]
+    module, _ = build([yaml.safe_load(text)["model"], *said])
+    if not isinstance(module, Diffusion):
+        raise ValueError(f"ckpt: {path} is of {type(module).__name__}; expected a diffusion model")
+    module.load_state_dict(read(path, "ckpt")["state_dict"])
+    network: Any = module.denoiser.network
+    unet = diffusers.config(network)
+    schedule = scheduler.config(
+        module.process,
+        module.denoiser.parameterization,
+        module.sampler,
+        variance=network.out_channels == 2 * network.in_channels,
+    )
+    steps = len(module.sampler.times(module.process)) - 1
+    folder.write(
+        target,
+        unet,
+        diffusers.theirs(network),
+        schedule,
+        card.text(target.name, unet, schedule, steps, license, card.figures(path)),
+    )
+
+
+def read_openai(path: Path, preset: str | None, named: bool) -> Read:
+    """Returns the model (None if a configuration names it), the weights, and their names."""
+    values = tensors(read(path), path)
+    recognised = not named or preset is not None
+    return openai.preset_of(values, path, preset) if recognised else None, values, openai.names
+
+
+def read_lucidrains(path: Path, preset: str | None, named: bool) -> Read:
+    """Returns what `read_openai` does."""
+    values, tables = lucidrains.parts(read(path), path)
+    return lucidrains.describe(values, tables), values, lucidrains.names
+
+
+def read_diffusers(path: Path, preset: str | None, named: bool) -> Read:
+    """Returns what `read_openai` does."""
+    return folder.describe(path), folder.weights(path), diffusers.names
+
+
+READERS = {"openai": read_openai, "diffusers": read_diffusers, "ddpm-torch": read_lucidrains}
+
+
+def model_section(path: Path) -> dict[str, Any]:
+    """Returns the model section of a configuration.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it has none.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"config: {path}; expected a configuration, there is no such file")
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(content, Mapping) or not isinstance(content.get("model"), Mapping):
+        raise ValueError(f"config: {path}; expected a configuration with a model section")
+    return dict(content["model"])
+
+
+def section_of(model: Model) -> dict[str, Any]:
+    """Returns the model section for what was recognised."""
+    kind = MODULES[model.kind]
+    return {"class_path": f"{kind.__module__}.{kind.__name__}", "init_args": model.settings}
+
+
+def build(sections: Sequence[Mapping[str, Any]]) -> tuple[Trainable, dict[str, Any]]:
+    """Returns the module of model sections, later ones over earlier ones, and the merged section.
+
+    The command line's own parser reads them, so that the module's hyperparameters are those that
+    `diffusion fit` would have saved.
+    """
+    from diffusion.training.cli import Parser  # which imports the commands
+
+    args = []
+    default = {"class_path": f"{Diffusion.__module__}.{Diffusion.__name__}"}
+    with tempfile.TemporaryDirectory() as at:
+        for i, section in enumerate([default, *sections]):
+            file = Path(at) / f"{i}.yaml"
+            file.write_text(yaml.safe_dump({"model": dict(section)}), encoding="utf-8")
+            args += ["--config", str(file)]
+        cli = LightningCLI(
+            L.LightningModule,
+            args=args,
+            run=False,
+            subclass_mode_model=True,
+            parser_class=Parser,
+            save_config_callback=None,
+            seed_everything_default=False,
+            trainer_defaults=QUIET,
+            auto_configure_optimizers=False,
+        )
+    module: Any = cli.model
+    return module, yaml.safe_load(cli.parser.dump(cli.config, skip_none=False))["model"]
+
+
+def network_of(module: Trainable) -> nn.Module:
+    """Returns the network of a module."""
+    network: Any = module.denoiser.network if isinstance(module, Diffusion) else module.network
+    return network
+
+
+def checkpoint(module: Trainable, section: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what `diffusion fit` would have saved before its first step."""
+    made: Any = module.configure_optimizers()
+    optimizer = made["optimizer"] if isinstance(made, dict) else made
+    schedule = [made["lr_scheduler"]["scheduler"].state_dict()] if isinstance(made, dict) else []
+    found = {
+        "epoch": 0,
+        "global_step": 0,
+        "pytorch-lightning_version": L.__version__,
+        "state_dict": module.state_dict(),
+        "callbacks": {},
+        "optimizer_states": [optimizer.state_dict()],
+        "lr_schedulers": schedule,
+        "hparams_name": "kwargs",
+        "hyper_parameters": dict(module.hparams),
+        CONFIG: yaml.safe_dump({"model": dict(section)}, sort_keys=False),
+    }
+    if isinstance(module, NoisyClassifier):
+        network: Any = module.network
+        size = network.image_size
+        found[DATA] = {
+            "name": None,
+            "shape": [network.in_channels, size, size],
+            "num_classes": network.num_classes,
+            "classes": [],
+        }
+    return found
