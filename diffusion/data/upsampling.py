@@ -26,6 +26,7 @@ class Upsampling(ImageFolder):
 
     Raises:
         ValueError: The sizes do not divide.
+        FileNotFoundError: In `setup`, `low_root` is no folder.
     """
 
     def __init__(self, low_size: int, low_root: str | None = None, **kwargs: Any) -> None:
@@ -35,6 +36,14 @@ class Upsampling(ImageFolder):
             raise ValueError(f"low_size: {low_size}, expected a divisor of size {size}")
         self.low_size, self.low_root = low_size, low_root
         self.small: dict[int, str] | None = None
+
+    def setup(self, stage: str) -> None:
+        """Look at the folder of small pictures too, before anything is trained."""
+        super().setup(stage)
+        if self.low_root is not None and not Path(self.low_root).expanduser().is_dir():
+            raise FileNotFoundError(
+                f"data.low_root: {self.low_root!r} is no folder, expected one with small pictures"
+            )
 
     def on_after_batch_transfer(self, batch: dict, dataloader_idx: int) -> dict:
         """Add the small pictures."""

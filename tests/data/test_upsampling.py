@@ -51,3 +51,10 @@ def test_what_is_missing_is_named(pictures):
         made(pictures, low_root=None).drawn([0])
     with pytest.raises(ValueError, match="low_size: 5, expected a divisor of size 16"):
         Upsampling(5, root="x", size=16)
+
+
+def test_a_missing_folder_of_small_pictures_is_known_before_training(pictures):
+    with pytest.raises(
+        FileNotFoundError, match=r"data\.low_root: .*nowhere.*expected one with small"
+    ):
+        made(pictures, "nowhere")

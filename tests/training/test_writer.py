@@ -28,6 +28,12 @@ def test_files_are_numbered_and_labelled_images(predict, fitted):
     assert (read_image(str(folder / "000004_3.png")).int() - image.int()).abs().max() <= 1
 
 
+def test_its_bar_and_the_trainers_go_together(predict):
+    for _ in range(2):  # the second time there is nothing to draw
+        folder = predict("--data.samples=3", "--trainer.enable_progress_bar=true")
+    assert len(list(folder.glob("*.png"))) == 3
+
+
 def test_a_second_call_draws_what_is_missing(predict, monkeypatch):
     folder = predict("--data.batch_size=4")
     before = {p.name: p.read_bytes() for p in folder.iterdir()}

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import lightning as L
 import numpy as np
@@ -13,6 +13,9 @@ from diffusion.files import written_aside
 from diffusion.metrics.progress import bar
 from diffusion.metrics.quantize import quantize
 from diffusion.training import pictures
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 class Writer(L.Callback):
@@ -30,6 +33,7 @@ class Writer(L.Callback):
     def __init__(self, folder: str | None = None, format: Literal["png", "npz"] = "png") -> None:
         self.folder, self.format = folder, format
         self.settings: dict[str, Any] = {}
+        self.bar: Progress | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Looks at what is there already."""
@@ -56,8 +60,18 @@ class Writer(L.Callback):
             with written_aside(note) as aside:
                 aside.write_text(mine)
 
-    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_predict_batch_start(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        batch: dict[str, Tensor],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
         """Shows how many images of this process are drawn, and how fast."""
+        if self.bar is not None:
+            return
+        # Not in on_predict_start: the trainer's own bar resets the console there, and comes later.
         data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         draw = trainer.is_global_zero and trainer.progress_bar_callback is not None
         self.bar = bar("images", draw)
@@ -87,12 +101,16 @@ class Writer(L.Callback):
             else:
                 with written_aside(self.path / f"{name}.npy") as aside, aside.open("wb") as file:
                     np.save(file, image.numpy())
-        self.bar.advance(self.task, len(index))
+        if self.bar is not None:
+            self.bar.advance(self.task, len(index))
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Ends the bar, and says where the images are."""
-        task = self.bar.tasks[0]
-        self.bar.stop()
+        if self.bar is None:  # nothing was left to draw
+            return
+        task, finished = self.bar.tasks[0], self.bar
+        self.bar = None
+        finished.stop()
         if task.completed and task.elapsed:
             rate = task.completed / task.elapsed
             rank_zero_info(f"{task.completed:.0f} images, {rate:.1f} a second: {self.path}")
