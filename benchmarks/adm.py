@@ -99,17 +99,19 @@ class Tables:
         def unconditional(s: float) -> list[Guidance]:
             return [ClassifierFree(0), Classifier(s, trained), Static()]
 
-        methods: dict[str, tuple[Callable[[float], list[Guidance]], int]] = {
-            "classifier-free": (free, 20),  # two evaluations a step
-            "classifier, conditional model": (conditional, 40),
-            "classifier, unconditional model": (unconditional, 40),
+        methods: dict[str, Callable[[float], list[Guidance]]] = {
+            "classifier-free": free,
+            "classifier, conditional model": conditional,
+            "classifier, unconditional model": unconditional,
         }
         rows: list[dict[str, str]] = []
-        for name, (guides, steps) in methods.items():
+        for name, guides in methods.items():
             keys: list[Row] = [{"method": name, "scale": s} for s in SCALES]
 
-            def make(key: Row, guides=guides, steps: int = steps) -> Sampler:  # noqa: ANN001
-                return Sampler(DDIM(), steps, guides(float(key["scale"])))
+            def make(key: Row, name: str = name, guides=guides) -> Sampler:  # noqa: ANN001
+                s = float(key["scale"])
+                twice = name == "classifier-free" and s not in (0, 1)  # evaluations a step
+                return Sampler(DDIM(), 20 if twice else 40, guides(s))
 
             rows = fill(self.out / "classifier_guidance.csv", ways(self.bench, model, keys, make))
             few = [make({"scale": s}) for s in SCALES]
@@ -141,11 +143,11 @@ class Tables:
             "UniPC-2": UniPC,
         }
         spacings: Sequence[Spacing] = ("trailing", "log_snr")
-        higher = ("Heun", "DPM-Solver++ 2M", "UniPC-2")
+        ode = ("DDIM", "Heun", "DPM-Solver++ 2M", "UniPC-2")
         keys: list[Row] = [
             {"solver": name, "spacing": spacing, "nfe_asked": nfe}
             for name, spacing, nfe in product(steps, spacings, (5, 8, 10, 15, 20, 50))
-            if spacing == "trailing" or (name in higher and nfe < 50)
+            if spacing == "trailing" or (name in ode and nfe < 50)
         ]
 
         def make(key: Row) -> Sampler:

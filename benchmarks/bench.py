@@ -4,9 +4,13 @@ import csv
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from diffusion.data import Images
 from diffusion.metrics import LeNet, quantize
@@ -99,22 +103,41 @@ def plot(
         by: What tells the curves apart.
         log: Whether x is logarithmic.
     """
-    figure = Figure(figsize=(4.2 * len(ys), 3.2), dpi=110, layout="constrained")
+    groups = list(dict.fromkeys(row[by] if by else "" for row in rows))
+    width = 3.4 * len(ys) + (2.4 if by else 0.4)
+    figure = Figure(figsize=(width, 3.2), dpi=110, layout="constrained")
+    shown: dict[str, Line2D] = {}
     for ax, y in zip(figure.subplots(1, len(ys), squeeze=False)[0], ys):
-        for group in dict.fromkeys(row[by] if by else "" for row in rows):
+        for i, group in enumerate(groups):
             mine = [row for row in rows if y in row and (not by or row[by] == group)]
             points = sorted((float(row[x]), float(row[y])) for row in mine)
             if points:
-                ax.plot(*zip(*points), "o-", label=group or "model")
+                name = group or "model"
+                shown[name] = ax.plot(*zip(*points), "o-", color=f"C{i}", label=name)[0]
         floors = [
             float(row[f"{y}_{end}"]) for row in rows for end in BASELINES if f"{y}_{end}" in row
         ]
         if floors:
-            ax.axhline(floors[0], color="grey", ls=":", label="held-out images")
-        ax.set(xlabel=x.replace("_", " "), ylabel=y, xscale="log" if log else "linear")
-        ax.set_yscale("log" if y.startswith("fd") else "linear")
-        ax.legend(title=by or None, fontsize=8)
+            shown["held-out images"] = ax.axhline(
+                floors[0], color="grey", ls=":", label="held-out images"
+            )
+        ax.set(xlabel=x.replace("_", " "), title=y)
+        if log:
+            logarithmic(ax, "x")
+        if y.startswith("fd"):
+            logarithmic(ax, "y")
+    beside: Any = "outside right"  # which matplotlib's annotations do not know
+    figure.legend(handles=[*shown.values()], title=by or None, fontsize=8, loc=beside)
     figure.savefig(path)
+
+
+def logarithmic(ax: Axes, which: Literal["x", "y"]) -> None:
+    """Makes an axis logarithmic, with 1, 2, 5, 10, 20 … written out."""
+    ax.set_xscale("log") if which == "x" else ax.set_yscale("log")
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def ways(
