@@ -204,7 +204,9 @@ def test_wrong_arguments_are_one_line(published, refused):
     published.make("adm_imagenet64")
     command = ("import", "--from=openai", "--weights=x.pt")
     assert "output" in refused(*command)
-    assert "expected one of adm_imagenet64" in refused(*command, "--output=y", "--preset=adm")
+    line = refused(*command, "--output=y", "--preset=adm")
+    assert "preset: adm; expected one of " in line
+    assert "adm_imagenet64" in line
     assert "'ddpm-torch'" in refused("import", "--from=tf", "--weights=x.pt", "--output=y.ckpt")
     assert "there is none" in refused("import", "--from=openai", "--weights=y", "--output=y.ckpt")
     Path("y.ckpt").write_text("mine")
