@@ -1,7 +1,9 @@
 """`diffusion import` and `diffusion export`: checkpoints of other packages in, folders out."""
 
+import logging
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,6 +11,7 @@ import lightning as L
 import torch
 import yaml
 from lightning.pytorch.cli import LightningCLI
+from rich import get_console
 from torch import Tensor, nn
 
 from diffusion.files import written_aside
@@ -65,6 +68,8 @@ def import_(
     network.load_state_dict(layout.ours(network, names(network), values))
     with written_aside(target) as aside:
         torch.save(checkpoint(module, settings), aside)
+    size = sum(p.numel() for p in network.parameters())
+    get_console().print(f"wrote {target}: {type(network).__name__}, {size:,} parameters")
 
 
 def export(
@@ -111,6 +116,9 @@ def export(
         diffusers.theirs(network),
         schedule,
         card.text(target.name, unet, schedule, steps, license, card.figures(path)),
+    )
+    get_console().print(
+        f"wrote {target} for {schedule['_class_name'].replace('Scheduler', '')}Pipeline"
     )
 
 
@@ -171,19 +179,32 @@ def build(sections: Sequence[Mapping[str, Any]]) -> tuple[Trainable, dict[str, A
             file = Path(at) / f"{i}.yaml"
             file.write_text(yaml.safe_dump({"model": dict(section)}), encoding="utf-8")
             args += ["--config", str(file)]
-        cli = LightningCLI(
-            L.LightningModule,
-            args=args,
-            run=False,
-            subclass_mode_model=True,
-            parser_class=Parser,
-            save_config_callback=None,
-            seed_everything_default=False,
-            trainer_defaults=QUIET,
-            auto_configure_optimizers=False,
-        )
+        with without_remarks():
+            cli = LightningCLI(
+                L.LightningModule,
+                args=args,
+                run=False,
+                subclass_mode_model=True,
+                parser_class=Parser,
+                save_config_callback=None,
+                seed_everything_default=False,
+                trainer_defaults=QUIET,
+                auto_configure_optimizers=False,
+            )
     module: Any = cli.model
     return module, yaml.safe_load(cli.parser.dump(cli.config, skip_none=False))["model"]
+
+
+@contextmanager
+def without_remarks() -> Iterator[None]:
+    """Keeps the Trainer from saying which devices it will not use, as nothing is trained."""
+    remarks = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    level = remarks.level
+    remarks.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        remarks.setLevel(level)
 
 
 def network_of(module: Trainable) -> nn.Module:
