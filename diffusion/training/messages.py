@@ -84,8 +84,8 @@ def _key(key: str, owner: type | None, name: str, known: Sequence[str]) -> str:
 
 def _missing(key: str, owner: type | None, name: str, known: Sequence[str]) -> str:
     if not key:
-        return f"{name}: missing; expected a value (a --config gives it)"
-    return f"{key}.{name}: missing; expected a value (a --config gives it)"
+        return f"{name}: missing; expected a value (a flag or a --config gives it)"
+    return f"{key}.{name}: missing; expected a value (a flag or a --config gives it)"
 
 
 def _value(key: str, owner: type | None, text: str, known: Sequence[str]) -> str:
