@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from diffusion.condition import Condition
 from diffusion.guidance import NoiseAware
+from diffusion.interop.weights import read
 from diffusion.process import Process
 from diffusion.training.classifier import DATA, NoisyClassifier, log_prob
 
@@ -79,8 +80,8 @@ def _description(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{KEY}: {path}; {EXPECTED}, there is no such file")
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:
+        saved = read(path, KEY)
+    except ValueError as error:
         raise ValueError(
             f"{KEY}: {path}; {EXPECTED}, this file is cut short or something else"
         ) from error

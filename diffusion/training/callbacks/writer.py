@@ -106,11 +106,11 @@ class Writer(L.Callback):
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Ends the bar, and says where the images are."""
-        if self.bar is None:  # nothing was left to draw
+        done, self.bar = self.bar, None
+        if done is None:  # nothing was left to draw
             return
-        task, finished = self.bar.tasks[0], self.bar
-        self.bar = None
-        finished.stop()
+        task = done.tasks[0]
+        done.stop()
         if task.completed and task.elapsed:
             rate = task.completed / task.elapsed
             rank_zero_info(f"{task.completed:.0f} images, {rate:.1f} a second: {self.path}")
