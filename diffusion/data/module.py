@@ -6,8 +6,8 @@ Splits are `ImageSet`s. Training reads them by position (`positions.py`), evalua
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
-from typing import ClassVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
@@ -104,8 +104,23 @@ class Images(L.LightningDataModule, ABC):
         Raises:
             ValueError: A label is not one of the data's classes.
         """
-        labels = requested_classes(self.labels, self.num_classes)
-        return Requests(self.samples, self.batch_size, labels, self.done, *self._rank_and_world())
+        requested_classes(self.labels, self.num_classes)
+        rank_and_world = self._rank_and_world()
+        return Requests(self.samples, self.batch_size, self.request, self.done, *rank_and_world)
+
+    def request(self, numbers: Sequence[int]) -> dict[str, Any]:
+        """Say what samples are to be: sample i has the class labels[i mod len(labels)].
+
+        Args:
+            numbers: The numbers of B samples.
+
+        Returns:
+            "index": int64 (B,); "label": int64 (B,), if there are classes.
+        """
+        batch = {"index": torch.tensor(numbers)}
+        if (labels := requested_classes(self.labels, self.num_classes)) is not None:
+            batch["label"] = torch.tensor([labels[i % len(labels)] for i in numbers])
+        return batch
 
     def on_after_batch_transfer(self, batch: dict, dataloader_idx: int) -> dict:
         """Normalise the pictures where they are now: on the device."""

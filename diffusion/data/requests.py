@@ -1,21 +1,19 @@
-"""What `predict` is asked to draw: numbered samples with the class of each."""
+"""What `predict` is asked to draw: numbered samples, each with its conditions."""
 
-from collections.abc import Iterator, Sequence
-
-import torch
-from torch import Tensor
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 
 class Requests:
-    """Batches {"index": int64 (B,), "label": int64 (B,)} for the samples 0 .. samples − 1.
+    """Batches for the samples 0 .. samples − 1, as `request` describes them.
 
-    Sample i has the class labels[i mod len(labels)]. Batch k goes to process k mod world, so the
-    batches are the same for any number of processes. A batch with nothing left to do is skipped.
+    Batch k goes to process k mod world, so the batches are the same for any number of processes. A
+    batch with nothing left to do is skipped.
 
     Args:
         samples: Number of samples.
         batch_size: Samples in a batch.
-        labels: The classes to ask for in turn; None leaves "label" out.
+        request: From the numbers of some samples to a batch.
         done: Samples that exist already.
         rank: Number of this process.
         world: Number of processes.
@@ -25,24 +23,20 @@ class Requests:
         self,
         samples: int,
         batch_size: int,
-        labels: Sequence[int] | None = None,
+        request: Callable[[Sequence[int]], dict[str, Any]],
         done: set[int] | frozenset[int] = frozenset(),
         rank: int = 0,
         world: int = 1,
     ) -> None:
         batches = in_order(samples, batch_size)[rank::world]
         self.batches = [batch for batch in batches if not done.issuperset(batch)]
-        self.labels = labels
+        self.request = request
 
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        for batch in self.batches:
-            request = {"index": torch.tensor(batch)}
-            if self.labels is not None:
-                request["label"] = torch.tensor([self.labels[i % len(self.labels)] for i in batch])
-            yield request
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return map(self.request, self.batches)
 
 
 def in_order(n: int, batch_size: int) -> list[range]:

@@ -1,7 +1,10 @@
 """Guidance: a function from a denoiser to a denoiser, so that a list of them composes."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar
+
+from torch import Tensor
 
 from diffusion.denoiser import Denoiser
 from diffusion.process import Process
@@ -26,6 +29,10 @@ class Guidance(ABC):
         Raises:
             ValueError: If they do not fit.
         """
+
+    def read(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Returns conditions that it makes of a batch itself, of texts, say: (B, ...) each."""
+        return {}
 
     @abstractmethod
     def __call__(self, denoise: Denoiser) -> Denoiser:

@@ -7,7 +7,18 @@ that can be forgotten.
 from diffusion.networks.classifier import ClassifierNetwork
 from diffusion.networks.linear_unet import LinearUNet
 from diffusion.networks.mlp import MLP
+from diffusion.networks.text import TextEncoder, Tokens
+from diffusion.networks.transformer import TextTransformer
 from diffusion.networks.unet import UNet
 from diffusion.networks.upsampler import Upsampler
 
-__all__ = ["MLP", "ClassifierNetwork", "LinearUNet", "UNet", "Upsampler"]
+__all__ = [
+    "MLP",
+    "ClassifierNetwork",
+    "LinearUNet",
+    "TextEncoder",
+    "TextTransformer",
+    "Tokens",
+    "UNet",
+    "Upsampler",
+]

@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 
 from diffusion.metrics.evaluations import Evaluations
@@ -29,7 +30,6 @@ def generate(
         extractor: Whose features and logits are taken, or None.
     """
     data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-    labels = torch.arange(n) % data.num_classes if data.num_classes else None
     asked, seconds, stored = False, 0.0, {}
     rounds = deal(n, batch_size, trainer.global_rank, trainer.world_size)
     drawn = sum(map(len, rounds))
@@ -41,9 +41,7 @@ def generate(
         task = progress.add_task("Generating", total=n)
         for mine in rounds:
             start = time.perf_counter()
-            batch = {"index": torch.tensor(mine, device=module.device)}
-            if labels is not None:
-                batch["label"] = labels[mine].to(module.device)
+            batch = move_data_to_device(data.request(mine), module.device)
             condition = module.condition(data.on_after_batch_transfer(batch, 0))
             asked = "label" in condition.values
             images = quantize(module.generate(condition, tuple(data.shape), mine))
@@ -57,7 +55,7 @@ def generate(
             progress.refresh()  # beneath the trainer's own bar it is not redrawn by itself
     return Generated(
         images=stored["images"],
-        labels=labels if asked else None,
+        labels=data.request(range(n))["label"] if asked else None,
         features=stored.get("features"),
         logits=stored.get("logits"),
         seconds=seconds / drawn,

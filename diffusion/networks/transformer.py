@@ -1,0 +1,131 @@
+"""Transformers: the blocks of text and image towers, and the text transformer of GLIDE."""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diffusion.networks.attention import heads_of, split_heads
+from diffusion.networks.text import TextEncoder, Tokens
+
+
+class Block(nn.Module):
+    """h ↦ h + Attention(LN(h)), then h ↦ h + W₂ GELU(W₁ LN(h)) (GPT-2's order).
+
+    Args:
+        width: D.
+        heads: Number of heads, a divisor of D.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads_of(width, heads, None)
+        self.norm_attention, self.norm_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp_in, self.mlp_out = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, h: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Maps h (B, N, D) to the same; mask is bool, broadcastable to (B, heads, N, N)."""
+        q, k, v = split_heads(self.qkv(self.norm_attention(h)), self.heads, "qkv-heads")
+        values = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        h = h + self.out(values.transpose(1, 2).flatten(2))
+        return h + self.mlp_out(F.gelu(self.mlp_in(self.norm_mlp(h))))
+
+
+class Transformer(nn.Module):
+    """Blocks and a last LayerNorm; weights start as in GPT-2.
+
+    Normal with standard deviation 0.02, and 0.02 / √(2 · depth) where a residual branch ends.
+
+    Args:
+        width: D.
+        depth: Number of blocks.
+        heads: Number of heads.
+    """
+
+    def __init__(self, width: int, depth: int, heads: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([Block(width, heads) for _ in range(depth)])
+        self.norm = nn.LayerNorm(width)
+        for name, parameter in self.blocks.named_parameters():
+            if name.endswith(("out.weight",)):
+                nn.init.normal_(parameter, std=0.02 / (2 * depth) ** 0.5)
+            elif parameter.ndim == 2:
+                nn.init.normal_(parameter, std=0.02)
+            elif "norm" not in name:
+                nn.init.zeros_(parameter)
+
+    def forward(self, h: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Maps h (B, N, D) to the same; mask is bool, broadcastable to (B, heads, N, N)."""
+        for block in self.blocks:
+            h = block(h, mask)
+        return self.norm(h)
+
+
+class TextTransformer(TextEncoder):
+    """A transformer that is trained with what it conditions (GLIDE, Nichol et al. 2021, 2.1).
+
+    Tokens are words and punctuation, each with a row of the embedding chosen by its hash, so that
+    no vocabulary has to be built; two words share a row with probability 1 / `rows`. After the last
+    word comes an end token; its state is the pooled vector. Positions behind it have a learned
+    padding embedding (GLIDE's code), and attention reads them too.
+
+    Args:
+        width: D.
+        depth: Number of blocks.
+        heads: Number of heads.
+        length: L, the most words, the end included.
+        rows: Of the embedding.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+
+    values = ("", "_last")
+
+    def __init__(
+        self, width: int = 128, depth: int = 2, heads: int = 4, length: int = 24, rows: int = 8192
+    ) -> None:
+        super().__init__()
+        if length < 2 or rows < 2:
+            raise ValueError(f"length={length}, rows={rows}: expected at least 2 of each")
+        self.width = self.pooled_width = width
+        self.length, self.rows = length, rows
+        self.embedding = nn.Embedding(rows, width)
+        self.position = nn.Parameter(0.01 * torch.randn(length, width))
+        self.padding = nn.Parameter(0.02 * torch.randn(length, width))
+        nn.init.normal_(self.embedding.weight, std=0.02)
+        self.transformer = Transformer(width, depth, heads)
+
+    def read(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """Returns "": ids (B, L) int64, −1 behind the end; "_last": the end's position (B,)."""
+        ids = torch.full((len(texts), self.length), -1)
+        last = torch.empty(len(texts), dtype=torch.int64)
+        for row, text in enumerate(texts):
+            found = [self._row(word) for word in words(text)[: self.length - 1]]
+            ids[row, : len(found) + 1] = torch.tensor([*found, 0])
+            last[row] = len(found)
+        return {"": ids, "_last": last}
+
+    def _row(self, word: str) -> int:
+        """Returns 1 … rows − 1, as row 0 is the end."""
+        return 1 + int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big") % (
+            self.rows - 1
+        )
+
+    def forward(self, values: Mapping[str, Tensor]) -> Tokens:
+        """See `TextEncoder`."""
+        ids, last = values[""], values["_last"]
+        h = torch.where(
+            (ids < 0)[..., None], self.padding, self.embedding(ids.clamp(min=0)) + self.position
+        )
+        states = self.transformer(h)
+        return Tokens(states, None, states[torch.arange(len(ids), device=ids.device), last])
+
+
+def words(text: str) -> list[str]:
+    """Returns the words, in small letters, and the other signs of a text."""
+    return re.findall(r"\w+|[^\w\s]", text.lower())
