@@ -80,7 +80,8 @@ class NetworkDenoiser(nn.Module):
         super().__init__()
         check(parameterization, process)
         self.network, self.process, self.parameterization = network, process, parameterization
-        names: Any = getattr(network, "conditions", getattr(network, "null", None))
+        names: Any = getattr(network, "conditions", None)
+        names = getattr(network, "null", None) if names is None else names
         self.conditions = None if names is None else frozenset(names)
 
     def output(self, x_t: Tensor, t: Tensor, cond: Condition) -> tuple[Tensor, Tensor | None]:

@@ -85,7 +85,9 @@ def test_some_imports_are_found():
 def test_networks_and_metrics_do_not_know_the_method(part):
     for path, of in modules():
         if of == part:
-            assert not parts(path) & CORE, path
+            # Adding noise to a condition needs a process.
+            allowed = {"process"} if path.stem == "augmentation" else set()
+            assert parts(path) & CORE <= allowed, path
 
 
 def test_nothing_imports_the_training_shell():

@@ -4,9 +4,11 @@
 that can be forgotten.
 """
 
+from diffusion.networks.augmentation import Augmentation
 from diffusion.networks.classifier import ClassifierNetwork
 from diffusion.networks.linear_unet import LinearUNet
 from diffusion.networks.mlp import MLP
+from diffusion.networks.streams import Stream
 from diffusion.networks.text import TextEncoder, Tokens
 from diffusion.networks.transformer import TextTransformer
 from diffusion.networks.unet import UNet
@@ -14,8 +16,10 @@ from diffusion.networks.upsampler import Upsampler
 
 __all__ = [
     "MLP",
+    "Augmentation",
     "ClassifierNetwork",
     "LinearUNet",
+    "Stream",
     "TextEncoder",
     "TextTransformer",
     "Tokens",

@@ -1,10 +1,13 @@
 """Self-attention over the positions of a feature map, and pooling by it."""
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion.networks.layers import QKVOrder, Style, zero
+from diffusion.networks.tokens import Source, TokenAttention
 
 
 def heads_of(channels: int, heads: int, head_width: int | None) -> int:
@@ -43,6 +46,8 @@ def split_heads(qkv: Tensor, heads: int, order: QKVOrder) -> tuple[Tensor, Tenso
 class SelfAttention(nn.Module):
     """h ↦ h + W softmax(QKᵀ/√d) V of GN(h), over all H·W positions (DDPM, appendix B).
 
+    Where the style has streams of tokens, the positions also read those; see `Stream`.
+
     Args:
         channels: C, a multiple of the heads or of their width.
         style: What the network's layers have in common.
@@ -57,14 +62,19 @@ class SelfAttention(nn.Module):
         self.qkv_order: QKVOrder = style.qkv_order
         self.norm = style.norm(channels)
         self.qkv = style.start(nn.Linear(channels, 3 * channels), parts=3)
+        self.tokens = TokenAttention(channels, self.heads, style) if style.streams else None
         self.out = zero(nn.Linear(channels, channels))
 
-    def forward(self, h: Tensor) -> Tensor:
-        """Maps h (B, C, H, W) to the same shape."""
+    def forward(self, h: Tensor, sources: Mapping[str, Source] | None = None) -> Tensor:
+        """Maps h (B, C, H, W) to the same shape, with the streams' states."""
         tokens = self.norm(h).flatten(2).transpose(1, 2)  # (B, H·W, C), a view if channels_last
         q, k, v = split_heads(self.qkv(tokens), self.heads, self.qkv_order)
-        values = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        return h + self.out(values).transpose(1, 2).unflatten(2, h.shape[2:])
+        if self.tokens is None:
+            values = F.scaled_dot_product_attention(q, k, v)
+        else:
+            values = self.tokens(q, k, v, sources or {})
+        values = self.out(values.transpose(1, 2).flatten(2))
+        return h + values.transpose(1, 2).unflatten(2, h.shape[2:])
 
 
 class AttentionPool(nn.Module):

@@ -140,5 +140,5 @@ class ClassifierNetwork(Encoder):
                 f"image_size={self.image_size}: expected images of that size for attention "
                 f"pooling, not of {tuple(x_t.shape[2:])}"
             )
-        h, *_ = self.encode(x_t, t, None)
+        h, _ = self.encode(x_t, F.silu(self.embedding(t)))
         return self.pool(F.silu(self.norm_out(h)))

@@ -1,6 +1,6 @@
 """The half of a UNet that reads: the way down and the middle."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from diffusion.networks.attention import SelfAttention
 from diffusion.networks.blocks import ResBlock, downsample, upsample
 from diffusion.networks.layers import Style, TimeLabelEmbedding
+from diffusion.networks.tokens import Source
 
 
 class Stage(nn.Module):
@@ -29,10 +30,12 @@ class Stage(nn.Module):
         self.attention = SelfAttention(out_channels, style) if attend else None
         self.upsample = upsample(out_channels, style) if double else None
 
-    def forward(self, h: Tensor, emb: Tensor) -> Tensor:
+    def forward(
+        self, h: Tensor, emb: Tensor, sources: Mapping[str, Source] | None = None
+    ) -> Tensor:
         """Maps h (B, channels, H, W) and SiLU(emb) (B, E) to (B, out_channels, H', W')."""
         h = self.block(h, emb)
-        h = h if self.attention is None else self.attention(h)
+        h = h if self.attention is None else self.attention(h, sources)
         return h if self.upsample is None else self.upsample(h, emb)
 
 
@@ -96,23 +99,33 @@ class Encoder(nn.Module):
             [Stage(levels[-1], levels[-1], style, attend=attend) for attend in (True, False)]
         )
 
-    def encode(self, x_t: Tensor, t: Tensor, label: Tensor | None) -> tuple[Tensor, ...]:
-        """Returns h after the middle, SiLU(emb), and the maps left behind on the way down."""
-        emb = F.silu(self.embedding(t, label))
+    def encode(
+        self, x_t: Tensor, emb: Tensor, sources: Mapping[str, Source] | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Returns h after the middle, and the maps left behind on the way down.
+
+        Args:
+            x_t: Images (B, in_channels, H, W).
+            emb: SiLU of the embedding, (B, E).
+            sources: The states of streams of tokens, where the style has some.
+        """
         h = self.conv_in(F.pixel_unshuffle(x_t, self.patch))
         skips = [h]
         for layer in self.down:
-            h = self.run(layer, h, emb)
+            h = self.run(layer, h, emb, sources)
             skips.append(h)
         for layer in self.middle:
-            h = self.run(layer, h, emb)
-        return h, emb, *skips
+            h = self.run(layer, h, emb, sources)
+        return h, skips
 
-    def run(self, layer: nn.Module, h: Tensor, emb: Tensor) -> Tensor:
-        """Returns layer(h, emb), keeping only its inputs for the gradient if `checkpointing`."""
+    def run(
+        self, layer: nn.Module, h: Tensor, emb: Tensor, sources: Mapping[str, Source] | None
+    ) -> Tensor:
+        """Returns the layer's result, keeping only inputs for the gradient if `checkpointing`."""
+        inputs = (h, emb, sources) if isinstance(layer, Stage) else (h, emb)
         if self.checkpointing and self.training and torch.is_grad_enabled():
-            return checkpoint(layer, h, emb, use_reentrant=False)  # pyright: ignore
-        return layer(h, emb)
+            return checkpoint(layer, *inputs, use_reentrant=False)  # pyright: ignore
+        return layer(*inputs)
 
 
 def level_widths(channels: int, multipliers: Sequence[int | float]) -> list[int]:

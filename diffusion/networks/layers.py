@@ -16,6 +16,7 @@ from torch import Tensor, nn
 Family = Literal["ddpm", "openai"]
 QKVOrder = Literal["qkv-heads", "heads-qkv"]
 Resample = Literal["conv", "block"]
+Route = Literal["join", "cross"]
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
 
@@ -85,6 +86,21 @@ def group_norm(channels: int, groups: int = 32, family: Family = "ddpm") -> nn.G
 
 
 @dataclass(frozen=True)
+class TokenStyle:
+    """A stream of tokens, as a layer of attention has to know it; see `Stream`.
+
+    Attributes:
+        name: Of the stream.
+        width: Size D of a token's state.
+        route: How attention reads them.
+    """
+
+    name: str
+    width: int
+    route: Route
+
+
+@dataclass(frozen=True)
 class Style:
     """What the layers of one network have in common; `UNet` explains each option.
 
@@ -98,6 +114,7 @@ class Style:
         heads: Heads of the attention, if `head_width` is None.
         head_width: Channels per head.
         qkv_order: How the rows of the weight that makes Q, K and V are ordered.
+        streams: The streams of tokens that attention reads too.
     """
 
     emb_width: int
@@ -109,6 +126,7 @@ class Style:
     heads: int = 1
     head_width: int | None = None
     qkv_order: QKVOrder = "qkv-heads"
+    streams: tuple[TokenStyle, ...] = ()
 
     def norm(self, channels: int) -> nn.GroupNorm:
         """GroupNorm as the family has it."""

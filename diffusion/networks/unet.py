@@ -1,6 +1,7 @@
-"""The UNet of DDPM (Ho et al. 2020), Improved DDPM (Nichol & Dhariwal 2021) and ADM."""
+"""The UNet of DDPM (Ho et al. 2020), Improved DDPM (Nichol & Dhariwal 2021), ADM and GLIDE."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,12 +14,15 @@ from diffusion.networks.layers import (
     Resample,
     Style,
     TimeLabelEmbedding,
+    TokenStyle,
     zero,
 )
+from diffusion.networks.streams import Nulls, Stream, Streams
+from diffusion.networks.tokens import Source
 
 
 class UNet(Encoder):
-    """network(x_t, t, label): a UNet with the time in every residual block.
+    """network(x_t, t, label, **tokens): a UNet with the time in every residual block.
 
     The defaults are the 35.7 M network of DDPM for CIFAR-10 (its appendix B), parameter for
     parameter. Improved DDPM and ADM are family="openai", scale_shift=True and twice the channels
@@ -62,9 +66,12 @@ class UNet(Encoder):
         groups: Of GroupNorm, at most; see `group_norm`.
         checkpointing: Whether training computes the activations inside each layer a second time
             instead of keeping them: less memory for about a third more time, the same gradients.
+        streams: Sources of tokens that every layer of attention reads, by name: {"text": …} takes
+            the batch's "text"; None for none.
 
     Attributes:
-        null: The value of ∅ of each condition, {"label": num_classes} or {}.
+        null: The value of ∅ of each condition: {"label": num_classes}, what the streams make of
+            the empty text, or {}.
         conditions: Names of the conditions that `forward` takes.
         factor: What the sides of an image have to be multiples of.
 
@@ -94,6 +101,7 @@ class UNet(Encoder):
         patch: int = 1,
         groups: int = 32,
         checkpointing: bool = False,
+        streams: dict[str, Stream] | None = None,
     ) -> None:
         levels = level_widths(channels, multipliers)
         style = Style(
@@ -106,6 +114,10 @@ class UNet(Encoder):
             heads=heads,
             head_width=head_width,
             qkv_order=qkv_order,
+            streams=tuple(
+                TokenStyle(name, stream.encoder.width, stream.route)
+                for name, stream in (streams or {}).items()
+            ),
         )
         super().__init__(
             image_size,
@@ -118,10 +130,14 @@ class UNet(Encoder):
             style,
             checkpointing,
         )
-        nothing = num_classes is None
         self.num_classes = num_classes
-        self.null: dict[str, int] = {} if nothing or not null_class else {"label": num_classes}
-        self.conditions: tuple[str, ...] = () if nothing else ("label",)
+        null = num_classes if null_class else None
+        self.null: Mapping[str, Any] = {} if null is None else {"label": null}
+        self.conditions: tuple[str, ...] = () if num_classes is None else ("label",)
+        self.streams = Streams(streams, style) if streams else None
+        if self.streams is not None:
+            self.null = Nulls(null, self.streams)
+            self.conditions += self.streams.conditions
         self._build(blocks, style)
         self.norm_out = style.norm(self.widths[1])
         self.out_channels = out_channels = in_channels if out_channels is None else out_channels
@@ -140,18 +156,43 @@ class UNet(Encoder):
                 )
                 h = width
 
-    def forward(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+    def read(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Returns the conditions that the network makes of a batch itself: its streams' tokens."""
+        return {} if self.streams is None else self.streams.read(batch)
+
+    def forward(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        label: Tensor | None = None,
+        more: Tensor | float = 0.0,
+        **tokens: Tensor,
+    ) -> Tensor:
         """Returns the raw output for noisy images.
 
         Args:
             x_t: Images (B, in_channels, H, W).
             t: Times (B,) in 1 … T, integers or floats.
             label: Classes (B,) int64 in 0 … num_classes; None for ∅ everywhere.
+            more: What is added to the embedding, (B, E).
+            **tokens: What `read` returned; a stream that is missing is ∅ everywhere.
 
         Returns:
             Output (B, out_channels, H, W), exactly 0 at initialisation.
         """
-        h, emb, *skips = self.encode(x_t, t, label)
+        sources, pooled = (None, 0.0) if self.streams is None else self.streams(tokens, len(x_t))
+        emb = F.silu(self.embedding(t, label) + more + pooled)
+        h, skips = self.encode(x_t, emb, sources)
+        return self.decode(h, skips, emb, sources)
+
+    def decode(
+        self,
+        h: Tensor,
+        skips: list[Tensor],
+        emb: Tensor,
+        sources: Mapping[str, Source] | None,
+    ) -> Tensor:
+        """Returns the raw output of the middle's h and the maps that the way down left behind."""
         for layer in self.up:
-            h = self.run(layer, torch.cat([h, skips.pop()], dim=1), emb)
+            h = self.run(layer, torch.cat([h, skips.pop()], dim=1), emb, sources)
         return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(h))), self.patch)

@@ -32,8 +32,8 @@ def check_null(network: nn.Module, p_uncond: float) -> None:
         ValueError: If a condition is to be forgotten and has none.
     """
     null: Any = getattr(network, "null", {})
-    conditions: Any = getattr(network, "conditions", null)
-    if p_uncond and (lacking := [name for name in conditions if name not in null]):
+    conditions: Any = set(getattr(network, "conditions", null)) - set(getattr(network, "given", ()))
+    if p_uncond and (lacking := sorted(conditions - set(null))):
         raise ValueError(
             f"model.p_uncond: {p_uncond}; expected 0, as the network has no ∅ for {lacking[0]} "
             "(null_class: true gives it one)"

@@ -18,6 +18,7 @@ from diffusion.parameterization import Parameterization
 from diffusion.process import Process
 from diffusion.sampler import Sampler
 from diffusion.training.checks import check_data, check_null, check_variance
+from diffusion.training.texts import CACHE, remember
 from diffusion.training.trainable import Trainable
 
 GOLDEN_RATIO = 0.6180339887498949
@@ -73,15 +74,24 @@ class Diffusion(Trainable):
         data = getattr(self.trainer, "datamodule", None)
         if data is not None:
             check_data(self.denoiser.network, data)
+            remember(self.denoiser.network, data, CACHE, self.trainer.is_global_zero)
             for guide in self.sampler.guidance:
                 guide.check(self.process, data)
 
-    def condition(self, batch: dict[str, Tensor]) -> Condition:
+    def condition(self, batch: dict[str, Any]) -> Condition:
         """Returns what of a batch the network or the guidance reads, with the network's ∅."""
-        needs = (guide.needs for guide in self.sampler.guidance)
-        known = frozenset(self.denoiser.conditions or ()).union(*needs)
-        null: Any = getattr(self.denoiser.network, "null", {})
-        return Condition({k: v for k, v in batch.items() if k in known}, null)
+        network: Any = self.denoiser.network
+        guides = self.sampler.guidance
+        known = frozenset(self.denoiser.conditions or ()).union(*(guide.needs for guide in guides))
+        values = {k: v for k, v in batch.items() if k in known and isinstance(v, Tensor)}
+        for reader in (network, *guides):
+            if hasattr(reader, "read"):
+                values.update(reader.read(batch))
+        null = dict(getattr(network, "null", {})) if values else {}
+        return Condition(
+            {k: v.to(self.device) for k, v in values.items()},
+            {k: v.to(self.device) if isinstance(v, Tensor) else v for k, v in null.items()},
+        )
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """One loss; forgetting labels for classifier-free guidance happens here."""

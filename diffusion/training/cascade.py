@@ -1,0 +1,168 @@
+"""Stages in a row: a base model, then upsamplers (Ho et al. 2021, CDM; GLIDE, DALL-E 2, Imagen)."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from diffusion.condition import Condition
+from diffusion.noise import seed
+from diffusion.sampler import Sampler
+from diffusion.training.module import Diffusion
+from diffusion.training.texts import CACHE, remember
+
+
+class Cascade(L.LightningModule):
+    """Draws x_0 of the first stage, then of each next one given the one before as `low_res`.
+
+    It only samples: `diffusion predict` and `test` work as for a single model, and `fit` is of each
+    stage alone. Every stage reads the batch's texts and labels itself.
+
+    Args:
+        checkpoints: Of `Diffusion` modules, the base first; from the second on with an `Upsampler`.
+        samplers: One for each stage; null for the one that it was trained with.
+
+    Raises:
+        ValueError: If the numbers differ, or a stage does not continue from the one before.
+    """
+
+    def __init__(
+        self, checkpoints: list[str], samplers: list[Sampler | None] | None = None
+    ) -> None:
+        super().__init__()
+        samplers = [None] * len(checkpoints) if samplers is None else samplers
+        if not checkpoints or len(samplers) != len(checkpoints):
+            raise ValueError(
+                f"model.samplers: {len(samplers)}; expected one for each of the "
+                f"{len(checkpoints)} checkpoints, at least one"
+            )
+        self.stages = nn.ModuleList([load(Path(path)) for path in checkpoints])
+        for number, (stage, sampler) in enumerate(zip(self._stages(), samplers)):
+            stage.sampler = stage.sampler if sampler is None else sampler
+            # The same noise numbers as the stage before would make its x_T a part of this one's.
+            stage.seed = seed(stage.seed, number) if number else stage.seed
+            follows = "low_res" in (stage.denoiser.conditions or ())
+            if follows != (number > 0):
+                raise ValueError(
+                    f"model.checkpoints: {checkpoints[number]} is stage {number + 1}; expected a "
+                    + (
+                        "model with an Upsampler"
+                        if number
+                        else "base model first, not an Upsampler"
+                    )
+                )
+        self.requires_grad_(False)
+
+    def _stages(self) -> list[Diffusion]:
+        return cast(list[Diffusion], list(self.stages))
+
+    @property
+    def sampler(self) -> Sampler:
+        """The last stage's."""
+        return self._stages()[-1].sampler
+
+    @property
+    def process(self) -> Any:
+        """The last stage's."""
+        return self._stages()[-1].process
+
+    def setup(self, stage: str) -> None:
+        """Refuses to train, and data of another size.
+
+        Raises:
+            ValueError: If it is to be trained, or the data's shape is not the last stage's.
+        """
+        if stage == "fit":
+            raise ValueError(
+                "fit: a Cascade is not trained; expected each stage's own configuration"
+            )
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if data is None:
+            return
+        if tuple(data.shape) != (shape := shape_of(self._stages()[-1])):
+            raise ValueError(
+                f"data: images of shape {tuple(data.shape)}; expected {shape}, as the last stage "
+                "draws them"
+            )
+        remember(self, data, CACHE, self.trainer.is_global_zero)
+        for part in self._stages():
+            part.sampler.times(part.process)
+
+    def condition(self, batch: dict[str, Any]) -> Condition:
+        """Returns what every stage reads of a batch, its names behind the number of the stage."""
+        values: dict[str, Tensor] = {}
+        null: dict[str, float | Tensor] = {}
+        for number, stage in enumerate(self._stages()):
+            mine = stage.condition({k: v for k, v in batch.items() if k != "low_res"})
+            values.update({f"{number}.{k}": v for k, v in mine.values.items()})
+            null.update({f"{number}.{k}": v for k, v in mine.null.items()})
+        labels = {"label": batch["label"]} if "label" in batch else {}
+        return Condition({**labels, **values}, null)
+
+    def generate(self, cond: Condition, shape: Sequence[int], seeds: Sequence[int]) -> Tensor:
+        """Samples x_0 of the last stage; arguments as for `Diffusion.generate`."""
+        x = torch.empty(0)
+        for x in self.trajectory(cond, shape, seeds):  # noqa: B007
+            pass
+        return x
+
+    def trajectory(
+        self, cond: Condition, shape: Sequence[int], seeds: Sequence[int]
+    ) -> Iterator[Tensor]:
+        """Yields the last stage's x at every time; arguments as for `generate`."""
+        x_0: Tensor | None = None
+        for number, stage in enumerate(self._stages()):
+            mine = own(cond, number)
+            if x_0 is not None:
+                network: Any = stage.denoiser.network
+                small = network.read({"low_res": x_0, "index": torch.tensor(list(seeds))})
+                mine = Condition({**mine.values, **small}, mine.null)
+            walk = stage.trajectory(mine, shape_of(stage), seeds)
+            if number == len(self.stages) - 1:
+                yield from walk
+            else:
+                *_, x_0 = walk
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Callbacks measure the samples."""
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """Samples with the numbers batch["index"] and the conditions in the batch."""
+        return self.generate(
+            self.condition(batch), shape_of(self._stages()[-1]), batch["index"].tolist()
+        )
+
+
+def own(cond: Condition, number: int) -> Condition:
+    """Returns the conditions of one stage."""
+    prefix = f"{number}."
+    cut = len(prefix)
+    return Condition(
+        {k[cut:]: v for k, v in cond.values.items() if k.startswith(prefix)},
+        {k[cut:]: v for k, v in cond.null.items() if k.startswith(prefix)},
+    )
+
+
+def shape_of(stage: Diffusion) -> tuple[int, int, int]:
+    """Returns the shape (C, H, W) that a stage draws."""
+    network: Any = stage.denoiser.network
+    return network.in_channels, network.image_size, network.image_size
+
+
+def load(path: Path) -> Diffusion:
+    """Returns the model of a checkpoint, with the averaged weights.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is of something else.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"model.checkpoints: {path}; expected a Diffusion model's checkpoint, there is no such "
+            "file"
+        )
+    with torch.random.fork_rng(devices=[]):  # initial weights leave no trace
+        return Diffusion.load_from_checkpoint(path, map_location="cpu", weights_only=True)
