@@ -6,6 +6,7 @@ that can be forgotten.
 
 from diffusion.networks.classifier import ClassifierNetwork
 from diffusion.networks.linear_unet import LinearUNet
+from diffusion.networks.minilm import MiniLM
 from diffusion.networks.mlp import MLP
 from diffusion.networks.text import TextEncoder, Tokens
 from diffusion.networks.transformer import TextTransformer
@@ -16,6 +17,7 @@ __all__ = [
     "MLP",
     "ClassifierNetwork",
     "LinearUNet",
+    "MiniLM",
     "TextEncoder",
     "TextTransformer",
     "Tokens",
