@@ -7,6 +7,7 @@ that can be forgotten.
 from diffusion.networks.augmentation import Augmentation
 from diffusion.networks.classifier import ClassifierNetwork
 from diffusion.networks.linear_unet import LinearUNet
+from diffusion.networks.minilm import MiniLM
 from diffusion.networks.mlp import MLP
 from diffusion.networks.streams import Stream
 from diffusion.networks.text import TextEncoder, Tokens
@@ -19,6 +20,7 @@ __all__ = [
     "Augmentation",
     "ClassifierNetwork",
     "LinearUNet",
+    "MiniLM",
     "Stream",
     "TextEncoder",
     "TextTransformer",

@@ -57,7 +57,7 @@ class TextEncoder(nn.Module, ABC):
     @cached_property
     def null(self) -> dict[str, Tensor]:
         """What `read` returns for the empty string, without its first axis."""
-        with torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad():  # it may be used in training too
             return {name: value[0] for name, value in self.read([""]).items()}
 
     def remember(self, texts: Sequence[str], cache: Path, progress: bool = True) -> None:

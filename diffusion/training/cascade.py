@@ -33,14 +33,14 @@ class Cascade(L.LightningModule):
         self, checkpoints: list[str], samplers: list[Sampler | None] | None = None
     ) -> None:
         super().__init__()
-        samplers = [None] * len(checkpoints) if samplers is None else samplers
-        if not checkpoints or len(samplers) != len(checkpoints):
+        given = list(samplers or [None] * len(checkpoints))
+        if not checkpoints or len(given) != len(checkpoints):
             raise ValueError(
-                f"model.samplers: {len(samplers)}; expected one for each of the "
+                f"model.samplers: {len(given)}; expected one for each of the "
                 f"{len(checkpoints)} checkpoints, at least one"
             )
         self.stages = nn.ModuleList([load(Path(path)) for path in checkpoints])
-        for number, (stage, sampler) in enumerate(zip(self._stages(), samplers)):
+        for number, (stage, sampler) in enumerate(zip(self._stages(), given)):
             stage.sampler = stage.sampler if sampler is None else sampler
             # The same noise numbers as the stage before would make its x_T a part of this one's.
             stage.seed = seed(stage.seed, number) if number else stage.seed

@@ -1,0 +1,178 @@
+"""Encoders of texts that somebody else has trained, and that stay as they are."""
+
+import hashlib
+import json
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffusion.files import written_aside
+from diffusion.networks.text import TextEncoder, Tokens
+from diffusion.progress import bar
+
+ROWS = 8
+MULTIPLE = 8
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """What a frozen encoder loads when it first needs it.
+
+    Attributes:
+        model: (ids (B, N), mask (B, N) bool) → (states (B, N, D), pooled (B, D') or None for the
+            masked mean of the states).
+        tokenize: Texts → the ids of each, at least one, with what stands before and behind them.
+    """
+
+    model: nn.Module
+    tokenize: Callable[[Sequence[str]], list[list[int]]]
+
+
+class FrozenText(TextEncoder):
+    """Token states, mask and pooled vector of a text, from weights that are never trained.
+
+    The weights are no submodule: no optimizer, average or checkpoint sees them, and a copy of the
+    encoder has none until it needs them. They are loaded when a text is read that is not
+    remembered, and work where the encoder was moved to.
+
+    States and pooled vectors are rounded to fp16, remembered or not. A text is computed in a batch
+    of `ROWS` texts whose padded length is its own number of tokens, rounded up to `MULTIPLE`: the
+    shape of the computation depends on the text alone. So the same text has the same bits in any
+    company, and from the disk, on one kind of device with one version and number of threads.
+
+    Args:
+        length: L, the most tokens that are read, those before and behind the text included.
+
+    Raises:
+        ValueError: If `length` is below 2.
+    """
+
+    values = ("", "_mask", "_pooled")
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        if length < 2:
+            raise ValueError(f"length: {length}, expected at least 2")
+        self.length = length
+        self._device = torch.device("cpu")
+        self._forget()
+
+    @abstractmethod
+    def load(self) -> Pretrained:
+        """Returns weights and tokenizer; says in one line what is missing."""
+
+    @abstractmethod
+    def digest(self) -> str:
+        """Returns a hash of the weights, without loading them if it can."""
+
+    def read(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """Returns "" (B, L, D), zeros behind the end, "_mask" (B, L) bool, "_pooled" (B, D').
+
+        Texts that are not remembered are computed, and are not remembered afterwards.
+        """
+        with torch.inference_mode(False):
+            fresh = self._compute(
+                [text for text in dict.fromkeys(texts) if text not in self._known]
+            )
+            rows = [self._known[text] if text in self._known else fresh[text] for text in texts]
+            columns = [torch.stack(column) for column in zip(*rows)]
+        return {
+            name: value.float() if value.is_floating_point() else value
+            for name, value in zip(self.values, columns)
+        }
+
+    def forward(self, values: Mapping[str, Tensor]) -> Tokens:
+        """See `TextEncoder`."""
+        return Tokens(values[""], values["_mask"], values["_pooled"])
+
+    def remember(self, texts: Sequence[str], cache: Path, progress: bool = True) -> None:
+        """Computes the texts and ∅, or reads what was computed of the same texts before.
+
+        Raises:
+            FileNotFoundError: If they have to be computed and the weights cannot be had.
+        """
+        from safetensors.torch import load_file, save_file
+
+        texts = sorted({"", *texts})
+        if all(text in self._known for text in texts):
+            return
+        key = [type(self).__name__, self.digest(), self.length, *texts]
+        name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
+        path = Path(cache).expanduser() / f"texts-{name}.safetensors"
+        if not path.is_file():
+            with torch.inference_mode(False):
+                rows = self._compute(texts, progress).values()
+            columns = [torch.stack(column) for column in zip(*rows)]
+            with written_aside(path) as aside:
+                save_file({f"text{n}": value for n, value in zip(self.values, columns)}, aside)
+        saved = load_file(path)
+        self._known.update(zip(texts, zip(*(saved[f"text{name}"] for name in self.values))))
+
+    @torch.no_grad()
+    def _compute(self, texts: Sequence[str], progress: bool = False) -> dict[str, tuple]:
+        """Returns states, mask and pooled vector of distinct texts, on the CPU, floats in fp16."""
+        if not texts:
+            return {}
+        if self._pretrained is None:
+            self._pretrained = self.load()
+        model = self._pretrained.model.to(self._device)
+        ids = dict(zip(texts, self._pretrained.tokenize(texts)))
+        found = {}
+        with bar("texts", progress) as shown:
+            task = shown.add_task("Reading texts, once", total=len(texts))
+            for batch, size in batches(ids, self.length):
+                for text, row in zip(batch, self._encode(model, [ids[t] for t in batch], size)):
+                    found[text] = row
+                shown.advance(task, len(batch))
+        return {text: found[text] for text in texts}
+
+    def _encode(self, model: nn.Module, ids: list[list[int]], size: int) -> Any:
+        tokens = torch.zeros(ROWS, size, dtype=torch.int64)
+        mask = torch.zeros(ROWS, size, dtype=torch.bool)
+        for row in range(ROWS):
+            found = ids[row] if row < len(ids) else ids[0]
+            tokens[row, : len(found)] = torch.tensor(found)
+            mask[row, : len(found)] = True
+        with torch.autocast(self._device.type, enabled=False):
+            states, pooled = model(tokens.to(self._device), mask.to(self._device))
+        states = (states.float().cpu() * mask[..., None]).half()
+        if pooled is None:
+            pooled = states.float().sum(1) / mask.sum(1, keepdim=True)
+        pooled = pooled.cpu().half()
+        more = (0, self.length - size)
+        states = nn.functional.pad(states, (0, 0, *more))
+        return zip(states[: len(ids)], nn.functional.pad(mask, more), pooled)
+
+    def _forget(self) -> None:
+        self._known: dict[str, tuple[Tensor, ...]] = {}
+        self._pretrained: Pretrained | None = None
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> "FrozenText":
+        """Follows where the network goes, as the weights are no part of it."""
+        device = fn(torch.empty(0)).device
+        if device.type != "meta":
+            self._device = device
+        return super()._apply(fn, *args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__ | {"_known": {}, "_pretrained": None}
+        state.pop("null", None)
+        return state
+
+
+def batches(ids: Mapping[str, list[int]], length: int) -> list[tuple[list[str], int]]:
+    """Returns up to `ROWS` texts at a time, with the number of tokens all of them are padded to."""
+    by_size: dict[int, list[str]] = {}
+    for text, row in ids.items():
+        size = min(length, -(-len(row) // MULTIPLE) * MULTIPLE)
+        by_size.setdefault(size, []).append(text)
+    return [
+        (texts[start : start + ROWS], size)
+        for size, texts in sorted(by_size.items())
+        for start in range(0, len(texts), ROWS)
+    ]
