@@ -24,11 +24,12 @@ import diffusion.objective
 import diffusion.parameterization
 import diffusion.process
 import diffusion.step
+import diffusion.training.cascade
 import diffusion.training.classifier
 import diffusion.training.module
 import diffusion.training.schedule
 import diffusion.training.trained  # noqa: F401
-from diffusion.training import checks, commands, loggers
+from diffusion.training import checks, commands, loggers, texts
 from diffusion.training.callbacks.checkpoint import Checkpoint
 from diffusion.training.callbacks.config import SaveConfig
 from diffusion.training.callbacks.ema import EMA
@@ -94,6 +95,14 @@ class CLI(LightningCLI):
             default="offline",
             help="Whether to log to Weights & Biases too, and whether over the network.",
         )
+        parser.add_argument(
+            "--prompt",
+            type=str | None,
+            help="A text to draw, such as 'a google emoji of a red fox'; for data with captions.",
+        )
+        parser.add_argument(
+            "--prompts", type=str | None, help="A file with a text to draw on each line."
+        )
         parser.set_defaults({"model": {"class_path": "diffusion.training.module.Diffusion"}})
         parser.link_arguments(
             "trainer.default_root_dir", "checkpoint.dirpath", lambda run: f"{run}/checkpoints"
@@ -101,6 +110,20 @@ class CLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: a checkpoint's configuration is the first layer, under what the user says."""
+
+    def before_instantiate_classes(self) -> None:
+        """Hands the prompts to the data module."""
+        config = self.config[str(self.subcommand)]
+        prompts = texts.asked(config.prompt, config.prompts)
+        if prompts is None:
+            return
+        if "prompts" not in config.data.init_args:
+            name = config.data.class_path.rsplit(".", 1)[-1]
+            raise ValueError(
+                f"prompt: {prompts[0]!r}; expected data with captions, such as Emoji or ImageText, "
+                f"{name} has none"
+            )
+        config.data.init_args["prompts"] = prompts
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Adds loggers where the YAML has none of its own."""
@@ -124,6 +147,7 @@ class CLI(LightningCLI):
         writer.settings = {
             "checkpoint": checks.fingerprint(path),
             "labels": getattr(self.datamodule, "labels", None),
+            "prompts": getattr(self.datamodule, "prompts", None),
             "model": str(config.model.init_args.get("sampler")),
             "seed": config.seed_everything,
         }

@@ -1,4 +1,4 @@
-"""Texts are read once for all, before training starts."""
+"""Texts: what is asked for on the command line, and reading all of them once, before training."""
 
 from pathlib import Path
 from typing import Any
@@ -31,3 +31,27 @@ def remember(module: nn.Module, data: Any, cache: Path, progress: bool) -> None:
         )
     for encoder in encoders:
         encoder.remember(texts or [], cache, progress)
+
+
+def asked(prompt: str | None, file: str | None) -> list[str] | None:
+    """Returns the texts to draw, or None if none was given.
+
+    Args:
+        prompt: One text.
+        file: A file with a text on each line; empty lines are left out.
+
+    Raises:
+        ValueError: If there are both, or the file holds no text.
+        FileNotFoundError: If the file is missing.
+    """
+    if prompt is not None and file is not None:
+        raise ValueError("prompt: it was given beside prompts; expected one of the two")
+    if file is None:
+        return None if prompt is None else [prompt]
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"prompts: {file}; expected a file of texts, there is none")
+    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    if not any(lines):
+        raise ValueError(f"prompts: {file}; expected a text on each line, it is empty")
+    return [line for line in lines if line]
