@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
 from diffusion.training import pictures
@@ -22,7 +23,8 @@ class Samples(L.Callback):
     Args:
         every_n_steps: How often while fitting; 0 is never.
         columns: Samples a row.
-        rows: How many rows; by default one a class, or as many as columns.
+        rows: How many rows; by default one a class, or as many as columns. Where the data has
+            texts the samples are of the first ones that it asks for.
         points: How many points, for data of points.
         moments: How many moments the trajectory shows, closer together towards x_0.
     """
@@ -78,13 +80,17 @@ class Samples(L.Callback):
     def _draw(self, trainer: L.Trainer, module: Any) -> list[Tensor]:
         """Returns the samples at some moments from x_T to x_0, each (B, ...)."""
         data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-        rows = self.rows or data.num_classes or self.columns
+        texts = getattr(data, "texts", None) is not None
+        rows = self.rows or (not texts and data.num_classes) or self.columns
         n = rows * self.columns if len(data.shape) == 3 else self.points
-        batch = {"index": torch.arange(n, device=module.device)}
-        if data.num_classes:
+        batch: dict[str, Any] = {"index": torch.arange(n)}
+        if texts:
+            batch = data.request(range(n))
+        elif data.num_classes:
             # A sample's number still says its label, i mod K, for data that goes by the number.
             batch["label"] = batch["index"] * rows // n % data.num_classes
             batch["index"] = batch["label"] + data.num_classes * (batch["index"] % self.columns)
+        batch = move_data_to_device(batch, module.device)
         cond = module.condition(data.on_after_batch_transfer(batch, 0))
         steps = len(module.sampler.times(module.process))
         left = torch.linspace(1, 0, min(self.moments, steps)) ** 2  # closer together towards x_0

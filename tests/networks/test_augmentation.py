@@ -1,0 +1,91 @@
+"""Noise on the condition of an upsampler: the formula, whose noise it is, and what is told."""
+
+import pytest
+import torch
+
+from diffusion.networks import Augmentation, Upsampler
+from diffusion.networks.augmentation import quantized
+from diffusion.process import Cosine
+
+
+@pytest.fixture
+def process():
+    return Cosine(T=100)
+
+
+def test_training_draws_a_level_for_each_sample_and_that_much_noise(process):
+    torch.manual_seed(0)
+    augmentation = Augmentation(process, most=60, level=20)
+    z, s = augmentation.train(torch.full((4096, 1, 8, 8), 0.5))
+    assert s.min() == 0
+    assert s.max() == 60
+    counts = torch.bincount(s, minlength=61)
+    assert (counts - 4096 / 61).abs().max() < 5 * (4096 / 61) ** 0.5
+    alpha, sigma = process.alpha[s], process.sigma[s]
+    mean, std = z.double().mean((1, 2, 3)), z.double().std((1, 2, 3))
+    assert ((mean - 0.5 * alpha).abs() <= 5 * sigma / 8 + 1e-6).all()
+    assert ((std - sigma).abs() <= 5 * sigma / 128**0.5 + 1e-6).all()
+    assert torch.equal(z[s == 0], torch.full_like(z[s == 0], 0.5))
+
+
+def test_samples_have_their_own_noise_in_any_batch(process):
+    augmentation = Augmentation(process, most=60, level=20)
+    x = torch.randn(3, 1, 4, 4)
+    z, s = augmentation.sample(x, [5, 6, 7])
+    assert s.tolist() == [20, 20, 20]
+    torch.testing.assert_close(z[1:2], augmentation.sample(x[1:2], [6])[0])
+    eps = (z - process.alpha[20] * x) / process.sigma[20]
+    assert (eps[0] - eps[1]).abs().max() > 0.1
+    assert abs(eps.std() - 1) < 0.3
+
+
+@pytest.mark.parametrize(
+    ("most", "level", "message"),
+    [
+        (101, 5, r"augmentation.most: 101; expected 0 … T = 100"),
+        (10, 11, r"augmentation.level: 11; expected 0 … most = 10"),
+        (10, -1, r"augmentation.level: -1; expected 0 … most = 10"),
+    ],
+)
+def test_levels_out_of_range_are_refused(process, most, level, message):
+    with pytest.raises(ValueError, match=message):
+        Augmentation(process, most, level)
+
+
+def upsampler(process, **kwargs):
+    torch.manual_seed(0)
+    net = Upsampler(
+        1, image_size=8, channels=8, multipliers=[1], attention=[], blocks=1,
+        augmentation=process and Augmentation(process, 60, 20), **kwargs,
+    )  # fmt: skip
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    return net
+
+
+def test_an_upsampler_is_told_the_level(process):
+    net = upsampler(process).eval()
+    assert net.conditions == ("low_res", "level")
+    x, t, low = torch.randn(2, 1, 8, 8), torch.tensor([3, 7]), torch.randn(2, 1, 4, 4)
+    one = net(x, t, low, level=torch.tensor([0, 50]))
+    other = net(x, t, low, level=torch.tensor([0, 10]))
+    torch.testing.assert_close(one[0], other[0])
+    assert (one[1] - other[1]).abs().max() > 1e-3
+
+
+def test_read_rounds_to_8_bits_and_adds_noise(process):
+    low = torch.rand(2, 1, 4, 4) * 2.4 - 1.2
+    plain = upsampler(None).read({"low_res": low})
+    assert list(plain) == ["low_res"]
+    levels = (plain["low_res"] + 1) * 127.5
+    torch.testing.assert_close(levels, levels.round().clamp(0, 255), atol=1e-4, rtol=0)
+    assert (plain["low_res"] - low.clamp(-1, 1)).abs().max() <= 0.5 / 127.5 + 1e-6
+    net = upsampler(process).eval()
+    read = net.read({"low_res": low, "index": torch.tensor([3, 4])})
+    expected, _ = net.augmentation.sample(quantized(low), [3, 4])
+    torch.testing.assert_close(read["low_res"], expected)
+    assert read["level"].tolist() == [20, 20]
+    net.train()
+    torch.manual_seed(0)
+    assert (net.read({"low_res": low})["low_res"] - expected).abs().max() > 1e-3

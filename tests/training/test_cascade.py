@@ -1,0 +1,105 @@
+"""Two stages in a row, by the command line, against the stages run by hand."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from diffusion.condition import Condition
+from diffusion.noise import seed
+from diffusion.training.cascade import Cascade
+from conftest import TINY
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory):
+    from diffusion.training.cli import main
+
+    folder = tmp_path_factory.mktemp("cascade")
+    import yaml
+
+    pixels = np.random.default_rng(0)
+    (folder / "pictures").mkdir()
+    for i in range(40):
+        picture = Image.fromarray(pixels.integers(0, 255, (16, 16), dtype=np.uint8))
+        picture.save(folder / "pictures" / f"{i}.png")
+    base, top = copy.deepcopy(TINY), copy.deepcopy(TINY)
+    top["model"]["network"]["class_path"] = "Upsampler"
+    process = {"class_path": "Cosine", "init_args": {"T": 20}}
+    top["model"]["network"]["init_args"] |= {
+        "image_size": 16,
+        "num_classes": None,
+        "augmentation": {
+            "class_path": "Augmentation",
+            "init_args": {"process": process, "most": 10, "level": 4},
+        },
+    }
+    top["model"]["p_uncond"] = 0.0
+    top["data"] = {
+        "class_path": "Upsampling",
+        "init_args": {
+            "root": str(folder / "pictures"),
+            "size": 16,
+            "channels": 1,
+            "low_size": 8,
+            "batch_size": 8,
+            "val_share": 0.2,
+        },
+    }
+    checkpoints = []
+    for name, config in {"base": base, "top": top}.items():
+        config["trainer"]["default_root_dir"] = str(folder / name)
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(config))
+        main(["fit", "--config", str(folder / f"{name}.yaml")])
+        checkpoints.append(str(folder / name / "checkpoints/last.ckpt"))
+    return folder, checkpoints
+
+
+def test_a_stage_continues_from_the_one_before(stages):
+    _, checkpoints = stages
+    cascade = Cascade(checkpoints)
+    batch = {"index": torch.tensor([4, 9]), "label": torch.tensor([1, 3])}
+    drawn = cascade.generate(cascade.condition(batch), (1, 16, 16), [4, 9])
+    base, top = cascade.stages
+    small = base.generate(Condition({"label": batch["label"]}, {"label": 10}), (1, 8, 8), [4, 9])
+    given = top.denoiser.network.read({"low_res": small, "index": batch["index"]})
+    assert top.seed == seed(base.seed, 1)
+    torch.testing.assert_close(drawn, top.generate(Condition(given), (1, 16, 16), [4, 9]))
+    alone = cascade.condition({k: v[1:] for k, v in batch.items()})
+    torch.testing.assert_close(drawn[1:], cascade.generate(alone, (1, 16, 16), [9]))
+
+
+def test_it_predicts_from_the_command_line(stages, tmp_path):
+    import yaml
+
+    from diffusion.training.cli import main
+
+    folder, checkpoints = stages
+    config = yaml.safe_load((folder / "top.yaml").read_text())
+    config["model"] = {"class_path": "Cascade", "init_args": {"checkpoints": checkpoints}}
+    config["trainer"]["default_root_dir"] = str(tmp_path / "run")
+    config["data"] = {"class_path": "ImageFolder", "init_args": {
+        "root": str(folder / "pictures"), "size": 16, "channels": 1, "samples": 5}}  # fmt: skip
+    del config["ema"], config["metrics"]
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
+    main(["predict", "--config", str(tmp_path / "c.yaml")])
+    pictures = sorted((tmp_path / "run/predictions").glob("0*.png"))
+    assert [Image.open(p).size for p in pictures] == [(16, 16)] * 5
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", str(tmp_path / "c.yaml")])
+
+
+@pytest.mark.parametrize(
+    ("order", "message"),
+    [([0, 0], "is stage 2; expected a base"), ([1, 0], "is stage 1; expected a base")],
+)
+def test_stages_in_a_wrong_order_are_refused(stages, order, message):
+    with pytest.raises(ValueError, match=message):
+        Cascade([stages[1][i] for i in order])
+
+
+def test_what_is_not_there_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"model.checkpoints: .*there is no such file"):
+        Cascade([str(tmp_path / "no.ckpt")])
