@@ -17,7 +17,7 @@ from diffusion.metrics import LeNet, quantize
 from diffusion.metrics.evaluations import Evaluations
 from diffusion.metrics.figures import Generated
 from diffusion.metrics.measure import Measure
-from diffusion.metrics.progress import bar
+from diffusion.progress import bar
 from diffusion.sampler import Sampler
 from diffusion.training import pictures
 from diffusion.training.module import Diffusion

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from diffusion.files import written_aside
 from diffusion.metrics.cache import digest, weights_digest
 from diffusion.metrics.extractor import Extractor
-from diffusion.metrics.progress import bar
 from diffusion.metrics.split import Data, collect, pick
+from diffusion.progress import bar
 
 BATCH = 128
 PASSES = 60

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from diffusion.metrics.evaluations import Evaluations
 from diffusion.metrics.extractor import Extractor
 from diffusion.metrics.figures import Generated, deal
-from diffusion.metrics.progress import bar
 from diffusion.metrics.quantize import quantize
 from diffusion.metrics.record import plain
+from diffusion.progress import bar
 
 
 def generate(

@@ -10,8 +10,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from diffusion.files import written_aside
-from diffusion.metrics.progress import bar
 from diffusion.metrics.quantize import quantize
+from diffusion.progress import bar
 from diffusion.training import pictures
 
 if TYPE_CHECKING:
