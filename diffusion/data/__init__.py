@@ -3,6 +3,7 @@
 from .cifar10 import CIFAR10
 from .digits import Digits
 from .downloaded import Downloaded
+from .emoji import Emoji
 from .image_folder import ImageFolder
 from .image_set import ImageSet
 from .memory import Memory
@@ -10,12 +11,14 @@ from .mnist import MNIST, FashionMNIST
 from .module import Images
 from .swiss_roll import SwissRoll
 from .upsampling import Upsampling
+from .versions import Versions
 
 __all__ = [
     "CIFAR10",
     "MNIST",
     "Digits",
     "Downloaded",
+    "Emoji",
     "FashionMNIST",
     "ImageFolder",
     "ImageSet",
@@ -23,4 +26,5 @@ __all__ = [
     "Memory",
     "SwissRoll",
     "Upsampling",
+    "Versions",
 ]

@@ -1,7 +1,5 @@
 """Any folder of pictures."""
 
-import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +8,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 from .complete import looks_complete
 from .files import Files
 from .module import Images
-from .picture import read_picture
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
+from .picture import picture_names, read_picture
+from .shares import share_of
 
 
 class ImageFolder(Images):
@@ -115,31 +112,3 @@ class ImageFolder(Images):
         except Exception:
             return False
         return True
-
-
-def picture_names(root: Path) -> list[str]:
-    """Paths of the pictures under a folder, relative to it, sorted; hidden ones left out.
-
-    Raises:
-        FileNotFoundError: The folder is missing or holds no picture.
-    """
-    if not root.is_dir():
-        raise FileNotFoundError(f"root: {str(root)!r} is no folder, expected one with pictures")
-    names = []
-    for folder, subfolders, files in os.walk(root, followlinks=True):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        names += [
-            (Path(folder) / file).relative_to(root).as_posix()
-            for file in files
-            if file.lower().endswith(SUFFIXES) and not file.startswith(".")
-        ]
-    if not names:
-        raise FileNotFoundError(
-            f"root: {str(root)!r} holds no picture, expected {', '.join(SUFFIXES)}"
-        )
-    return sorted(names)
-
-
-def share_of(name: str) -> float:
-    """Where a path falls in [0, 1), evenly and for ever."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64

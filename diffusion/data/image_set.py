@@ -4,31 +4,44 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor
 from torch.utils.data import Dataset
 
 
 class ImageSet(Dataset, ABC):
-    """Numbered pictures, with a class each or none."""
+    """Numbered pictures, with a class and a caption each or without."""
 
     @abstractmethod
     def __len__(self) -> int:
         """Number of pictures."""
 
     @abstractmethod
-    def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
         """Read pictures as one batch.
 
         Args:
             indices: B numbers in 0 .. len − 1.
 
         Returns:
-            "image": uint8 (B, C, H, W), or float32 (B, D) for points; "label": int64 (B,), if any.
+            "image": uint8 (B, C, H, W), or float32 (B, D) for points; "label": int64 (B,), if any;
+            "text": list of B captions, if any.
         """
+
+    def visit(self, indices: Sequence[int], visits: Sequence[int]) -> dict[str, Any]:
+        """Read pictures as training does; what has several versions shows them in turn.
+
+        Args:
+            indices: As for `__getitems__`, which is what all see at visit 0.
+            visits: For each, how often it was read before: its epoch.
+        """
+        return self.__getitems__(indices)
+
+    def conditions(self, indices: Sequence[int]) -> dict[str, Any]:
+        """What `__getitems__` returns besides the pictures, which need not be read."""
+        return {}
 
     @abstractmethod
     def digest(self) -> bytes:
-        """Hash of what decides the pixels: changes whenever a picture does."""
+        """Hash of what decides the batches: changes whenever a picture or a caption does."""
 
 
 def as_is(batch: Any) -> Any:

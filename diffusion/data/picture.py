@@ -1,5 +1,6 @@
-"""From a picture file to a square of pixels."""
+"""From a folder to its picture files, and from a file to a square of pixels."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,31 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from PIL import Image
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
+
+
+def picture_names(root: Path) -> list[str]:
+    """Paths of the pictures under a folder, relative to it, sorted; hidden ones left out.
+
+    Raises:
+        FileNotFoundError: The folder is missing or holds no picture.
+    """
+    if not root.is_dir():
+        raise FileNotFoundError(f"root: {str(root)!r} is no folder, expected one with pictures")
+    names = []
+    for folder, subfolders, files in os.walk(root, followlinks=True):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        names += [
+            (Path(folder) / file).relative_to(root).as_posix()
+            for file in files
+            if file.lower().endswith(SUFFIXES) and not file.startswith(".")
+        ]
+    if not names:
+        raise FileNotFoundError(
+            f"root: {str(root)!r} holds no picture, expected {', '.join(SUFFIXES)}"
+        )
+    return sorted(names)
 
 
 def read_picture(path: Path, size: int, channels: int) -> Tensor:

@@ -69,7 +69,7 @@ class Shuffled(Dataset):
             here = epochs == epoch
             order, coins = self.epoch(int(epoch))
             indices[here], heads[here] = order[places[here]], coins[places[here]]
-        batch = self.pictures.__getitems__(indices.tolist())
+        batch = self.pictures.visit(indices.tolist(), epochs.tolist())
         if self.flip:
             image, mirrored = batch["image"], torch.from_numpy(heads)[:, None, None, None]
             batch = {**batch, "image": torch.where(mirrored, image.flip(-1), image)}

@@ -1,0 +1,89 @@
+"""Pictures of one style at one size, in one file.
+
+Its name has a hash of the archives and of `RECIPE`, so a file that was made otherwise is not read.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffusion.files import written_aside
+from diffusion.packages import Package
+from diffusion.progress import bar
+
+from .colours import colours
+from .packs import drawn, on_white
+from .table import Entry
+
+# To be raised when pictures or the names of colours come out otherwise than before.
+RECIPE = 1
+
+
+@dataclass(frozen=True)
+class Drawings:
+    """The emoji of one style, in the order of their code points.
+
+    Attributes:
+        images: uint8 (N, 3, size, size), on white.
+        entries: What each shows.
+        colours: Names of each one's colours.
+    """
+
+    images: Tensor
+    entries: list[Entry]
+    colours: list[list[str]]
+
+
+def cache_path(root: Path, style: str, size: int, packages: list[Package]) -> Path:
+    """Where the drawings of a style lie that are made from these packages."""
+    made_from = json.dumps([RECIPE, style, size, [package.sha256 for package in packages]])
+    name = hashlib.sha256(made_from.encode()).hexdigest()[:12]
+    return root / "emoji" / f"{style}-{size}-{name}.safetensors"
+
+
+def bake(
+    path: Path,
+    style: str,
+    size: int,
+    pictures: Mapping[str, str | bytes],
+    table: Mapping[str, Entry],
+) -> None:
+    """Draw every emoji that the table knows, and write the file.
+
+    Args:
+        path: The file.
+        style: Whose drawings they are.
+        size: Height and width.
+        pictures: SVG or PNG files, by code points.
+        table: What they show, by code points.
+    """
+    from safetensors.torch import save_file
+
+    images, records = [], []
+    codes = sorted(pictures.keys() & table.keys())
+    with bar("emoji") as progress:
+        for code in progress.track(codes, description=f"{style} emoji"):
+            rgba = drawn(pictures[code])
+            images.append(on_white(rgba, size))
+            records.append([asdict(table[code]), colours(rgba)])
+    tensors = {"images": torch.from_numpy(np.stack(images))}
+    with written_aside(path) as aside:
+        save_file(tensors, aside, metadata={"records": json.dumps(records)})
+
+
+def read(path: Path) -> Drawings:
+    """Read the file that `bake` wrote."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        images, records = file.get_tensor("images"), json.loads(file.metadata()["records"])
+    entries = [
+        Entry(**{**x, "tags": tuple(x["tags"]), "tones": tuple(x["tones"])}) for x, _ in records
+    ]
+    return Drawings(images, entries, [names for _, names in records])

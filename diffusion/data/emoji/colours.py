@@ -1,0 +1,60 @@
+"""Names of the colours of a picture: the nearest in CIELAB of thirteen."""
+
+import numpy as np
+
+NAMES = {
+    "black": (0, 0, 0),
+    "gray": (128, 128, 128),
+    "white": (255, 255, 255),
+    "red": (215, 40, 40),
+    "orange": (240, 135, 30),
+    "yellow": (255, 210, 55),
+    "green": (80, 160, 60),
+    "light blue": (115, 190, 240),
+    "blue": (45, 90, 190),
+    "purple": (135, 75, 180),
+    "pink": (245, 145, 185),
+    "brown": (125, 80, 50),
+    "beige": (232, 200, 165),
+}
+SHARE = 0.18
+STRIDE = 4
+
+
+def colours(rgba: np.ndarray) -> list[str]:
+    """Name the colours that fill more than `SHARE` of what is opaque, else the one that fills most.
+
+    Args:
+        rgba: uint8 (H, W, 4).
+
+    Returns:
+        One to five names, the most frequent first.
+    """
+    pixels = rgba[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE].reshape(-1, 4)
+    seen = pixels[pixels[:, 3] > 127, :3]
+    if len(seen) == 0:
+        return ["white"]
+    names = np.array(list(NAMES.values()), dtype=np.uint8)
+    distances = np.linalg.norm(lab(seen)[:, None] - lab(names), axis=2)
+    shares = np.bincount(distances.argmin(1), minlength=len(NAMES)) / len(seen)
+    order = np.argsort(-shares, kind="stable")
+    chosen = [i for i in order if shares[i] > SHARE] or [order[0]]
+    return [list(NAMES)[i] for i in chosen]
+
+
+def lab(rgb: np.ndarray) -> np.ndarray:
+    """CIELAB (D65) of sRGB values, uint8 (N, 3) to float64 (N, 3)."""
+    v = rgb / 255
+    linear = np.where(v <= 0.04045, v / 12.92, ((v + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array(
+        [
+            [0.4124564, 0.3575761, 0.1804375],
+            [0.2126729, 0.7151522, 0.0721750],
+            [0.0193339, 0.1191920, 0.9503041],
+        ]
+    )
+    x, y, z = ((linear @ to_xyz.T) / to_xyz.sum(1)).T
+    f = [
+        np.where(c > (6 / 29) ** 3, np.cbrt(c), c / (3 * (6 / 29) ** 2) + 4 / 29) for c in (x, y, z)
+    ]
+    return np.stack([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])], axis=1)

@@ -1,0 +1,143 @@
+"""Where emoji come from: pinned packages, and how the pictures in them are drawn.
+
+Every picture is drawn once as `SIDE` × `SIDE` RGBA pixels; smaller ones are averages of that one.
+"""
+
+import io
+import json
+import re
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffusion.packages import Package
+
+from .table import Entry, from_emojibase, from_scistag, plain
+
+SIDE = 128
+SPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+
+PACKS = {
+    "google": Package(
+        "@iconify-json/noto",
+        "1.2.9",
+        "3e918d88fc945c0bb3d468dbace6f88caef67f01c9f0e7bcae0915a042e8f1ad",
+        "npm",
+    ),
+    "twitter": Package(
+        "@iconify-json/twemoji",
+        "1.2.5",
+        "19046dff7d8707ce96212ec86468b36ac5f8e60409629dd13f809265c6d0ebb7",
+        "npm",
+    ),
+    "microsoft": Package(
+        "@iconify-json/fluent-emoji-flat",
+        "1.2.6",
+        "7d064769dee690815f823bc5bcc511d957198caf9f5edd8dd9c1aa48a6aeb175",
+        "npm",
+    ),
+    "openmoji": Package(
+        "@iconify-json/openmoji",
+        "1.2.29",
+        "03181e2c156cab35cf4a62f1f7886bd971d59212e75ac3f189d5a4cae3930fc5",
+        "npm",
+    ),
+}
+EMOJIBASE = Package(
+    "emojibase-data",
+    "17.0.0",
+    "d01d0e2ca4e22cb402679532155342c71e2e871f25c32223c013b8b166ebdf5a",
+    "npm",
+)
+# Google's pictures once more, as PNG files: for machines with pip alone.
+SCISTAG = Package(
+    "scistag",
+    "0.9.0",
+    "8b5d02a47200c9492934bbfe1a02167d97f2f385dbd5c77bd5267a9a520ad8ba",
+    "pip",
+)
+
+
+def emojibase(archive: Path) -> dict[str, Entry]:
+    """Read names, groups and keywords of all emoji."""
+    data, groups = _json_files(archive, "package/en/data.json", "package/meta/groups.json")
+    return from_emojibase(data, groups)
+
+
+def pack(archive: Path) -> dict[str, str]:
+    """Read an Iconify pack: code points and SVG, on a square ground."""
+    chars, icons = _json_files(archive, "package/chars.json", "package/icons.json")
+    return {plain(code): _svg(icons["icons"][name], icons) for code, name in chars.items()}
+
+
+def scistag(archive: Path) -> tuple[dict[str, Entry], dict[str, bytes]]:
+    """Read scistag's table, and its pictures: code points and PNG files."""
+    with zipfile.ZipFile(archive) as wheel:
+        inner = wheel.read("scistag/data/scistag_essentials.zip")
+    with zipfile.ZipFile(io.BytesIO(inner)) as files:
+        table = from_scistag(json.loads(files.read("data/emoji/emoji_db.json")))
+        pictures = {}
+        for name in files.namelist():
+            if found := re.fullmatch(r"images/noto/cpngs/emoji_u(\w+)\.png", name):
+                pictures[plain(found[1].replace("_u", "_"))] = files.read(name)
+    return table, pictures
+
+
+def drawn(picture: str | bytes) -> np.ndarray:
+    """Draw an SVG, or decode a PNG file, whose middle is taken.
+
+    Returns:
+        uint8 (SIDE, SIDE, 4), not multiplied by alpha.
+    """
+    from PIL import Image
+
+    if isinstance(picture, str):
+        from resvg_py import svg_to_bytes
+
+        picture = svg_to_bytes(svg_string=picture, width=SIDE, height=SIDE, skip_system_fonts=True)
+    with Image.open(io.BytesIO(picture)) as file:
+        pixels = np.array(file.convert("RGBA"))
+    top, left = ((side - SIDE) // 2 for side in pixels.shape[:2])
+    return pixels[top : top + SIDE, left : left + SIDE]
+
+
+def on_white(rgba: np.ndarray, size: int) -> np.ndarray:
+    """Lay a square picture on white and average it over size × size equal areas.
+
+    Areas that cut through pixels take their share of them, so any size is exact; the average is
+    of sRGB values, as everywhere in this field.
+
+    Args:
+        rgba: uint8 (S, S, 4).
+        size: Height and width of the result.
+
+    Returns:
+        uint8 (3, size, size).
+    """
+    alpha = rgba[..., 3:] / 255
+    laid = rgba[..., :3] * alpha + 255 * (1 - alpha)
+    edges = np.linspace(0, len(rgba), size + 1)
+    pixel = np.arange(len(rgba))
+    upper = np.minimum(edges[1:, None], pixel + 1)
+    overlap = np.clip(upper - np.maximum(edges[:-1, None], pixel), 0, None) * size / len(rgba)
+    return np.rint(np.einsum("ih,jw,hwc->cij", overlap, overlap, laid, optimize=True)).astype(
+        np.uint8
+    )
+
+
+def _svg(icon: dict[str, Any], defaults: dict[str, Any]) -> str:
+    """An icon's SVG; a box that is not square is widened on both sides."""
+    width, height = (icon.get(key, defaults.get(key, 16)) for key in ("width", "height"))
+    left, top = (icon.get(key, defaults.get(key, 0)) for key in ("left", "top"))
+    side = max(width, height)
+    box = f"{left - (side - width) / 2} {top - (side - height) / 2} {side} {side}"
+    return f'<svg {SPACES} viewBox="{box}">{icon["body"]}</svg>'
+
+
+def _json_files(archive: Path, *names: str) -> list[Any]:
+    """Some JSON files of a .tgz archive."""
+    with tarfile.open(archive) as files:
+        return [json.load(files.extractfile(name)) for name in names]

@@ -1,0 +1,81 @@
+"""Getting the packages and drawing the pictures in them, once."""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from lightning.pytorch.utilities import rank_zero_warn
+
+from diffusion.packages import obtain
+
+from .cache import bake, cache_path
+from .packs import EMOJIBASE, PACKS, SCISTAG, emojibase, pack, scistag
+
+DRAWER = "resvg_py"
+
+
+def drawn_styles(root: Path, styles: Sequence[str], size: int) -> dict[str, Path]:
+    """Give the files of the styles: all of them, or Google's alone.
+
+    Raises:
+        FileNotFoundError: Neither has been drawn.
+    """
+    paths = {style: _path(root, style, size) for style in styles}
+    missing = [style for style in styles if not paths[style].is_file()]
+    if not missing:
+        return paths
+    alone = _path_alone(root, size)
+    if "google" in styles and alone.is_file():
+        return {"google": alone}
+    raise FileNotFoundError(
+        f"root: {str(root)!r} lacks {paths[missing[0]].name} of Emoji; get it with "
+        "`download: true` where there is a network, or copy the folder emoji there"
+    )
+
+
+def draw(root: Path, styles: Sequence[str], size: int) -> None:
+    """Draw the styles that are missing, or Google's alone if only that can be had.
+
+    Raises:
+        FileNotFoundError: A package could not be fetched.
+        ModuleNotFoundError: What draws SVG is not installed.
+    """
+    missing = [style for style in styles if not _path(root, style, size).is_file()]
+    if not missing:
+        return
+    try:
+        _draw_packs(root, missing, size)
+    except (FileNotFoundError, ModuleNotFoundError) as error:
+        if "google" not in styles:
+            raise
+        if not _path_alone(root, size).is_file():
+            _draw_alone(root, size, str(error))
+
+
+def _draw_packs(root: Path, styles: Sequence[str], size: int) -> None:
+    if find_spec(DRAWER) is None:
+        raise ModuleNotFoundError(
+            "styles: their SVG files are drawn by resvg-py, which is not installed; "
+            "pip install 'diffusion-template[emoji]'"
+        )
+    archives = {style: obtain(PACKS[style], root / "packages") for style in styles}
+    table = emojibase(obtain(EMOJIBASE, root / "packages"))
+    for style, archive in archives.items():
+        bake(_path(root, style, size), style, size, pack(archive), table)
+
+
+def _draw_alone(root: Path, size: int, reason: str) -> None:
+    try:
+        table, pictures = scistag(obtain(SCISTAG, root / "packages"))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{reason}; nor {error}") from None
+    rank_zero_warn(f"styles: only google, from the package scistag, as {reason}")
+    bake(_path_alone(root, size), "google", size, pictures, table)
+
+
+def _path(root: Path, style: str, size: int) -> Path:
+    return cache_path(root, style, size, [PACKS[style], EMOJIBASE])
+
+
+def _path_alone(root: Path, size: int) -> Path:
+    return cache_path(root, "google", size, [SCISTAG])
