@@ -75,7 +75,8 @@ class FrozenText(TextEncoder):
 
         Texts that are not remembered are computed, and are not remembered afterwards.
         """
-        with torch.inference_mode(False):
+        # CPU autocast cannot stack fp16.
+        with torch.inference_mode(False), torch.autocast("cpu", enabled=False):
             fresh = self._compute(
                 [text for text in dict.fromkeys(texts) if text not in self._known]
             )

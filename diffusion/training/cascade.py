@@ -47,14 +47,10 @@ class Cascade(L.LightningModule):
             follows = "low_res" in (stage.denoiser.conditions or ())
             if follows != (number > 0):
                 raise ValueError(
-                    f"model.checkpoints: {checkpoints[number]} is stage {number + 1}; expected a "
-                    + (
-                        "model with an Upsampler"
-                        if number
-                        else "base model first, not an Upsampler"
-                    )
+                    f"model.checkpoints: {checkpoints[number]} is stage {number + 1}; expected "
+                    "a base model first, then models with an Upsampler"
                 )
-        self.requires_grad_(False)
+        self.eval().requires_grad_(False)
 
     def _stages(self) -> list[Diffusion]:
         return cast(list[Diffusion], list(self.stages))

@@ -1,7 +1,7 @@
 """The LightningModule: names the parts, trains them, and samples from them. No maths here."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain
 from typing import Any
 
@@ -141,16 +141,11 @@ class Diffusion(Trainable):
         self, cond: Condition, shape: Sequence[int], seeds: Sequence[int]
     ) -> Iterator[Tensor]:
         """Yields x_T, then x at every time visited, down to x_0; arguments as for `generate`."""
-        training = [module for module in self.denoiser.modules() if module.training]
-        self.denoiser.eval()
         noise = SeededNoise(self.seed, seeds)
-        try:
+        with evaluating(self.denoiser):
             x_T = noise.draw(shape, self.device)
             steps = self.sampler.trajectory(self.denoiser, self.process, x_T, cond, noise)
             yield from chain([x_T], self._with_precision(steps))
-        finally:
-            for module in training:
-                module.training = True
 
     def _with_precision(self, steps: Iterator[Tensor]) -> Iterator[Tensor]:
         """Runs each move under the Trainer's autocast, which callbacks' hooks do not have."""
@@ -176,3 +171,15 @@ class Diffusion(Trainable):
         """Hands it back."""
         super().on_load_checkpoint(checkpoint)
         self.objective.load_state_dict(checkpoint.get("objective", {}))
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Puts a module into evaluation for a while, and those of its parts that trained back."""
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True

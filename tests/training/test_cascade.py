@@ -5,12 +5,12 @@ import copy
 import numpy as np
 import pytest
 import torch
+from conftest import TINY
 from PIL import Image
 
 from diffusion.condition import Condition
 from diffusion.noise import seed
 from diffusion.training.cascade import Cascade
-from conftest import TINY
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from diffusion.training import pictures
 from diffusion.training.callbacks.ema import EMA
+from diffusion.training.module import evaluating
 
 
 class Samples(L.Callback):
@@ -91,7 +92,8 @@ class Samples(L.Callback):
             batch["label"] = batch["index"] * rows // n % data.num_classes
             batch["index"] = batch["label"] + data.num_classes * (batch["index"] % self.columns)
         batch = move_data_to_device(batch, module.device)
-        cond = module.condition(data.on_after_batch_transfer(batch, 0))
+        with evaluating(module):
+            cond = module.condition(data.on_after_batch_transfer(batch, 0))
         steps = len(module.sampler.times(module.process))
         left = torch.linspace(1, 0, min(self.moments, steps)) ** 2  # closer together towards x_0
         keep = set(((1 - left) * (steps - 1)).round().int().tolist())
