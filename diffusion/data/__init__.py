@@ -6,6 +6,7 @@ from .downloaded import Downloaded
 from .emoji import Emoji
 from .image_folder import ImageFolder
 from .image_set import ImageSet
+from .image_text import ImageText
 from .memory import Memory
 from .mnist import MNIST, FashionMNIST
 from .module import Images
@@ -22,6 +23,7 @@ __all__ = [
     "FashionMNIST",
     "ImageFolder",
     "ImageSet",
+    "ImageText",
     "Images",
     "Memory",
     "SwissRoll",

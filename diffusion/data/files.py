@@ -1,9 +1,11 @@
 """Pictures in files, decoded when they are asked for."""
 
 import hashlib
+import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,6 +27,7 @@ class Files(ImageSet):
         size: Height and width of the squares.
         channels: 1 for grey, 3 for colour.
         max_unreadable: Share of the files that may be unreadable.
+        texts: A caption for each, or None.
     """
 
     def __init__(
@@ -35,6 +38,7 @@ class Files(ImageSet):
         size: int,
         channels: int,
         max_unreadable: float,
+        texts: list[str] | None = None,
     ) -> None:
         self.root = root
         self.names = names
@@ -42,24 +46,34 @@ class Files(ImageSet):
         self.size = size
         self.channels = channels
         self.max_unreadable = max_unreadable
+        self.texts = texts
         self.unreadable: set[int] = set()
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
         read = [self._readable(i) for i in indices]
-        batch = {"image": torch.stack([image for _, image in read])}
+        images = torch.stack([image for _, image in read])
+        return {"image": images, **self.conditions([i for i, _ in read])}
+
+    def conditions(self, indices: Sequence[int]) -> dict[str, Any]:
+        """Labels and captions."""
+        known = {}
         if self.labels is not None:
-            batch["label"] = self.labels[[i for i, _ in read]]
-        return batch
+            known["label"] = self.labels[list(indices)]
+        if self.texts is not None:
+            known["text"] = [self.texts[i] for i in indices]
+        return known
 
     def digest(self) -> bytes:
-        """SHA-256 of names, sizes and times of the files."""
+        """SHA-256 of names, sizes and times of the files, and of the captions if there are any."""
         digest = hashlib.sha256(f"{self.size} {self.channels}\n".encode())
         for name in self.names:
             stat = (self.root / name).stat()
             digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        if self.texts is not None:
+            digest.update(json.dumps(self.texts).encode())
         return digest.digest()
 
     def _readable(self, index: int) -> tuple[int, Tensor]:

@@ -64,7 +64,7 @@ class ImageFolder(Images):
         if self.is_set_up:
             return
         root = Path(self.root).expanduser()
-        names = self._without_unreadable(root, picture_names(root))
+        names = self._without_unreadable(root, self.names(root))
         self.classes = sorted({name.split("/")[0] for name in names if "/" in name})
         loose = sum("/" not in name for name in names)
         if self.classes and loose:
@@ -82,6 +82,14 @@ class ImageFolder(Images):
             )
         self.train_set = self._files(root, train)
         self.val_set = self.test_set = self._files(root, val)
+
+    def names(self, root: Path) -> list[str]:
+        """Paths of the pictures, relative to the root, sorted.
+
+        Raises:
+            FileNotFoundError: There is none.
+        """
+        return picture_names(root)
 
     def _files(self, root: Path, names: list[str]) -> Files:
         number = {name: i for i, name in enumerate(self.classes)}

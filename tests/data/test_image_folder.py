@@ -6,8 +6,8 @@ import torch
 
 from diffusion.data import ImageFolder
 from diffusion.data.complete import looks_complete
-from diffusion.data.image_folder import share_of
 from diffusion.data.picture import read_picture
+from diffusion.data.shares import share_of
 
 
 @pytest.fixture

@@ -46,9 +46,9 @@ def test_a_sample_comes_with_the_small_picture_of_its_number(pictures):
 
 def test_what_is_missing_is_named(pictures):
     with pytest.raises(ValueError, match=r"data.low_root: .* number 7, expected .*000007_0.png"):
-        made(pictures).drawn([1, 7])
+        made(pictures).low.drawn([1, 7])
     with pytest.raises(ValueError, match=r"data\.low_root: null, expected a folder"):
-        made(pictures, low_root=None).drawn([0])
+        made(pictures, low_root=None).low.drawn([0])
     with pytest.raises(ValueError, match="low_size: 5, expected a divisor of size 16"):
         Upsampling(5, root="x", size=16)
 

@@ -13,6 +13,15 @@ from .table import Entry
 KEYWORDS = 4
 
 
+def captions(kind: str, style: str, entry: Entry, colours: list[str]) -> tuple[str, ...]:
+    """Give the "short" caption, the "long" one, or "both"."""
+    if kind == "short":
+        return (short(style, entry),)
+    if kind == "long":
+        return (long(style, entry, colours),)
+    return short(style, entry), long(style, entry, colours)
+
+
 def short(style: str, entry: Entry) -> str:
     """Say the style, the name and the skin tones."""
     name = entry.name.replace("’", "'").replace("keycap: ", "keycap ").replace(": ", ", ")

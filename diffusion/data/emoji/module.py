@@ -15,7 +15,7 @@ from diffusion.data.prompts import Prompts
 from diffusion.data.versions import Versions
 
 from .cache import Drawings, read
-from .captions import long, short
+from .captions import captions as written
 from .prepare import draw, drawn_styles
 from .splits import splits
 from .table import CLASSES
@@ -86,19 +86,21 @@ class Emoji(Images):
         self.shape = (3, size, size)
         self.styles = [style for style in STYLES if style in chosen]
         self.captions = captions
-        self.prompts = Prompts(prompts, ask, self.SPLITS)
+        self.prompts, self.ask = prompts, ask
+        self.asked = Prompts(prompts, ask, self.SPLITS)
         self.download = download
+        self.reason = ""
         self.low = None if low_size is None else LowResolution(low_size, low_root, self.shape)
 
     def prepare_data(self) -> None:
         """Draw what has not been drawn yet; prompts need no data to be asked for.
 
         Raises:
-            FileNotFoundError: A package could not be fetched.
-            ModuleNotFoundError: What draws SVG is not installed.
+            FileNotFoundError: Something could not be fetched or drawn.
         """
-        if not (self._needs_no_data and self._predicting) and self.download:
-            draw(Path(self.root).expanduser(), self.styles, self.shape[-1])
+        sampling = self.trainer is not None and self.trainer.predicting
+        if self.download and not (sampling and self.prompts):
+            self.reason = draw(self._root, self.styles, self.shape[-1])
 
     def setup(self, stage: str) -> None:
         """Read the drawn pictures and split them.
@@ -110,22 +112,13 @@ class Emoji(Images):
             self.low.check()
         if self.is_set_up:
             return
-        prompts = self.prompts.prompts or []
-        if stage == "predict" and self._needs_no_data:
-            self.texts = sorted(set(prompts))
+        self.texts = sorted(set(self.prompts or []))
+        if stage == "predict" and self.prompts:
             return
-        found = drawn_styles(Path(self.root).expanduser(), self.styles, self.shape[-1])
+        found = drawn_styles(self._root, self.styles, self.shape[-1])
         if missing := [style for style in self.styles if style not in found]:
-            rank_zero_warn(f"styles: {', '.join(missing)} left out, only google is there")
-        drawings = {style: read(path) for style, path in found.items()}
-        entries = [entry for one in drawings.values() for entry in one.entries]
-        texts = [texts for style, one in drawings.items() for texts in self._captions(style, one)]
-        images = torch.cat([one.images for one in drawings.values()])
-        everything = Memory(images, torch.tensor([entry.label for entry in entries]), texts)
-        bases = {style: [entry.base for entry in one.entries] for style, one in drawings.items()}
-        for split, groups in splits(bases).items():
-            setattr(self, f"{split}_set", Versions(everything, groups))
-        self.texts = sorted({text for captions in texts for text in captions} | set(prompts))
+            rank_zero_warn(f"styles: only google, without {', '.join(missing)}{self.reason}")
+        self._split_up({style: read(path) for style, path in found.items()})
 
     def request(self, numbers: Sequence[int]) -> dict[str, Any]:
         """Say what samples are to be, as `Prompts` does.
@@ -134,12 +127,12 @@ class Emoji(Images):
             numbers: The numbers of B samples.
 
         Returns:
-            "index" and "text"; "label" too without prompts.
+            "index" and "text"; without prompts "label" too.
         """
-        pictures = None if self._needs_no_data else self._split(self.prompts.ask)
-        batch = self.prompts.request(numbers, pictures, self.labels)
+        pictures = None if self.prompts else self._split(self.ask)
+        batch = self.asked.request(numbers, pictures, self.labels)
         if pictures is not None and self.low is not None and self.low.root is None:
-            rows = self.prompts.rows(numbers, pictures, self.labels)
+            rows = self.asked.rows(numbers, pictures, self.labels)
             images = self.normalize(pictures.__getitems__(rows)["image"])
             batch["low_res"] = self.low.shrunk(images)
         return batch
@@ -150,18 +143,18 @@ class Emoji(Images):
         return batch if self.low is None else self.low.added(batch, self.normalize)
 
     @property
-    def _needs_no_data(self) -> bool:
-        return self.prompts.prompts is not None
+    def _root(self) -> Path:
+        return Path(self.root).expanduser()
 
-    @property
-    def _predicting(self) -> bool:
-        return self.trainer is not None and self.trainer.predicting
-
-    def _captions(self, style: str, drawings: Drawings) -> list[tuple[str, ...]]:
-        captions = []
-        for entry, colours in zip(drawings.entries, drawings.colours):
-            of_kind = {"short": short(style, entry), "long": long(style, entry, colours)}
-            captions.append(
-                tuple(of_kind.values()) if self.captions == "both" else (of_kind[self.captions],)
-            )
-        return captions
+    def _split_up(self, drawings: dict[str, Drawings]) -> None:
+        labels, texts, bases = [], [], {}
+        for style, one in drawings.items():
+            bases[style] = [entry.base for entry in one.entries]
+            labels += [entry.label for entry in one.entries]
+            known = zip(one.entries, one.colours)
+            texts += [written(self.captions, style, entry, names) for entry, names in known]
+        images = torch.cat([one.images for one in drawings.values()])
+        everything = Memory(images, torch.tensor(labels), texts)
+        for split, groups in splits(bases).items():
+            setattr(self, f"{split}_set", Versions(everything, groups))
+        self.texts = sorted({*self.texts, *(text for of_one in texts for text in of_one)})

@@ -140,4 +140,5 @@ def _svg(icon: dict[str, Any], defaults: dict[str, Any]) -> str:
 def _json_files(archive: Path, *names: str) -> list[Any]:
     """Some JSON files of a .tgz archive."""
     with tarfile.open(archive) as files:
-        return [json.load(files.extractfile(name)) for name in names]
+        members = [files.extractfile(name) for name in names]
+        return [json.load(member) for member in members if member is not None]

@@ -4,14 +4,10 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from lightning.pytorch.utilities import rank_zero_warn
-
 from diffusion.packages import obtain
 
 from .cache import bake, cache_path
 from .packs import EMOJIBASE, PACKS, SCISTAG, emojibase, pack, scistag
-
-DRAWER = "resvg_py"
 
 
 def drawn_styles(root: Path, styles: Sequence[str], size: int) -> dict[str, Path]:
@@ -33,29 +29,33 @@ def drawn_styles(root: Path, styles: Sequence[str], size: int) -> dict[str, Path
     )
 
 
-def draw(root: Path, styles: Sequence[str], size: int) -> None:
+def draw(root: Path, styles: Sequence[str], size: int) -> str:
     """Draw the styles that are missing, or Google's alone if only that can be had.
 
+    Returns:
+        Why it is Google's alone, to be put behind a warning, or "".
+
     Raises:
-        FileNotFoundError: A package could not be fetched.
-        ModuleNotFoundError: What draws SVG is not installed.
+        FileNotFoundError: Something could not be fetched or drawn.
     """
     missing = [style for style in styles if not _path(root, style, size).is_file()]
     if not missing:
-        return
+        return ""
     try:
         _draw_packs(root, missing, size)
-    except (FileNotFoundError, ModuleNotFoundError) as error:
+    except FileNotFoundError as error:
         if "google" not in styles:
             raise
         if not _path_alone(root, size).is_file():
             _draw_alone(root, size, str(error))
+        return f"; {error}"
+    return ""
 
 
 def _draw_packs(root: Path, styles: Sequence[str], size: int) -> None:
-    if find_spec(DRAWER) is None:
-        raise ModuleNotFoundError(
-            "styles: their SVG files are drawn by resvg-py, which is not installed; "
+    if find_spec("resvg_py") is None:
+        raise FileNotFoundError(
+            "resvg-py, which draws the SVG files, is not installed; "
             "pip install 'diffusion-template[emoji]'"
         )
     archives = {style: obtain(PACKS[style], root / "packages") for style in styles}
@@ -68,8 +68,7 @@ def _draw_alone(root: Path, size: int, reason: str) -> None:
     try:
         table, pictures = scistag(obtain(SCISTAG, root / "packages"))
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{reason}; nor {error}") from None
-    rank_zero_warn(f"styles: only google, from the package scistag, as {reason}")
+        raise FileNotFoundError(f"{reason}; {error}") from None
     bake(_path_alone(root, size), "google", size, pictures, table)
 
 
