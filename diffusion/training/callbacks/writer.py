@@ -1,11 +1,13 @@
 """`diffusion predict` writes what it draws to disk, and goes on where it stopped."""
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import lightning as L
 import numpy as np
+import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
@@ -13,16 +15,20 @@ from diffusion.files import written_aside
 from diffusion.metrics.quantize import quantize
 from diffusion.progress import bar
 from diffusion.training import pictures
+from diffusion.training.captioned import captioned
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+GRID = 64  # images at most on the page with captions
 
 
 class Writer(L.Callback):
     """Writes predictions to `<run>/predictions`, image i from the noise of number i.
 
     A file that is there is not drawn again, so a second call goes on where the first stopped; what
-    made the files is noted in `settings.json`, and a folder with other settings is refused.
+    made the files is noted in `settings.json`, and a folder with other settings is refused. Where
+    texts were asked for, `captions.json` has them all, and `grid.png` the first images with theirs.
 
     Args:
         folder: Where to; by default `<trainer.default_root_dir>/predictions`.
@@ -116,18 +122,47 @@ class Writer(L.Callback):
             rank_zero_info(f"{task.completed:.0f} images, {rate:.1f} a second: {self.path}")
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """For "npz", gathers the parts into one file; also where a process had nothing to draw."""
+        """Gathers what all processes drew; also where a process had nothing to draw."""
         if stage != "predict":
             return
         trainer.strategy.barrier()
-        parts = sorted(self.path.glob("[0-9]*.npy"))
-        if not trainer.is_global_zero or not parts:
+        files = sorted(self.path.glob("[0-9]*.npy" if self.format == "npz" else "[0-9]*.png"))
+        if not trainer.is_global_zero or not files:
             return
-        images = np.stack([np.load(part) for part in parts])
-        names = [part.stem.split("_") for part in parts]
+        data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        numbers = [int(file.stem.split("_")[0]) for file in files]
+        texts = data.request(numbers).get("text") if hasattr(data, "texts") else None
+        if texts is not None:
+            self._captions(files, numbers, texts)
+        if self.format == "npz":
+            self._gather(files, numbers)
+
+    def _captions(self, files: list[Path], numbers: list[int], texts: list[str]) -> None:
+        """Writes `captions.json`, number to text, and `grid.png`, the first images with theirs."""
+        with written_aside(self.path / "captions.json") as aside:
+            note = {f"{number:06d}": text for number, text in zip(numbers, texts)}
+            aside.write_text(json.dumps(note, indent=1, ensure_ascii=False), encoding="utf-8")
+        first = torch.stack([read(file) for file in files[:GRID]])
+        columns = math.ceil(len(first) ** 0.5)
+        shown = captioned(first.float() / 127.5 - 1, texts[:GRID], columns)
+        pictures.save(shown, self.path / "grid.png")
+
+    def _gather(self, files: list[Path], numbers: list[int]) -> None:
+        """Writes `samples.npz`."""
+        images = np.stack([np.load(file) for file in files])
         images = images.transpose(0, 2, 3, 1) if images.ndim == 4 else images
-        more = {"index": np.array([int(n[0]) for n in names])}
-        if len(names[0]) > 1:
-            more["labels"] = np.array([int(n[1]) for n in names])
+        more = {"index": np.array(numbers)}
+        labels = [file.stem.split("_")[1:] for file in files]
+        if labels[0]:
+            more["labels"] = np.array([int(label) for (label,) in labels])
         with written_aside(self.path / "samples.npz") as aside:
             np.savez_compressed(aside, images=images, **more)  # pyright: ignore[reportArgumentType]
+
+
+def read(file: Path) -> Tensor:
+    """Returns an image that was written, uint8 (C, H, W)."""
+    from torchvision.io import decode_image
+
+    if file.suffix == ".npy":
+        return torch.from_numpy(np.load(file))
+    return decode_image(str(file))

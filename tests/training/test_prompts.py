@@ -1,0 +1,114 @@
+"""Prompts: from the command line or a file to pictures with captions."""
+
+import copy
+import json
+
+import pytest
+import torch
+import yaml
+from conftest import TINY
+from PIL import Image
+
+PROMPT = "a google emoji of a red fox"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with captioned pictures, and a tiny model of them with a text transformer."""
+    from diffusion.training.cli import main
+
+    folder = tmp_path_factory.mktemp("texts")
+    (folder / "pictures").mkdir()
+    for i in range(30):
+        colour = ["red", "green", "blue"][i % 3]
+        Image.new("RGB", (8, 8), colour).save(folder / "pictures" / f"{i}.png")
+        (folder / "pictures" / f"{i}.txt").write_text(f"a {colour} square")
+    config = copy.deepcopy(TINY)
+    encoder = {"width": 8, "depth": 1, "heads": 2, "length": 6, "rows": 50}
+    stream = {"encoder": {"class_path": "TextTransformer", "init_args": encoder}}
+    config["model"]["network"]["init_args"] |= {
+        "in_channels": 3,
+        "num_classes": None,
+        "streams": {"text": {"class_path": "Stream", "init_args": stream}},
+    }
+    config["data"] = {
+        "class_path": "ImageText",
+        "init_args": {"root": str(folder / "pictures"), "size": 8, "batch_size": 8},
+    }
+    config["trainer"]["default_root_dir"] = str(folder / "run")
+    config["samples"] = {"every_n_steps": 2, "columns": 2}
+    (folder / "c.yaml").write_text(yaml.safe_dump(config))
+    main(["fit", "--config", str(folder / "c.yaml")])
+    return folder
+
+
+def predict(folder, where, *args):
+    from diffusion.training.cli import main
+
+    checkpoint = folder / "run/checkpoints/last.ckpt"
+    main(["predict", "--ckpt_path", str(checkpoint), "--writer.folder", str(where), *args])
+
+
+def test_a_prompt_is_drawn_with_its_caption(trained, tmp_path):
+    predict(trained, tmp_path / "a", "--prompt", PROMPT, "--data.samples", "3")
+    assert json.loads((tmp_path / "a/captions.json").read_text()) == {
+        f"00000{i}": PROMPT for i in range(3)
+    }
+    assert len(list((tmp_path / "a").glob("0*.png"))) == 3
+    assert Image.open(tmp_path / "a/grid.png").size[0] > 256
+
+
+def test_prompts_of_a_file_are_drawn_in_turn_and_matter(trained, tmp_path):
+    (tmp_path / "p.txt").write_text(f"a red square\n\n{PROMPT}\n")
+    flags = ["--prompts", str(tmp_path / "p.txt"), "--data.samples", "4"]
+    predict(trained, tmp_path / "a", *flags)
+    captions = json.loads((tmp_path / "a/captions.json").read_text())
+    assert list(captions.values()) == ["a red square", PROMPT] * 2
+    one = Image.open(tmp_path / "a/000001.png")
+    predict(trained, tmp_path / "b", "--prompt", PROMPT, "--data.samples", "2")
+    assert one.tobytes() == Image.open(tmp_path / "b/000001.png").tobytes()
+
+
+def test_without_prompts_the_captions_of_the_data_are_drawn(trained, tmp_path):
+    predict(trained, tmp_path / "a", "--data.samples", "4")
+    captions = json.loads((tmp_path / "a/captions.json").read_text())
+    assert {text.split()[-1] for text in captions.values()} == {"square"}
+
+
+def test_the_encoder_was_trained(trained):
+    saved = torch.load(trained / "run/checkpoints/last.ckpt", weights_only=True)
+    name = "denoiser.network.streams.encoders.text.embedding.weight"
+    assert name in saved["state_dict"]
+    assert (trained / "run/samples/step_0000002_raw.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--prompt", "a", "--prompts", "b"], "prompt: it was given beside prompts"),
+        (["--prompts", "no.txt"], "prompts: no.txt; expected a file of texts, there is none"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_one_line(trained, tmp_path, capsys, flags, message):
+    with pytest.raises(SystemExit):
+        predict(trained, tmp_path / "a", *flags)
+    assert message in capsys.readouterr().err
+
+
+def test_prompts_need_data_with_captions(run, capsys):
+    with pytest.raises(SystemExit):
+        run("predict", "--config", "tiny.yaml", "--prompt", "a")
+    assert "prompt: 'a'; expected data with captions" in capsys.readouterr().err
+
+
+def test_a_network_that_reads_texts_needs_data_with_texts(trained, capsys):
+    from diffusion.training.cli import main
+
+    config = yaml.safe_load((trained / "c.yaml").read_text())
+    config["data"] = {"class_path": "Digits"}
+    config["model"]["network"]["init_args"]["in_channels"] = 1
+    config["trainer"]["default_root_dir"] = str(trained / "other")
+    (trained / "d.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", str(trained / "d.yaml")])
+    assert "data: Digits has no texts; expected data with captions" in capsys.readouterr().err
