@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from diffusion.data import Images
-from diffusion.metrics import LeNet, quantize
+from diffusion.metrics import Extractor, LeNet, TextMeasure, quantize
 from diffusion.metrics.evaluations import Evaluations
 from diffusion.metrics.figures import Generated
 from diffusion.metrics.measure import Measure
@@ -34,26 +35,38 @@ class Bench:
         n: Images per row.
         batch_size: Images at once.
         cache: Folder for the trained extractor and features of real images.
+        extractor: Whose features are compared; LeNet by default.
+        text: What is measured of captions.
 
     Attributes:
         measure: What is measured; with a `Card` also precision, recall, density and coverage.
     """
 
-    def __init__(self, data: Images, n: int, batch_size: int, cache: Path) -> None:
+    def __init__(
+        self,
+        data: Images,
+        n: int,
+        batch_size: int,
+        cache: Path,
+        extractor: Extractor | None = None,
+        text: TextMeasure | None = None,
+    ) -> None:
         self.data, self.n, self.batch_size = data, n, batch_size
-        self.extractor, self.measure = LeNet(), Measure(cache, None, False)
+        self.extractor = LeNet() if extractor is None else extractor
+        self.measure = Measure(cache, None, False, text=text)
         self.extractor.prepare(data, cache)
 
     def __call__(self, model: Diffusion, sampler: Sampler, what: str) -> Row:
-        """Returns the figures of n samples; sample i has noise i and label i mod 10."""
+        """Returns the figures of n samples; sample i has noise i and what the data requests."""
         model.sampler = sampler
         images, seconds, counter = [], 0.0, Evaluations()
-        labels = torch.arange(self.n) % 10
+        asked = self.data.request(range(self.n))
         with bar("images") as progress, counter.counting(model.denoiser.network):
             task = progress.add_task(what, total=self.n)
             for part in torch.arange(self.n).split(self.batch_size):
                 start = time.perf_counter()
-                cond = model.condition({"label": labels[part].to(model.device)})
+                request = self.data.request(part.tolist())
+                cond = model.condition(move_data_to_device(request, model.device))
                 x = model.generate(cond, self.data.shape, part.tolist())
                 images.append(quantize(x).cpu())
                 seconds += time.perf_counter() - start
@@ -61,11 +74,12 @@ class Bench:
         features, logits = zip(*(self.extractor(x) for x in images))
         made = Generated(
             torch.cat(images),
-            labels,
+            asked.get("label"),
             torch.cat(features),
             torch.cat(logits),
             seconds / self.n,
             {"nfe": counter.rows / self.n},
+            asked.get("text"),
         )
         figures = self.measure(made, self.data, self.extractor, torch.device("cpu"))
         return {name.split("@")[0]: round(value, 5) for name, value in figures.items()}
