@@ -2,6 +2,7 @@
 
 from diffusion.metrics.card import Card
 from diffusion.metrics.distance import frechet, inception_score, kernel
+from diffusion.metrics.effnet import EfficientNet
 from diffusion.metrics.extractor import Extractor
 from diffusion.metrics.inception import Inception
 from diffusion.metrics.judge import Judge
@@ -14,6 +15,7 @@ from diffusion.metrics.vgg16 import VGG16
 __all__ = [
     "VGG16",
     "Card",
+    "EfficientNet",
     "Extractor",
     "Inception",
     "Judge",

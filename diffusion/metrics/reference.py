@@ -32,6 +32,16 @@ def real_features(
         cache: Folder for files that are computed once.
         device: Where the extractor computes.
     """
+    path = kept_at(data, split, rule, extractor, cache)
+    if not path.is_file():
+        parts = [extractor(b["image"].to(device))[0].cpu() for b in pick(data, split, rule)]
+        with written_aside(path) as part:
+            torch.save(torch.cat(parts), part)
+    return torch.load(path, weights_only=True)
+
+
+def kept_at(data: Data, split: str, rule: Rule, extractor: Extractor, cache: Path) -> Path:
+    """Returns where `real_features` keeps what it has computed; arguments as there."""
     key = {
         "data": data.fingerprint(split),
         "split": split,
@@ -39,9 +49,4 @@ def real_features(
         "rule": rule,
         "extractor": extractor.fingerprint,
     }
-    path = cache / f"features-{extractor.name}-{digest(key)}.pt"
-    if not path.is_file():
-        parts = [extractor(b["image"].to(device))[0].cpu() for b in pick(data, split, rule)]
-        with written_aside(path) as part:
-            torch.save(torch.cat(parts), part)
-    return torch.load(path, weights_only=True)
+    return cache / f"features-{extractor.name}-{digest(key)}.pt"
