@@ -85,6 +85,11 @@ class Images(L.LightningDataModule, ABC):
         """Whether the splits have been read."""
         return hasattr(self, "train_set")
 
+    @property
+    def ask(self) -> str | None:
+        """The split whose captions are asked for where there are no prompts; None without."""
+        return getattr(getattr(self, "prompts", None), "ask", None)
+
     def train_dataloader(self) -> DataLoader:
         """Batches without end, by position."""
         positions = Positions(self._position, self.batch_size, *self._rank_and_world())

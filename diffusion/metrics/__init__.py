@@ -10,6 +10,7 @@ from diffusion.metrics.lenet import LeNet
 from diffusion.metrics.manifold import density_coverage, f1, precision_recall
 from diffusion.metrics.neighbours import near_copies, nearest
 from diffusion.metrics.quantize import quantize
+from diffusion.metrics.text_score import TextMeasure
 from diffusion.metrics.vgg16 import VGG16
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Inception",
     "Judge",
     "LeNet",
+    "TextMeasure",
     "density_coverage",
     "f1",
     "frechet",

@@ -22,6 +22,7 @@ class Generated:
         logits: The extractor's logits (n, K), or None.
         seconds: Wall time that one process needs for one image.
         evaluations: How often a network was evaluated for one image, by the figure's name.
+        texts: The captions that were asked for, n strings, or None.
     """
 
     images: Tensor
@@ -30,6 +31,7 @@ class Generated:
     logits: Tensor | None
     seconds: float
     evaluations: dict[str, float] = field(default_factory=dict)
+    texts: list[str] | None = None
 
 
 def deal(n: int, batch_size: int, rank: int = 0, world: int = 1) -> list[list[int]]:

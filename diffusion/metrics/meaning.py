@@ -10,6 +10,7 @@ CONVENTIONS = {
     "k19": "Sets as in Kynkäänniemi et al. 2019: as many reference images as samples.",
 }
 WORDS = {"adm": "as ADM", "k19": "as Kynkäänniemi et al.", "lenet": "LeNet", "vgg16": "VGG16"}
+HELD_OUT = "held-out real images in place of samples"
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Meaning:
         better: Which direction is better, if one is.
         share: Whether it is a share, 0 … 1.
         depends: The entries of a record that must be equal where two are compared.
+        floor: What "_floor" is the same figure of.
+        ceiling: What "_ceiling" is the same figure of.
     """
 
     title: str
@@ -29,9 +32,12 @@ class Meaning:
     better: Literal["low", "high"] | None
     share: bool = False
     depends: tuple[str, ...] = ("extractor", "reference")
+    floor: str = HELD_OUT
+    ceiling: str = HELD_OUT
 
 
 FEATURES = ("extractors", "reference")
+CAPTIONED = "real images that have the captions"
 KINDS = {
     "fid": Meaning("FID", "Fréchet distance to the reference in Inception's features.", "low"),
     "fd": Meaning("Fréchet distance", "Distance of mean and covariance to the reference.", "low"),
@@ -60,6 +66,18 @@ KINDS = {
     "near_copies": Meaning(
         "Near copies", "Share nearer to a training image than 95 % of new real images; 0.05 is "
         "what new real images have.", None, True, ("data",),
+    ),
+    "clip_score": Meaning(
+        "CLIP score", "Mean cosine of sample and caption, by the scorer.", "high", False, ("text",),
+        "samples with the captions exchanged", CAPTIONED,
+    ),
+    "clip_r1": Meaning(
+        "Caption found at once", "Share whose own caption is the nearest of all distinct ones.",
+        "high", True, ("text",), ceiling=CAPTIONED,
+    ),
+    "clip_r5": Meaning(
+        "Caption among five", "Share whose own caption is among the five nearest.", "high", True,
+        ("text",), ceiling=CAPTIONED,
     ),
     "nfe": Meaning("NFE", "Network evaluations an image, counted.", "low", False, ()),
     "classifier_nfe": Meaning(
@@ -115,7 +133,7 @@ class Name:
     def phrase(self) -> str:
         """What it means, with the convention."""
         if self.baseline:
-            return "The same, of held-out real images in place of samples."
+            return f"The same, of {getattr(self.meaning, self.baseline)}."
         return f"{self.meaning.phrase} {CONVENTIONS.get(self.convention, '')}".strip()
 
 
@@ -138,6 +156,7 @@ def held_out(name: Name, record: Mapping[str, Any]) -> float | None:
         "judge_accuracy": (record.get("judge") or {}).get("test_accuracy"),
         "near_copies": 0.05,
     }
-    ends = (f"{name.base}_{end}@{name.n}" for end in ("floor", "ceiling"))
+    real = ("floor", "ceiling") if name.meaning.floor == HELD_OUT else ("ceiling",)
+    ends = (f"{name.base}_{end}@{name.n}" for end in real)
     measured = next((record["figures"][key] for key in ends if key in record["figures"]), None)
     return known.get(name.kind, measured)

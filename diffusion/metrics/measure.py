@@ -13,6 +13,7 @@ from diffusion.metrics.figures import Generated, distances, label_accuracy, memo
 from diffusion.metrics.judge import Judge
 from diffusion.metrics.reference import real_features
 from diffusion.metrics.split import Data, collect, pick
+from diffusion.metrics.text_score import TextMeasure
 
 
 class Measure:
@@ -23,16 +24,25 @@ class Measure:
         judge: The judge of labels, or None for none.
         memorization: Whether to count near copies of training images.
         card: Whose figures are taken too, or None.
+        text: What is measured of captions, or None.
 
     Attributes:
         reference: Which real images the last distances compared with; None before.
         sets: For each extractor of the card its images and its fingerprint.
+        asked: The scorer and the captions of the last figures of captions; None without.
     """
 
     def __init__(
-        self, cache: Path, judge: Judge | None, memorization: bool, card: Card | None = None
+        self,
+        cache: Path,
+        judge: Judge | None,
+        memorization: bool,
+        card: Card | None = None,
+        text: TextMeasure | None = None,
     ) -> None:
-        self.cache, self.judge, self.memorization, self.card = cache, judge, memorization, card
+        self.cache, self.judge, self.memorization = cache, judge, memorization
+        self.card, self.text = card, text
+        self.asked: dict[str, Any] | None = None
         self.reference: dict[str, Any] | None = None
         self.sets: list[dict[str, Any]] = []
 
@@ -59,6 +69,9 @@ class Measure:
             }
         if self.card:
             figures |= self._fidelity(made, data, extractor, device)
+        if self.text:
+            found, self.asked = self.text(made, data, device)
+            figures |= found
         if self.judge and made.labels is not None:
             if self.judge.test_accuracy is None:
                 self.judge.fit(data)

@@ -33,6 +33,7 @@ img{image-rendering:pixelated;display:block;border-radius:.2rem}
 .wide img{max-width:100%;height:auto}
 .row{display:flex;gap:.5rem;padding:.3rem 0}.row figure{margin:0;text-align:center}
 .row figure:first-child{padding-right:.6rem;border-right:2px solid var(--accent)}
+.gallery{display:flex;flex-wrap:wrap;gap:.8rem}.gallery figure{margin:0}
 figcaption{font-size:.75rem;color:var(--soft);font-variant-numeric:tabular-nums}
 svg{display:block;max-width:100%}svg text{fill:var(--ink);font-size:12px}
 .best{color:var(--accent)}

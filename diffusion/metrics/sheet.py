@@ -1,8 +1,10 @@
 """The evaluation card as a page: what was measured, what it means, and pictures."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
+
+from torch import Tensor
 
 from diffusion.metrics.card import Nearest
 from diffusion.metrics.figures import Generated
@@ -16,9 +18,12 @@ TILES = (
     "recall",
     "coverage",
     "label_accuracy",
+    "clip_score",
+    "clip_r1",
     "nfe",
     "seconds_per_image",
 )
+CAPTIONED = 24  # samples that are shown with their captions
 SIDE = 56  # images are shown at least this wide
 
 
@@ -107,9 +112,11 @@ def _figures(record: Mapping[str, Any]) -> str:
 
 
 def _samples(made: Generated) -> str:
-    """Returns ten samples of each label, a row a label, or a hundred in their order."""
+    """Returns samples with their captions; or ten of each label, a row a label; or a hundred."""
     from torchvision.utils import make_grid
 
+    if made.texts is not None and made.images.shape[1] in (1, 3):
+        return _captioned(made.images[:CAPTIONED], made.texts)
     images, columns = made.images[:100], 10
     if made.labels is not None:
         classes = int(made.labels.max()) + 1
@@ -122,6 +129,17 @@ def _samples(made: Generated) -> str:
     zoom = max(1, -(-SIDE // images.shape[-1]))
     grid = make_grid(images, nrow=columns, padding=1, pad_value=255)
     return f'<div class="box wide">{picture(grid, "samples, a row a label", zoom)}</div>'
+
+
+def _captioned(images: Tensor, texts: Sequence[str]) -> str:
+    """Returns images with their captions under them."""
+    zoom = max(1, -(-2 * SIDE // images.shape[-1]))
+    shown = (
+        f'<figure style="width:{images.shape[-1] * zoom}px">{picture(image, text, zoom)}'
+        f"<figcaption>{escape(text)}</figcaption></figure>"
+        for image, text in zip(images, texts)
+    )
+    return f'<div class="box gallery">{"".join(shown)}</div>'
 
 
 def _nearest(nearest: Nearest) -> str:

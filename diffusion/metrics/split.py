@@ -1,7 +1,7 @@
 """Which real images an extractor learns from, and which it is compared with."""
 
 from collections.abc import Iterator
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -17,8 +17,11 @@ class Data(Protocol):
     shape: tuple[int, ...]
     num_classes: int | None
 
-    def batches(self, split: str, batch_size: int = 500) -> Iterator[dict[str, Tensor]]:
-        """Yields "image" in [−1, 1], (B, C, H, W), and "label", (B,), in a fixed order."""
+    def batches(self, split: str, batch_size: int = 500) -> Iterator[dict[str, Any]]:
+        """Yields "image" in [−1, 1], (B, C, H, W), in a fixed order.
+
+        And "label", (B,), and "text", B strings, if there are any.
+        """
         ...
 
     def fingerprint(self, split: str) -> str:
@@ -26,12 +29,12 @@ class Data(Protocol):
         ...
 
 
-def pick(data: Data, split: str, rule: Rule = "all") -> Iterator[dict[str, Tensor]]:
+def pick(data: Data, split: str, rule: Rule = "all") -> Iterator[dict[str, Any]]:
     """Yields the batches' images with an even or odd number in the split, quantized.
 
     Args:
         data: The data module.
-        split: "train", "val" or "test".
+        split: "train", "val", "test" or another that the data has.
         rule: "even" for images 0, 2, 4, …, "odd" for 1, 3, 5, …, "all" for both.
     """
     seen = 0
@@ -41,8 +44,7 @@ def pick(data: Data, split: str, rule: Rule = "all") -> Iterator[dict[str, Tenso
         seen += count
         rows = slice(first, None, 1 if rule == "all" else 2)
         part = {"image": quantize(batch["image"][rows])}
-        if "label" in batch:
-            part["label"] = batch["label"][rows]
+        part |= {key: batch[key][rows] for key in ("label", "text") if key in batch}
         if len(part["image"]):
             yield part
 

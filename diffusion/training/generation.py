@@ -20,10 +20,12 @@ from diffusion.progress import bar
 def generate(
     trainer: L.Trainer, module: Any, n: int, batch_size: int, extractor: Extractor | None
 ) -> Generated:
-    """Returns n images, on every process; sample i has noise seed i and label i mod K.
+    """Returns n images, on every process; sample i has noise seed i.
+
+    What it is asked to be, a label or a caption, the data's `request` says by its number i.
 
     Args:
-        trainer: Whose data module says the shape and K.
+        trainer: Whose data module says the shape, and what is asked for.
         module: With `condition` and `generate`.
         n: Number of images of all processes.
         batch_size: Images generated at once by one process.
@@ -43,7 +45,8 @@ def generate(
             start = time.perf_counter()
             batch = move_data_to_device(data.request(mine), module.device)
             condition = module.condition(data.on_after_batch_transfer(batch, 0))
-            asked = "label" in condition.values
+            # A label is asked for by itself, or with the caption of a picture that has it.
+            asked = "label" in condition.values or ("text" in batch and bool(condition.values))
             images = quantize(module.generate(condition, tuple(data.shape), mine))
             images.cpu()  # waits for the device, so that the time is the images'
             seconds += time.perf_counter() - start
@@ -53,13 +56,15 @@ def generate(
             index = _store(trainer, stored, n, mine, {"images": images, **found})
             progress.advance(task, len(index))
             progress.refresh()  # beneath the trainer's own bar it is not redrawn by itself
+    request = data.request(range(n))
     return Generated(
         images=stored["images"],
-        labels=data.request(range(n))["label"] if asked else None,
+        labels=request.get("label") if asked else None,
         features=stored.get("features"),
         logits=stored.get("logits"),
         seconds=seconds / drawn,
         evaluations={name: counter.rows / drawn for name, counter in counters.items()},
+        texts=request.get("text"),
     )
 
 

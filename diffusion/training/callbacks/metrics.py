@@ -18,12 +18,13 @@ from diffusion.metrics.measure import Measure
 from diffusion.metrics.record import hardware, kept, table, write
 from diffusion.metrics.sheet import render
 from diffusion.metrics.split import Data
+from diffusion.metrics.text_score import TextMeasure
 from diffusion.training import checks
 from diffusion.training.generation import draws, generate, sampling
 
 
 class Metrics(L.Callback):
-    """Measures n generated images; sample i has noise seed i and label i mod K.
+    """Measures n generated images; sample i has noise seed i, and what the data requests for i.
 
     So the images, and the figures, do not depend on batch size or number of processes. They are
     logged as "test/NAME@n" and "val/NAME@n"; a test also prints them and writes metrics.json, with
@@ -32,8 +33,9 @@ class Metrics(L.Callback):
     Names: fd_lenet, kid_lenet with LeNet; fid, kid, is with Inception; each distance also with
     "_floor", that of held-out real images. Then label_accuracy (by the extractor), judge_accuracy,
     near_copies, nfe (network evaluations an image, counted; classifier_nfe those of a guiding
-    classifier) and seconds_per_image. With a card also precision, recall, f1, density and coverage
-    (names: `diffusion.metrics.conventions.fidelity`), and the page card.html beside metrics.json.
+    classifier) and seconds_per_image. With text also clip_score, clip_r1 and clip_r5. With a card
+    also precision, recall, f1, density and coverage (names: `diffusion.metrics.conventions`), and
+    the page card.html beside metrics.json.
     Data of points, and a module that generates nothing, is not measured.
 
     Args:
@@ -47,6 +49,7 @@ class Metrics(L.Callback):
         validate: Whether to measure at validations at all.
         cache: Folder for the trained extractor and for features of real images.
         card: What an evaluation card measures besides; by default none is made.
+        text: How well samples fit their captions, and by which scorer; by default not measured.
 
     Attributes:
         samples: The last generated images, uint8 (n, C, H, W), on every process; None before.
@@ -64,6 +67,7 @@ class Metrics(L.Callback):
         validate: bool = False,
         cache: str = ".cache",
         card: Card | None = None,
+        text: TextMeasure | None = None,
     ) -> None:
         counts = {"n": n, "batch_size": batch_size, "every_n_validations": every_n_validations}
         for key, value in counts.items():
@@ -73,10 +77,10 @@ class Metrics(L.Callback):
         if card:
             card.check(n)
         self.n = n
-        self.card = card
+        self.card, self.text = card, text
         self.extractor = extractor
         self.batch_size = batch_size
-        self.measure = Measure(Path(cache), Judge() if judge else None, memorization, card)
+        self.measure = Measure(Path(cache), Judge() if judge else None, memorization, card, text)
         self.every_n_validations = every_n_validations
         self.validate = validate
         self.cache = Path(cache)
@@ -95,6 +99,10 @@ class Metrics(L.Callback):
         if not self._active:
             rank_zero_warn(f"Metrics: data of shape {tuple(data.shape)} is not measured, no images")
             return
+        if self.text:
+            guides = getattr(getattr(pl_module, "sampler", None), "guidance", ())
+            if warning := self.text.check(data, guides):
+                rank_zero_warn(warning)
         if self.extractor is None and data.num_classes:
             self.extractor = LeNet()
         if self.extractor is None:
@@ -176,6 +184,7 @@ class Metrics(L.Callback):
                 "extractors": measure.sets,
             },
             "judge": {"test_accuracy": judge.test_accuracy} if judge else None,
+            "text": measure.asked,
             "quantize": "floor(127.5 x + 128)",
             "sampler": sampling(module),
             "checkpoint": path and {"path": path, "fingerprint": checks.fingerprint(path)},
