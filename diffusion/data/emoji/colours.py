@@ -1,21 +1,23 @@
-"""Names of the colours of a picture: the nearest in CIELAB of thirteen."""
+"""Names of the colours of a picture: thirteen, each with examples; the nearest one in CIELAB."""
+
+from collections import Counter
 
 import numpy as np
 
 NAMES = {
-    "black": (0, 0, 0),
-    "gray": (128, 128, 128),
-    "white": (255, 255, 255),
-    "red": (215, 40, 40),
-    "orange": (240, 135, 30),
-    "yellow": (255, 210, 55),
-    "green": (80, 160, 60),
-    "light blue": (115, 190, 240),
-    "blue": (45, 90, 190),
-    "purple": (135, 75, 180),
-    "pink": (245, 145, 185),
-    "brown": (125, 80, 50),
-    "beige": (232, 200, 165),
+    "black": [(0, 0, 0)],
+    "gray": [(128, 128, 128)],
+    "white": [(255, 255, 255)],
+    "red": [(215, 40, 40)],
+    "orange": [(240, 135, 30)],
+    "yellow": [(255, 210, 55)],
+    "green": [(80, 160, 60), (170, 205, 50), (0, 165, 140)],
+    "light blue": [(115, 190, 240)],
+    "blue": [(45, 90, 190), (55, 130, 200)],
+    "purple": [(135, 75, 180)],
+    "pink": [(245, 145, 185)],
+    "brown": [(125, 80, 50)],
+    "beige": [(232, 200, 165)],
 }
 SHARE = 0.18
 STRIDE = 4
@@ -34,12 +36,12 @@ def colours(rgba: np.ndarray) -> list[str]:
     seen = pixels[pixels[:, 3] > 127, :3]
     if len(seen) == 0:
         return ["white"]
-    names = np.array(list(NAMES.values()), dtype=np.uint8)
-    distances = np.linalg.norm(lab(seen)[:, None] - lab(names), axis=2)
-    shares = np.bincount(distances.argmin(1), minlength=len(NAMES)) / len(seen)
-    order = np.argsort(-shares, kind="stable")
-    chosen = [i for i in order if shares[i] > SHARE] or [order[0]]
-    return [list(NAMES)[i] for i in chosen]
+    names = [name for name, examples in NAMES.items() for _ in examples]
+    examples = np.array([rgb for of_name in NAMES.values() for rgb in of_name], dtype=np.uint8)
+    nearest = np.linalg.norm(lab(seen)[:, None] - lab(examples), axis=2).argmin(1)
+    shares = Counter(names[i] for i in nearest)
+    order = [name for name, _ in shares.most_common()]
+    return [name for name in order if shares[name] > SHARE * len(seen)] or order[:1]
 
 
 def lab(rgb: np.ndarray) -> np.ndarray:
