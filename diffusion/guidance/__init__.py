@@ -41,6 +41,18 @@ class Guidance(ABC):
 
 from diffusion.guidance.classifier import Classifier, NoiseAware  # noqa: E402  (they need Guidance)
 from diffusion.guidance.classifier_free import ClassifierFree  # noqa: E402
+from diffusion.guidance.clip import Clip, TextScore  # noqa: E402
+from diffusion.guidance.gradient import Gradient  # noqa: E402
 from diffusion.guidance.threshold import Dynamic, Static  # noqa: E402
 
-__all__ = ["Classifier", "ClassifierFree", "Dynamic", "Guidance", "NoiseAware", "Static"]
+__all__ = [
+    "Classifier",
+    "ClassifierFree",
+    "Clip",
+    "Dynamic",
+    "Gradient",
+    "Guidance",
+    "NoiseAware",
+    "Static",
+    "TextScore",
+]

@@ -6,6 +6,7 @@ that can be forgotten.
 
 from diffusion.networks.augmentation import Augmentation
 from diffusion.networks.classifier import ClassifierNetwork
+from diffusion.networks.clip import Towers
 from diffusion.networks.linear_unet import LinearUNet
 from diffusion.networks.minilm import MiniLM
 from diffusion.networks.mlp import MLP
@@ -14,6 +15,7 @@ from diffusion.networks.text import TextEncoder, Tokens
 from diffusion.networks.transformer import TextTransformer
 from diffusion.networks.unet import UNet
 from diffusion.networks.upsampler import Upsampler
+from diffusion.networks.vision_transformer import ViT
 
 __all__ = [
     "MLP",
@@ -25,6 +27,8 @@ __all__ = [
     "TextEncoder",
     "TextTransformer",
     "Tokens",
+    "Towers",
     "UNet",
     "Upsampler",
+    "ViT",
 ]

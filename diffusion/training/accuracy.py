@@ -1,7 +1,7 @@
 """How well noisy samples are classified, by the time t: sums, figures, a picture."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,6 @@ def by_time(
     sums = [(x * counts) @ of for x in (loss, hits)]
     in_quarter = counts @ of
     quarterly = [x / in_quarter for x in sums]
-    levels = 2 * (process.alpha[times] / process.sigma[times]).log()
     return {
         "figures": {
             "loss": by_quarter("loss", quarterly[0], in_quarter)["loss"],
@@ -89,12 +88,34 @@ def by_time(
         "chance": chance,
         "T": process.T,
         "t": times.tolist(),
-        "log_snr": [v if math.isfinite(v) else None for v in levels.tolist()],
+        "log_snr": log_snr(process, times),
         "accuracy": hits.tolist(),
         "standard_error": (hits * (1 - hits) / counts).sqrt().tolist(),
         "loss": loss.tolist(),
         "n": counts.long().tolist(),
     }
+
+
+def log_snr(process: Process, times: Tensor) -> list[float | None]:
+    """Returns log(α_t² / σ_t²) of times t ≥ 1, None where α_t = 0."""
+    levels = 2 * (process.alpha[times] / process.sigma[times]).log()
+    return [v if math.isfinite(v) else None for v in levels.tolist()]
+
+
+def level_axis(ax: Any, times: Sequence[int], levels: Sequence[float | None]) -> None:
+    """Names the axis of t, and writes log SNR above it.
+
+    Args:
+        ax: Of matplotlib, with what is drawn against t.
+        times: The times.
+        levels: What `log_snr` returns.
+    """
+    ax.set_xlabel("t")
+    above, every = ax.twiny(), max(1, len(times) // 6)
+    above.set_xlim(ax.get_xlim())
+    labels = ["−∞" if v is None else f"{round(v, 1) + 0.0:.1f}" for v in levels]
+    above.set_xticks(times[::every], labels[::every], fontsize=8)
+    above.set_xlabel("log SNR, log(α_t² / σ_t²)", fontsize=8)
 
 
 def draw(record: Mapping[str, Any], path: Path) -> None:
@@ -115,11 +136,7 @@ def draw(record: Mapping[str, Any], path: Path) -> None:
     ax.fill_between(times, middle - error, middle + error, alpha=0.3, linewidth=0)
     ax.plot(times, middle, marker=".", label="accuracy ± standard error")
     ax.axhline(chance, color="grey", linestyle="--", label=f"chance, {chance:.3g}")
-    ax.set(xlabel="t", ylabel="accuracy on x_t", ylim=(0, 1.02))
+    ax.set(ylabel="accuracy on x_t", ylim=(0, 1.02))
     ax.legend(fontsize=8)
-    above, every = ax.twiny(), max(1, len(times) // 6)
-    above.set_xlim(ax.get_xlim())
-    levels = ["−∞" if v is None else f"{round(v, 1) + 0.0:.1f}" for v in record["log_snr"]]
-    above.set_xticks(times[::every], levels[::every], fontsize=8)
-    above.set_xlabel("log SNR, log(α_t² / σ_t²)", fontsize=8)
+    level_axis(ax, times, record["log_snr"])
     figure.savefig(path)

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from diffusion.interop.weights import read
+from diffusion.process import Process
 
 
 def check_run(run: Path, resuming: bool) -> None:
@@ -72,13 +73,26 @@ def check_data(network: nn.Module, data: Any) -> None:
             f"model.network.num_classes: {wanted}; expected at least the {data.num_classes} "
             f"classes of {type(data).__name__}"
         )
+    check_channels(network, data)
+
+
+def check_channels(network: nn.Module, data: Any, key: str = "model.network") -> None:
+    """Compares the network with images: their channels, and what its depth divides.
+
+    Args:
+        network: With `in_channels` and `factor`, or nothing is checked.
+        data: The data module.
+        key: Where the network is.
+
+    Raises:
+        ValueError: If they do not fit.
+    """
     if len(data.shape) == 3:
         channels, height, width = data.shape
         have: Any = getattr(network, "in_channels", channels)
         if have != channels:
             raise ValueError(
-                f"model.network.in_channels: {have}; expected the {channels} of "
-                f"{type(data).__name__}"
+                f"{key}.in_channels: {have}; expected the {channels} of {type(data).__name__}"
             )
         factor: Any = getattr(network, "factor", 1)
         if height % factor or width % factor:
@@ -108,10 +122,44 @@ def check_classifier(network: nn.Module, data: Any, crop: int) -> None:
             f"model.network.num_classes: {num_classes}; expected the {data.num_classes} classes "
             f"of {kind}"
         )
-    size = getattr(network, "image_size", None)
+    check_size(network, data, crop)
+
+
+def check_towers(image: nn.Module, process: Process | None, data: Any, crop: int) -> None:
+    """Compares an image tower with the data, and with the times it will see.
+
+    Args:
+        image: With `T` if it counts its times, and as for `check_channels` and `check_size`.
+        process: The forward process, or None for clean pictures.
+        data: The data module.
+        crop: How far training images are moved, in pixels.
+
+    Raises:
+        ValueError: If they do not fit.
+    """
+    key = "model.network.image"
+    check_channels(image, data, key)
+    check_size(image, data, crop, key)
+    if process is not None and getattr(image, "T", process.T) != process.T:
+        raise ValueError(f"{key}.T: {image.T}; expected {process.T}, as the process has it")
+
+
+def check_size(network: nn.Module, data: Any, crop: int, key: str = "model.network") -> None:
+    """Compares the very size of the images with a network that takes no other.
+
+    Args:
+        network: With `image_size`, if only one size will do.
+        data: The data module.
+        crop: How far training images are moved, in pixels.
+        key: Where the network is.
+
+    Raises:
+        ValueError: If they do not fit.
+    """
+    kind, size = type(data).__name__, getattr(network, "image_size", None)
     if size is not None and tuple(data.shape[1:]) != (size, size):
         raise ValueError(
-            f"model.network.image_size: {size}; expected {data.shape[-1]}, as {kind} is "
+            f"{key}.image_size: {size}; expected {data.shape[-1]}, as {kind} is "
             f"{' x '.join(map(str, data.shape[1:]))}"
         )
     if crop and (len(data.shape) != 3 or crop >= min(data.shape[1:])):

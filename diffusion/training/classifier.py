@@ -9,19 +9,17 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from diffusion.metrics.record import kept, write
-from diffusion.noise import seed
 from diffusion.process import Process
 from diffusion.training import accuracy
 from diffusion.training.checks import check_classifier
-from diffusion.training.trainable import Trainable
+from diffusion.training.guide import Guide, fixed_noise, random_crop
 
 GOLDEN_RATIO = 0.6180339887498949
 TIMES = 25  # at which a test measures the accuracy
 VISITS = 5  # of these times, for each test image
-DATA = "data"  # what a checkpoint calls the description of what it was trained on
 
 
-class NoisyClassifier(Trainable):
+class NoisyClassifier(Guide):
     """Trains p_φ(y | x_t, t) by −log p_φ(y | α_t x_0 + σ_t ε, t), t uniform in 1 … T.
 
     On batches {"image": (B, C, H, W) in [−1, 1], "label": (B,)}. Logs val/loss, val/accuracy and,
@@ -55,19 +53,10 @@ class NoisyClassifier(Trainable):
             raise ValueError(f"model.crop: {crop}; expected at least 0 pixels")
         self.network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.process, self.crop = process, crop
-        self.data: dict[str, Any] | None = None
 
-    def setup(self, stage: str) -> None:
-        """Refuses data that does not fit the network, before anything is trained."""
-        if stage == "predict":
-            raise ValueError(
-                "predict: a NoisyClassifier draws no samples; expected `diffusion test`, or a "
-                "diffusion model that it guides"
-            )
-        data = getattr(self.trainer, "datamodule", None)
-        if data is not None:
-            check_classifier(self.network, data, self.crop)
-            self.data = describe(data)
+    def check(self, data: Any) -> None:
+        """See `Guide`."""
+        check_classifier(self.network, data, self.crop)
 
     def losses(self, x_0: Tensor, label: Tensor, t: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
         """Returns −log p_φ(y | x_t, t), and whether y was the likeliest, each (B,)."""
@@ -98,7 +87,7 @@ class NoisyClassifier(Trainable):
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Fixed times and noise, so that it compares from one time to the next."""
-        x_0, number = batch["image"], self._number(batch_idx)
+        x_0, number = batch["image"], self.number(batch_idx)
         i = torch.arange(len(x_0), dtype=torch.float64) + number * len(x_0)
         t = (1 + (i + 0.5) * GOLDEN_RATIO % 1 * self.process.T).long().to(x_0.device)
         results = self.losses(x_0, batch["label"], t, fixed_noise(x_0, number))
@@ -121,7 +110,7 @@ class NoisyClassifier(Trainable):
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Each image at some of the times."""
-        x_0, number, n = batch["image"], self._number(batch_idx), len(self.times)
+        x_0, number, n = batch["image"], self.number(batch_idx), len(self.times)
         i = torch.arange(len(x_0)) + number * len(x_0)
         for visit in range(VISITS):
             place = (i + visit * n // VISITS) % n
@@ -141,19 +130,6 @@ class NoisyClassifier(Trainable):
             with kept(run / "accuracy.png") as part:
                 accuracy.draw(record, part)
 
-    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> Any:
-        """Never called: `setup` refuses to predict, once Lightning has seen this method."""
-        raise NotImplementedError
-
-    def _number(self, batch_idx: int) -> int:
-        return batch_idx * self.trainer.world_size + self.global_rank
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Says what it was trained on, too."""
-        super().on_save_checkpoint(checkpoint)
-        if self.data is not None:
-            checkpoint[DATA] = self.data
-
 
 def log_prob(network: nn.Module, x_t: Tensor, t: Tensor, label: Tensor) -> Tensor:
     """Returns log p(y | x_t, t), the network's; see `NoisyClassifier.log_prob`."""
@@ -161,30 +137,3 @@ def log_prob(network: nn.Module, x_t: Tensor, t: Tensor, label: Tensor) -> Tenso
     known = (label >= 0) & (label < log_p.shape[1])
     of_label = log_p.gather(1, torch.where(known, label, 0)[:, None])[:, 0]
     return torch.where(known, of_label, 0.0)
-
-
-def describe(data: Any) -> dict[str, Any]:
-    """Returns what tells one labelled data set from another: name, shape, number and names."""
-    return {
-        "name": type(data).__name__,
-        "shape": list(data.shape),
-        "num_classes": data.num_classes,
-        "classes": list(getattr(data, "classes", None) or []),
-    }
-
-
-def random_crop(x: Tensor, margin: int) -> Tensor:
-    """Returns images (B, C, H, W), mirrored at their edges, moved by −margin … margin pixels."""
-    B, _, H, W = x.shape
-    padded = F.pad(x, (margin,) * 4, mode="reflect")
-    top, left = torch.randint(2 * margin + 1, (2, B, 1), device=x.device)
-    rows = (top + torch.arange(H, device=x.device))[:, :, None]
-    columns = (left + torch.arange(W, device=x.device))[:, None, :]
-    sample = torch.arange(B, device=x.device)[:, None, None]
-    return padded[sample, :, rows, columns].movedim(-1, 1)
-
-
-def fixed_noise(x: Tensor, *key: int) -> Tensor:
-    """Returns standard normal noise of x's shape that depends on the key alone."""
-    generator = torch.Generator().manual_seed(seed(*key))
-    return torch.randn(x.shape, generator=generator).to(x)

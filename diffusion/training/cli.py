@@ -26,9 +26,11 @@ import diffusion.process
 import diffusion.step
 import diffusion.training.cascade
 import diffusion.training.classifier
+import diffusion.training.contrastive
 import diffusion.training.module
 import diffusion.training.schedule
-import diffusion.training.trained  # noqa: F401
+import diffusion.training.trained
+import diffusion.training.trained_clip  # noqa: F401
 from diffusion.training import checks, commands, loggers, texts
 from diffusion.training.callbacks.checkpoint import Checkpoint
 from diffusion.training.callbacks.config import SaveConfig

@@ -21,7 +21,8 @@ from diffusion.interop.presets import Model
 from diffusion.interop.weights import read, tensors
 from diffusion.training import layers
 from diffusion.training.callbacks.config import CONFIG
-from diffusion.training.classifier import DATA, NoisyClassifier
+from diffusion.training.classifier import NoisyClassifier
+from diffusion.training.guide import DATA
 from diffusion.training.module import Diffusion
 from diffusion.training.trainable import Trainable
 

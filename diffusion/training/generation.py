@@ -69,12 +69,14 @@ def generate(
 
 
 def networks(module: Any) -> dict[str, list[nn.Module]]:
-    """Returns what is counted: the denoiser's network, and apart from it guiding classifiers."""
+    """Returns what is counted: the denoiser's network, and apart from it what guides."""
     denoiser = getattr(module, "denoiser", None)
     guides = getattr(getattr(module, "sampler", None), "guidance", ())
     found = {
         "nfe": [getattr(denoiser, "network", None)],
-        "classifier_nfe": [getattr(guide, "classifier", None) for guide in guides],
+        "classifier_nfe": [
+            getattr(guide, name, None) for guide in guides for name in ("classifier", "scorer")
+        ],
     }
     known = {
         name: [net for net in dict.fromkeys(nets) if isinstance(net, nn.Module)]

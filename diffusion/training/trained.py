@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +12,10 @@ from diffusion.condition import Condition
 from diffusion.guidance import NoiseAware
 from diffusion.interop.weights import read
 from diffusion.process import Process
-from diffusion.training.classifier import DATA, NoisyClassifier, log_prob
+from diffusion.training.classifier import NoisyClassifier, log_prob
+from diffusion.training.guide import DATA, Guide
 
-KEY = "guidance.classifier.checkpoint"
-EXPECTED = "expected a NoisyClassifier's checkpoint"
+Kind = TypeVar("Kind", bound=Guide)
 
 
 class Frozen(NoiseAware):
@@ -66,32 +66,44 @@ class Trained(Frozen):
     """
 
     def __init__(self, checkpoint: str) -> None:
-        path = Path(checkpoint).expanduser()
-        data = _description(path)
-        with torch.random.fork_rng(devices=[]):  # initial weights leave no trace
-            module = NoisyClassifier.load_from_checkpoint(
-                path, map_location="cpu", weights_only=True
-            )
+        module, data = load(NoisyClassifier, checkpoint, "guidance.classifier.checkpoint")
         super().__init__(module.network, module.process, data)
 
 
-def _description(path: Path) -> dict[str, Any]:
+def load(kind: type[Kind], checkpoint: str, key: str) -> tuple[Kind, dict[str, Any]]:
+    """Returns a module with its averaged weights, on the CPU, and what it was trained on.
+
+    Args:
+        kind: The module's class.
+        checkpoint: The file.
+        key: What errors call it.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is something else.
+    """
+    path = Path(checkpoint).expanduser()
+    data = _description(kind, path, key)
+    with torch.random.fork_rng(devices=[]):  # initial weights leave no trace
+        return kind.load_from_checkpoint(path, map_location="cpu", weights_only=True), data
+
+
+def _description(kind: type[Guide], path: Path, key: str) -> dict[str, Any]:
     """Returns what a checkpoint says of the data, once it is known for what it is."""
+    expected = f"{key}: {path}; expected a {kind.__name__}'s checkpoint"
     if not path.is_file():
-        raise FileNotFoundError(f"{KEY}: {path}; {EXPECTED}, there is no such file")
+        raise FileNotFoundError(f"{expected}, there is no such file")
     try:
-        saved = read(path, KEY)
+        saved = read(path, key)
     except ValueError as error:
-        raise ValueError(
-            f"{KEY}: {path}; {EXPECTED}, this file is cut short or something else"
-        ) from error
+        raise ValueError(f"{expected}, this file is cut short or something else") from error
     if not isinstance(saved, dict) or "state_dict" not in saved:
-        raise ValueError(f"{KEY}: {path}; {EXPECTED}, this file has no more than weights")
+        raise ValueError(f"{expected}, this file has no more than weights")
     made_by = saved.get("hyper_parameters", {}).get("_class_path")
     if made_by is None:
-        raise ValueError(
-            f"{KEY}: {path}; {EXPECTED} made by `diffusion fit`, this one does not say of what"
-        )
-    if DATA not in saved:
-        raise ValueError(f"{KEY}: {path}; {EXPECTED}, this one is of {made_by.rsplit('.', 1)[-1]}")
+        raise ValueError(f"{expected} made by `diffusion fit`, this one does not say of what")
+    package, _, name = made_by.rpartition(".")
+    ours = package.split(".")[0] == __name__.split(".")[0]  # of others' classes nothing is known
+    if DATA not in saved or (ours and name != kind.__name__):
+        raise ValueError(f"{expected}, this one is of {name}")
     return saved[DATA]

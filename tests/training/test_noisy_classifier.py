@@ -16,7 +16,8 @@ from diffusion.networks import ClassifierNetwork
 from diffusion.process import Cosine, Linear
 from diffusion.training import accuracy
 from diffusion.training.checks import check_classifier
-from diffusion.training.classifier import NoisyClassifier, describe, fixed_noise, random_crop
+from diffusion.training.classifier import NoisyClassifier
+from diffusion.training.guide import describe, fixed_noise, random_crop
 from diffusion.training.module import Diffusion
 from diffusion.training.trained import Frozen, Trained
 

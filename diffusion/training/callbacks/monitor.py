@@ -15,8 +15,9 @@ class NotFinite(RuntimeError):
 class Monitor(L.Callback):
     """Logs, every `trainer.log_every_n_steps` steps, averages since the last time.
 
-    train/loss, train/loss_q1 … q4 (the loss where t is in the first … last quarter of 1 … T), for a
-    classifier train/accuracy and train/accuracy_q1 … q4 likewise,
+    train/loss, train/loss_q1 … q4 (the loss where t is in the first … last quarter of 1 … T, clean
+    pictures in the first; not where there is no process), for what tells classes or texts apart
+    train/accuracy and train/accuracy_q1 … q4 likewise,
     train/grad_norm (before clipping), train/lr, train/images and train/images_per_second. Numbers
     stay on the device in between, so that the processor never waits. The loss is checked for NaN
     then too, and before anything is saved.
@@ -29,7 +30,7 @@ class Monitor(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Sets the sums to zero."""
         self.sums = torch.zeros(3, 4, device=pl_module.device)  # of losses, ones, hits
-        self.classifies = False
+        self.classifies = self.timed = False
         self.bad = torch.full((2,), -1, device=pl_module.device)  # step and t of the first bad loss
         self.grad_norm: Tensor | None = None
         self.begun, self.logged = None, trainer.global_step
@@ -51,8 +52,10 @@ class Monitor(L.Callback):
         batch_idx: int,
     ) -> None:
         """Adds to the sums, and logs when it is time."""
-        losses, t, T = outputs["losses"], outputs["t"], pl_module.process.T
-        quarter = (t - 1) * 4 // T
+        losses, t = outputs["losses"], outputs["t"]
+        process = getattr(pl_module, "process", None)
+        self.timed = process is not None
+        quarter = (t - 1).clamp(min=0) * 4 // (process.T if process else 4)
         self.sums[0].index_add_(0, quarter, losses.float())
         self.sums[1].index_add_(0, quarter, torch.ones_like(losses, dtype=torch.float32))
         if "hits" in outputs:
@@ -88,9 +91,9 @@ class Monitor(L.Callback):
         if self.classifies:
             figures["train/accuracy"] = sum(hits) / sum(counts)
         for i, (total, count, right) in enumerate(zip(sums, counts, hits)):
-            if count:
+            if count and self.timed:
                 figures[f"train/loss_q{i + 1}"] = total / count
-            if count and self.classifies:
+            if count and self.timed and self.classifies:
                 figures[f"train/accuracy_q{i + 1}"] = right / count
         if self.grad_norm is not None:
             figures["train/grad_norm"] = self.grad_norm.item()

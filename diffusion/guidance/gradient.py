@@ -1,0 +1,167 @@
+"""Guidance by the gradient of a score (Dhariwal & Nichol 2021; https://arxiv.org/abs/2105.05233).
+
+The score function of p(x_t | c) is that of p(x_t) plus ∇ log p(c | x_t), and −ε̂ / σ_t estimates
+it. So for any score S(x_t, t, c) that stands for log p(c | x_t) up to a constant
+
+    ε̂ ← ε̂ − s σ_t ∇_{x_t} S     (eq. 14; algorithm 2)
+    x̂_0 ← x̂_0 + s (σ_t² / α_t) ∇_{x_t} S
+
+which are the same line, as x_t = α_t x̂_0 + σ_t ε̂. Under the ancestral step to x_u it shifts the
+mean of p(x_u | x_t) by s (α_u / α_t) σ²_{t|u} ∇ S: for u = t − 1 that is algorithm 1's shift
+s Σ ∇ S with Σ = β_t ("large"), times 1 / √(1 − β_t). The gradient is taken at x_t, as in the
+authors' code; the derivation of section 4.1 has it at the mean of x_u.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from diffusion.condition import Condition
+from diffusion.denoiser import Denoiser, Prediction
+from diffusion.guidance import Guidance
+from diffusion.process import Process
+
+Score = Callable[[Tensor, Tensor, Condition], Tensor]
+
+
+class Gradient(Guidance):
+    """x̂_0 ← x̂_0 + s (σ_t² / α_t) ∇_{x_t} S, where α_t > 0 and t lies in the interval.
+
+    Where α_t = 0 nothing of x_0 is left in x_t to be scored. A learned variance stays as it is.
+
+    Args:
+        scale: s; 0 is off.
+        interval: The times (first, last) between which it applies, ends included; elsewhere it
+            costs nothing. None for all.
+
+    Raises:
+        ValueError: If the scale is not finite or the interval is empty.
+    """
+
+    def __init__(self, scale: float, interval: tuple[int, int] | None = None) -> None:
+        if not abs(scale) < float("inf"):
+            raise ValueError(f"guidance.scale: {scale}; expected a finite number")
+        if interval is not None and interval[0] > interval[1]:
+            raise ValueError(f"guidance.interval: {interval}; expected first ≤ last")
+        self.scale, self.interval = scale, interval
+        self._device: torch.device | None = None
+
+    def __call__(self, denoise: Denoiser) -> Denoiser:
+        """See `Guidance`."""
+
+        def guided(x_t: Tensor, t: Tensor, cond: Condition) -> Prediction:
+            first, last = self.interval or (-torch.inf, torch.inf)
+            if self.scale == 0 or (t.ndim == 0 and not first <= t <= last):
+                return denoise(x_t, t, cond)
+            pred, gradient = self.evaluate(denoise, x_t, t, cond)
+            on = ((t >= first) & (t <= last)).reshape(pred.alpha.shape) & (pred.alpha > 0)
+            weight = torch.where(on, self.scale * pred.sigma**2 / pred.alpha, 0.0)
+            return pred.with_x_0(pred.x_0 + weight * gradient)
+
+        return guided
+
+    @abstractmethod
+    def evaluate(
+        self, denoise: Denoiser, x_t: Tensor, t: Tensor, cond: Condition
+    ) -> tuple[Prediction, Tensor]:
+        """Returns the prediction before guidance, and ∇_{x_t} Σ_b S_b with x_t's shape and dtype.
+
+        Of the sum over the batch, so that a sample does not depend on its neighbours.
+        """
+
+    def follow(self, module: nn.Module, x: Tensor) -> None:
+        """Moves the module that scores to where x is, once."""
+        if self._device != x.device:
+            module.to(x.device)
+            self._device = x.device
+
+
+@contextmanager
+def recording(device: torch.device) -> Iterator[None]:
+    """Records gradients wherever one is: in inference mode, under `no_grad`, under autocast.
+
+    Autocast keeps copies of weights, which in inference mode cannot take part in a gradient; so
+    it makes new ones here.
+    """
+    kind = device.type
+    again = torch.autocast(
+        kind,
+        torch.get_autocast_dtype(kind),
+        enabled=torch.is_autocast_enabled(kind),
+        cache_enabled=False,
+    )
+    with torch.inference_mode(False), torch.enable_grad(), again:
+        yield
+
+
+def full_precision(device: torch.device) -> torch.autocast:
+    """Returns the context in which nothing is cast."""
+    return torch.autocast(device.type, enabled=False)
+
+
+def copied(cond: Condition) -> Condition:
+    """Returns copies: what was made in inference mode cannot take part in a gradient."""
+    return Condition({k: v.clone() for k, v in cond.values.items()}, cond.null)
+
+
+def gradient_of(score: Score, x: Tensor, t: Tensor, cond: Condition) -> Tensor:
+    """Returns ∇_x Σ_b S(x_b, t_b, c_b), x's shape and dtype, in float32 at least.
+
+    Args:
+        score: (x, t, condition) → (B,).
+        x: Shape (B, ...).
+        t: Shape (B,) or ().
+        cond: What x is scored against.
+    """
+    with recording(x.device), full_precision(x.device):
+        copy = x.detach().clone().to(torch.promote_types(x.dtype, torch.float32))
+        total = score(copy.requires_grad_(), t.clone(), copied(cond)).sum()
+        (gradient,) = torch.autograd.grad(total, copy)
+    return gradient.to(x.dtype)
+
+
+def check_shape(key: str, shape: Sequence[int], data: object) -> None:
+    """Refuses a guide of other samples.
+
+    Args:
+        key: Which argument it is.
+        shape: Of the samples it was trained on.
+        data: The data module.
+
+    Raises:
+        ValueError: If the data's are of another shape.
+    """
+    wanted = tuple(getattr(data, "shape", ()))
+    if tuple(shape) != wanted:
+        raise ValueError(
+            f"guidance.{key}: it was trained on samples of shape {tuple(shape)}; "
+            f"expected {wanted}, as {type(data).__name__} has them"
+        )
+
+
+def check_process(key: str, trained: Process, wanted: Process) -> None:
+    """Refuses a guide of another process, and says in words where the two differ.
+
+    Args:
+        key: Which argument it is.
+        trained: The process it was trained with.
+        wanted: The model's.
+
+    Raises:
+        ValueError: If they differ.
+    """
+    found = None
+    if trained.T != wanted.T:
+        found = f"T = {trained.T}; expected the model's process, T = {wanted.T}"
+    tables = ("α", trained.alpha, wanted.alpha), ("σ", trained.sigma, wanted.sigma)
+    for name, here, there in tables if found is None else ():
+        t = int((here - there).abs().argmax())
+        if (here[t] - there[t]).abs() > 1e-6:
+            expected = f"expected the model's process, {name} = {there[t]:.4g}"
+            found = f"{name} = {here[t]:.4g} at t = {t}; {expected}"
+            break
+    if found:
+        raise ValueError(f"guidance.{key}: it was trained with {found}")

@@ -1,0 +1,108 @@
+"""A CLIP, fixed, as guidance and measures call it."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffusion.condition import Condition
+from diffusion.guidance.clip import PREFIX, TextScore
+from diffusion.metrics.cache import weights_digest
+from diffusion.networks.clip import Towers
+from diffusion.process import Process
+from diffusion.training.contrastive import Contrastive
+from diffusion.training.trained import load
+
+TEXTS = 256  # that are embedded at once
+
+
+class FrozenClip(TextScore):
+    """e^λ ⟨f(x_t, t), g(c)⟩, fixed: a copy of the towers, in float32 and without gradients.
+
+    What it reads of a text is g(c), under a name of its own, so that several can guide together; of
+    the empty text it is 0, and so are the score and its gradient.
+
+    Args:
+        towers: f, g and λ.
+        process: The forward process they were trained with; None for clean pictures.
+        data: What they were trained on; see `describe`.
+        clean: Whether they know clean pictures, t = 0; by default, if there is no process.
+
+    Attributes:
+        fingerprint: 16 digits that change with the weights.
+    """
+
+    def __init__(
+        self,
+        towers: Towers,
+        process: Process | None,
+        data: Mapping[str, Any],
+        clean: bool | None = None,
+    ) -> None:
+        super().__init__(process, data["shape"], clean)
+        self.towers = copy.deepcopy(towers)
+        self.float().eval().requires_grad_(False)
+        self.fingerprint = weights_digest(self.towers.state_dict())
+        self.key = f"{PREFIX}_{self.fingerprint}"
+        self._known: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def embed_text(self, texts: Sequence[str]) -> Tensor:
+        """Returns g, unit vectors (B, D), on the CPU; each text is computed once."""
+        new = sorted(set(texts) - set(self._known))
+        device = self.towers.log_scale.device
+        with torch.autocast(device.type, enabled=False):
+            for start in range(0, len(new), TEXTS):
+                part = new[start : start + TEXTS]
+                values = {k: v.to(device) for k, v in self.towers.text.read(part).items()}
+                self._known.update(zip(part, self.towers.embed_text(values).cpu()))
+        return torch.stack([self._known[text] for text in texts])
+
+    @torch.no_grad()
+    def embed_image(self, images: Tensor) -> Tensor:
+        """Returns f(x_0, 0), unit vectors (B, D), on the images' device.
+
+        Args:
+            images: Clean pictures in [−1, 1], (B, C, H, W).
+
+        Raises:
+            ValueError: If the towers know noisy pictures only.
+        """
+        if not self.clean:
+            raise ValueError(
+                "checkpoint: a CLIP of noisy pictures; expected one that was trained on clean ones "
+                "(model.process: null, or model.clean above 0)"
+            )
+        self.to(images.device)
+        with torch.autocast(images.device.type, enabled=False):
+            return self.towers.embed_image(images.float(), torch.tensor(0))
+
+    def read(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """See `TextScore`."""
+        given = torch.tensor([[bool(text.strip())] for text in texts])
+        return {self.key: torch.where(given, self.embed_text(texts), 0.0)}
+
+    def score(self, x: Tensor, t: Tensor, cond: Condition) -> Tensor:
+        """See `TextScore`."""
+        return self.towers.scale * (self.towers.embed_image(x, t) * cond.values[self.key]).sum(1)
+
+
+class TrainedClip(FrozenClip):
+    """A `Contrastive` from its checkpoint, with the averaged weights if there are any.
+
+    It is read at once, so that a wrong path is known before anything is trained.
+
+    Args:
+        checkpoint: The file, such as runs/clip_emoji/checkpoints/last.ckpt.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is something else.
+    """
+
+    def __init__(self, checkpoint: str) -> None:
+        module, data = load(Contrastive, checkpoint, "guidance.scorer.checkpoint")
+        clean = module.process is None or module.clean > 0
+        super().__init__(module.network, module.process, data, clean)

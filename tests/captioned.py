@@ -1,0 +1,65 @@
+"""Small pictures with captions, made on the spot: data for what reads texts."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffusion.data import Images, ImageSet
+
+COLOURS = {"red": (255, 30, 30), "green": (30, 200, 30), "blue": (40, 40, 255)}
+PLACES = {"left": (slice(None), slice(0, 4)), "right": (slice(None), slice(4, 8))}
+
+
+class Pictures(ImageSet):
+    """Pictures in one tensor, and a caption of each."""
+
+    def __init__(self, images: Tensor, texts: list[str], labels: Tensor) -> None:
+        self.images, self.texts, self.labels = images, texts, labels
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
+        rows = torch.as_tensor(indices)
+        texts = [self.texts[i] for i in indices]
+        return {"image": self.images[rows], "label": self.labels[rows], "text": texts}
+
+    def digest(self) -> bytes:
+        return b"captioned"
+
+
+class Captioned(Images):
+    """8 × 8 pictures of a bar: six captions, "a red bar on the left" …, `copies` pictures each."""
+
+    shape, num_classes, levels = (3, 8, 8), 3, 256
+
+    def __init__(self, copies: int = 10, **of: Any) -> None:
+        super().__init__(**of)
+        self.copies = copies
+
+    def setup(self, stage: str) -> None:
+        captions = [f"a {colour} bar on the {place}" for colour in COLOURS for place in PLACES]
+        self.texts = sorted(captions)
+        self.train_set, self.val_set, self.test_set = (self._draw(captions, k) for k in range(3))
+
+    def _draw(self, captions: list[str], seed: int) -> Pictures:
+        random = torch.Generator().manual_seed(seed)
+        n = len(captions) * self.copies
+        images = torch.randint(60, 140, (n, 3, 8, 8), dtype=torch.uint8, generator=random)
+        texts, labels = [], torch.empty(n, dtype=torch.int64)
+        for i in range(n):
+            text = captions[i % len(captions)]
+            _, colour, _, _, _, place = text.split()
+            rows, columns = PLACES[place]
+            images[i, :, rows, columns] = torch.tensor(COLOURS[colour], dtype=torch.uint8)[
+                :, None, None
+            ]
+            texts.append(text)
+            labels[i] = list(COLOURS).index(colour)
+        return Pictures(images, texts, labels)
+
+    def request(self, numbers: Sequence[int]) -> dict[str, Any]:
+        batch = super().request(numbers)
+        return {**batch, "text": [self.texts[i % len(self.texts)] for i in numbers]}
