@@ -38,6 +38,7 @@ class Images(L.LightningDataModule, ABC):
         shape: (C, H, W), or (D,) for points.
         num_classes: Number of classes, None without labels.
         levels: Number of grey levels, None for continuous data.
+        ask: The split whose captions are asked for; None where the data has none.
         done: Samples `predict` need not draw again.
 
     Raises:
@@ -49,6 +50,7 @@ class Images(L.LightningDataModule, ABC):
     shape: tuple[int, ...]
     num_classes: int | None = None
     levels: int | None = 256
+    ask: str | None = None
     train_set: ImageSet
     val_set: ImageSet
     test_set: ImageSet
@@ -84,11 +86,6 @@ class Images(L.LightningDataModule, ABC):
     def is_set_up(self) -> bool:
         """Whether the splits have been read."""
         return hasattr(self, "train_set")
-
-    @property
-    def ask(self) -> str | None:
-        """The split whose captions are asked for where there are no prompts; None without."""
-        return getattr(getattr(self, "prompts", None), "ask", None)
 
     def train_dataloader(self) -> DataLoader:
         """Batches without end, by position."""
