@@ -3,12 +3,14 @@
 import hashlib
 import json
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion.files import written_aside
@@ -17,6 +19,9 @@ from diffusion.progress import bar
 
 ROWS = 8
 MULTIPLE = 8
+COLUMNS = ("states", "mask", "pooled")
+
+Row = tuple[Tensor, Tensor, Tensor]  # (L, D), (L,), (D',)
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,8 @@ class FrozenText(TextEncoder):
             raise ValueError(f"length: {length}, expected at least 2")
         self.length = length
         self._device = torch.device("cpu")
-        self._forget()
+        self._known: dict[str, Row] = {}
+        self._pretrained: Pretrained | None = None
 
     @abstractmethod
     def load(self) -> Pretrained:
@@ -75,17 +81,13 @@ class FrozenText(TextEncoder):
 
         Texts that are not remembered are computed, and are not remembered afterwards.
         """
-        # CPU autocast cannot stack fp16.
-        with torch.inference_mode(False), torch.autocast("cpu", enabled=False):
-            fresh = self._compute(
-                [text for text in dict.fromkeys(texts) if text not in self._known]
-            )
-            rows = [self._known[text] if text in self._known else fresh[text] for text in texts]
+        with torch.inference_mode(False):  # what is kept as ∅ may be used in training
+            known = self._known
+            fresh = self._compute([text for text in dict.fromkeys(texts) if text not in known])
+            rows = [known[text] if text in known else fresh[text] for text in texts]
             columns = [torch.stack(column) for column in zip(*rows)]
-        return {
-            name: value.float() if value.is_floating_point() else value
-            for name, value in zip(self.values, columns)
-        }
+            columns = [c.float() if c.is_floating_point() else c for c in columns]
+        return dict(zip(self.values, columns))
 
     def forward(self, values: Mapping[str, Tensor]) -> Tokens:
         """See `TextEncoder`."""
@@ -107,51 +109,48 @@ class FrozenText(TextEncoder):
         path = Path(cache).expanduser() / f"texts-{name}.safetensors"
         if not path.is_file():
             with torch.inference_mode(False):
-                rows = self._compute(texts, progress).values()
-            columns = [torch.stack(column) for column in zip(*rows)]
+                rows = self._compute(texts, progress)
+                columns = [torch.stack(column) for column in zip(*(rows[text] for text in texts))]
             with written_aside(path) as aside:
-                save_file({f"text{n}": value for n, value in zip(self.values, columns)}, aside)
+                save_file(dict(zip(COLUMNS, columns)), aside)
         saved = load_file(path)
-        self._known.update(zip(texts, zip(*(saved[f"text{name}"] for name in self.values))))
+        self._known.update(zip(texts, zip(*(saved[name] for name in COLUMNS))))
+        self._pretrained = None  # frees the weights
 
     @torch.no_grad()
-    def _compute(self, texts: Sequence[str], progress: bool = False) -> dict[str, tuple]:
-        """Returns states, mask and pooled vector of distinct texts, on the CPU, floats in fp16."""
+    def _compute(self, texts: Sequence[str], progress: bool = False) -> dict[str, Row]:
+        """Returns the rows of distinct texts, on the CPU, floats in fp16."""
         if not texts:
             return {}
         if self._pretrained is None:
             self._pretrained = self.load()
         model = self._pretrained.model.to(self._device)
         ids = dict(zip(texts, self._pretrained.tokenize(texts)))
-        found = {}
-        with bar("texts", progress) as shown:
+        found: dict[str, Row] = {}
+        with full_precision(self._device), bar("texts", progress) as shown:
             task = shown.add_task("Reading texts, once", total=len(texts))
             for batch, size in batches(ids, self.length):
-                for text, row in zip(batch, self._encode(model, [ids[t] for t in batch], size)):
-                    found[text] = row
+                found.update(zip(batch, self._rows(model, [ids[text] for text in batch], size)))
                 shown.advance(task, len(batch))
-        return {text: found[text] for text in texts}
+        return found
 
-    def _encode(self, model: nn.Module, ids: list[list[int]], size: int) -> Any:
+    def _rows(self, model: nn.Module, ids: list[list[int]], size: int) -> Iterator[Row]:
         tokens = torch.zeros(ROWS, size, dtype=torch.int64)
         mask = torch.zeros(ROWS, size, dtype=torch.bool)
-        for row in range(ROWS):
-            found = ids[row] if row < len(ids) else ids[0]
-            tokens[row, : len(found)] = torch.tensor(found)
-            mask[row, : len(found)] = True
-        with torch.autocast(self._device.type, enabled=False):
-            states, pooled = model(tokens.to(self._device), mask.to(self._device))
+        for row in range(ROWS):  # a short batch is filled up with its first text
+            numbers = ids[row] if row < len(ids) else ids[0]
+            tokens[row, : len(numbers)] = torch.tensor(numbers)
+            mask[row, : len(numbers)] = True
+        states, pooled = model(tokens.to(self._device), mask.to(self._device))
         states = (states.float().cpu() * mask[..., None]).half()
         if pooled is None:
             pooled = states.float().sum(1) / mask.sum(1, keepdim=True)
         pooled = pooled.cpu().half()
-        more = (0, self.length - size)
-        states = nn.functional.pad(states, (0, 0, *more))
-        return zip(states[: len(ids)], nn.functional.pad(mask, more), pooled)
-
-    def _forget(self) -> None:
-        self._known: dict[str, tuple[Tensor, ...]] = {}
-        self._pretrained: Pretrained | None = None
+        if not (states.isfinite().all() and pooled.isfinite().all()):
+            raise ValueError(f"{type(self).__name__}: states beyond ±65504, expected those of fp16")
+        behind = self.length - size
+        states, mask = F.pad(states, (0, 0, 0, behind)), F.pad(mask, (0, behind))
+        return zip(states[: len(ids)], mask, pooled)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> "FrozenText":
         """Follows where the network goes, as the weights are no part of it."""
@@ -161,9 +160,20 @@ class FrozenText(TextEncoder):
         return super()._apply(fn, *args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__ | {"_known": {}, "_pretrained": None}
-        state.pop("null", None)
-        return state
+        """Copies and pickles are without weights and without what is remembered."""
+        return self.__dict__ | {"_known": {}, "_pretrained": None}
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """float32 without TF32 or autocast, whatever the network around it is computed in."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def batches(ids: Mapping[str, list[int]], length: int) -> list[tuple[list[str], int]]:

