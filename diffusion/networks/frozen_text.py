@@ -81,7 +81,7 @@ class FrozenText(TextEncoder):
 
         Texts that are not remembered are computed, and are not remembered afterwards.
         """
-        with torch.inference_mode(False):  # what is kept as ∅ may be used in training
+        with plain_tensors():
             known = self._known
             fresh = self._compute([text for text in dict.fromkeys(texts) if text not in known])
             rows = [known[text] if text in known else fresh[text] for text in texts]
@@ -108,7 +108,7 @@ class FrozenText(TextEncoder):
         name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
         path = Path(cache).expanduser() / f"texts-{name}.safetensors"
         if not path.is_file():
-            with torch.inference_mode(False):
+            with plain_tensors():
                 rows = self._compute(texts, progress)
                 columns = [torch.stack(column) for column in zip(*(rows[text] for text in texts))]
             with written_aside(path) as aside:
@@ -117,7 +117,6 @@ class FrozenText(TextEncoder):
         self._known.update(zip(texts, zip(*(saved[name] for name in COLUMNS))))
         self._pretrained = None  # frees the weights
 
-    @torch.no_grad()
     def _compute(self, texts: Sequence[str], progress: bool = False) -> dict[str, Row]:
         """Returns the rows of distinct texts, on the CPU, floats in fp16."""
         if not texts:
@@ -162,6 +161,13 @@ class FrozenText(TextEncoder):
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles are without weights and without what is remembered."""
         return self.__dict__ | {"_known": {}, "_pretrained": None}
+
+
+@contextmanager
+def plain_tensors() -> Iterator[None]:
+    """Tensors that training may keep, whatever mode one is in; autocast cannot stack fp16."""
+    with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
+        yield
 
 
 @contextmanager
