@@ -104,7 +104,7 @@ class FrozenText(TextEncoder):
         texts = sorted({"", *texts})
         if all(text in self._known for text in texts):
             return
-        key = [type(self).__name__, self.digest(), self.length, *texts]
+        key = [type(self).__name__, self.digest(), self.length, COLUMNS, texts]
         name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
         path = Path(cache).expanduser() / f"texts-{name}.safetensors"
         if not path.is_file():
