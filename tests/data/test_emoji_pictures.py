@@ -93,6 +93,7 @@ def test_colours_are_counted_where_the_picture_is_opaque():
         ("google", "dress", (), "a google emoji of a dress"),
         ("google", "face with open eyes", (), "a google emoji of a face with open eyes"),
         ("google", "people hugging", (), "a google emoji of people hugging"),
+        ("google", "women with bunny ears", (), "a google emoji of women with bunny ears"),
         ("google", "men’s room", (), "a google emoji of a men's room"),
         ("google", "keycap: 5", (), "a google emoji of a keycap 5"),
         ("twitter", "man: beard", ("dark",), "a twitter emoji of a man, beard with dark skin"),

@@ -45,7 +45,7 @@ def long(style: str, entry: Entry, colours: list[str]) -> str:
 def _article(name: str) -> str:
     """The article in front of a name, none in front of a plural."""
     head = re.split(r" (?:with|in|of|at|over|on|without|facing)\b|,", name)[0]
-    if head.startswith(("people", "two ")) or re.search(r"(?<![sui'])s$", head):
+    if re.match(r"(people|men|women|two)\b(?!')", head) or re.search(r"(?<![sui'])s$", head):
         return ""
     return "an " if re.match(r"(?!uni|eu|one|ut|UFO)[aeiouAEIOU]|hour|SOS|NG", name) else "a "
 

@@ -104,12 +104,14 @@ def from_scistag(data: Mapping[str, dict[str, Any]]) -> dict[str, Entry]:
         The emoji that are in one of the classes, by code points.
     """
     emoji = {plain(code): one for code, one in data.items()}
+    emoji = {code: {**one, "name": one["name"] or "keycap: #"} for code, one in emoji.items()}
     code_of = {one["name"]: code for code, one in emoji.items()}
     found = {}
     for code, one in emoji.items():
         name, tones = _without_tones(one["name"])
         base = TONE.sub("", code)
-        base = base if base in emoji else code_of.get(name, code)
+        if base not in emoji:  # "kiss: person, person" is "kiss"
+            base = code_of.get(name, code_of.get(name.partition(": ")[0], code))
         subgroup = _of_today(one["subgroup"], name)
         if subgroup in CLASS_OF:
             found[code] = Entry(code, base, emoji[base]["name"], subgroup, (), tones)
