@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -181,3 +182,14 @@ def test_earlier_pages_are_kept(tmp_path):
     assert (tmp_path / "card.html").read_text() == "two"
     (earlier,) = tmp_path.glob("card.2*.html")
     assert earlier.read_text() == "one"
+
+
+def test_captions_are_under_their_images(made, digits, alone):
+    nearest = find_nearest(Card(samples=1, neighbours=1), made, digits, torch.device("cpu"))
+    texts = [f"a <{i}> & more" for i in range(30)]
+    record = {**RECORD, "figures": {**RECORD["figures"], "clip_score_ceiling@30": 0.4321}}
+    record["figures"] |= {"clip_score@30": 0.25, "clip_score_floor@30": 0.01}
+    page = alone(render("x", record, dataclasses.replace(made, texts=texts), nearest))
+    assert [text for text in page.text if "& more" in text] == texts[:24]
+    assert page.tags.count("img") == 24 + 1 + 1
+    assert "0.4321" in " ".join(page.text)  # of real images, beside the figure
