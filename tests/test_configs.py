@@ -14,7 +14,8 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 EXPERIMENTS = sorted(CONFIGS.glob("*.yaml"))
 OVERLAYS = sorted(CONFIGS.glob("*/*.yaml"))
 CLASSIFIERS = sorted(CONFIGS.glob("classifier_*.yaml"))  # which have no sampler
-MODELS = [path for path in EXPERIMENTS if path not in CLASSIFIERS]
+CLIPS = sorted(CONFIGS.glob("clip_*.yaml"))  # nor have these
+MODELS = [path for path in EXPERIMENTS if path not in (*CLASSIFIERS, *CLIPS)]
 IDS = [path.stem for path in MODELS]
 
 
@@ -281,4 +282,34 @@ def test_a_classifier_trains_and_tests_when_made_small(path, tmp_path, monkeypat
     main("test", "--ckpt_path", "run/checkpoints/last.ckpt")
     found = {p.name for p in Path("run").iterdir()}
     assert {"config_fit.yaml", "config_test.yaml", "classifier.json", "accuracy.png"} <= found
+    assert not {"samples.png", "metrics.json", "likelihood.json"} & found
+
+
+@pytest.mark.parametrize("path", CLIPS, ids=lambda p: p.stem)
+def test_a_clip_trains_and_tests_when_made_small(path, tmp_path, monkeypatch, capsys):
+    """With pictures and an encoder that need no download."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # so that it is put back afterwards
+    config = merged(capsys, path, CONFIGS / "trainer/gpu.yaml")
+    assert config["trainer"]["default_root_dir"] == f"runs/{path.stem}"
+    noisy = "process" in yaml.safe_load(path.read_text())["model"]["init_args"]
+    image = {"image_size": 8, "channels": 8, "multipliers": [1], "attention": [], "groups": 4}
+    text = {"width": 16, "depth": 1, "heads": 2}
+    towers = {
+        "image": {"init_args": {**image, "head_width": 8}},
+        "text": {"class_path": "TextTransformer", "init_args": text},
+    }
+    overlay = {
+        **SMALL,
+        "model": {
+            "network": {"init_args": towers},
+            **({"process": {"init_args": {"T": 20}}} if noisy else {}),
+        },
+        "data": {"class_path": "captioned.Captioned", "init_args": {"batch_size": 8}},
+    }
+    Path("small.yaml").write_text(yaml.safe_dump(overlay))
+    main("fit", "--config", path, "--config", "small.yaml")
+    main("test", "--ckpt_path", "run/checkpoints/last.ckpt")
+    found = {p.name for p in Path("run").iterdir()}
+    assert {"config_fit.yaml", "config_test.yaml", "retrieval.json", "retrieval.png"} <= found
     assert not {"samples.png", "metrics.json", "likelihood.json"} & found

@@ -93,9 +93,9 @@ class Pairs:
         N, M = len(self.of), len(self.texts)
         found = {f"recall@{k}": min(1.0, k / M) for k in KS}
         each = self.of.bincount(minlength=M).tolist()
-        for k in (min(k, N) for k in KS):
-            missed = sum(math.comb(N - n, k) for n in each) / M / math.comb(N, k)
-            found[f"recall@{k}_t2i"] = 1 - missed
+        for k in KS:
+            missed = sum(math.comb(N - n, min(k, N)) for n in each)
+            found[f"recall@{k}_t2i"] = 1 - missed / M / math.comb(N, min(k, N))
         return found
 
 

@@ -60,8 +60,10 @@ def batch(guide, dtype=torch.float32):
     return torch.randn(B, *SHAPE, dtype=dtype), t, Condition(guide.read({"text": TEXTS}))
 
 
-def denoiser(dtype=torch.float32):
-    return NetworkDenoiser(Wavy().to(dtype), Linear(), Eps())
+def denoiser(channels=1, dtype=torch.float32):
+    network = Wavy(channels).to(dtype)
+    network.conditions = ()  # none of the guide's
+    return NetworkDenoiser(network, Linear(), Eps())
 
 
 def test_a_linear_score_moves_x_0_by_its_direction():
@@ -99,7 +101,7 @@ def test_through_the_denoiser_is_the_chain_rule(through):
 
 def test_through_a_network_is_the_difference_of_scores():
     guide = Clip(1.0, Net().double(), on="x_0", through=True)
-    denoise = NetworkDenoiser(Wavy(2).double(), Linear(), Eps())  # with a learned variance
+    denoise = denoiser(2, torch.float64)  # with a learned variance
     x_t, t, cond = batch(guide, torch.float64)
     pred, gradient = guide.evaluate(denoise, x_t, t, cond)
     plain = denoise(x_t, t, cond)
@@ -180,8 +182,7 @@ def test_samples_go_to_where_the_text_says():
     cond = Condition(guide.read({"text": ["left", "right"] * (n // 2)}))
     sampler = Sampler(DDIM(), 50, [guide])
     x = sampler(lambda x, t, cond: data(x, t), it, torch.randn(n, 2), cond)
-    share = Mixture  # of N(±0.5, 0.3²) on the right side
-    share = 0.5 * (1 + math.erf(0.5 / 0.3 / math.sqrt(2)))
+    share = 0.5 * (1 + math.erf(0.5 / 0.3 / math.sqrt(2)))  # of N(0.5, 0.3²) beyond 0
     for side in (0, 1):
         assert abs(((x[side::2, 0] > 0) == side).double().mean().item() - share) < 0.04
 

@@ -1,14 +1,18 @@
 """Two processes on the CPU: the same as one that does both shares."""
 
 import json
+import math
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from diffusion.noise import seed
+from diffusion.training.contrastive import Contrastive
 from diffusion.training.module import Diffusion
 
 pytestmark = pytest.mark.slow
@@ -51,6 +55,67 @@ def test_weights_equal_those_of_one_process_that_computes_both_shares(run, monke
     for key in ("state_dict", "raw_state_dict"):
         for name, weight in one[key].items():
             torch.testing.assert_close(two[key][name], weight, rtol=1e-5, atol=1e-6)
+
+
+CLIP = """
+model:
+  class_path: Contrastive
+  init_args:
+    network:
+      class_path: Towers
+      init_args:
+        image: {class_path: ViT, init_args: {image_size: 8, width: 16, depth: 1, heads: 2, T: 20}}
+        text: {class_path: captioned.Bag}
+    process: {class_path: Cosine, init_args: {T: 20}}
+    clean: 0.2
+data: {class_path: captioned.Captioned, init_args: {batch_size: 8}}
+ema: {decay: 0.9}
+wandb: "off"
+trainer: {default_root_dir: run, max_steps: 4, limit_val_batches: 1.0}
+"""
+
+
+def test_pairs_of_all_processes_are_negatives(run, monkeypatch):
+    """Two processes with 8 pairs each are one with 16: weights, and what validation finds."""
+    (run.folder / "clip.yaml").write_text(CLIP)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    command("fit", "--config=clip.yaml", *SGD)
+
+    def both(self, batch, batch_idx):
+        self.network.log_scale.data.clamp_(max=math.log(100))
+        images, texts, words = [], [], []
+        for rank in range(2):
+            torch.manual_seed(seed(self.seed, rank, self.trainer.global_step, 0))
+            x_0, text = batch["image"][rank::2], batch["text"][rank::2]
+            t = self.draw(len(x_0))
+            x_t = self.diffuse(x_0, t, torch.randn_like(x_0))
+            images.append(self.network.embed_image(x_t, t))
+            texts.append(self.network.embed_text(self.read({"text": text})))
+            words += text
+        logits = self.network.scale * torch.cat(images) @ torch.cat(texts).T
+        same = torch.tensor([[a == b for a in words] for b in words]).fill_diagonal_(False)
+        assert same.any()
+        logits, own = logits.masked_fill(same, -torch.inf), torch.arange(16)
+        loss = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+        return {"loss": loss, "losses": loss.expand(16).detach(), "t": torch.ones(16).long()}
+
+    monkeypatch.setattr(Contrastive, "training_step", both)
+    one = ("--trainer.default_root_dir=one", "--data.batch_size=16", "--trainer.accelerator=cpu")
+    run("fit", "--config=clip.yaml", *SGD, *one, "--trainer.devices=1")
+    monkeypatch.undo()
+    two, one = run.load(), torch.load(run.folder / "one/checkpoints/last.ckpt", weights_only=True)
+    for name, weight in one["raw_state_dict"].items():
+        torch.testing.assert_close(two["raw_state_dict"][name], weight, rtol=1e-4, atol=1e-6)
+    monkeypatch.chdir(run.folder)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    found = []
+    for n in (1, 2):
+        place = f"--trainer.default_root_dir=run{n}"
+        command("test", "--ckpt_path", run.last, place, "--data.copies=7", processes=n)
+        found.append(json.loads((run.folder / f"run{n}" / "retrieval.json").read_text()))
+    assert found[0]["n"] == found[1]["n"] == 42  # 6 batches, the last of 2
+    for name, value in found[0]["figures"].items():
+        assert value == pytest.approx(found[1]["figures"][name], abs=1e-5), name
 
 
 def test_predictions_are_the_same_files(run, fitted):
