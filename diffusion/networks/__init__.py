@@ -7,6 +7,7 @@ that can be forgotten.
 from diffusion.networks.augmentation import Augmentation
 from diffusion.networks.classifier import ClassifierNetwork
 from diffusion.networks.clip import Towers
+from diffusion.networks.inpainter import Inpainter
 from diffusion.networks.linear_unet import LinearUNet
 from diffusion.networks.minilm import MiniLM
 from diffusion.networks.mlp import MLP
@@ -21,6 +22,7 @@ __all__ = [
     "MLP",
     "Augmentation",
     "ClassifierNetwork",
+    "Inpainter",
     "LinearUNet",
     "MiniLM",
     "Stream",
