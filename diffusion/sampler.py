@@ -3,6 +3,9 @@
 x_T ──► denoise ──► guidance, inner to outer ──► x̂_0, ε̂ ──► step ──► x_s ──┐
  ▲                                                                        │
  └──────────────────────────── t ← s, until s = 0 ◄───────────────────────┘
+
+To edit a picture, the loop starts lower, from the picture with noise (SDEdit, Meng et al. 2022;
+https://arxiv.org/abs/2108.01073).
 """
 
 import math
@@ -58,9 +61,13 @@ class Sampler:
             α = 0.31, which more steps cannot mend. "karras" (EDM's ρ = 7) and "log_snr" (uniform in
             log(α/σ), as DPM-Solver takes it) start at T and are spaced by the noise level, see
             `noise_levels`. Times that coincide are visited once; a single step starts at T.
+        strength: How much of a given picture is drawn anew, 0 … 1. At 1 the samples start from x_T
+            and no picture is looked at. Below, they start from x_τ = α_τ known + σ_τ x_T at the
+            time τ nearest to strength · T, or at the grid's first time if that is earlier, and go
+            on over the grid's times below τ; 0 gives the picture back. "known" is a condition.
 
     Raises:
-        ValueError: If steps is not positive.
+        ValueError: If steps is not positive, or the strength lies outside 0 … 1.
     """
 
     def __init__(
@@ -69,13 +76,25 @@ class Sampler:
         steps: int | None = None,
         guidance: Sequence[Guidance] = (),
         spacing: Spacing = "trailing",
+        strength: float = 1.0,
     ) -> None:
         if steps is not None and steps < 1:
             raise ValueError(f"sampler.steps: {steps}; expected at least 1")
+        if not 0 <= strength <= 1:
+            raise ValueError(f"sampler.strength: {strength}; expected 0 … 1")
         self.step, self.steps, self.guidance, self.spacing = step, steps, guidance, spacing
+        self.strength = strength
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The conditions that the sampler and its guidance read, even if the network does not."""
+        own = () if self.strength == 1 else ("known",)
+        return frozenset(own).union(*(guide.needs for guide in self.guidance))
 
     def times(self, process: Process | int) -> Tensor:
-        """Returns the times visited, decreasing and ending with 0: (steps + 1,), int64, on the CPU.
+        """Returns the times visited, decreasing and ending with 0, int64, on the CPU.
+
+        They are steps + 1, or fewer where times coincide or the strength is below 1.
 
         Args:
             process: The forward process; its T is enough where the spacing ignores the noise.
@@ -98,7 +117,30 @@ class Sampler:
             "karras": lambda: noise_levels(process, n, 7.0),
             "log_snr": lambda: noise_levels(process, n, math.inf),
         }[self.spacing if n > 1 else "trailing"]()
-        return torch.cat([t.long().unique().flip(0), torch.zeros(1, dtype=torch.long)])
+        t = t.long().unique()
+        if self.strength < 1:
+            first = t[-1].clamp(max=round(self.strength * T))
+            t = torch.cat([t[t < first], first[None]])
+        return torch.cat([t[t > 0].flip(0), torch.zeros(1, dtype=torch.long)])
+
+    def start(self, process: Process, x_T: Tensor, cond: Condition) -> Tensor:
+        """Returns x at the first time visited: x_T or, if the strength is below 1, x_τ.
+
+        Args:
+            process: The forward process.
+            x_T: Standard normal noise, shape (B, ...).
+            cond: With "known", images in [−1, 1] of x_T's shape, if the strength is below 1.
+
+        Raises:
+            ValueError: If there is no picture to start from.
+        """
+        if self.strength == 1:
+            return x_T
+        if "known" not in cond.values:
+            raise ValueError(
+                f"sampler.strength: {self.strength}; expected 1, or a picture to start from"
+            )
+        return process.diffuse(cond.values["known"].to(x_T), self.times(process)[0], x_T)
 
     @torch.no_grad()
     def trajectory(
@@ -120,7 +162,7 @@ class Sampler:
         """
         cond = Condition() if cond is None else cond
         guided: Denoiser = reduce(lambda inner, guide: guide(inner), self.guidance, denoiser)
-        step, x = self.step.begin(), x_T
+        step, x = self.step.begin(), self.start(process, x_T, cond)
         for t, s in pairwise(self.times(process)):
             x = step(lambda x, t: guided(x, t, cond), process, x, t, s, randn_like)
             yield x
@@ -134,7 +176,7 @@ class Sampler:
         randn_like: Callable[[Tensor], Tensor] = torch.randn_like,
     ) -> Tensor:
         """Returns x_0; arguments as for `trajectory`."""
-        x = x_T
+        x = self.start(process, x_T, Condition() if cond is None else cond)
         for x in self.trajectory(denoiser, process, x_T, cond, randn_like):  # noqa: B007
             pass
         return x
@@ -143,7 +185,7 @@ class Sampler:
     def encode(
         self, denoiser: Denoiser, process: Process, x_0: Tensor, cond: Condition | None = None
     ) -> Tensor:
-        """Returns the x_T from which deterministic DDIM would come back to x_0.
+        """Returns the x_T (with strength < 1, the x_τ) from which DDIM would come back to x_0.
 
         Integrates DDIM's ODE upwards over the same times, d(x/α) = ε̂ d(σ/α) (DDIM, eq. 14):
         x_t = (α_t / α_s) x_s + (σ_t − α_t σ_s / α_s) ε̂(x_s, s), where the network stands in for

@@ -7,6 +7,7 @@ Splits are `ImageSet`s. Training reads them by position (`positions.py`), evalua
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 import lightning as L
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from .given import Given
 from .image_set import ImageSet, as_is
 from .positions import Positions, Shuffled
 from .requests import Requests, in_order, requested_classes
@@ -33,6 +35,8 @@ class Images(L.LightningDataModule, ABC):
         seed: Decides the order of training and the flips, 0 .. 2³² − 1.
         samples: How many samples `predict` draws.
         labels: The classes `predict` asks for in turn; None for all of them.
+        edit: A picture, or a folder of pictures, that samples continue from; see `Given`.
+        mask: What to repaint of them: a picture that is white there, or "x0,y0,x1,y1".
 
     Attributes:
         shape: (C, H, W), or (D,) for points.
@@ -63,6 +67,8 @@ class Images(L.LightningDataModule, ABC):
         seed: int = 0,
         samples: int = 64,
         labels: list[int] | None = None,
+        edit: str | None = None,
+        mask: str | None = None,
     ) -> None:
         super().__init__()
         self.batch_size = batch_size
@@ -71,12 +77,16 @@ class Images(L.LightningDataModule, ABC):
         self.seed = seed
         self.samples = samples
         self.labels = labels
+        self.edit = edit
+        self.mask = mask
         self.done: set[int] = set()
         for key, low in (("batch_size", 1), ("num_workers", 0), ("samples", 0)):
             if getattr(self, key) < low:
                 raise ValueError(f"{key}: {getattr(self, key)}, expected at least {low}")
         if not 0 <= seed < 2**32:
             raise ValueError(f"seed: {seed}, expected 0 .. 2**32 - 1")
+        if mask is not None and edit is None:
+            raise ValueError(f"data.mask: {mask!r}; expected data.edit too, a picture to repaint")
 
     @abstractmethod
     def setup(self, stage: str) -> None:
@@ -124,11 +134,22 @@ class Images(L.LightningDataModule, ABC):
             batch["label"] = torch.tensor([labels[i % len(labels)] for i in numbers])
         return batch
 
+    @cached_property
+    def given(self) -> Given | None:
+        """The pictures that samples continue from, if there are some."""
+        return None if self.edit is None else Given(self.edit, self.mask, self.shape)
+
     def on_after_batch_transfer(self, batch: dict, dataloader_idx: int) -> dict:
-        """Normalise the pictures where they are now: on the device."""
+        """Normalise the pictures where they are now: on the device.
+
+        A batch of requests gets "known" and "mask", if samples continue from pictures.
+        """
         if "image" in batch:
-            batch = {**batch, "image": self.normalize(batch["image"])}
-        return batch
+            return {**batch, "image": self.normalize(batch["image"])}
+        if self.given is None:
+            return batch
+        given, index = self.given.batch(batch["index"].tolist()), batch["index"]
+        return {**batch, **{name: value.to(index.device) for name, value in given.items()}}
 
     def normalize(self, images: Tensor) -> Tensor:
         """Give x = 2 v / (levels − 1) − 1.

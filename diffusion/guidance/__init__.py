@@ -43,6 +43,7 @@ from diffusion.guidance.classifier import Classifier, NoiseAware  # noqa: E402  
 from diffusion.guidance.classifier_free import ClassifierFree  # noqa: E402
 from diffusion.guidance.clip import Clip, TextScore  # noqa: E402
 from diffusion.guidance.gradient import Gradient  # noqa: E402
+from diffusion.guidance.inpaint import Inpaint  # noqa: E402
 from diffusion.guidance.threshold import Dynamic, Static  # noqa: E402
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "Dynamic",
     "Gradient",
     "Guidance",
+    "Inpaint",
     "NoiseAware",
     "Static",
     "TextScore",

@@ -8,6 +8,7 @@ from diffusion.networks.augmentation import Augmentation
 from diffusion.networks.classifier import ClassifierNetwork
 from diffusion.networks.clip import Towers
 from diffusion.networks.hugging_face import HuggingFace
+from diffusion.networks.inpainter import Inpainter
 from diffusion.networks.linear_unet import LinearUNet
 from diffusion.networks.minilm import MiniLM
 from diffusion.networks.mlp import MLP
@@ -23,6 +24,7 @@ __all__ = [
     "Augmentation",
     "ClassifierNetwork",
     "HuggingFace",
+    "Inpainter",
     "LinearUNet",
     "MiniLM",
     "Stream",

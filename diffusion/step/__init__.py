@@ -41,6 +41,7 @@ class Step(ABC):
 from diffusion.step.ddim import DDIM, DDPM  # noqa: E402  (they need Step)
 from diffusion.step.dpm_solver import DPMSolver  # noqa: E402
 from diffusion.step.heun import Heun  # noqa: E402
+from diffusion.step.repaint import RePaint  # noqa: E402
 from diffusion.step.unipc import UniPC  # noqa: E402
 
-__all__ = ["DDIM", "DDPM", "DPMSolver", "Heun", "Step", "UniPC"]
+__all__ = ["DDIM", "DDPM", "DPMSolver", "Heun", "RePaint", "Step", "UniPC"]

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import lightning as L
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion.condition import Condition
@@ -92,7 +93,7 @@ class Cascade(L.LightningModule):
         values: dict[str, Tensor] = {}
         null: dict[str, float | Tensor] = {}
         for number, stage in enumerate(self._stages()):
-            mine = stage.condition({k: v for k, v in batch.items() if k != "low_res"})
+            mine = stage.condition(resized(batch, shape_of(stage)))
             values.update({f"{number}.{k}": v for k, v in mine.values.items()})
             null.update({f"{number}.{k}": v for k, v in mine.null.items()})
         labels = {"label": batch["label"]} if "label" in batch else {}
@@ -130,6 +131,19 @@ class Cascade(L.LightningModule):
         return self.generate(
             self.condition(batch), shape_of(self._stages()[-1]), batch["index"].tolist()
         )
+
+
+def resized(batch: dict[str, Any], shape: Sequence[int]) -> dict[str, Any]:
+    """Returns a batch for a stage of this shape (C, H, W), without what the stage before gives.
+
+    "known" is shrunk by averaging; a pixel of "mask" is 1 where all that it stands for are known.
+    """
+    mine, size = {k: v for k, v in batch.items() if k != "low_res"}, (shape[1], shape[2])
+    if "known" in mine:
+        mine["known"] = F.adaptive_avg_pool2d(mine["known"], size)
+    if "mask" in mine:
+        mine["mask"] = 1 - F.adaptive_max_pool2d(1 - mine["mask"], size)
+    return mine
 
 
 def own(cond: Condition, number: int) -> Condition:

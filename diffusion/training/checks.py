@@ -102,6 +102,36 @@ def check_channels(network: nn.Module, data: Any, key: str = "model.network") ->
             )
 
 
+def check_given(sampler: Any, network: nn.Module, data: Any) -> None:
+    """Refuses to continue from pictures that are not there, and pictures that nothing looks at.
+
+    Args:
+        sampler: With `needs` and `strength`.
+        network: With `conditions`, perhaps.
+        data: The data module.
+
+    Raises:
+        ValueError: If what the sampler needs is not in the data's requests, or the other way round.
+    """
+    if missing := {"known", "mask"} & sampler.needs:
+        missing -= set(data.on_after_batch_transfer(data.request([0]), 0))
+    why = "for Inpaint" if sampler.strength == 1 else f"as sampler.strength is {sampler.strength}"
+    if "known" in missing:
+        raise ValueError(f"data.edit: null; expected a picture or a folder of pictures, {why}")
+    if "mask" in missing:
+        raise ValueError("data.mask: null; expected a picture or x0,y0,x1,y1 for Inpaint")
+    edit, mask = getattr(data, "edit", None), getattr(data, "mask", None)
+    inpaints = "mask" in sampler.needs or "mask" in (getattr(network, "conditions", ()) or ())
+    if mask is not None and not inpaints:
+        raise ValueError(
+            f"data.mask: {mask!r}; expected null, or Inpaint in sampler.guidance, or an Inpainter "
+            "network, as nothing looks at it"
+        )
+    if edit is not None and mask is None and sampler.strength == 1:
+        also = "what to repaint in data.mask, or " if inpaints else ""
+        raise ValueError(f"data.edit: {edit!r}; expected {also}sampler.strength below 1")
+
+
 def check_classifier(network: nn.Module, data: Any, crop: int) -> None:
     """Compares a classifier with the data: the classes, the very size of the images.
 

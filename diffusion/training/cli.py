@@ -153,6 +153,8 @@ class CLI(LightningCLI):
             "model": str(config.model.init_args.get("sampler")),
             "seed": config.seed_everything,
         }
+        if given := getattr(self.datamodule, "given", None):
+            writer.settings["given"] = given.digest()
 
 
 def names(parser: LightningArgumentParser) -> list[str]:

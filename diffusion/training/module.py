@@ -17,7 +17,7 @@ from diffusion.objective import Objective
 from diffusion.parameterization import Parameterization
 from diffusion.process import Process
 from diffusion.sampler import Sampler
-from diffusion.training.checks import check_data, check_null, check_variance
+from diffusion.training.checks import check_data, check_given, check_null, check_variance
 from diffusion.training.texts import CACHE, remember
 from diffusion.training.trainable import Trainable
 
@@ -37,6 +37,7 @@ class Diffusion(Trainable):
             guidance.
         optimizer: From parameters to an optimizer.
         lr_scheduler: From an optimizer to a schedule that moves once a step, or None.
+        start: A checkpoint whose averaged weights training starts from; see `begin`.
 
     Raises:
         ValueError: If p_uncond lies outside 0 … 1, or is positive where the network has no ∅, or a
@@ -53,8 +54,9 @@ class Diffusion(Trainable):
         p_uncond: float = 0.0,
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
+        start: str | None = None,
     ) -> None:
-        super().__init__(optimizer, lr_scheduler)
+        super().__init__(optimizer, lr_scheduler, start)
         if not 0 <= p_uncond <= 1:
             raise ValueError(f"model.p_uncond: {p_uncond}; expected 0 … 1")
         check_null(network, p_uncond)
@@ -75,16 +77,16 @@ class Diffusion(Trainable):
         if data is not None:
             check_data(self.denoiser.network, data)
             remember(self.denoiser.network, data, CACHE, self.trainer.is_global_zero)
+            check_given(self.sampler, self.denoiser.network, data)
             for guide in self.sampler.guidance:
                 guide.check(self.process, data)
 
     def condition(self, batch: dict[str, Any]) -> Condition:
         """Returns what of a batch the network or the guidance reads, with the network's ∅."""
         network: Any = self.denoiser.network
-        guides = self.sampler.guidance
-        known = frozenset(self.denoiser.conditions or ()).union(*(guide.needs for guide in guides))
+        known = frozenset(self.denoiser.conditions or ()) | self.sampler.needs
         values = {k: v for k, v in batch.items() if k in known and isinstance(v, Tensor)}
-        for reader in (network, *guides):
+        for reader in (network, *self.sampler.guidance):
             if hasattr(reader, "read"):
                 values.update(reader.read(batch))
         null = dict(getattr(network, "null", {})) if values else {}
@@ -140,12 +142,16 @@ class Diffusion(Trainable):
     def trajectory(
         self, cond: Condition, shape: Sequence[int], seeds: Sequence[int]
     ) -> Iterator[Tensor]:
-        """Yields x_T, then x at every time visited, down to x_0; arguments as for `generate`."""
+        """Yields x_T, or what else the sampler starts from, then x at every time down to x_0.
+
+        Arguments as for `generate`.
+        """
         noise = SeededNoise(self.seed, seeds)
         with evaluating(self.denoiser):
             x_T = noise.draw(shape, self.device)
             steps = self.sampler.trajectory(self.denoiser, self.process, x_T, cond, noise)
-            yield from chain([x_T], self._with_precision(steps))
+            first = self.sampler.start(self.process, x_T, cond)
+            yield from chain([first], self._with_precision(steps))
 
     def _with_precision(self, steps: Iterator[Tensor]) -> Iterator[Tensor]:
         """Runs each move under the Trainer's autocast, which callbacks' hooks do not have."""

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -9,6 +10,7 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 
 from diffusion.noise import seed
+from diffusion.training.begin import begin
 from diffusion.training.callbacks.ema import EMA
 
 
@@ -18,10 +20,15 @@ class Trainable(L.LightningModule):
     Args:
         optimizer: From parameters to an optimizer.
         lr_scheduler: From an optimizer to a schedule that moves once a step, or None.
+        start: A checkpoint whose averaged weights training starts from, see `begin`; None for
+            initial ones. Whoever goes on with a run, or loads its result, does not need it.
     """
 
     def __init__(
-        self, optimizer: OptimizerCallable, lr_scheduler: LRSchedulerCallable | None
+        self,
+        optimizer: OptimizerCallable,
+        lr_scheduler: LRSchedulerCallable | None,
+        start: str | None = None,
     ) -> None:
         super().__init__()
         # Through the command line these are plain class paths; live objects built in Python would
@@ -31,8 +38,13 @@ class Trainable(L.LightningModule):
             self.save_hyperparameters(logger=False)
         if "_instantiator" not in self.hparams:
             self.hparams.clear()
-        self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
+        self.optimizer, self.lr_scheduler, self.start = optimizer, lr_scheduler, start
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
+
+    def on_fit_start(self) -> None:
+        """Starts from another model's weights, unless a checkpoint has just brought this one's."""
+        if self.start is not None:
+            begin(self, Path(self.start).expanduser())
 
     def seed_step(self, batch_idx: int) -> None:
         """One seed a step: ranks differ, and a resumed run draws what an unbroken one draws."""
@@ -54,6 +66,7 @@ class Trainable(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Puts the raw weights back where training goes on."""
+        self.start = None
         for ema in self._averages():
             ema.restore(self, checkpoint)
 

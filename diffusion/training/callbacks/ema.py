@@ -38,7 +38,7 @@ class EMA(L.Callback):
         """Returns d of the n-th update, n ≥ 1."""
         return min(self.decay, (1 + n) / (10 + n)) if self.warmup else self.decay
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begins with the weights as they are, unless a checkpoint brought averages."""
         trained = self._trained(pl_module)
         if self.decay:

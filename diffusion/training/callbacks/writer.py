@@ -57,12 +57,15 @@ class Writer(L.Callback):
 
     def _same_settings(self, trainer: L.Trainer) -> None:
         note, mine = self.path / "settings.json", json.dumps(self.settings, sort_keys=True)
-        if note.exists() and note.read_text() != mine:
+        if note.exists() and note.read_text() == mine:
+            return
+        made = any(file.suffix in (".png", ".npy", ".npz") for file in self.path.iterdir())
+        if made and note.exists():
             raise ValueError(
                 f"writer.folder: {self.path} holds images made with other settings "
                 f"({note.name}); expected an empty folder or the same settings"
             )
-        if trainer.is_global_zero and not note.exists():
+        if trainer.is_global_zero:
             with written_aside(note) as aside:
                 aside.write_text(mine)
 

@@ -1,0 +1,56 @@
+"""Where training starts: from the weights of another model (fine-tuning)."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffusion.interop.weights import read
+
+KEY = "model.start"
+WIDENED = "conv_in.weight"
+
+
+@torch.no_grad()
+def begin(module: nn.Module, path: Path) -> None:
+    """Copies a checkpoint's averaged weights into a module.
+
+    Both must have the same tensors. A network's first convolution may read more channels here, as
+    an `Inpainter`'s does: it then has zeros for the new ones, so that they count for nothing until
+    they are trained (Nichol et al. 2021, "Image inpainting").
+
+    Args:
+        module: What will be trained.
+        path: A checkpoint of this project.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is something else, or of a model with other tensors.
+    """
+    content: Any = read(path, KEY)
+    if not isinstance(content, dict) or "state_dict" not in content:
+        raise ValueError(f"{KEY}: {path}; expected a checkpoint of this project, with a state_dict")
+    saved: dict[str, Tensor] = content["state_dict"]
+    mine = module.state_dict()
+    for name in (*mine, *saved):
+        here, there = mine.get(name), saved.get(name)
+        if here is None or there is None or not _fits(name, here, there):
+            was = "nothing" if there is None else tuple(there.shape)
+            want = "nothing" if here is None else tuple(here.shape)
+            raise ValueError(f"{KEY}: {path} is of another model: {name} is {was}, expected {want}")
+    for name, here in mine.items():
+        there = saved[name]
+        if here.shape == there.shape:
+            here.copy_(there)
+        else:
+            here.zero_()[:, : there.shape[1]] = there
+
+
+def _fits(name: str, here: Tensor, there: Tensor) -> bool:
+    """Whether a tensor can be copied, perhaps as the first of more input channels."""
+    if here.shape == there.shape:
+        return True
+    wider = here.ndim == there.ndim == 4 and here.shape[1] > there.shape[1]
+    same = (here.shape[0], *here.shape[2:]) == (there.shape[0], *there.shape[2:])
+    return name.endswith(WIDENED) and wider and same

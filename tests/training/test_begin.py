@@ -1,0 +1,81 @@
+"""Training that starts from another model's weights."""
+
+import shutil
+
+import pytest
+import torch
+
+from diffusion.training.module import Diffusion
+
+STILL = ("--model.optimizer.lr=0", "--model.p_uncond=0")
+INPAINTER = {"model": {"network": {"class_path": "Inpainter"}}}
+
+
+@pytest.fixture
+def base(fitted, run):
+    """A copy of the checkpoint that may be deleted."""
+    shutil.copy(fitted.last, "base.ckpt")
+    return run.folder / "base.ckpt"
+
+
+def test_it_starts_from_the_averaged_weights(run, base, same):
+    run.fit("--model.start=base.ckpt", *STILL)
+    saved, average = run.load(), run.load("base.ckpt")["state_dict"]
+    assert same(saved["raw_state_dict"], {k: average[k] for k in saved["raw_state_dict"]})
+    for name, weight in average.items():  # the average of weights that stay is what they are
+        torch.testing.assert_close(saved["state_dict"][name], weight, rtol=0, atol=1e-6)
+    assert not same(average, run.load("base.ckpt")["raw_state_dict"])
+    assert saved["global_step"] == 4
+
+
+def test_new_input_channels_start_at_zero(run, base, same):
+    run.write("inpainter.yaml", INPAINTER)
+    run.fit("--config", "inpainter.yaml", "--model.start=base.ckpt", *STILL)
+    raw, average = run.load()["raw_state_dict"], run.load("base.ckpt")["state_dict"]
+    first = "denoiser.network.conv_in.weight"
+    assert raw[first].shape[1] == 3
+    assert not raw[first][:, 1:].any()
+    assert same(raw[first][:, :1].contiguous(), average[first])
+    others = [name for name in raw if name != first]
+    assert same({k: raw[k] for k in others}, {k: average[k] for k in others})
+    run.fit("--config", "inpainter.yaml", "--model.start=base.ckpt", "--trainer.max_steps=2",
+            "--trainer.default_root_dir=other")  # fmt: skip
+    assert run.load("other/checkpoints/last.ckpt")["raw_state_dict"][first][:, 1:].any()
+
+
+def test_whoever_goes_on_or_loads_does_not_need_the_file(run, base, same):
+    run.fit("--model.start=base.ckpt")
+    run.fit("--model.start=base.ckpt", "--trainer.default_root_dir=whole", "--trainer.max_steps=6")
+    base.unlink()
+    Diffusion.load_from_checkpoint(run.last)
+    run("predict", "--ckpt_path", run.last, "--data.samples=2")
+    run("fit", "--ckpt_path", run.last, "--trainer.max_steps=6")
+    whole = run.load("whole/checkpoints/last.ckpt")
+    assert same(run.load()["raw_state_dict"], whole["raw_state_dict"])
+
+
+def test_what_is_wrong_is_known_before_training(run, base, refused):
+    def line(*flags):
+        return refused("fit", "--config", "tiny.yaml", *flags)
+
+    assert "model.start: nowhere.ckpt; expected a file" in line("--model.start=nowhere.ckpt")
+    run.folder.joinpath("text.ckpt").write_text("hello")
+    assert "model.start: text.ckpt; expected tensors" in line("--model.start=text.ckpt")
+    torch.save({"weights": torch.zeros(2)}, run.folder / "plain.ckpt")
+    assert "expected a checkpoint of this project" in line("--model.start=plain.ckpt")
+    other = line("--model.start=base.ckpt", "--model.network.channels=16")
+    assert "model.start: base.ckpt is of another model: denoiser.network." in other
+    assert "(32, 8), expected (64, 16)" in other
+    fewer = line("--model.start=base.ckpt", "--model.network.num_classes=12")
+    assert "embedding.label.weight is (11, 32), expected (13, 32)" in fewer
+    assert not (run.folder / "run/checkpoints/last.ckpt").exists()
+
+
+def test_fewer_input_channels_are_another_model(run, refused):
+    run.write("inpainter.yaml", INPAINTER)
+    run.fit("--config", "inpainter.yaml", "--trainer.max_steps=1")
+    line = refused(
+        *("fit", "--config", "tiny.yaml", "--model.start", run.last),
+        "--trainer.default_root_dir=other",
+    )
+    assert "conv_in.weight is (8, 3, 3, 3), expected (8, 1, 3, 3)" in line
