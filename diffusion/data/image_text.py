@@ -99,7 +99,7 @@ class ImageText(ImageFolder):
         Returns:
             "index" and "text"; without prompts "label" too, if there are classes.
         """
-        pictures = None if self.prompts else self._split(self.ask)
+        pictures = None if self.prompts else self._split(self.asked.ask)
         return self.asked.request(numbers, pictures, self.labels)
 
     def on_after_batch_transfer(self, batch: dict, dataloader_idx: int) -> dict:

@@ -129,7 +129,7 @@ class Emoji(Images):
         Returns:
             "index" and "text"; without prompts "label" too.
         """
-        pictures = None if self.prompts else self._split(self.ask)
+        pictures = None if self.prompts else self._split(self.asked.ask)
         batch = self.asked.request(numbers, pictures, self.labels)
         if pictures is not None and self.low is not None and self.low.root is None:
             rows = self.asked.rows(numbers, pictures, self.labels)
