@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from captioned import Bag
 from torch import nn
 
 from diffusion.networks import ClassifierNetwork, TextTransformer, Towers, ViT
@@ -133,7 +134,7 @@ def test_what_does_not_fit_is_refused(make, message):
 
 
 def test_training_pulls_pairs_together():
-    network, texts = towers(), ["one", "two", "three", "four"]
+    network, texts = Towers(vit(), Bag()), ["one", "two", "three", "four"]
     optimizer = torch.optim.Adam(network.parameters(), 1e-2)
     x, values = torch.randn(4, 3, 8, 8), network.text.read(texts)
     for _ in range(150):

@@ -462,7 +462,7 @@ def test_a_model_is_guided_by_a_text(contrasted, draw, kind, settings, flags):
     assert record["figures"]["classifier_nfe"] == 3 * (1 + settings.get("shifts", 0))
     assert record["figures"]["nfe"] == 3
     draw("predict", "--ckpt_path", draw.last, "--data.samples=2", *flags)
-    assert len(list((draw.folder / "run/predictions").glob("*.png"))) == 2
+    assert len(list((draw.folder / "run/predictions").glob("0*.png"))) == 2
     saved = draw.load()
     assert not any("scorer" in name or "text" in name for name in saved["state_dict"])
     module = Diffusion.load_from_checkpoint(draw.last)
