@@ -15,7 +15,8 @@ EXPERIMENTS = sorted(CONFIGS.glob("*.yaml"))
 OVERLAYS = sorted(CONFIGS.glob("*/*.yaml"))
 CLASSIFIERS = sorted(CONFIGS.glob("classifier_*.yaml"))  # which have no sampler
 CLIPS = sorted(CONFIGS.glob("clip_*.yaml"))  # nor have these
-MODELS = [path for path in EXPERIMENTS if path not in (*CLASSIFIERS, *CLIPS)]
+CASCADES = sorted(CONFIGS.glob("*_cascade.yaml"))  # which have several
+MODELS = [path for path in EXPERIMENTS if path not in (*CLASSIFIERS, *CLIPS, *CASCADES)]
 IDS = [path.stem for path in MODELS]
 
 
@@ -214,26 +215,40 @@ def in_classes(folder):
 MADE = {"FashionMNIST": fashion, "CIFAR10": cifar10, "ImageFolder": pictures}
 
 
+TEXT = {"class_path": "TextTransformer", "init_args": {"width": 8, "depth": 1, "heads": 2}}
+
+
 def small(config, folder):
     """An overlay that keeps an experiment's classes and shrinks its numbers."""
     model, data = config["model"], config["data"]
     kind = data["class_path"]
     network, labelled = {"width": 8, "depth": 1}, False
-    if model["network"]["class_path"] == "UNet":
+    if model["network"]["class_path"] in ("UNet", "Upsampler", "Inpainter"):
         network = {"channels": 8, "multipliers": [1, 2], "attention": [], "blocks": 1, "groups": 4}
         labelled = "num_classes" in model["network"]["init_args"]
         if "head_width" in model["network"]["init_args"]:
             network["head_width"] = 4
     arguments = {"batch_size": 8, "num_workers": 0}
+    if "streams" in model["network"].get("init_args", {}):
+        network["streams"] = {"text": {"class_path": "Stream", "init_args": {"encoder": TEXT}}}
     if kind in MADE:
         MADE[kind](folder / "made")
         arguments["root"] = str(folder / "made")
+    if kind == "Emoji":  # pictures with captions that need no download
+        captioned(folder / "made")
+        low = {"low_size": 8} if "low_size" in data["init_args"] else {}
+        network["image_size"] = 16
+        made = {"root": str(folder / "made"), "size": 16, "val_share": 0.2, **low}
+        data = {"class_path": "ImageText", "init_args": {**arguments, **made}}
+    else:
+        data = {"init_args": arguments}
     if kind == "ImageFolder":
         network["image_size"] = arguments["size"] = 16
         arguments["val_share"] = 0.2
         if labelled:
             in_classes(folder / "made")
-    extractor = None if kind == "SwissRoll" or (kind == "ImageFolder" and not labelled) else LENET
+    unlabelled = kind in ("SwissRoll", "Emoji") or (kind == "ImageFolder" and not labelled)
+    extractor = None if unlabelled else LENET
     process = {"init_args": {"T": 20}}
     if "beta_T" in model["process"].get("init_args", {}):
         process["init_args"]["beta_T"] = 0.3
@@ -244,9 +259,16 @@ def small(config, folder):
             "process": process,
             "sampler": {"steps": 2},
         },
-        "data": {"init_args": arguments},
+        "data": data,
         "metrics": {"n": 10, "batch_size": 5, "extractor": extractor},
     }
+
+
+def captioned(folder):
+    """Pictures with captions."""
+    pictures(folder)
+    for path in folder.glob("*.png"):
+        path.with_suffix(".txt").write_text(f"picture number {path.stem}")
 
 
 @pytest.mark.parametrize("path", MODELS, ids=IDS)
@@ -255,7 +277,14 @@ def test_a_configuration_trains_and_tests_when_made_small(
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # so that it is put back afterwards
-    overlay = small(yaml.safe_load(path.read_text()), tmp_path)
+    config = yaml.safe_load(path.read_text())
+    overlay = small(config, tmp_path)
+    if start := config["model"].get("start"):
+        before = CONFIGS / f"{Path(start).parts[1]}.yaml"
+        Path("small.yaml").write_text(yaml.safe_dump(overlay))
+        flags = ["--config", "small.yaml", "--trainer.default_root_dir", "before"]
+        main("fit", "--config", before, *flags)
+        overlay["model"]["start"] = "before/checkpoints/last.ckpt"
     Path("small.yaml").write_text(yaml.safe_dump(overlay))
     main("fit", "--config", path, "--config", "small.yaml")
     main("test", "--ckpt_path", "run/checkpoints/last.ckpt")
@@ -263,6 +292,20 @@ def test_a_configuration_trains_and_tests_when_made_small(
     assert {"config_fit.yaml", "config_test.yaml", "samples.png", "trajectory.png"} <= found
     assert "SwissRoll" in path.read_text() or "metrics.json" in found
     assert ("likelihood.json" in found) == (overlay["likelihood"]["n"] > 0)
+
+
+@pytest.mark.parametrize("path", CASCADES, ids=lambda p: p.stem)
+def test_a_cascade_is_of_models_that_there_are(path, capsys):
+    config = merged(capsys, path)
+    assert config["trainer"]["default_root_dir"] == f"runs/{path.stem}"
+    stages = config["model"]["init_args"]
+    runs = [Path(checkpoint).parts[1] for checkpoint in stages["checkpoints"]]
+    assert {f"{run}.yaml" for run in runs} <= {p.name for p in MODELS}
+    assert len(stages["samplers"]) == len(runs)
+    trained = [yaml.safe_load((CONFIGS / f"{run}.yaml").read_text()) for run in runs]
+    sizes = [m["model"]["network"]["init_args"]["image_size"] for m in trained]
+    assert sizes[-1] == config["data"]["init_args"]["size"]
+    assert [m["data"]["init_args"].get("low_size") for m in trained] == [None, *sizes[:-1]]
 
 
 @pytest.mark.parametrize("path", CLASSIFIERS, ids=lambda p: p.stem)

@@ -100,7 +100,11 @@ class ImageText(ImageFolder):
             "index" and "text"; without prompts "label" too, if there are classes.
         """
         pictures = None if self.prompts else self._split(self.asked.ask)
-        return self.asked.request(numbers, pictures, self.labels)
+        batch = self.asked.request(numbers, pictures, self.labels)
+        if pictures is not None and self.low is not None:
+            rows = self.asked.rows(numbers, pictures, self.labels)
+            batch.update(self.low.known(pictures, rows, self.normalize))
+        return batch
 
     def on_after_batch_transfer(self, batch: dict, dataloader_idx: int) -> dict:
         """Normalise the pictures, and add small ones if they are wanted."""

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .image_set import ImageSet
 from .picture import picture_names, read_picture
 
 
@@ -62,6 +63,20 @@ class LowResolution:
             return {**batch, "low_res": self.shrunk(batch["image"])}
         drawn = normalize(self.drawn(batch["index"].tolist()))
         return {**batch, "low_res": drawn.to(batch["index"].device)}
+
+    def known(
+        self, pictures: ImageSet, rows: Sequence[int], normalize: Callable[[Tensor], Tensor]
+    ) -> dict[str, Tensor]:
+        """Give "low_res" of pictures that there are, or nothing if it has to be drawn.
+
+        Args:
+            pictures: Where they are.
+            rows: Which of them.
+            normalize: From uint8 to [−1, 1].
+        """
+        if self.root is not None:
+            return {}
+        return {"low_res": self.shrunk(normalize(pictures.__getitems__(rows)["image"]))}
 
     def drawn(self, numbers: Sequence[int]) -> Tensor:
         """Read the small pictures of these numbers, uint8.

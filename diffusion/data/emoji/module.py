@@ -131,10 +131,9 @@ class Emoji(Images):
         """
         pictures = None if self.prompts else self._split(self.asked.ask)
         batch = self.asked.request(numbers, pictures, self.labels)
-        if pictures is not None and self.low is not None and self.low.root is None:
+        if pictures is not None and self.low is not None:
             rows = self.asked.rows(numbers, pictures, self.labels)
-            images = self.normalize(pictures.__getitems__(rows)["image"])
-            batch["low_res"] = self.low.shrunk(images)
+            batch.update(self.low.known(pictures, rows, self.normalize))
         return batch
 
     def on_after_batch_transfer(self, batch: dict, dataloader_idx: int) -> dict:

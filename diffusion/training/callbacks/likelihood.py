@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
 from diffusion import bound
@@ -64,7 +65,8 @@ class Likelihood(L.Callback):
             room = n - k * self.batch_size
             if room <= 0:
                 break
-            batch = {key: v[:room].to(pl_module.device) for key, v in batch.items()}
+            batch = {key: v[:room] for key, v in batch.items()}
+            batch = move_data_to_device(batch, pl_module.device)
             if k % trainer.world_size == trainer.global_rank:
                 terms.append(self._terms(pl_module, batch, data.levels, k))
             else:  # another process fills these rows in
