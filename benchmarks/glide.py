@@ -17,6 +17,7 @@ import argparse
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
+from typing import Literal
 
 import torch
 from bench import Bench, Row, fill, plot, ways
@@ -33,12 +34,17 @@ from diffusion.training.texts import CACHE, remember
 from diffusion.training.trained_clip import TrainedClip
 
 STEPS = 20
-SPLITS = {"seen concepts": "train", "unseen concepts": "test", "unseen pairs": "pairs"}
+Split = Literal["train", "test", "pairs"]
+SPLITS: dict[str, Split] = {
+    "seen concepts": "train",
+    "unseen concepts": "test",
+    "unseen pairs": "pairs",
+}
 SCALES: dict[str, tuple[float, ...]] = {
     "unconditional": (0,),
-    "CLIP": (1, 3, 10),
-    "noise-aware CLIP": (1, 3, 10),
-    "classifier-free": (1, 2, 3, 4, 6, 8),
+    "CLIP": (3, 10),
+    "noise-aware CLIP": (3, 10),
+    "classifier-free": (1, 2, 4, 8),
 }
 PANELS = ("clip_score", "clip_r1", "label_accuracy", "fd_effnet")
 PROMPTS = Path(__file__).parent / "prompts.txt"
@@ -59,7 +65,7 @@ class Ways:
         """Returns the sampler of a method at a scale."""
         guides: dict[str, Callable[[], list[Guidance]]] = {
             "unconditional": lambda: [ClassifierFree(0)],
-            "CLIP": lambda: [ClassifierFree(0), Clip(s, self.clean, on="x_0", shifts=4)],
+            "CLIP": lambda: [ClassifierFree(0), Clip(s, self.clean, "x_0", through=True, shifts=4)],
             "noise-aware CLIP": lambda: [ClassifierFree(0), Clip(s, self.noisy)],
             "classifier-free": lambda: [ClassifierFree(s)],
         }
@@ -99,7 +105,8 @@ def table(model: Diffusion, make: Ways, args: argparse.Namespace) -> None:
 def shown(model: Diffusion, make: Ways, out: Path) -> None:
     """Draws the fixed prompts, a picture a method, all from the same noise."""
     prompts = PROMPTS.read_text(encoding="utf-8").splitlines()
-    for method, s in [("CLIP", 3), ("noise-aware CLIP", 3), *product(["classifier-free"], (1, 4))]:
+    guided = [("unconditional", 0), ("CLIP", 10), ("noise-aware CLIP", 10)]
+    for method, s in [*guided, *product(["classifier-free"], (1, 2, 4, 8))]:
         model.sampler = make(method, s)
         cond = model.condition({"text": prompts})
         images = model.generate(cond, (3, 32, 32), range(len(prompts)))
@@ -113,7 +120,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--root", default="data", help="where the emoji are")
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
-    parser.add_argument("--n", type=int, default=300)
+    parser.add_argument("--n", type=int, default=200)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--only", choices=[*SPLITS, "pictures"], nargs="*")
     args = parser.parse_args()
