@@ -6,8 +6,8 @@ import json
 import pytest
 import torch
 import yaml
-from conftest import TINY
 from PIL import Image
+from tiny import TINY
 
 PROMPT = "a google emoji of a red fox"
 
