@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion.condition import Condition
+from diffusion.networks import Augmentation
 from diffusion.noise import seed
 from diffusion.sampler import Sampler
 from diffusion.training.module import Diffusion
@@ -25,13 +26,19 @@ class Cascade(L.LightningModule):
     Args:
         checkpoints: Of `Diffusion` modules, the base first; from the second on with an `Upsampler`.
         samplers: One for each stage; null for the one that it was trained with.
+        level: How much noise upsamplers with an `Augmentation` are given on the small image; null
+            for what each of them says.
 
     Raises:
-        ValueError: If the numbers differ, or a stage does not continue from the one before.
+        ValueError: If the numbers differ, a stage does not continue from the one before, or the
+            level is one that an upsampler was not trained for.
     """
 
     def __init__(
-        self, checkpoints: list[str], samplers: list[Sampler | None] | None = None
+        self,
+        checkpoints: list[str],
+        samplers: list[Sampler | None] | None = None,
+        level: int | None = None,
     ) -> None:
         super().__init__()
         given = list(samplers or [None] * len(checkpoints))
@@ -50,6 +57,11 @@ class Cascade(L.LightningModule):
                 raise ValueError(
                     f"model.checkpoints: {checkpoints[number]} is stage {number + 1}; expected "
                     "a base model first, then models with an Upsampler"
+                )
+            augmentation = getattr(stage.denoiser.network, "augmentation", None)
+            if level is not None and isinstance(augmentation, Augmentation):
+                stage.denoiser.network.augmentation = Augmentation(  # pyright: ignore
+                    augmentation.process, augmentation.most, level
                 )
         self.eval().requires_grad_(False)
 

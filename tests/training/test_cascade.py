@@ -71,6 +71,14 @@ def test_a_stage_continues_from_the_one_before(stages):
     torch.testing.assert_close(drawn[1:], cascade.generate(alone, (1, 16, 16), [9]))
 
 
+def test_the_level_of_noise_can_be_said(stages):
+    cascade = Cascade(stages[1], level=7)
+    low = {"low_res": torch.zeros(1, 1, 8, 8), "index": torch.tensor([3])}
+    assert cascade.stages[1].denoiser.network.read(low)["level"].tolist() == [7]
+    with pytest.raises(ValueError, match=r"augmentation.level: 11; expected 0 … most = 10"):
+        Cascade(stages[1], level=11)
+
+
 def test_it_predicts_from_the_command_line(stages, tmp_path):
     import yaml
 
