@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--root", default="data", help="where the emoji are")
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
-    parser.add_argument("--n", type=int, default=200)
+    parser.add_argument("--n", type=int, default=150)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--only", choices=[*SPLITS, "pictures"], nargs="*")
     args = parser.parse_args()
