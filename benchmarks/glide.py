@@ -4,10 +4,12 @@ r"""The table and the pictures of docs/results.md on guidance by texts.
 
     diffusion fit --config configs/glide_emoji.yaml
     diffusion fit --config configs/glide_emoji_guided.yaml
+    diffusion fit --config configs/glide_emoji_inpaint.yaml
+    diffusion fit --config configs/glide_emoji_upsampler.yaml
     diffusion fit --config configs/clip_emoji.yaml
     diffusion fit --config configs/clip_emoji_noisy.yaml
-    diffusion fit --config configs/clip_emoji.yaml --seed_everything 1 \
-      --trainer.default_root_dir runs/clip_emoji_judge
+    diffusion fit --config configs/clip_emoji.yaml --seed_everything 1 --trainer.max_steps 400 \
+      --model.lr_scheduler.total 400 --trainer.default_root_dir runs/clip_emoji_judge
 
 Writes CSV and PNG into docs/results/; rows that are there already are not measured again. The
 judge, whose score is in the table, guided nothing and was trained from another seed.
@@ -23,12 +25,13 @@ import torch
 from bench import Bench, Row, fill, plot, ways
 
 from diffusion.data import Emoji
-from diffusion.guidance import ClassifierFree, Clip, Guidance, Static
+from diffusion.guidance import ClassifierFree, Clip, Guidance, Inpaint, Static
 from diffusion.metrics import EfficientNet, TextMeasure
 from diffusion.sampler import Sampler
-from diffusion.step import DPMSolver
+from diffusion.step import DDIM, DDPM, DPMSolver, RePaint
 from diffusion.training import pictures
 from diffusion.training.captioned import captioned
+from diffusion.training.cascade import Cascade
 from diffusion.training.module import Diffusion
 from diffusion.training.texts import CACHE, remember
 from diffusion.training.trained_clip import TrainedClip
@@ -114,6 +117,50 @@ def shown(model: Diffusion, make: Ways, out: Path) -> None:
         pictures.save(captioned(images, prompts, 8), out / name)
 
 
+def continued(model: Diffusion, runs: Path, root: str, out: Path) -> None:
+    """Draws inpainting both ways, and editing: a column a picture, the way in rows.
+
+    Rows of inpainted.png: the picture; what is left of it; RePaint, without training; the network
+    that was trained for it. Rows of edited.png: the picture; with another style asked for, drawn
+    anew from 40, 60 and 80 % of the way to noise.
+    """
+    data = Emoji(root=root)
+    data.setup("predict")
+    inpainter = Diffusion.load_from_checkpoint(last(runs, "glide_emoji_inpaint"))
+    # Pairs of concept and style that training left out, though not the concept.
+    batch = next(data.batches("pairs", 12))
+    known, texts = batch["image"], batch["text"]
+    mask = torch.ones(len(known), 1, 32, 32)
+    mask[:, :, 14:, 8:24] = 0
+    request = {"text": texts, "known": known, "mask": mask, "index": torch.arange(len(known))}
+    scale = ClassifierFree(3)
+    rows = [known, torch.where(mask > 0.5, known, 0)]
+    for drawn, step, steps in ((model, RePaint(DDPM(), 10), 25), (inpainter, DDIM(), 50)):
+        drawn.sampler = Sampler(step, steps, [scale, Static(), Inpaint()])
+        drawn.eval()
+        rows.append(drawn.generate(drawn.condition(request), (3, 32, 32), range(len(known))))
+    pictures.save(pictures.grid(torch.cat(rows), len(known)), out / "glide_inpainted.png")
+    rows = [known]
+    other = [f"a google emoji of {text.split(' emoji of ')[1]}" for text in texts]
+    for strength in (0.4, 0.6, 0.8):
+        model.sampler = Sampler(DDIM(), 50, [scale, Static()], strength=strength)
+        cond = model.condition({**request, "text": other})
+        rows.append(model.generate(cond, (3, 32, 32), range(len(known))))
+    pictures.save(pictures.grid(torch.cat(rows), len(known)), out / "glide_edited.png")
+
+
+def upsampled(runs: Path, out: Path) -> None:
+    """Draws the fixed prompts by both stages."""
+    cascade = Cascade(
+        [str(last(runs, name)) for name in ("glide_emoji_guided", "glide_emoji_upsampler")],
+        [Sampler(DDIM(), 50, [ClassifierFree(3), Static()]), Sampler(DDIM(), 25, [Static()])],
+    )
+    prompts = PROMPTS.read_text(encoding="utf-8").splitlines()
+    cond = cascade.condition({"text": prompts})
+    images = cascade.generate(cond, (3, 64, 64), range(len(prompts)))
+    pictures.save(captioned(images, prompts, 8), out / "glide_64.png")
+
+
 def main() -> None:
     """Makes what is not there yet."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
@@ -133,6 +180,8 @@ def main() -> None:
     table(model, make, args)
     if "pictures" in args.only:
         shown(model, make, args.out)
+        continued(model, args.runs, args.root, args.out)
+        upsampled(args.runs, args.out)
 
 
 if __name__ == "__main__":
