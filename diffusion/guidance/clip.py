@@ -1,4 +1,4 @@
-"""Guidance by how well a picture fits a text (GLIDE, Nichol et al. 2021, section 2.3 and 2.4).
+"""Guidance by how well a picture fits a text (GLIDE, Nichol et al. 2021, section 2.4 and 4.4).
 
 https://arxiv.org/abs/2112.10741. CLIP has an encoder f of pictures and an encoder g of texts c, and
 ⟨f(x), g(c)⟩ takes the place of log p(c | x) in guidance by a classifier:
@@ -7,7 +7,7 @@ https://arxiv.org/abs/2112.10741. CLIP has an encoder f of pictures and an encod
 
 In GLIDE's code the product is of unit vectors and multiplied by CLIP's inverse temperature, 100, as
 in the logits that CLIP was trained by; so it is here. f has to know noisy pictures ("noised CLIP",
-section 2.4), or else it is asked about x̂_0.
+section 4.4), or else it is asked about x̂_0.
 """
 
 from abc import ABC, abstractmethod

@@ -17,7 +17,7 @@ class Stream:
     Args:
         encoder: Makes the tokens.
         route: "join": their keys and values are put beside those of the image's positions, in the
-            same softmax (GLIDE, Nichol et al. 2021, section 2.1); "cross": they have a softmax of
+            same softmax (GLIDE, Nichol et al. 2021, section 4.1); "cross": they have a softmax of
             their own with the same queries, whose result is added before the layer's last
             projection (IP-Adapter, Ye et al. 2023, eq. 5).
         pooled: Whether the pooled vector is added to the embedding of the time.

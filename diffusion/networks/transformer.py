@@ -66,7 +66,7 @@ class Transformer(nn.Module):
 
 
 class TextTransformer(TextEncoder):
-    """A transformer that is trained with what it conditions (GLIDE, Nichol et al. 2021, 2.1).
+    """A transformer that is trained with what it conditions (GLIDE, Nichol et al. 2021, 4.1).
 
     Tokens are words and punctuation, each with a row of the embedding chosen by its hash, so that
     no vocabulary has to be built; two words share a row with probability 1 / `rows`. After the last

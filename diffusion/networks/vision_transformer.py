@@ -1,4 +1,4 @@
-"""The image tower of CLIP for noisy pictures (GLIDE, Nichol et al. 2021, section 2.4)."""
+"""The image tower of CLIP for noisy pictures (GLIDE, Nichol et al. 2021, section 4.4)."""
 
 import torch
 import torch.nn.functional as F

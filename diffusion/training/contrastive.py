@@ -1,4 +1,4 @@
-"""CLIP, and the CLIP of noisy pictures (Radford et al. 2021; GLIDE, Nichol et al. 2021, 2.4)."""
+"""CLIP, and the CLIP of noisy pictures (Radford et al. 2021; GLIDE, Nichol et al. 2021, 4.4)."""
 
 from pathlib import Path
 from typing import Any
