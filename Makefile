@@ -33,7 +33,7 @@ demo: .venv/installed ## Train on 1,797 real digits for about a minute, draw, an
 test: lint types ## Lint, types, and all tests but the slow ones
 	$(BIN)/python -m pytest
 
-slow: .venv/tests ## The slow tests: several processes, killed runs
+slow: .venv/tests ## The slow tests: several processes, killed runs, published networks
 	$(BIN)/python -m pytest -m slow
 
 notebooks: .venv/tests ## Execute the notebooks in place

@@ -4,7 +4,7 @@
 
 with the folders of openai/guided-diffusion at 22e0df8, openai/improved-diffusion at 1bc7bbb and
 lucidrains/denoising-diffusion-pytorch at faed4db (which also needs einops, ema-pytorch and
-accelerate). Outputs are float32 from a CPU.
+accelerate). Outputs are float32 from a CPU; the largest network takes 6 GB of memory.
 """
 
 import hashlib
@@ -109,90 +109,81 @@ def lucidrains():
     return found
 
 
-@torch.no_grad()
-def full():
-    """Returns every eighth pixel of what networks of full published size give."""
-    flags = {"num_channels": 192, "num_res_blocks": 3, "learn_sigma": True, "class_cond": True}
-    flags |= {"attention_resolutions": "32,16,8", "num_head_channels": 64}
-    flags |= {"use_scale_shift_norm": True, "resblock_updown": True}
-    adm = filled(script_util.create_model(64, **flags, use_new_attention_order=True))
-    x, t, y = numbers(1, 1, 3, 64, 64), torch.tensor([700]), torch.tensor([9])
-    old = {"num_channels": 128, "num_res_blocks": 3, "learn_sigma": True, "class_cond": False}
-    old |= {"use_checkpoint": False, "attention_resolutions": "16,8", "num_heads": 4}
-    old |= {"num_heads_upsample": -1, "use_scale_shift_norm": True, "dropout": 0.3}
-    iddpm = filled(improved.create_model(32, **old))
-    small = numbers(1, 1, 3, 32, 32)
-    classifier = filled(
-        script_util.create_classifier(64, False, 128, 4, "32,16,8", True, True, "attention")
-    )
+def published():
+    """Returns whose code makes each published network, which of its kinds it is, and the flags.
+
+    The flags are those of the README files.
+    """
+    old = {"num_channels": 128, "num_res_blocks": 3, "learn_sigma": True, "diffusion_steps": 4000}
+    wide = {**old, "num_channels": 192, "class_cond": True, "rescale_timesteps": False}
+    plain = {"num_res_blocks": 2, "num_heads": 1, "use_scale_shift_norm": False}
+    plain |= {"attention_resolutions": "16", "diffusion_steps": 1000, "rescale_timesteps": False}
+    large = {"large_size": 256, "small_size": 64, "num_res_blocks": 2}
+    larger = {"large_size": 512, "small_size": 128}
+    both = {"attention_resolutions": "32,16,8", "num_channels": 256, "num_res_blocks": 2}
+    both |= {"learn_sigma": True, "resblock_updown": True, "use_scale_shift_norm": True}
+    four, by_width = {**both, "num_heads": 4}, {**both, "num_head_channels": 64}
+    adm, sr = {**by_width, "class_cond": True}, {"num_channels": 192, "class_cond": True}
+    adm_64 = {"image_size": 64, "num_channels": 192, "num_res_blocks": 3, "dropout": 0.1}
+    adm_64 |= {"use_new_attention_order": True, "noise_schedule": "cosine"}
+    new = script_util
     return {
-        "adm_imagenet64": adm(x, t, y)[:, :, ::8, ::8],
-        "iddpm_cifar10": iddpm(small, t / 4)[:, :, ::8, ::8],
-        "classifier_imagenet64": classifier(x, t),
-    }
+        "iddpm_cifar10": (improved, "model", {**old, "image_size": 32, "dropout": 0.3}),
+        "iddpm_imagenet64": (improved, "model", {**old, "image_size": 64}),
+        "iddpm_imagenet64_cond": (improved, "model", {**wide, "image_size": 64}),
+        "iddpm_lsun_bedroom": (improved, "model", {**old, **plain, "image_size": 256}),
+        "iddpm_upsampler_64_256": (improved, "sr_model", {**wide, **large}),
+        "adm_imagenet64": (new, "model", {**adm, **adm_64}),
+        "adm_imagenet128": (new, "model", {**four, "class_cond": True, "image_size": 128}),
+        "adm_imagenet256": (new, "model", {**adm, "image_size": 256}),
+        "adm_imagenet256_uncond": (new, "model", {**by_width, "image_size": 256}),
+        "adm_imagenet512": (new, "model", {**adm, "image_size": 512}),
+        "adm_lsun": (new, "model", {**by_width, "image_size": 256, "dropout": 0.1}),
+        "adm_upsampler_64_256": (new, "sr_model", {**four, **sr, **large}),
+        "adm_upsampler_128_512": (
+            new, "sr_model", {**by_width, **sr, **larger, "attention_resolutions": "32,16"}
+        ),
+        "classifier_imagenet64": (new, "classifier", {"image_size": 64, "classifier_depth": 4}),
+        "classifier_imagenet128": (new, "classifier", {"image_size": 128}),
+        "classifier_imagenet256": (new, "classifier", {"image_size": 256}),
+        "classifier_imagenet512": (new, "classifier", {"image_size": 512}),
+    }  # fmt: skip
+
+
+def create(code, kind, flags):
+    """Returns the network and the process that their scripts make of these flags."""
+    make = {"sr_model": "sr_create_model"}.get(kind, f"create_{kind}")
+    defaults = getattr(code, f"{kind}_and_diffusion_defaults")()
+    return getattr(code, f"{make}_and_diffusion")(**(defaults | flags))
+
+
+@torch.no_grad()
+def full(code, kind, flags):
+    """Returns every eighth pixel of what a network of full published size gives, or its logits."""
+    network, process = create(code, kind, flags)
+    size = flags.get("image_size") or flags["large_size"]
+    given = {"y": torch.tensor([9])} if flags.get("class_cond") else {}
+    if kind == "sr_model":
+        given["low_res"] = numbers(2, 1, 3, size // 4, size // 4)
+    scaled = process._wrap_model(filled(network))  # the times as the network gets them
+    output = scaled(numbers(1, 1, 3, size, size), torch.tensor([700]), **given)
+    return output if kind == "classifier" else output[:, :, ::8, ::8].clone()
 
 
 def shapes():
     """Returns a digest of the names and shapes of each published network."""
-    adm = {"num_channels": 256, "num_res_blocks": 2, "learn_sigma": True, "class_cond": True}
-    adm |= {"attention_resolutions": "32,16,8", "num_head_channels": 64}
-    adm |= {"use_scale_shift_norm": True, "resblock_updown": True}
-    large = {"small_size": 0, "num_channels": 192, "num_res_blocks": 2, "learn_sigma": True}
-    large |= {"class_cond": True, "use_checkpoint": False, "attention_resolutions": "32,16,8"}
-    large |= {"num_heads": 4, "num_head_channels": -1, "num_heads_upsample": -1}
-    large |= {"use_scale_shift_norm": True, "dropout": 0, "resblock_updown": True}
-    large |= {"use_fp16": False}
-    old = {"num_channels": 128, "num_res_blocks": 3, "learn_sigma": True, "class_cond": False}
-    old |= {"use_checkpoint": False, "attention_resolutions": "16,8", "num_heads": 4}
-    old |= {"num_heads_upsample": -1, "use_scale_shift_norm": True, "dropout": 0.0}
-    plain = {"num_res_blocks": 2, "num_heads": 1, "use_scale_shift_norm": False}
-    plain |= {"attention_resolutions": "16"}
-    sr = {k: v for k, v in old.items()} | {"num_channels": 192, "num_res_blocks": 2}
-    sr |= {"class_cond": True, "large_size": 256, "small_size": 64}
-
-    def classifier(size, depth=2):
-        return script_util.create_classifier(
-            size, False, 128, depth, "32,16,8", True, True, "attention"
-        )
-
-    made = {
-        "iddpm_cifar10": lambda: improved.create_model(32, **old),
-        "iddpm_imagenet64": lambda: improved.create_model(64, **old),
-        "iddpm_imagenet64_cond": lambda: improved.create_model(
-            64, **{**old, "num_channels": 192, "class_cond": True}
-        ),
-        "iddpm_lsun_bedroom": lambda: improved.create_model(256, **{**old, **plain}),
-        "iddpm_upsampler_64_256": lambda: improved.sr_create_model(**sr),
-        "adm_imagenet64": lambda: script_util.create_model(
-            64, **{**adm, "num_channels": 192, "num_res_blocks": 3}
-        ),
-        "adm_imagenet128": lambda: script_util.create_model(128, **adm),
-        "adm_imagenet256": lambda: script_util.create_model(256, **adm),
-        "adm_imagenet256_uncond": lambda: script_util.create_model(
-            256, **{**adm, "class_cond": False}
-        ),
-        "adm_imagenet512": lambda: script_util.create_model(512, **adm),
-        "adm_lsun": lambda: script_util.create_model(256, **{**adm, "class_cond": False}),
-        "adm_upsampler_64_256": lambda: script_util.sr_create_model(256, **large),
-        "adm_upsampler_128_512": lambda: script_util.sr_create_model(
-            512, **{**large, "attention_resolutions": "32,16", "num_head_channels": 64}
-        ),
-        "classifier_imagenet64": lambda: classifier(64, 4),
-        "classifier_imagenet128": lambda: classifier(128),
-        "classifier_imagenet256": lambda: classifier(256),
-        "classifier_imagenet512": lambda: classifier(512),
-    }
     digests = {}
-    for name, make in made.items():
+    for name, arguments in published().items():
         with torch.device("meta"):
-            state = make().state_dict()
+            state = create(*arguments)[0].state_dict()
         lines = sorted(f"{k} {layout.flat(v.shape)}" for k, v in state.items())
         digests[name] = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
     return digests
 
 
 if __name__ == "__main__":
-    arrays = {k: v.numpy() for k, v in {**openai(), **lucidrains(), **full()}.items()}
+    found = {**openai(), **lucidrains(), **{k: full(*v) for k, v in published().items()}}
+    arrays = {k: v.numpy() for k, v in found.items()}
     np.savez_compressed(HERE / "published.npz", **arrays)
     (HERE / "published.json").write_text(json.dumps(shapes(), indent=1) + "\n")
     sys.stdout.write(f"{ {k: float(np.abs(v).max()) for k, v in arrays.items()} }\n")

@@ -134,15 +134,16 @@ def test_a_run_ends_where_lucidrains_ends(objective, steps):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["adm_imagenet64", "iddpm_cifar10", "classifier_imagenet64"])
+@pytest.mark.parametrize("name", PRESETS)
 @torch.no_grad()
 def test_a_network_of_full_size_gives_what_the_published_one_gives(name):
-    made = PRESETS[name].network()
+    made = openai.on_meta(PRESETS[name])
     names = openai.names(made)
     given = weights(layout.shapes(made, names))
-    made.load_state_dict(layout.ours(made, names, given))
+    made.load_state_dict(layout.ours(made, names, given), assign=True)
     size = made.image_size
-    conditions = {"label": torch.tensor([9])} if "label" in made.conditions else {}
+    known = {"label": torch.tensor([9]), "low_res": numbers(2, 1, 3, size // 4, size // 4)}
+    conditions = {k: v for k, v in known.items() if k in made.conditions}
     output = made.eval()(numbers(1, 1, 3, size, size), torch.tensor([701]), **conditions)
     if output.ndim == 4:
         output = output[:, :, ::8, ::8]
