@@ -102,7 +102,7 @@ def table(model: Diffusion, make: Ways, args: argparse.Namespace) -> None:
 
         out = args.out / f"glide_{split}.csv"
         rows = fill(out, ways(bench, model, keys, sampler))
-        plot(args.out / f"glide_{split}.png", rows, "scale", PANELS, by="method")
+        plot(args.out / f"glide_{split}.png", rows, "scale", PANELS, by="method", log=False)
 
 
 def shown(model: Diffusion, make: Ways, out: Path) -> None:
