@@ -128,8 +128,8 @@ def continued(model: Diffusion, runs: Path, root: str, out: Path) -> None:
     data.setup("predict")
     inpainter = Diffusion.load_from_checkpoint(last(runs, "glide_emoji_inpaint"))
     # Pairs of concept and style that training left out, though not the concept.
-    batch = next(data.batches("pairs", 12))
-    known, texts = batch["image"], batch["text"]
+    batch = next(data.batches("pairs", 336))
+    known, texts = batch["image"][::28], batch["text"][::28]
     mask = torch.ones(len(known), 1, 32, 32)
     mask[:, :, 14:, 8:24] = 0
     request = {"text": texts, "known": known, "mask": mask, "index": torch.arange(len(known))}
