@@ -83,7 +83,6 @@ def last(runs: Path, name: str) -> Path:
 def table(model: Diffusion, make: Ways, args: argparse.Namespace) -> None:
     """Measures every method at every scale on every split."""
     judge = TextMeasure(TrainedClip(str(last(args.runs, "clip_emoji_judge"))))
-    rows: list[dict[str, str]] = []
     for name, split in SPLITS.items():
         if name not in args.only:
             continue

@@ -1,7 +1,6 @@
 """Any folder of pictures with captions."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,14 +8,13 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from .files import Files
 from .image_folder import ImageFolder
-from .low_resolution import LowResolution
 from .picture import picture_names
-from .prompts import Prompts
+from .prompts import Prompted
 
 KEYS = ("caption", "text")
 
 
-class ImageText(ImageFolder):
+class ImageText(Prompted, ImageFolder):
     """An `ImageFolder` with captions in .txt or .json files beside the pictures.
 
     `cats/1.jpg` has its caption in `cats/1.txt`, or in `cats/1.json` under "caption" or "text".
@@ -36,8 +34,6 @@ class ImageText(ImageFolder):
         ValueError: An argument is out of its range.
     """
 
-    texts: list[str]
-
     def __init__(
         self,
         prompts: list[str] | None = None,
@@ -47,9 +43,7 @@ class ImageText(ImageFolder):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.prompts, self.ask = prompts, ask
-        self.asked = Prompts(prompts, ask, self.SPLITS)
-        self.low = None if low_size is None else LowResolution(low_size, low_root, self.shape)
+        self._asks(prompts, ask, low_size, low_root)
         self.captions: dict[str, str] = {}
 
     def setup(self, stage: str) -> None:
@@ -59,12 +53,7 @@ class ImageText(ImageFolder):
             FileNotFoundError: The folder is missing or no picture in it has a caption.
             ValueError: A caption cannot be read, or as for `ImageFolder`.
         """
-        if self.low is not None:
-            self.low.check()
-        if self.is_set_up:
-            return
-        self.texts = sorted(set(self.prompts or []))
-        if stage == "predict" and self.prompts:
+        if self._is_read(stage):
             return
         super().setup(stage)
         self.texts = sorted({*self.texts, *self.captions.values()})
@@ -89,27 +78,6 @@ class ImageText(ImageFolder):
                 f"caption: {', '.join(left_out[:10])}{', …' if len(left_out) > 10 else ''}"
             )
         return list(self.captions)
-
-    def request(self, numbers: Sequence[int]) -> dict[str, Any]:
-        """Say what samples are to be, as `Prompts` does.
-
-        Args:
-            numbers: The numbers of B samples.
-
-        Returns:
-            "index" and "text"; without prompts "label" too, if there are classes.
-        """
-        pictures = None if self.prompts else self._split(self.asked.ask)
-        batch = self.asked.request(numbers, pictures, self.labels)
-        if pictures is not None and self.low is not None:
-            rows = self.asked.rows(numbers, pictures, self.labels)
-            batch.update(self.low.known(pictures, rows, self.normalize))
-        return batch
-
-    def on_after_batch_transfer(self, batch: dict, dataloader_idx: int) -> dict:
-        """Normalise the pictures, and add small ones if they are wanted."""
-        batch = super().on_after_batch_transfer(batch, dataloader_idx)
-        return batch if self.low is None else self.low.added(batch, self.normalize)
 
     def _files(self, root: Path, names: list[str]) -> Files:
         files = super()._files(root, names)

@@ -1,4 +1,4 @@
-"""What samples are asked for in words."""
+"""Data whose samples are asked for in words."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,55 +7,83 @@ import numpy as np
 import torch
 
 from .image_set import ImageSet
+from .low_resolution import LowResolution
+from .module import Images
 
 
-class Prompts:
-    """Prompts in turn, or the captions of pictures in a fixed random order.
+class Prompted(Images):
+    """Data with captions: samples have prompts in turn, or the captions of a split.
 
     Sample i has the prompt i mod len(prompts). Without prompts it has caption and label of picture
-    order[i mod N]; with `labels` it has the class labels[i mod n], and of its N_c pictures number
-    order[i // n mod N_c].
+    order[i mod N], in a fixed random order of the split `ask`; with `labels` it has the class
+    labels[i mod n], and of its N_c pictures number order[i // n mod N_c].
 
-    Args:
+    Attributes:
         prompts: What to ask for, or None.
         ask: The split whose captions are asked for when there are no prompts.
-        splits: The splits there are.
-
-    Raises:
-        ValueError: There is no prompt in the list, or no such split.
+        low: What adds small pictures to the batches, or None.
+        texts: After `setup`, all captions and prompts, sorted.
     """
 
-    def __init__(self, prompts: list[str] | None, ask: str, splits: Sequence[str]) -> None:
+    prompts: list[str] | None
+    ask: str
+    low: LowResolution | None
+    texts: list[str]
+
+    def _asks(
+        self, prompts: list[str] | None, ask: str, low_size: int | None, low_root: str | None
+    ) -> None:
+        """Take what the arguments of these names say, once `shape` is known.
+
+        Raises:
+            ValueError: There is no prompt in the list, no such split, or the sizes do not divide.
+        """
         if prompts is not None and not prompts:
             raise ValueError("prompts: [], expected null or at least one")
-        if ask not in splits:
-            raise ValueError(f"ask: {ask!r}, expected one of {', '.join(splits)}")
-        self.prompts = prompts
-        self.ask = ask
+        if ask not in self.SPLITS:
+            raise ValueError(f"ask: {ask!r}, expected one of {', '.join(self.SPLITS)}")
+        self.prompts, self.ask = prompts, ask
+        self.low = None if low_size is None else LowResolution(low_size, low_root, self.shape)
 
-    def request(
-        self, numbers: Sequence[int], pictures: ImageSet | None, labels: list[int] | None
-    ) -> dict[str, Any]:
+    def _is_read(self, stage: str) -> bool:
+        """Whether `setup` is done: it was before, or there are prompts and nothing else is needed.
+
+        Raises:
+            FileNotFoundError: There is no folder of small pictures.
+        """
+        if self.low is not None:
+            self.low.check()
+        if self.is_set_up:
+            return True
+        self.texts = sorted(set(self.prompts or []))
+        return stage == "predict" and self.prompts is not None
+
+    def request(self, numbers: Sequence[int]) -> dict[str, Any]:
         """Say what samples are to be.
 
         Args:
             numbers: The numbers of B samples.
-            pictures: The split `ask`; not needed with prompts.
-            labels: The classes to ask for in turn, or None.
 
         Returns:
             "index": int64 (B,), "text": list of B strings, and, without prompts, what else is known
-            of the pictures.
+            of the pictures that have these captions, such as "label" and "low_res".
         """
         batch: dict[str, Any] = {"index": torch.tensor(numbers)}
         if self.prompts is not None:
             return {**batch, "text": [self.prompts[i % len(self.prompts)] for i in numbers]}
-        assert pictures is not None
-        return {**batch, **pictures.conditions(self.rows(numbers, pictures, labels))}
+        pictures = self._split(self.ask)
+        rows = self._rows(numbers, pictures)
+        batch.update(pictures.conditions(rows))
+        if self.low is not None:
+            batch.update(self.low.known(pictures, rows, self.normalize))
+        return batch
 
-    def rows(
-        self, numbers: Sequence[int], pictures: ImageSet, labels: list[int] | None
-    ) -> list[int]:
+    def on_after_batch_transfer(self, batch: dict, dataloader_idx: int) -> dict:
+        """Normalise the pictures, and add small ones if they are wanted."""
+        batch = super().on_after_batch_transfer(batch, dataloader_idx)
+        return batch if self.low is None else self.low.added(batch, self.normalize)
+
+    def _rows(self, numbers: Sequence[int], pictures: ImageSet) -> list[int]:
         """Which pictures the samples are asked for by.
 
         Raises:
@@ -64,7 +92,7 @@ class Prompts:
         order = np.random.RandomState(0).permutation(len(pictures))
         if len(order) == 0:
             raise ValueError(f"ask: {self.ask!r} has no pictures, expected another split")
-        if labels is None:
+        if (labels := self.labels) is None:
             return [int(order[i % len(order)]) for i in numbers]
         classes = pictures.conditions(order.tolist())["label"].numpy()
         of_class = {label: order[classes == label] for label in labels}

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion.interop.weights import read
+from diffusion.training.checks import check_tensors, same_shape
 
 KEY = "model.start"
 WIDENED = "conv_in.weight"
@@ -33,12 +34,7 @@ def begin(module: nn.Module, path: Path) -> None:
         raise ValueError(f"{KEY}: {path}; expected a checkpoint of this project, with a state_dict")
     saved: dict[str, Tensor] = content["state_dict"]
     mine = module.state_dict()
-    for name in (*mine, *saved):
-        here, there = mine.get(name), saved.get(name)
-        if here is None or there is None or not _fits(name, here, there):
-            was = "nothing" if there is None else tuple(there.shape)
-            want = "nothing" if here is None else tuple(here.shape)
-            raise ValueError(f"{KEY}: {path} is of another model: {name} is {was}, expected {want}")
+    check_tensors(mine, saved, f"{KEY}: {path}", _fits)
     for name, here in mine.items():
         there = saved[name]
         if here.shape == there.shape:
@@ -49,7 +45,7 @@ def begin(module: nn.Module, path: Path) -> None:
 
 def _fits(name: str, here: Tensor, there: Tensor) -> bool:
     """Whether a tensor can be copied, perhaps as the first of more input channels."""
-    if here.shape == there.shape:
+    if same_shape(name, here, there):
         return True
     wider = here.ndim == there.ndim == 4 and here.shape[1] > there.shape[1]
     same = (here.shape[0], *here.shape[2:]) == (there.shape[0], *there.shape[2:])

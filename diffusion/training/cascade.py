@@ -1,7 +1,6 @@
 """Stages in a row: a base model, then upsamplers (Ho et al. 2021, CDM; GLIDE, DALL-E 2, Imagen)."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
@@ -15,6 +14,7 @@ from diffusion.noise import seed
 from diffusion.sampler import Sampler
 from diffusion.training.module import Diffusion
 from diffusion.training.texts import CACHE, remember
+from diffusion.training.trained import opened, restored
 
 
 class Cascade(L.LightningModule):
@@ -30,8 +30,9 @@ class Cascade(L.LightningModule):
             for what each of them says.
 
     Raises:
-        ValueError: If the numbers differ, a stage does not continue from the one before, or the
-            level is one that an upsampler was not trained for.
+        FileNotFoundError: If there is no such checkpoint.
+        ValueError: If the numbers differ, a checkpoint is of something else, a stage does not
+            continue from the one before, or an upsampler was not trained for the level.
     """
 
     def __init__(
@@ -47,7 +48,8 @@ class Cascade(L.LightningModule):
                 f"model.samplers: {len(given)}; expected one for each of the "
                 f"{len(checkpoints)} checkpoints, at least one"
             )
-        self.stages = nn.ModuleList([load(Path(path)) for path in checkpoints])
+        paths = [opened(Diffusion, path, "model.checkpoints")[0] for path in checkpoints]
+        self.stages = nn.ModuleList([restored(Diffusion, path) for path in paths])
         for number, (stage, sampler) in enumerate(zip(self._stages(), given)):
             stage.sampler = stage.sampler if sampler is None else sampler
             # The same noise numbers as the stage before would make its x_T a part of this one's.
@@ -172,19 +174,3 @@ def shape_of(stage: Diffusion) -> tuple[int, int, int]:
     """Returns the shape (C, H, W) that a stage draws."""
     network: Any = stage.denoiser.network
     return network.in_channels, network.image_size, network.image_size
-
-
-def load(path: Path) -> Diffusion:
-    """Returns the model of a checkpoint, with the averaged weights.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is of something else.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"model.checkpoints: {path}; expected a Diffusion model's checkpoint, there is no such "
-            "file"
-        )
-    with torch.random.fork_rng(devices=[]):  # initial weights leave no trace
-        return Diffusion.load_from_checkpoint(path, map_location="cpu", weights_only=True)

@@ -2,11 +2,11 @@
 
 import hashlib
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from diffusion.interop.weights import read
 from diffusion.process import Process
@@ -205,15 +205,37 @@ def check_checkpoint(module: nn.Module, path: Path) -> None:
         ValueError: If a tensor is missing, unexpected or of another shape, or the file is none.
     """
     saved = read(path, "ckpt_path")["state_dict"]
-    mine = module.state_dict()
+    check_tensors(module.state_dict(), saved, f"ckpt_path: {path}", same_shape)
+
+
+def check_tensors(
+    mine: Mapping[str, Tensor],
+    saved: Mapping[str, Tensor],
+    file: str,
+    fits: Callable[[str, Tensor, Tensor], bool],
+) -> None:
+    """Compares the tensors of a file with a model's.
+
+    Args:
+        mine: The model's, by name.
+        saved: The file's.
+        file: What errors call it.
+        fits: Whether the tensor of a name, mine and the file's, can be copied.
+
+    Raises:
+        ValueError: If one is missing, unexpected, or does not fit.
+    """
     for name in (*mine, *saved):
         here, there = mine.get(name), saved.get(name)
-        if here is None or there is None or here.shape != there.shape:
+        if here is None or there is None or not fits(name, here, there):
             was = "nothing" if there is None else tuple(there.shape)
             want = "nothing" if here is None else tuple(here.shape)
-            raise ValueError(
-                f"ckpt_path: {path} is of another model: {name} is {was}, expected {want}"
-            )
+            raise ValueError(f"{file} is of another model: {name} is {was}, expected {want}")
+
+
+def same_shape(name: str, here: Tensor, there: Tensor) -> bool:
+    """Whether both have the same shape."""
+    return here.shape == there.shape
 
 
 def fingerprint(path: str | None) -> str | None:

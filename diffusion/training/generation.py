@@ -15,6 +15,7 @@ from diffusion.metrics.figures import Generated, deal
 from diffusion.metrics.quantize import quantize
 from diffusion.metrics.record import plain
 from diffusion.progress import bar
+from diffusion.training import gather
 
 
 def generate(
@@ -107,15 +108,11 @@ def _store(
     trainer: L.Trainer, stored: dict[str, Tensor], n: int, mine: list[int], rows: dict[str, Tensor]
 ) -> Tensor:
     """Puts all processes' rows at their numbers, which are returned."""
-    index = _gather(trainer, torch.tensor(mine, device=rows["images"].device))
+    strategy = trainer.strategy
+    index = gather.rows(strategy, torch.tensor(mine, device=rows["images"].device))
     for key, value in rows.items():
-        value = _gather(trainer, value)
+        value = gather.rows(strategy, value)
         if key not in stored:
             stored[key] = value.new_empty(n, *value.shape[1:])
         stored[key][index] = value
     return index
-
-
-def _gather(trainer: L.Trainer, x: Tensor) -> Tensor:
-    """Returns all processes' rows, (world·B, ...), on the CPU."""
-    return trainer.strategy.all_gather(x).reshape(-1, *x.shape[1:]).cpu()

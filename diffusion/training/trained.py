@@ -14,8 +14,10 @@ from diffusion.interop.weights import read
 from diffusion.process import Process
 from diffusion.training.classifier import NoisyClassifier, log_prob
 from diffusion.training.guide import DATA, Guide
+from diffusion.training.trainable import Trainable
 
 Kind = TypeVar("Kind", bound=Guide)
+Module = TypeVar("Module", bound=Trainable)
 
 
 class Frozen(NoiseAware):
@@ -71,7 +73,7 @@ class Trained(Frozen):
 
 
 def load(kind: type[Kind], checkpoint: str, key: str) -> tuple[Kind, dict[str, Any]]:
-    """Returns a module with its averaged weights, on the CPU, and what it was trained on.
+    """Returns a guide with its averaged weights, on the CPU, and what it was trained on.
 
     Args:
         kind: The module's class.
@@ -82,14 +84,26 @@ def load(kind: type[Kind], checkpoint: str, key: str) -> tuple[Kind, dict[str, A
         FileNotFoundError: If there is no such file.
         ValueError: If it is something else.
     """
+    path, saved = opened(kind, checkpoint, key, DATA)
+    return restored(kind, path), saved[DATA]
+
+
+def opened(
+    kind: type[Trainable], checkpoint: str, key: str, *wanted: str
+) -> tuple[Path, dict[str, Any]]:
+    """Returns the path and the content of a checkpoint, once it is known for what it is.
+
+    Args:
+        kind: The class of the module that it has to be of.
+        checkpoint: The file.
+        key: What errors call it.
+        *wanted: What else such a checkpoint has.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is something else.
+    """
     path = Path(checkpoint).expanduser()
-    data = _description(kind, path, key)
-    with torch.random.fork_rng(devices=[]):  # initial weights leave no trace
-        return kind.load_from_checkpoint(path, map_location="cpu", weights_only=True), data
-
-
-def _description(kind: type[Guide], path: Path, key: str) -> dict[str, Any]:
-    """Returns what a checkpoint says of the data, once it is known for what it is."""
     expected = f"{key}: {path}; expected a {kind.__name__}'s checkpoint"
     if not path.is_file():
         raise FileNotFoundError(f"{expected}, there is no such file")
@@ -104,6 +118,12 @@ def _description(kind: type[Guide], path: Path, key: str) -> dict[str, Any]:
         raise ValueError(f"{expected} made by `diffusion fit`, this one does not say of what")
     package, _, name = made_by.rpartition(".")
     ours = package.split(".")[0] == __name__.split(".")[0]  # of others' classes nothing is known
-    if DATA not in saved or (ours and name != kind.__name__):
+    if not saved.keys() >= set(wanted) or (ours and name != kind.__name__):
         raise ValueError(f"{expected}, this one is of {name}")
-    return saved[DATA]
+    return path, saved
+
+
+def restored(kind: type[Module], path: Path) -> Module:
+    """Returns the module of a checkpoint with its averaged weights, on the CPU."""
+    with torch.random.fork_rng(devices=[]):  # initial weights leave no trace
+        return kind.load_from_checkpoint(path, map_location="cpu", weights_only=True)

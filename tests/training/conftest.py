@@ -2,6 +2,7 @@
 
 import copy
 import os
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -63,6 +64,22 @@ def fitted(tmp_path_factory):
         made.fit()
         os.environ.pop("PL_GLOBAL_SEED", None)
     return made
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory):
+    """Makes a folder in which commands are run once, for several tests to read only."""
+
+    @contextmanager
+    def folder(name):
+        made = tmp_path_factory.mktemp(name)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(made)
+            patch.setenv("PL_GLOBAL_SEED", "0")
+            patch.setattr("diffusion.training.pictures.curve", lambda *_: False)  # takes time
+            yield Run(made)
+
+    return folder
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import types
 import pytest
 import torch
 import torch.nn.functional as F
-import yaml
 from captioned import Captioned
+from tiny import TINY
 
 from diffusion.condition import Condition
 from diffusion.networks import TextTransformer, Towers, ViT
@@ -63,16 +63,10 @@ def contrast(run, tiny):
 
 
 @pytest.fixture(scope="module")
-def contrasted(fitted, tmp_path_factory):
+def contrasted(once):
     """Folders "noisy" and "clean", each a CLIP trained for four steps, to be read only."""
-    folder = tmp_path_factory.mktemp("contrasted")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("PL_GLOBAL_SEED", "0")
-        patch.setattr("diffusion.training.pictures.curve", lambda *_: False)
-        made = type(fitted)(folder)
-        tiny = yaml.safe_load((folder / "tiny.yaml").read_text())
-        made.write("clip.yaml", of_clip(tiny))
+    with once("contrasted") as made:
+        made.write("clip.yaml", of_clip(copy.deepcopy(TINY)))
         made("fit", "--config", "clip.yaml", "--trainer.default_root_dir=noisy")
         clean = ("--model.process=null", "--trainer.default_root_dir=clean")
         made("fit", "--config", "clip.yaml", *clean)

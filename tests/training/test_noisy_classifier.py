@@ -7,7 +7,7 @@ import types
 import pytest
 import torch
 import torch.nn.functional as F
-import yaml
+from tiny import TINY
 from torch import nn
 
 from diffusion.condition import Condition
@@ -59,16 +59,10 @@ def classify(run, tiny):
 
 
 @pytest.fixture(scope="module")
-def classified(fitted, tmp_path_factory):
+def classified(once):
     """A classifier trained for four steps, to be read only."""
-    folder = tmp_path_factory.mktemp("classified")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("PL_GLOBAL_SEED", "0")
-        patch.setattr("diffusion.training.pictures.curve", lambda *_: False)
-        made = type(fitted)(folder)
-        tiny = yaml.safe_load((folder / "tiny.yaml").read_text())
-        made.write("classifier.yaml", of_classifier(tiny))
+    with once("classified") as made:
+        made.write("classifier.yaml", of_classifier(TINY))
         made("fit", "--config", "classifier.yaml")
     return made
 

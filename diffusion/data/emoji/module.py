@@ -1,6 +1,5 @@
 """The data module of the emoji."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -8,10 +7,8 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
 from diffusion.data.image_set import ImageSet
-from diffusion.data.low_resolution import LowResolution
 from diffusion.data.memory import Memory
-from diffusion.data.module import Images
-from diffusion.data.prompts import Prompts
+from diffusion.data.prompts import Prompted
 from diffusion.data.versions import Versions
 
 from .cache import Drawings, read
@@ -23,7 +20,7 @@ from .table import CLASSES
 STYLES = ("google", "twitter", "microsoft", "openmoji")
 
 
-class Emoji(Images):
+class Emoji(Prompted):
     """1,644 emoji in four styles of drawing, with captions and 23 classes.
 
     A picture of a split is one concept in one style. Its skin tones are versions of it, shown in
@@ -59,7 +56,6 @@ class Emoji(Images):
     num_classes = len(CLASSES)
     classes: ClassVar = CLASSES
     pairs_set: ImageSet
-    texts: list[str]
 
     def __init__(
         self,
@@ -86,11 +82,9 @@ class Emoji(Images):
         self.shape = (3, size, size)
         self.styles = [style for style in STYLES if style in chosen]
         self.captions = captions
-        self.prompts, self.ask = prompts, ask
-        self.asked = Prompts(prompts, ask, self.SPLITS)
+        self._asks(prompts, ask, low_size, low_root)
         self.download = download
         self.reason = ""
-        self.low = None if low_size is None else LowResolution(low_size, low_root, self.shape)
 
     def prepare_data(self) -> None:
         """Draw what has not been drawn yet; prompts need no data to be asked for.
@@ -108,38 +102,12 @@ class Emoji(Images):
         Raises:
             FileNotFoundError: They are not there.
         """
-        if self.low is not None:
-            self.low.check()
-        if self.is_set_up:
-            return
-        self.texts = sorted(set(self.prompts or []))
-        if stage == "predict" and self.prompts:
+        if self._is_read(stage):
             return
         found = drawn_styles(self._root, self.styles, self.shape[-1])
         if missing := [style for style in self.styles if style not in found]:
             rank_zero_warn(f"styles: only google, without {', '.join(missing)}{self.reason}")
         self._split_up({style: read(path) for style, path in found.items()})
-
-    def request(self, numbers: Sequence[int]) -> dict[str, Any]:
-        """Say what samples are to be, as `Prompts` does.
-
-        Args:
-            numbers: The numbers of B samples.
-
-        Returns:
-            "index" and "text"; without prompts "label" too.
-        """
-        pictures = None if self.prompts else self._split(self.asked.ask)
-        batch = self.asked.request(numbers, pictures, self.labels)
-        if pictures is not None and self.low is not None:
-            rows = self.asked.rows(numbers, pictures, self.labels)
-            batch.update(self.low.known(pictures, rows, self.normalize))
-        return batch
-
-    def on_after_batch_transfer(self, batch: dict, dataloader_idx: int) -> dict:
-        """Normalise the pictures, and add small ones if they are wanted."""
-        batch = super().on_after_batch_transfer(batch, dataloader_idx)
-        return batch if self.low is None else self.low.added(batch, self.normalize)
 
     @property
     def _root(self) -> Path:
