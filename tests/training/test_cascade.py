@@ -108,6 +108,16 @@ def test_stages_in_a_wrong_order_are_refused(stages, order, message):
         Cascade([stages[1][i] for i in order])
 
 
+def test_a_file_that_is_cut_short_or_of_something_else_is_refused(stages, tmp_path):
+    whole = (stages[0] / "base/checkpoints/last.ckpt").read_bytes()
+    (tmp_path / "cut.ckpt").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"model.checkpoints: .*cut.ckpt; expected .*cut short"):
+        Cascade([str(tmp_path / "cut.ckpt")])
+    torch.save({"state_dict": {}}, tmp_path / "weights.ckpt")
+    with pytest.raises(ValueError, match=r"expected a Diffusion's checkpoint .*does not say"):
+        Cascade([str(tmp_path / "weights.ckpt")])
+
+
 def test_what_is_not_there_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"model.checkpoints: .*there is no such file"):
         Cascade([str(tmp_path / "no.ckpt")])
