@@ -11,8 +11,9 @@ r"""The table and the pictures of docs/results.md on guidance by texts.
     diffusion fit --config configs/clip_emoji.yaml --seed_everything 1 --trainer.max_steps 400 \
       --model.lr_scheduler.total 400 --trainer.default_root_dir runs/clip_emoji_judge
 
-all with `--trainer.precision bf16-mixed`. Writes CSV and PNG into docs/results/; rows that are there already are not measured again. The
-judge, whose score is in the table, guided nothing and was trained from another seed.
+all with `--trainer.precision bf16-mixed`. Writes CSV and PNG into docs/results/; rows that are
+there already are not measured again. The judge, whose score is in the table, guided nothing and was
+trained from another seed.
 """
 
 import argparse
