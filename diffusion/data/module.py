@@ -177,9 +177,24 @@ class Images(L.LightningDataModule, ABC):
         Raises:
             ValueError: There is no such split.
         """
-        pictures = self._split(split)
-        loader = self._loader(pictures, in_order(len(pictures), batch_size), keep=False)
-        return (self.on_after_batch_transfer(batch, 0) for batch in loader)
+        return self._all(self._split(split), batch_size)
+
+    def shown(self, batch_size: int = 500) -> Iterator[Tensor]:
+        """All that training shows, on the CPU, for metrics that look for copies of it.
+
+        Unlike `batches("train")`, which has each thing once, these are all its versions, and with
+        `flip` their mirror images.
+
+        Args:
+            batch_size: Pictures in a batch; the last may have fewer.
+
+        Returns:
+            Pictures as `normalize` returns them, (B, C, H, W).
+        """
+        for batch in self._all(self._split("train").each(), batch_size):
+            yield batch["image"]
+            if self.flip:
+                yield batch["image"].flip(-1)
 
     def fingerprint(self, split: str) -> str:
         """Hash of the pictures of a split, to keep what was computed from them.
@@ -196,6 +211,10 @@ class Images(L.LightningDataModule, ABC):
         pictures = self._split(split)
         settings = f"{type(self).__name__} {self.shape} {self.levels} {len(pictures)} "
         return hashlib.sha256(settings.encode() + pictures.digest()).hexdigest()[:16]
+
+    def _all(self, pictures: ImageSet, batch_size: int) -> Iterator[dict[str, Tensor]]:
+        loader = self._loader(pictures, in_order(len(pictures), batch_size), keep=False)
+        return (self.on_after_batch_transfer(batch, 0) for batch in loader)
 
     def _split(self, split: str) -> ImageSet:
         if split not in self.SPLITS:

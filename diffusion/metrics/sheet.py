@@ -145,9 +145,9 @@ def _captioned(images: Tensor, texts: Sequence[str]) -> str:
 def _nearest(nearest: Nearest) -> str:
     head = (
         "<h2>Nearest training images</h2><p class=soft>The first samples, left of the line, and "
-        "the training images nearest to them by root mean square of the pixels’ difference (0 is "
-        f"a copy, 2 white against black). Of held-out real images it is {nearest.usual:.3f} in "
-        "the median; much less is a copy.</p>"
+        "the training images nearest to them, all versions and mirror images that training shows, "
+        "by root mean square of the pixels’ difference (0 is a copy, 2 white against black). Of "
+        f"held-out real images it is {nearest.usual:.3f} in the median; much less is a copy.</p>"
     )
     if nearest.samples.shape[1] not in (1, 3):
         return head

@@ -92,6 +92,9 @@ def test_images_of_two_channels_are_not_shown(digits, alone):
         def batches(self, split, batch_size=500):
             yield {"image": torch.zeros(4, 2, 8, 8)}
 
+        def shown(self):
+            yield torch.zeros(4, 2, 8, 8)
+
     nearest = find_nearest(Card(neighbours=9), made, Two(), torch.device("cpu"))
     assert "img" not in alone(render("x", RECORD, made, nearest)).tags
 

@@ -82,7 +82,8 @@ def test_figures_and_record(lenet, cache, tmp_path, capsys):
     logged = run.test(module, Digits(), verbose=False)[0]
     names = {"fd_lenet@600", "kid_lenet@600", "fd_lenet@500", "kid_lenet@500"}
     names |= {"fd_lenet_floor@500", "kid_lenet_floor@500", "label_accuracy@600"}
-    names |= {"judge_accuracy@600", "near_copies@600", "seconds_per_image"}
+    names |= {"judge_accuracy@600", "near_copies@600", "near_copies_floor@500"}
+    names |= {"seconds_per_image"}
     assert set(metrics.figures) == names
     assert set(logged) == {f"test/{name}" for name in names}
     assert metrics.figures["label_accuracy@600"] > 0.97

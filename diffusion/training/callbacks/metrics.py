@@ -32,10 +32,10 @@ class Metrics(L.Callback):
 
     Names: fd_lenet, kid_lenet with LeNet; fid, kid, is with Inception; each distance also with
     "_floor", that of held-out real images. Then label_accuracy (by the extractor), judge_accuracy,
-    near_copies, nfe (network evaluations an image, counted; classifier_nfe those of what
-    guides) and seconds_per_image. With text also clip_score, clip_r1 and clip_r5. With a card
-    also precision, recall, f1, density and coverage (names: `diffusion.metrics.conventions`), and
-    the page card.html beside metrics.json.
+    near_copies (also with "_floor"), nfe (network evaluations an image, counted; classifier_nfe
+    those of what guides) and seconds_per_image. With text also clip_score, clip_r1 and clip_r5.
+    With a card also precision, recall, f1, density and coverage (names:
+    `diffusion.metrics.conventions`), and the page card.html beside metrics.json.
     Data of points, and a module that generates nothing, is not measured.
 
     Args:
