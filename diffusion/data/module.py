@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from .given import Given
 from .image_set import ImageSet, as_is
 from .positions import Positions, Shuffled
-from .requests import Requests, in_order, requested_classes
+from .requests import Requests, apportioned, in_order, is_even, requested_classes
 
 
 class Images(L.LightningDataModule, ABC):
@@ -80,6 +80,7 @@ class Images(L.LightningDataModule, ABC):
         self.edit = edit
         self.mask = mask
         self.done: set[int] = set()
+        self._counts: dict[str, list[int]] = {}
         for key, low in (("batch_size", 1), ("num_workers", 0), ("samples", 0)):
             if getattr(self, key) < low:
                 raise ValueError(f"{key}: {getattr(self, key)}, expected at least {low}")
@@ -133,6 +134,46 @@ class Images(L.LightningDataModule, ABC):
         if (labels := requested_classes(self.labels, self.num_classes)) is not None:
             batch["label"] = torch.tensor([labels[i % len(labels)] for i in numbers])
         return batch
+
+    def measured(self, numbers: Sequence[int]) -> dict[str, Any]:
+        """Say what samples that are compared with real pictures are to be.
+
+        As `request`, but with the classes as often as `frequencies` has them, so that the samples
+        of a perfect model have the distribution of the real pictures.
+
+        Args:
+            numbers: The numbers of B samples.
+        """
+        batch = self.request(numbers)
+        if "text" not in batch and (counts := self.frequencies) is not None:
+            batch["label"] = torch.tensor(apportioned(counts, numbers))
+        return batch
+
+    @property
+    def frequencies(self) -> list[int] | None:
+        """The training pictures of each class, if `measured` samples are to have the same shares.
+
+        None if they have the classes in turn: where `labels` says which, where there are none, and
+        where there are as many of each as chance would have it (`is_even`).
+        """
+        counts = None if self.labels is not None else self.class_counts("train")
+        return None if counts is None or is_even(counts) else counts
+
+    def class_counts(self, split: str) -> list[int] | None:
+        """Count the pictures of each class of a split; None without classes.
+
+        Args:
+            split: "train", "val" or "test".
+        """
+        pictures = self._split(split)
+        if self.num_classes is None:
+            return None
+        if split not in self._counts:
+            known = pictures.conditions(range(len(pictures)))
+            batches = [known] if "label" in known else self.batches(split)
+            labels = torch.cat([batch["label"] for batch in batches])
+            self._counts[split] = labels.bincount(minlength=self.num_classes).tolist()
+        return self._counts[split]
 
     @cached_property
     def given(self) -> Given | None:

@@ -31,12 +31,12 @@ class Meaning:
     phrase: str
     better: Literal["low", "high"] | None
     share: bool = False
-    depends: tuple[str, ...] = ("extractor", "reference")
+    depends: tuple[str, ...] = ("extractor", "reference", "labels")
     floor: str = HELD_OUT
     ceiling: str = HELD_OUT
 
 
-FEATURES = ("extractors", "reference")
+FEATURES = ("extractors", "reference", "labels")
 CAPTIONED = "real images that have the captions"
 KINDS = {
     "fid": Meaning("FID", "Fréchet distance to the reference in Inception's features.", "low"),
@@ -61,11 +61,12 @@ KINDS = {
     ),
     "judge_accuracy": Meaning(
         "Judge's accuracy", "The same, by a support vector machine on pixels.", "high", True,
-        ("judge", "data"),
+        ("judge", "data", "labels"),
     ),
     "near_copies": Meaning(
         "Near copies", "Share that are copies of a training image, or nearer to one than 95 % of "
-        "new real images; more than held-out images have is copied.", None, True, ("data",),
+        "new real images; more than held-out images have is copied.", None, True,
+        ("data", "labels"),
     ),
     "clip_score": Meaning(
         "CLIP score", "Mean cosine of sample and caption, by the scorer.", "high", False, ("text",),

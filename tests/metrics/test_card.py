@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from diffusion.data import Digits
-from diffusion.metrics import Card
+from diffusion.metrics import Card, sheet
 from diffusion.metrics.card import find_nearest
 from diffusion.metrics.conventions import fidelity
 from diffusion.metrics.figures import Generated, accuracy_by_label
@@ -58,6 +58,16 @@ def test_page_is_alone_and_has_all_figures(made, digits, alone):
     assert "0.9876" in text  # what the classifier itself gets of real images
     assert page.tags.count("img") == 1 + 4 * (1 + 3)
     assert page.tags.count("svg") == 2
+
+
+def test_samples_are_a_row_a_label_however_often_it_was_asked(digits, monkeypatch):
+    labels = torch.tensor([5, 2, 2, 7, 2])
+    images = (labels * 30).to(torch.uint8).view(-1, 1, 1, 1).expand(5, 1, 2, 2)
+    shown = []
+    monkeypatch.setattr(sheet, "picture", lambda image, *_: shown.append(image) or "")
+    sheet._samples(Generated(images, labels, None, None, 0.1))
+    (grid,) = shown
+    assert grid[0, 1::3, 1::3].tolist() == [[60, 60, 60], [150, 255, 255], [210, 255, 255]]
 
 
 def test_nearest_of_training_images_are_themselves(made, digits):
