@@ -80,6 +80,10 @@ class Prompted(Images):
             batch.update(self.low.known(pictures, rows, self.normalize))
         return batch
 
+    @property
+    def frequencies(self) -> None:
+        """None: captions of a split come with their classes, as often as they are there."""
+
     def on_after_batch_transfer(self, batch: dict, dataloader_idx: int) -> dict:
         """Normalise the pictures, and add small ones if they are wanted."""
         batch = super().on_after_batch_transfer(batch, dataloader_idx)
