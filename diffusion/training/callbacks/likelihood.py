@@ -115,10 +115,11 @@ class Likelihood(L.Callback):
 
     def _terms(self, module: Any, batch: dict[str, Tensor], data: Any, k: int) -> Tensor:
         """Returns L_0, L_1 … L_{T−1} and L_T of each sample, (B, T + 1), in bits/dim."""
-        x_0, process, cond = batch["image"], module.process, module.condition(batch)
+        x_0, process, first = batch["image"], module.process, k * self.batch_size
+        index = torch.arange(first, first + len(x_0))
+        cond = module.condition({**batch, "index": index, "seed": NOISE})
         denoise = Static()(module.denoiser) if self._clips(module, data) else module.denoiser
-        first = k * self.batch_size
-        noise = SeededNoise(NOISE, range(first, first + len(x_0)))  # the same in any batch
+        noise = SeededNoise(NOISE, index.tolist())  # the same in any batch
         columns = []
         for time in range(1, process.T + 1):
             t = torch.full((len(x_0),), time, device=x_0.device)
