@@ -100,7 +100,7 @@ class Cascade(L.LightningModule):
             )
         remember(self, data, CACHE, self.trainer.is_global_zero)
         for part in self._stages():
-            part.sampler.times(part.process)
+            part.sampler.begin(part.process)
 
     def condition(self, batch: dict[str, Any]) -> Condition:
         """Returns what every stage reads of a batch, its names behind the number of the stage."""

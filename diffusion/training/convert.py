@@ -101,9 +101,10 @@ def export(
     module, _ = build([yaml.safe_load(text)["model"], *said])
     if not isinstance(module, Diffusion):
         raise ValueError(f"ckpt: {path} is of {type(module).__name__}; expected a diffusion model")
-    module.load_state_dict(read(path, "ckpt")["state_dict"])
+    content = read(path, "ckpt")
+    module.load_state_dict(content["state_dict"])
     network: Any = module.denoiser.network
-    unet = diffusers.config(network)
+    unet = diffusers.config(network, (content.get(DATA) or {}).get("shape"))
     schedule = scheduler.config(
         module.process,
         module.denoiser.parameterization,

@@ -72,7 +72,7 @@ class Diffusion(Trainable):
 
     def setup(self, stage: str) -> None:
         """Refuses data and samplers that do not fit the network, before anything is trained."""
-        self.sampler.times(self.process)
+        self.sampler.begin(self.process)
         data = getattr(self.trainer, "datamodule", None)
         if data is not None:
             check_data(self.denoiser.network, data)
