@@ -5,16 +5,16 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 
 from diffusion.noise import seed
 from diffusion.training.begin import begin
 from diffusion.training.callbacks.ema import EMA
+from diffusion.training.restorable import Restorable
 
 
-class Trainable(L.LightningModule):
+class Trainable(Restorable):
     """A module with one optimizer, whose checkpoints hold averaged weights and rebuild it.
 
     Args:
