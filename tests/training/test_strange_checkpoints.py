@@ -81,15 +81,18 @@ def test_every_command_refuses_in_one_line(fitted, refused, tmp_path, what):
             begin(torch.nn.Linear(2, 2), tmp_path / "x.ckpt")
 
 
-NEEDED = ["epoch", "global_step", "optimizer_states", "lr_schedulers", "ema_steps"]
+COUNTS = ["epoch", "global_step", "ema_steps"]
+LISTS = ["optimizer_states", "lr_schedulers"]
 
 
-@pytest.mark.parametrize("key", NEEDED)
+@pytest.mark.parametrize("key", [*COUNTS, *LISTS])
 @pytest.mark.parametrize("value", ["nothing", "text", -1])
 def test_training_goes_on_from_whole_checkpoints_only(fitted, refused, tmp_path, key, value):
     content = fitted.load()
-    content.pop(key)
-    torch.save(content if value == "nothing" else {**content, key: value}, tmp_path / "x.ckpt")
+    content[key] = value
+    if value == "nothing" and key in COUNTS:
+        del content[key]
+    torch.save(content, tmp_path / "x.ckpt")
     assert f"expected its {key}" in refused("fit", "--ckpt_path", "x.ckpt")
 
 
@@ -97,7 +100,7 @@ def test_averages_of_gradients_have_the_parameters_shapes(fitted, refused, tmp_p
     content = fitted.load()
     content["optimizer_states"][0]["state"][0]["exp_avg"] = torch.zeros(3)
     torch.save(content, tmp_path / "x.ckpt")
-    assert "expected an optimizer's state of this model" in refused("fit", "--ckpt_path", "x.ckpt")
+    assert "exp_avg is (3,)" in refused("fit", "--ckpt_path", "x.ckpt", "--trainer.max_steps", "5")
 
 
 def test_weights_that_are_not_numbers_draw_nothing(fitted, refused, run, tmp_path):
