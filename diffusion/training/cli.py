@@ -5,6 +5,7 @@ import os
 import sys
 import traceback
 import warnings
+from argparse import SUPPRESS
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -40,7 +41,7 @@ from diffusion.training.callbacks.metrics import Metrics
 from diffusion.training.callbacks.monitor import Monitor, NotFinite
 from diffusion.training.callbacks.samples import Samples
 from diffusion.training.callbacks.writer import Writer
-from diffusion.training.layers import from_checkpoint
+from diffusion.training.layers import checkpoint_path, from_checkpoint
 from diffusion.training.messages import one_line
 
 SECTIONS = {
@@ -105,6 +106,12 @@ class CLI(LightningCLI):
         parser.add_argument(
             "--prompts", type=str | None, help="A file with a text to draw on each line."
         )
+        parser.add_argument(
+            "--trust",
+            action="store_true",
+            default=SUPPRESS,  # of one command, so that no configuration has it
+            help="Take all of a checkpoint's configuration, for a file that you made yourself.",
+        )
         parser.set_defaults({"model": {"class_path": "diffusion.training.module.Diffusion"}})
         parser.link_arguments(
             "trainer.default_root_dir", "checkpoint.dirpath", lambda run: f"{run}/checkpoints"
@@ -144,7 +151,7 @@ class CLI(LightningCLI):
             checks.check_run(run, resuming=path is not None)
         file = run / "checkpoints" / "last.ckpt" if path == "last" else Path(path or "")
         if file.is_file():
-            checks.check_checkpoint(self.model, file)
+            checks.check_checkpoint(self.model, file, training=command == "fit")
         writer = next(c for c in self.trainer.callbacks if isinstance(c, Writer))  # pyright: ignore
         writer.settings = {
             "checkpoint": checks.fingerprint(path),
@@ -165,9 +172,16 @@ def names(parser: LightningArgumentParser) -> list[str]:
 
 
 def fail(message: str) -> NoReturn:
-    """Prints one line and ends the program with code 2."""
-    sys.stderr.write(f"diffusion: error: {message}\n")
+    """Prints one line, without what a terminal would obey, and ends the program with code 2."""
+    shown = "".join(c if c.isprintable() else "?" for c in message)
+    sys.stderr.write(f"diffusion: error: {shown}\n")
     raise SystemExit(2)
+
+
+def restoring(error: BaseException) -> bool:
+    """Whether an error arose while Lightning took up what a checkpoint holds."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return any(Path(frame.filename).name == "checkpoint_connector.py" for frame in frames)
 
 
 def quiet() -> None:
@@ -194,7 +208,7 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         if args and args[0] in commands.COMMANDS:
             return commands.run(args[0], args[1:], Parser)
-        with from_checkpoint(args) as layered:
+        with from_checkpoint(args, SECTIONS) as layered:
             CLI(
                 L.LightningModule,
                 L.LightningDataModule,
@@ -215,3 +229,9 @@ def main(args: Sequence[str] | None = None) -> None:
             raise
         began = any(f.name == "_run_stage" for f in traceback.extract_tb(error.__traceback__))
         fail(one_line(str(error)) + (f" ({TRACEBACK}=1 shows where)" if began else ""))
+    except Exception as error:
+        if os.environ.get(TRACEBACK) or not restoring(error):
+            raise
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        fail(f"ckpt_path: {checkpoint_path(args)}; expected what fit saves, it cannot be restored "
+             f"({reason})")  # fmt: skip

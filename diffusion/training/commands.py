@@ -48,8 +48,12 @@ def run(name: str, args: Sequence[str], parser: type[ArgumentParser]) -> None:
     for p in many:
         cli.add_argument(p.name, nargs="+", type=p.annotation, help=texts.get(p.name))
     for flag, p in flags.items():
-        needed = {"required": True} if p.default is p.empty else {"default": p.default}
-        cli.add_argument(f"--{flag}", type=p.annotation, help=texts.get(p.name), **needed)
+        needed: dict[str, Any] = {"type": p.annotation, "default": p.default}
+        if p.annotation is bool:
+            needed = {"action": "store_true"}
+        elif p.default is p.empty:
+            needed = {"type": p.annotation, "required": True}
+        cli.add_argument(f"--{flag}", help=texts.get(p.name), **needed)
     values: dict[str, Any] = cli.parse_args(list(args)).as_dict()
     more = [value for p in many for value in values[p.name]]
     function(*more, **{p.name: values[flag] for flag, p in flags.items()})

@@ -21,10 +21,13 @@ from diffusion.interop.presets import Model
 from diffusion.interop.weights import read, tensors
 from diffusion.training import layers
 from diffusion.training.callbacks.config import CONFIG
+from diffusion.training.checks import check_tensors, same_shape
 from diffusion.training.classifier import NoisyClassifier
+from diffusion.training.declared import check_network
 from diffusion.training.guide import DATA
 from diffusion.training.module import Diffusion
 from diffusion.training.trainable import Trainable
+from diffusion.training.trust import Taken, named, trusting
 
 Read = tuple[Model | None, dict[str, Tensor], Callable[[Any], Names]]
 MODULES: dict[str, type[Trainable]] = {"Diffusion": Diffusion, "NoisyClassifier": NoisyClassifier}
@@ -61,9 +64,12 @@ def import_(
     if preset is not None and from_ != "openai":
         raise ValueError(f"preset: {preset}; expected none, presets are of --from openai")
     said = [] if config is None else [model_section(Path(config))]
-    named = any("network" in section.get("init_args", section) for section in said)
-    model, values, names = READERS[from_](path, preset, named)
+    described = any("network" in section.get("init_args", section) for section in said)
+    model, values, names = READERS[from_](path, preset, described)
     first = [] if model is None else [section_of(model)]
+    for section in first:
+        found = Taken(f"weights: {path}").object(section, L.LightningModule, "model")
+        check_network(found, values, f"weights: {path}")
     module, settings = build([*first, *said])
     network = network_of(module)
     network.load_state_dict(layout.ours(network, names(network), values))
@@ -80,6 +86,7 @@ def export(
     output: str,
     config: str | None = None,
     license: str = "unknown",
+    trust: bool = False,
 ) -> None:
     """Writes the model of a checkpoint as a folder that diffusers' pipelines load.
 
@@ -92,16 +99,16 @@ def export(
         output: The folder to write, which must not exist.
         config: One over the checkpoint's own, such as configs/sample/ddim50.yaml.
         license: Of the weights, for the model card, as the Hub spells it.
+        trust: The checkpoint is your own: also classes that are not of this package are made.
     """
     path, target = Path(ckpt), Path(output)
-    text = layers.read(path, "ckpt")
-    if text is None:
-        raise ValueError(f"ckpt: {path}; expected one with its configuration, as fit writes it")
-    said = [] if config is None else [model_section(Path(config))]
-    module, _ = build([yaml.safe_load(text)["model"], *said])
+    content = layers.read(path, "ckpt")
+    with trusting(trust, named([] if config is None else [config])):
+        said = [] if config is None else [model_section(Path(config))]
+        module, _ = build([layers.model_of(content, f"ckpt: {path}"), *said])
     if not isinstance(module, Diffusion):
         raise ValueError(f"ckpt: {path} is of {type(module).__name__}; expected a diffusion model")
-    content = read(path, "ckpt")
+    check_tensors(module.state_dict(), content["state_dict"], f"ckpt: {path}", same_shape)
     module.load_state_dict(content["state_dict"])
     network: Any = module.denoiser.network
     unet = diffusers.config(network, (content.get(DATA) or {}).get("shape"))

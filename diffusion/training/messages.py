@@ -5,7 +5,6 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from importlib import import_module
 from typing import Any, get_args, get_type_hints
 
 LONGEST = 400
@@ -121,11 +120,9 @@ def _says_where(text: str) -> bool:
 
 
 def _class(path: str) -> type | None:
+    """Returns a class that is imported already: a message is no reason to import anything."""
     module, _, name = path.rpartition(".")
-    try:
-        found = getattr(import_module(module), name, None)
-    except (ImportError, ValueError):
-        return None
+    found = getattr(sys.modules.get(module), name, None)
     return found if isinstance(found, type) else None
 
 
