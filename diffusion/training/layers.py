@@ -12,7 +12,10 @@ from diffusion.interop import weights
 from diffusion.training.callbacks.config import CONFIG
 
 COMMANDS = ("fit", "validate", "test", "predict")
-OF_ONE_COMMAND = ("ckpt_path", "weights_only", "verbose", "return_predictions")
+OF_ONE_COMMAND = (
+    *("ckpt_path", "weights_only", "verbose", "return_predictions"),
+    *("prompt", "prompts"),  # the data has the texts, and another flag may ask for others
+)
 
 
 def checkpoint_path(args: Sequence[str]) -> str | None:

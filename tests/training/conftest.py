@@ -26,7 +26,7 @@ class Run:
         return name
 
     def __call__(self, *args):
-        from diffusion.training.cli import main
+        from diffusion.__main__ import main
 
         main([str(a) for a in args])
 
