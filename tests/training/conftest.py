@@ -39,6 +39,8 @@ class Run:
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
+    import diffusion.training.cli  # noqa: F401  # before Lightning's log could take capsys' stream
+
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
     monkeypatch.setattr("diffusion.training.pictures.curve", lambda *_: False)  # takes time
