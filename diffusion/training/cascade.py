@@ -36,6 +36,8 @@ class Cascade(Restorable):
             continue from the one before, or an upsampler was not trained for the level.
     """
 
+    has_weights = True  # those of its stages
+
     def __init__(
         self,
         checkpoints: list[str],

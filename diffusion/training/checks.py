@@ -1,6 +1,7 @@
 """What can be known to fail before training starts."""
 
 import hashlib
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,6 +28,95 @@ def check_run(run: Path, resuming: bool) -> None:
             f"trainer.default_root_dir: {run} has a run already ({last}); expected "
             "--ckpt_path last to go on with it, or another --trainer.default_root_dir"
         )
+
+
+LEAST = {
+    "accumulate_grad_batches": 1,
+    "check_val_every_n_epoch": 1,
+    "gradient_clip_val": 0,
+    "log_every_n_steps": 1,
+    "num_nodes": 1,
+    "num_sanity_val_steps": -1,
+}
+
+
+def check_trainer(options: Mapping[str, Any]) -> None:
+    """Refuses what Lightning takes without a word and then fails with, or does nothing.
+
+    Args:
+        options: Of the trainer.
+
+    Raises:
+        ValueError: If a number is out of its range, or the run has no folder.
+    """
+    for key, least in LEAST.items():
+        value = options.get(key)
+        if value is not None and value < least:
+            raise ValueError(f"trainer.{key}: {value}; expected at least {least}")
+    steps, interval = options.get("max_steps", -1), options.get("val_check_interval")
+    if steps != -1 and steps < 1:
+        raise ValueError(f"trainer.max_steps: {steps}; expected at least 1, or -1 for no end")
+    if isinstance(interval, int | float) and interval <= 0:
+        raise ValueError(f"trainer.val_check_interval: {interval}; expected at least 1")
+    run = options.get("default_root_dir")
+    if not run or Path(run).is_file():
+        raise ValueError(f"trainer.default_root_dir: {run!r}; expected a folder for the run")
+
+
+def check_weights(module: nn.Module, command: str, run: Path, path: str | None) -> None:
+    """Refuses to measure, or to draw with, weights that nobody has trained.
+
+    Args:
+        module: With `has_weights` if it needs no checkpoint.
+        command: fit, validate, test or predict.
+        run: The run's folder.
+        path: What `--ckpt_path` says.
+
+    Raises:
+        ValueError: If there is no checkpoint, and one is needed.
+        FileNotFoundError: If the file is missing.
+    """
+    last = run / "checkpoints" / "last.ckpt"
+    if path is None:
+        if command != "fit" and not getattr(module, "has_weights", False):
+            raise ValueError(
+                f"ckpt_path: null; expected a checkpoint, as {command} needs trained weights: "
+                f"--ckpt_path {last}, or whichever"
+            )
+    elif path == "last":
+        if command != "fit" and not last.is_file():
+            raise FileNotFoundError(
+                f"ckpt_path: last; expected {last}, there is none (a path finds another run's)"
+            )
+    elif path == "hpc":
+        if not any(run.glob("hpc_ckpt_*.ckpt")):
+            raise FileNotFoundError(
+                f"ckpt_path: hpc; expected {run}/hpc_ckpt_N.ckpt, there is none"
+            )
+    elif not Path(path).is_file():
+        raise FileNotFoundError(f"ckpt_path: {path}; expected a checkpoint file, or last")
+
+
+def check_start(module: Any, path: str | None) -> None:
+    """Makes the optimizer once, and looks for the weights that training starts from.
+
+    Args:
+        module: A `Trainable`.
+        path: What `--ckpt_path` says.
+
+    Raises:
+        ValueError: If the optimizer or the schedule refuses its options.
+        FileNotFoundError: If there are no such weights.
+    """
+    start = module.start
+    if path is None and start is not None and not Path(start).expanduser().is_file():
+        raise FileNotFoundError(f"model.start: {start}; expected a file of weights, there is none")
+    try:
+        module.configure_optimizers()
+    except (TypeError, ValueError) as error:
+        if re.match(r"[\w.]+: .*expected", str(error)):
+            raise
+        raise ValueError(f"model.optimizer: {error}; expected options that it takes") from error
 
 
 def check_null(network: nn.Module, p_uncond: float) -> None:
