@@ -28,6 +28,10 @@ class Upsampling(ImageFolder):
         super().setup(stage)
         self.low.check()
 
+    def asked(self) -> dict[str, Any]:
+        """See `Images`."""
+        return {**super().asked(), **self.low.asked()}
+
     def on_after_batch_transfer(self, batch: dict, dataloader_idx: int) -> dict:
         """Add the small pictures."""
         batch = super().on_after_batch_transfer(batch, dataloader_idx)

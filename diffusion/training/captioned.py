@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -78,3 +79,9 @@ def wrapped(text: str, fits: Callable[[str], bool]) -> list[str]:
     while last and not fits(f"{last}…"):
         last = last[:-1]
     return [*lines[: LINES - 1], f"{last.rstrip()}…"]
+
+
+def class_name(data: Any, label: int) -> str:
+    """Returns the name of a class of the data, or its number where it has none."""
+    classes = getattr(data, "classes", None) or ()
+    return str(classes[label]) if label < len(classes) else str(label)

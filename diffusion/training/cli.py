@@ -114,8 +114,10 @@ class CLI(LightningCLI):
         """Nothing: a checkpoint's configuration is the first layer, under what the user says."""
 
     def before_instantiate_classes(self) -> None:
-        """Hands the prompts to the data module."""
+        """Hands the prompts to the data module, and keeps no samples that are written."""
         config = self.config[str(self.subcommand)]
+        if "return_predictions" in config and config.return_predictions is None:
+            config.return_predictions = False
         prompts = texts.asked(config.prompt, config.prompts)
         if prompts is None:
             return
@@ -145,16 +147,6 @@ class CLI(LightningCLI):
         file = run / "checkpoints" / "last.ckpt" if path == "last" else Path(path or "")
         if file.is_file():
             checks.check_checkpoint(self.model, file)
-        writer = next(c for c in self.trainer.callbacks if isinstance(c, Writer))  # pyright: ignore
-        writer.settings = {
-            "checkpoint": checks.fingerprint(path),
-            "labels": getattr(self.datamodule, "labels", None),
-            "prompts": getattr(self.datamodule, "prompts", None),
-            "model": str(config.model.init_args.get("sampler")),
-            "seed": config.seed_everything,
-        }
-        if given := getattr(self.datamodule, "given", None):
-            writer.settings["given"] = given.digest()
 
 
 def names(parser: LightningArgumentParser) -> list[str]:
