@@ -20,5 +20,7 @@ def weights_digest(state: Mapping[str, Tensor]) -> str:
     for name, value in state.items():
         sha.update(name.encode())
         # As bytes, since NumPy has no bfloat16.
-        sha.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        sha.update(
+            value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        )
     return sha.hexdigest()[:16]

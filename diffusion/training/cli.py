@@ -114,8 +114,9 @@ class CLI(LightningCLI):
         """Nothing: a checkpoint's configuration is the first layer, under what the user says."""
 
     def before_instantiate_classes(self) -> None:
-        """Hands the prompts to the data module, and keeps no samples that are written."""
+        """Hands the prompts to the data module; samples that are written are not kept."""
         config = self.config[str(self.subcommand)]
+        checks.check_precision(config.trainer.precision)
         if "return_predictions" in config and config.return_predictions is None:
             config.return_predictions = False
         prompts = texts.asked(config.prompt, config.prompts)

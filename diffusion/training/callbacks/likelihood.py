@@ -12,6 +12,7 @@ from torch import Tensor
 
 from diffusion import bound
 from diffusion.files import written_aside
+from diffusion.metrics.record import finite
 from diffusion.process import Variance
 
 
@@ -19,9 +20,9 @@ class Likelihood(L.Callback):
     """The variational bound on −log p(x_0) of held-out data: L_T, Σ L_{t−1} and L_0 (DDPM, eq. 5).
 
     Every time of the process is visited for every image, so it costs n · T evaluations. Logs each
-    term and the standard error of their sum as "test/…@n" and "val/…@n"; a test also writes
-    `<run>/likelihood.json`, with the terms by t. Where data has grey levels the unit is bits/dim of
-    the discrete data; for points it is that of a density.
+    term and, if n > 1, the standard error of their sum as "test/…@n" and "val/…@n"; a test also
+    writes `<run>/likelihood.json`, with the terms by t. Where data has grey levels the unit is
+    bits/dim of the discrete data; for points it is that of a density.
 
     Args:
         n: How many test samples; 0 switches it off.
@@ -94,8 +95,9 @@ class Likelihood(L.Callback):
             "L_T": terms[:, -1].mean().item(),
             "L_sum": terms[:, 1:-1].sum(1).mean().item(),
             "L_0": terms[:, 0].mean().item(),
-            "standard_error": total.std().item() / math.sqrt(len(terms)),
         }
+        if len(terms) > 1:  # of one sample there is none
+            figures["standard_error"] = total.std().item() / math.sqrt(len(terms))
         names = {"standard_error": "bits_per_dim_standard_error"}
         at = f"@{len(terms)}"
         logged = {f"{prefix}/{names.get(k, k)}{at}": v for k, v in figures.items()}
@@ -105,7 +107,7 @@ class Likelihood(L.Callback):
     def _write(self, path: Path, figures: dict[str, float], terms: Tensor) -> None:
         note = {"n": len(terms), "variance": self.variance, "by_t": terms.mean(0).tolist()}
         with written_aside(path) as aside:
-            aside.write_text(json.dumps({**figures, **note}, indent=1))
+            aside.write_text(json.dumps(finite({**figures, **note}), indent=1, allow_nan=False))
 
 
 def terms_of(module: Any) -> int:

@@ -66,6 +66,8 @@ class Writer(L.Callback):
             predictions.note(self.path / predictions.SETTINGS, settings)
             if self.texts:
                 predictions.note(self.path / predictions.CAPTIONS, self.texts)
+        if self.left <= 0:
+            rank_zero_info(f"Nothing is left to draw: {self.path} has {len(made)} samples")
         return made
 
     def on_predict_batch_start(
