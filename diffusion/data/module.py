@@ -6,7 +6,7 @@ Splits are `ImageSet`s. Training reads them by position (`positions.py`), evalua
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -45,7 +45,7 @@ class Images(L.LightningDataModule, ABC):
         num_classes: Number of classes, None without labels.
         levels: Number of grey levels, None for continuous data.
         ask: The split whose captions are asked for; None where the data has none.
-        done: Samples `predict` need not draw again.
+        done: Called once the weights are in place: the samples `predict` need not draw again.
 
     Raises:
         ValueError: A number is out of its range.
@@ -81,7 +81,7 @@ class Images(L.LightningDataModule, ABC):
         self.labels = labels
         self.edit = edit
         self.mask = mask
-        self.done: set[int] = set()
+        self.done: Callable[[], set[int]] = set
         self._counts: dict[str, list[int]] = {}
         self.reading = Reading()
         for key, low in (("batch_size", 1), ("num_workers", 0), ("samples", 0)):
@@ -159,7 +159,7 @@ class Images(L.LightningDataModule, ABC):
         """
         requested_classes(self.labels, self.num_classes)
         rank_and_world = self._rank_and_world()
-        return Requests(self.samples, self.batch_size, self.request, self.done, *rank_and_world)
+        return Requests(self.samples, self.batch_size, self.request, self.done(), *rank_and_world)
 
     def request(self, numbers: Sequence[int]) -> dict[str, Any]:
         """Say what samples are to be: sample i has the class labels[i mod len(labels)].
@@ -214,6 +214,17 @@ class Images(L.LightningDataModule, ABC):
             labels = torch.cat([batch["label"] for batch in batches])
             self._counts[split] = labels.bincount(minlength=self.num_classes).tolist()
         return self._counts[split]
+
+    def asked(self) -> dict[str, Any]:
+        """Say what a sample is asked to be besides its number, and continues from, for JSON.
+
+        Labels and texts of single samples need not be in it: `request` has them.
+        """
+        return {
+            "classes": getattr(self, "classes", None) or self.num_classes,
+            "labels": self.labels,
+            "edit": None if self.given is None else self.given.digest(),
+        }
 
     @cached_property
     def given(self) -> Given | None:

@@ -19,6 +19,11 @@ class Guidance(ABC):
 
     needs: ClassVar[tuple[str, ...]] = ()
 
+    @property
+    def forgets(self) -> bool:
+        """Whether it also asks the network what it makes of ∅."""
+        return False
+
     def check(self, process: Process, data: Any) -> None:  # noqa: B027  (most accept everything)
         """Refuses what it cannot work with, before anything is sampled.
 

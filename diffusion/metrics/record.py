@@ -1,6 +1,7 @@
 """What stays of a measurement: metrics.json, and a table on the screen."""
 
 import json
+import math
 import os
 import platform
 from collections.abc import Iterator, Mapping
@@ -47,11 +48,29 @@ def write(path: Path, record: Mapping[str, Any]) -> None:
 
     Args:
         path: The file; see `kept`.
-        record: What JSON can hold.
+        record: What JSON can hold; see `finite`.
     """
-    text = json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n"
+    known = finite(json.loads(json.dumps(record, default=str)))
+    text = json.dumps(known, indent=2, ensure_ascii=False, allow_nan=False)
     with kept(path) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_text(text + "\n", encoding="utf-8")
+
+
+def finite(value: Any) -> Any:
+    """Returns a record without numbers that JSON has not: left out, or None in a list.
+
+    Args:
+        value: Nested mappings and lists.
+    """
+    if isinstance(value, Mapping):
+        return {k: finite(v) for k, v in value.items() if not _no_number(v)}
+    if isinstance(value, list | tuple):
+        return [None if _no_number(v) else finite(v) for v in value]
+    return value
+
+
+def _no_number(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def plain(part: Any) -> str:

@@ -128,9 +128,15 @@ class CLI(LightningCLI):
         super()._set_seed()
 
     def before_instantiate_classes(self) -> None:
-        """Checks the trainer's options, and hands the prompts to the data module."""
+        """Checks the trainer's options, and hands the prompts to the data module.
+
+        Samples that are written are not kept.
+        """
         config = self.config[str(self.subcommand)]
         checks.check_trainer(config.trainer)
+        checks.check_precision(config.trainer.precision)
+        if "return_predictions" in config and config.return_predictions is None:
+            config.return_predictions = False
         prompts = texts.asked(config.prompt, config.prompts)
         if prompts is None:
             return
@@ -166,16 +172,6 @@ class CLI(LightningCLI):
         file = run / "checkpoints" / "last.ckpt" if path == "last" else Path(path or "")
         if file.is_file():
             checks.check_checkpoint(self.model, file, training=command == "fit")
-        writer = next(c for c in self.trainer.callbacks if isinstance(c, Writer))  # pyright: ignore
-        writer.settings = {
-            "checkpoint": checks.fingerprint(path),
-            "labels": getattr(self.datamodule, "labels", None),
-            "prompts": getattr(self.datamodule, "prompts", None),
-            "model": str(config.model.init_args.get("sampler")),
-            "seed": config.seed_everything,
-        }
-        if given := getattr(self.datamodule, "given", None):
-            writer.settings["given"] = given.digest()
 
 
 def blamed(options: Mapping[str, Any], message: str) -> str:

@@ -17,7 +17,15 @@ from diffusion.objective import Objective
 from diffusion.parameterization import Parameterization
 from diffusion.process import Process
 from diffusion.sampler import Sampler
-from diffusion.training.checks import check_data, check_given, check_null, check_variance
+from diffusion.training.checks import (
+    check_data,
+    check_forgotten,
+    check_given,
+    check_null,
+    check_stage,
+    check_variance,
+    settings_of,
+)
 from diffusion.training.texts import CACHE, remember
 from diffusion.training.trainable import Trainable
 
@@ -74,6 +82,10 @@ class Diffusion(Trainable):
         """Refuses data and samplers that do not fit the network, before anything is trained."""
         self.sampler.begin(self.process)
         data = getattr(self.trainer, "datamodule", None)
+        check_stage(self.trainer, data, stage)
+        if stage == "fit":
+            trained = {"p_uncond": self.p_uncond, "start": self.start}
+            check_forgotten(self.sampler, trained, self.denoiser.network)
         if data is not None:
             check_data(self.denoiser.network, data)
             remember(self.denoiser.network, data, CACHE, self.trainer.is_global_zero)
@@ -176,7 +188,9 @@ class Diffusion(Trainable):
             checkpoint["objective"] = state
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Hands it back."""
+        """Hands it back, once it is known that the sampler suits how the model was trained."""
+        if self._trainer is not None and not self._trainer.training:
+            check_forgotten(self.sampler, settings_of(checkpoint), self.denoiser.network)
         super().on_load_checkpoint(checkpoint)
         self.objective.load_state_dict(checkpoint.get("objective", {}))
 

@@ -148,5 +148,5 @@ def test_predict_through_a_trainer_needs_no_data(tmp_path):
 
     trainer = L.Trainer(logger=False, accelerator="cpu", enable_progress_bar=False)
     data = Sampling(samples=5, batch_size=2)
-    data.done = {0, 1}
+    data.done = lambda: {0, 1}
     assert trainer.predict(Points(), data) == [[2, 3], [4]]
