@@ -132,7 +132,8 @@ class Cascade(L.LightningModule):
             mine = own(cond, number)
             if x_0 is not None:
                 network: Any = stage.denoiser.network
-                small = network.read({"low_res": x_0, "index": torch.tensor(list(seeds))})
+                index = torch.tensor(list(seeds))
+                small = network.read({"low_res": x_0, "index": index, "seed": stage.seed})
                 mine = Condition({**mine.values, **small}, mine.null)
             walk = stage.trajectory(mine, shape_of(stage), seeds)
             if number == len(self.stages) - 1:

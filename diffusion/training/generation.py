@@ -24,7 +24,7 @@ def generate(
 ) -> Generated:
     """Returns n images, on every process; sample i has noise seed i.
 
-    What it is asked to be, a label or a caption, the data's `request` says by its number i. They
+    What it is asked to be, a label or a caption, the data's `measured` says by its number i. They
     are kept as bytes: n · C · H · W of them on every process, 0.6 GB for 50,000 of 3 × 64 × 64.
 
     Args:
@@ -46,7 +46,7 @@ def generate(
         task = progress.add_task("Generating", total=n)
         for mine in rounds:
             start = time.perf_counter()
-            batch = move_data_to_device(data.request(mine), module.device)
+            batch = move_data_to_device(data.measured(mine), module.device)
             condition = module.condition(data.on_after_batch_transfer(batch, 0))
             # A label is asked for by itself, or with the caption of a picture that has it.
             asked = "label" in condition.values or ("text" in batch and bool(condition.values))
@@ -76,7 +76,7 @@ def _asked(data: Any, n: int, batch_size: int) -> tuple[Tensor | None, list[str]
     labels: list[Tensor] = []
     texts: list[str] = []
     for numbers in in_order(n, batch_size):
-        batch = data.request(numbers)
+        batch = data.measured(numbers)
         labels += [batch["label"]] if "label" in batch else []
         texts += batch.get("text", [])
     return torch.cat(labels) if labels else None, texts or None

@@ -1,8 +1,10 @@
 """Texts: what is asked for on the command line, and reading all of them once, before training."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
 from diffusion.networks.text import TextEncoder
@@ -31,6 +33,19 @@ def remember(module: nn.Module, data: Any, cache: Path, progress: bool) -> None:
         )
     for encoder in encoders:
         encoder.remember(texts or [], cache, progress)
+        say_what_is_cut(encoder, texts or [])
+
+
+def say_what_is_cut(encoder: TextEncoder, texts: Sequence[str]) -> None:
+    """Warns once of all texts that are longer than what an encoder reads."""
+    long = {t: n for t, n in zip(texts, encoder.sizes(texts)) if n > encoder.length}
+    if long:
+        worst = max(long, key=lambda text: long[text])
+        shown = f"{worst[:60]} …" if len(worst) > 60 else worst
+        rank_zero_warn(
+            f"{type(encoder).__name__}.length: {encoder.length}; {len(long)} of {len(texts)} texts "
+            f"have more tokens and are cut, the longest, {shown!r}, has {long[worst]}"
+        )
 
 
 def asked(prompt: str | None, file: str | None) -> list[str] | None:

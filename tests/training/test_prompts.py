@@ -135,3 +135,11 @@ def test_a_network_that_reads_texts_needs_data_with_texts(trained, capsys):
     with pytest.raises(SystemExit):
         main(["fit", "--config", str(trained / "d.yaml")])
     assert "data: Digits has no texts; expected data with captions" in capsys.readouterr().err
+
+
+def test_texts_that_are_cut_are_counted_once(trained, tmp_path):
+    long = "a red square on a green square on a blue square"
+    (tmp_path / "prompts.txt").write_text(f"{long}\na red square\n{long[:-7]}\n")
+    with pytest.warns(UserWarning, match=r"length: 6; 2 of 3 texts .* 'a red .*', has 12") as said:
+        predict(trained, tmp_path / "p", "--prompts", str(tmp_path / "prompts.txt"))
+    assert sum("are cut" in str(warning.message) for warning in said) == 1

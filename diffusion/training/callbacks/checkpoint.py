@@ -54,7 +54,11 @@ class Checkpoint(ModelCheckpoint):
     def on_load_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Begins the next optimizer step at its first micro-batch, wherever the last run ended."""
+        """Begins the next optimizer step at its first micro-batch, wherever the last run ended.
+
+        Until that step there is nothing to save: a failure leaves the checkpoint as it is.
+        """
+        self._last_global_step_saved = checkpoint["global_step"]
         progress = checkpoint.get("loops", {}).get("fit_loop", {}).get("epoch_loop.batch_progress")
         if progress:
             done = checkpoint["global_step"] * trainer.accumulate_grad_batches
