@@ -214,13 +214,10 @@ def test_numbers_out_of_range(arguments, message):
         Likelihood(**arguments)
 
 
-def test_one_sample_has_no_standard_error(tmp_path):
+def test_one_sample_has_no_standard_error():
     logged = {}
     module: Any = SimpleNamespace(log_dict=logged.update)
-    likelihood, terms = Likelihood(n=1), torch.ones(1, 4)
-    figures = likelihood._log(module, "test", terms)
-    likelihood._write(tmp_path / "a.json", figures, terms)
-    note = json.loads((tmp_path / "a.json").read_text(), parse_constant=pytest.fail)
-    assert note["bits_per_dim"] == logged["test/bits_per_dim@1"] == 4
-    assert "standard_error" not in note
+    figures = Likelihood(n=1)._log(module, "test", torch.ones(1, 4), False)
+    assert figures["bits_per_dim"] == logged["test/bits_per_dim@1"] == 4
+    assert "standard_error" not in figures
     assert not any("error" in name for name in logged)
