@@ -33,8 +33,24 @@ def figures(checkpoint: Path) -> dict[str, Any] | None:
     for run in (checkpoint.absolute().parent, checkpoint.absolute().parent.parent):
         file = run / "metrics.json"
         if file.is_file():
-            return json.loads(file.read_text(encoding="utf-8"))
+            return _record(file)
     return None
+
+
+def _record(file: Path) -> dict[str, Any]:
+    """Returns what metrics.json holds.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        record = None
+    found = record.get("figures") if isinstance(record, dict) else None
+    if not isinstance(found, dict) or not all(isinstance(v, int | float) for v in found.values()):
+        raise ValueError(f"{file}; expected the record of a test, with its figures")
+    return record  # pyright: ignore[reportReturnType]
 
 
 def text(
