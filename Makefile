@@ -1,25 +1,32 @@
 # `make help` lists the targets.
 PYTHON ?= python3
 BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade \
+  --no-header --no-annotate --no-emit-index-url --quiet
 # Big activations go back to the kernel after every step unless glibc is told to keep them.
 export MALLOC_MMAP_THRESHOLD_ ?= 1073741824
 export MALLOC_TRIM_THRESHOLD_ ?= 1073741824
 export MALLOC_TOP_PAD_ ?= 67108864
 
-.PHONY: help demo test slow notebooks lint format types docs tables clean
+.PHONY: help demo test data slow notebooks lint format types docs tables lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.venv/installed: pyproject.toml
+.venv/installed: pyproject.toml requirements.lock
 	@echo "Installing into .venv; the first time this takes minutes."
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(INSTALL)
 	@touch $@
 
-.venv/tests: .venv/installed
-	$(BIN)/python -m pip install --quiet --editable '.[test,notebooks]'
-	@touch $@
+.venv/tests: pyproject.toml requirements-test.lock
+	@echo "Installing into .venv; the first time this takes minutes."
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-test.lock
+	$(INSTALL)
+	@touch .venv/installed $@
 
 demo: .venv/installed ## Train on 1,797 real digits for about a minute, draw, and measure
 	@if [ -f runs/quickstart/metrics.json ]; then \
@@ -30,10 +37,13 @@ demo: .venv/installed ## Train on 1,797 real digits for about a minute, draw, an
 	fi
 	@$(BIN)/python -m diffusion.training.report runs/quickstart
 
-test: lint types ## Lint, types, and all tests but the slow ones
+test: lint types data ## Lint, types, real data, and all tests but the slow ones
 	$(BIN)/python -m pytest
 
-slow: .venv/tests ## The slow tests: several processes, killed runs, published networks
+data: .venv/tests ## Fetch real data and small pretrained networks for the tests, 200 MB, into data/
+	$(BIN)/python tests/fetch_data.py
+
+slow: data ## The slow tests: several processes, killed runs, published networks
 	$(BIN)/python -m pytest -m slow
 
 notebooks: .venv/tests ## Execute the notebooks in place
@@ -55,6 +65,11 @@ docs: .venv/tests ## Run the examples inside the documentation
 
 tables: .venv/installed ## Make the tables and plots of docs/results.md from runs/ddpm_fashion
 	$(BIN)/python benchmarks/fashion.py
+
+lock: ## Renew the lock files (needs uv)
+	$(LOCK) --output-file requirements.lock
+	$(LOCK) --extra test --extra notebooks --constraints requirements.lock \
+	  --output-file requirements-test.lock
 
 clean: ## Remove the environment and caches, but no runs
 	rm -rf .venv .cache .pytest_cache .ruff_cache

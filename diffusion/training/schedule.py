@@ -1,7 +1,13 @@
-"""Learning-rate schedules that YAML can name and that torch.optim has not."""
+"""Learning-rate schedules: one that torch.optim has not, and what any is at a given step."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+
+NOTHING = 1e-12  # of the largest rate: what rounding leaves of 0
 
 
 class Warmup(LambdaLR):
@@ -26,3 +32,50 @@ class Warmup(LambdaLR):
             return 1.0 if total is None else max(0.0, (total - n) / (total - warmup))
 
         super().__init__(optimizer, factor)
+
+
+def move(schedule: LRScheduler, n: int) -> None:
+    """Moves a schedule on by n steps, to the very rate of n calls of its `step`."""
+    if isinstance(schedule, LambdaLR) and n > 1:  # a function of the step alone
+        schedule.last_epoch += n - 1
+        schedule._step_count += n - 1
+        n = 1
+    with _without_training():
+        for _ in range(n):
+            schedule.step()
+
+
+def most(make: Callable[[], LRScheduler], steps: int) -> int | None:
+    """Returns how many steps a schedule is for, if that is less than there will be, or None.
+
+    From there on its rate is 0 for good, or it refuses to go on, as `OneCycleLR` does.
+
+    Args:
+        make: Makes the schedule, at its first step.
+        steps: How many optimizer steps there will be.
+    """
+    schedule = make()
+    if isinstance(schedule, LambdaLR) and steps > 1:
+        move(schedule, steps - 1)
+        if max(schedule.get_last_lr()) > 0:
+            return None
+        schedule = make()
+    largest, last = 0.0, 0
+    with _without_training():
+        for n in range(steps):
+            rate = float(max(schedule.get_last_lr()))
+            largest = max(largest, rate)
+            last = n + 1 if rate > NOTHING * largest else last
+            try:
+                schedule.step()
+            except ValueError:
+                return n
+    return None if last in (0, steps) else last
+
+
+@contextmanager
+def _without_training() -> Iterator[None]:
+    """Keeps torch from saying that the optimizer has not moved: it need not."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*lr_scheduler.step.*before.*optimizer.step")
+        yield

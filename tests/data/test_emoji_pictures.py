@@ -43,7 +43,6 @@ def test_32_is_a_reduction_of_64():
 
 
 def test_svg_is_drawn_where_its_coordinates_say():
-    pytest.importorskip("resvg_py")
     body = (
         '<path fill="#08f" d="M4 2h8v4H4z"/><path fill="#f00" fill-opacity=".5" d="M0 0h2v8H0z"/>'
     )

@@ -2,18 +2,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import skimage.data
 import torch
 import torch.nn.functional as F
 from waves import filled, images
 
 import diffusion
-from diffusion.metrics.efficientnet import PACKAGE, Conv, Lite0, load, renamed
+from diffusion.metrics.efficientnet import Conv, Lite0, load, renamed
 from diffusion.metrics.effnet import resized
-from diffusion.packages import find
 
-ROOT = Path(diffusion.__file__).parents[1] / "data"
+ROOT = Path(diffusion.__file__).parents[1] / "data"  # what `make data` has fetched
 CAT, ESPRESSO = 285, 967  # ImageNet's Egyptian cat and espresso
-needs_weights = pytest.mark.skipif(find(PACKAGE, ROOT) is None, reason=f"no weights in {ROOT}")
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +63,6 @@ def test_the_network_reads_levels_as_it_was_trained_to():
     assert resized(step, 32).aminmax() == (-127 / 128, 1)  # bicubic overshoot is cut
 
 
-@needs_weights
 def test_trained_weights_give_what_they_gave_in_the_published_code(published, trained):
     with torch.no_grad():
         assert torch.allclose(trained(images()), torch.tensor(published["trained"]), atol=1e-3)
@@ -74,10 +72,9 @@ def test_trained_weights_give_what_they_gave_in_the_published_code(published, tr
     assert not any(p.requires_grad for p in trained.parameters())
 
 
-@needs_weights
 @pytest.mark.parametrize(("name", "label"), [("chelsea", CAT), ("coffee", ESPRESSO)])
 def test_photographs_are_named_rightly(trained, name, label):
-    photo = getattr(pytest.importorskip("skimage.data"), name)()
+    photo = getattr(skimage.data, name)()
     side = min(photo.shape[:2])
     top, left = ((length - side) // 2 for length in photo.shape[:2])
     square = torch.from_numpy(photo[top : top + side, left : left + side].copy()).permute(2, 0, 1)

@@ -2,10 +2,9 @@ import sys
 
 import pytest
 import torch
+import transformers
 
 from diffusion.networks import HuggingFace
-
-transformers = pytest.importorskip("transformers")
 
 WORDS = ["<pad>", "<end>", "<unk>", "a", "red", "cat", "dog", "over"]
 TEXTS = ["a red cat", "", "a dog over a red dog over a red cat over a red dog"]

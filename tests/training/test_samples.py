@@ -1,3 +1,4 @@
+import socket
 import sys
 
 import pytest
@@ -103,12 +104,31 @@ def test_online_without_a_key_or_a_network_goes_offline_with_a_word(tmp_path, wa
         raise OSError("unreachable")
 
     monkeypatch.setattr("socket.create_connection", refuse)
-    monkeypatch.setattr(loggers, "_key", lambda _settings: None)
     with pytest.warns(UserWarning, match="no API key"):
         loggers.make(tmp_path, "online", "fit")
     assert asked == []
-    monkeypatch.setattr(loggers, "_key", lambda _settings: "k" * 40)
+    (tmp_path / "netrc").write_text(f"machine w.org login user password {'k' * 40}\n")
+    monkeypatch.setenv("WANDB_BASE_URL", "https://w.org")
     with pytest.warns(UserWarning, match="cannot be reached"):
         loggers.make(tmp_path, "online", "fit")
     assert asked == [3]
     assert [w["offline"] for w in wandb] == [True, True]
+
+
+@pytest.mark.parametrize("key", [None, "short"])
+def test_the_real_one_without_a_good_key_trains_offline(run, monkeypatch, key, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    if key:
+        monkeypatch.setenv("WANDB_API_KEY", key)
+        monkeypatch.setattr("socket.create_connection", lambda *_, **__: socket.socket())
+    with pytest.warns(UserWarning, match=r"logging offline"):
+        run.fit("--wandb", "online")
+    import wandb
+
+    wandb.finish()
+    wandb.teardown()
+    assert len(list((tmp_path / "run/wandb").glob("offline-run-*/run-*.wandb"))) == 1
