@@ -4,7 +4,7 @@ import json
 import math
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -85,11 +85,35 @@ def plain(part: Any) -> str:
     return f"{type(part).__name__}({settings})" if settings else type(part).__name__
 
 
-def table(figures: Mapping[str, float]) -> "Table":
-    """Returns the figures as a table to print."""
+def notes(record: Mapping[str, Any]) -> list[str]:
+    """Returns what the figures are worth, a line each: how good those are who judge, and warnings.
+
+    Args:
+        record: What metrics.json holds.
+    """
+    judges = {"extractor": "accuracy", "judge": "test_accuracy"}
+    known = {who: record.get(who) or {} for who in judges}
+    found = [
+        f"{about.get('name', who)} itself: right on {about[judges[who]]:.1%} of "
+        f"{about['held_out']} held-out real images, a guess on {about['chance']:.1%}"
+        for who, about in known.items()
+        if "chance" in about
+    ]
+    return [*found, *(f"warning: {text}" for text in record.get("warnings", ()))]
+
+
+def table(figures: Mapping[str, float], notes: Sequence[str] = ()) -> "Table":
+    """Returns the figures as a table to print.
+
+    Args:
+        figures: By name.
+        notes: Lines beneath it.
+    """
+    from rich.markup import escape
     from rich.table import Table
 
-    out = Table("metric", title="generated images")
+    out = Table("metric", title="generated images", caption_justify="left")
+    out.caption = escape("\n".join(notes)) or None
     out.add_column("value", justify="right")
     for name, value in figures.items():
         out.add_row(name, f"{value:.4g}")
