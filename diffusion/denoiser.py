@@ -21,6 +21,8 @@ class Prediction:
         alpha: α_t, broadcastable against x_t.
         sigma: σ_t, broadcastable against x_t.
         v: The learned variance's place between log β̃ (0) and log β (1), x_t's shape, or None.
+        known: Where x̂_0 is x_0 itself and no estimate, bool, broadcastable, or None for nowhere.
+            There p(x_s | x_t) is the posterior, whose variance is β̃ whatever is learned or chosen.
     """
 
     x_t: Tensor
@@ -28,6 +30,7 @@ class Prediction:
     alpha: Tensor
     sigma: Tensor
     v: Tensor | None = None
+    known: Tensor | None = None
 
     @property
     def eps(self) -> Tensor:

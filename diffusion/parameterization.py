@@ -17,6 +17,7 @@ the same line solved for F: F* = (x_0 − c_skip x_t) / c_out.
 """
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -25,7 +26,13 @@ from diffusion.process import Process
 
 
 class Parameterization(ABC):
-    """Two coefficients turn the network's output into x̂_0, and x_0 into its target."""
+    """Two coefficients turn the network's output into x̂_0, and x_0 into its target.
+
+    Attributes:
+        clippable: Whether x̂_0 may be clipped to the data's range.
+    """
+
+    clippable: ClassVar[bool] = True
 
     @abstractmethod
     def coefficients(self, process: Process, t: Tensor, x_t: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,6 +97,8 @@ class Mean(Parameterization):
     1 / a grows to 7,800 for 1000 linear steps, so do not clip x̂_0 when sampling with it.
     """
 
+    clippable = False
+
     def coefficients(self, process: Process, t: Tensor, x_t: Tensor) -> tuple[Tensor, Tensor]:
         """See the table above."""
         a, b = process.posterior_weights(t, t - 1, x_t)
@@ -102,6 +111,8 @@ class MeanShift(Parameterization):
     With F = 0 the reverse step is "stay where you are", which is nearly right for small steps; a
     network that has to put out the mean itself spends its accuracy on repeating its input.
     """
+
+    clippable = False
 
     def coefficients(self, process: Process, t: Tensor, x_t: Tensor) -> tuple[Tensor, Tensor]:
         """See the table above."""

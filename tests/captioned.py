@@ -86,6 +86,9 @@ class Bag(TextEncoder):
                 ids[row, column] = 1 + zlib.crc32(word.encode()) % (self.rows - 1)
         return {"": ids}
 
+    def sizes(self, texts: Sequence[str]) -> list[int]:
+        return [len(words(text)) for text in texts]
+
     def forward(self, values: Mapping[str, Tensor]) -> Tokens:
         states = self.embedding(values[""])
         return Tokens(states, values[""] > 0, states.mean(1))

@@ -35,6 +35,10 @@ class ImageSet(Dataset, ABC):
         """
         return self.__getitems__(indices)
 
+    def each(self) -> "ImageSet":
+        """Every picture by itself: of what has several versions, all of them."""
+        return self
+
     def conditions(self, indices: Sequence[int]) -> dict[str, Any]:
         """What `__getitems__` returns besides the pictures, which need not be read."""
         return {}

@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from .files import Files
 from .image_folder import ImageFolder
 from .picture import picture_names
-from .prompts import Prompted
+from .prompts import Prompted, plain_text
 
 KEYS = ("caption", "text")
 
@@ -86,7 +86,7 @@ class ImageText(Prompted, ImageFolder):
 
 
 def caption(picture: Path) -> str:
-    """Read the caption of a picture, in one line.
+    """Read the caption of a picture, as `plain_text` gives it.
 
     Returns:
         The caption, "" if there is none.
@@ -97,12 +97,12 @@ def caption(picture: Path) -> str:
     text, data = picture.with_suffix(".txt"), picture.with_suffix(".json")
     try:
         if text.is_file():
-            return " ".join(text.read_text(encoding="utf-8").split())
+            return plain_text(text.read_text(encoding="utf-8"))
         if not data.is_file():
             return ""
-        values = json.loads(data.read_text(encoding="utf-8"))
+        values = json.loads(data.read_text(encoding="utf-8-sig"))
         found = next((values[key] for key in KEYS if key in values), "")
-        return " ".join(found.split())
+        return plain_text(found)
     except (ValueError, TypeError, AttributeError) as error:
         expected = f"UTF-8 text, or JSON with a string under {' or '.join(KEYS)}"
         raise ValueError(

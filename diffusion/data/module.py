@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from .given import Given
 from .image_set import Dealt, ImageSet, as_is
 from .positions import Positions, Reading, Shuffled
-from .requests import Requests, in_order, requested_classes
+from .requests import Requests, apportioned, in_order, is_even, requested_classes
 
 
 class Images(L.LightningDataModule, ABC):
@@ -82,6 +82,7 @@ class Images(L.LightningDataModule, ABC):
         self.edit = edit
         self.mask = mask
         self.done: set[int] = set()
+        self._counts: dict[str, list[int]] = {}
         self.reading = Reading()
         self.allow_zero_length_dataloader_with_multiple_devices = True  # with little to predict
         for key, low in (("batch_size", 1), ("num_workers", 0), ("samples", 0)):
@@ -176,6 +177,46 @@ class Images(L.LightningDataModule, ABC):
             batch["label"] = torch.tensor([labels[i % len(labels)] for i in numbers])
         return batch
 
+    def measured(self, numbers: Sequence[int]) -> dict[str, Any]:
+        """Say what samples that are compared with real pictures are to be.
+
+        As `request`, but with the classes as often as `frequencies` has them, so that the samples
+        of a perfect model have the distribution of the real pictures.
+
+        Args:
+            numbers: The numbers of B samples.
+        """
+        batch = self.request(numbers)
+        if "text" not in batch and (counts := self.frequencies) is not None:
+            batch["label"] = torch.tensor(apportioned(counts, numbers))
+        return batch
+
+    @property
+    def frequencies(self) -> list[int] | None:
+        """The training pictures of each class, if `measured` samples are to have the same shares.
+
+        None if they have the classes in turn: where `labels` says which, where there are none, and
+        where there are as many of each as chance would have it (`is_even`).
+        """
+        counts = None if self.labels is not None else self.class_counts("train")
+        return None if counts is None or is_even(counts) else counts
+
+    def class_counts(self, split: str) -> list[int] | None:
+        """Count the pictures of each class of a split; None without classes.
+
+        Args:
+            split: "train", "val" or "test".
+        """
+        pictures = self._split(split)
+        if self.num_classes is None:
+            return None
+        if split not in self._counts:
+            known = pictures.conditions(range(len(pictures)))
+            batches = [known] if "label" in known else self.batches(split)
+            labels = torch.cat([batch["label"] for batch in batches])
+            self._counts[split] = labels.bincount(minlength=self.num_classes).tolist()
+        return self._counts[split]
+
     @cached_property
     def given(self) -> Given | None:
         """The pictures that samples continue from, if there are some."""
@@ -219,9 +260,24 @@ class Images(L.LightningDataModule, ABC):
         Raises:
             ValueError: There is no such split.
         """
-        pictures = self._split(split)
-        loader = self._loader(pictures, in_order(len(pictures), batch_size), keep=False)
-        return (self.on_after_batch_transfer(batch, 0) for batch in loader)
+        return self._all(self._split(split), batch_size)
+
+    def shown(self, batch_size: int = 500) -> Iterator[Tensor]:
+        """All that training shows, on the CPU, for metrics that look for copies of it.
+
+        Unlike `batches("train")`, which has each thing once, these are all its versions, and with
+        `flip` their mirror images.
+
+        Args:
+            batch_size: Pictures in a batch; the last may have fewer.
+
+        Returns:
+            Pictures as `normalize` returns them, (B, C, H, W).
+        """
+        for batch in self._all(self._split("train").each(), batch_size):
+            yield batch["image"]
+            if self.flip:
+                yield batch["image"].flip(-1)
 
     def fingerprint(self, split: str) -> str:
         """Hash of the pictures of a split, to keep what was computed from them.
@@ -238,6 +294,10 @@ class Images(L.LightningDataModule, ABC):
         pictures = self._split(split)
         settings = f"{type(self).__name__} {self.shape} {self.levels} {len(pictures)} "
         return hashlib.sha256(settings.encode() + pictures.digest()).hexdigest()[:16]
+
+    def _all(self, pictures: ImageSet, batch_size: int) -> Iterator[dict[str, Tensor]]:
+        loader = self._loader(pictures, in_order(len(pictures), batch_size), keep=False)
+        return (self.on_after_batch_transfer(batch, 0) for batch in loader)
 
     def _split(self, split: str) -> ImageSet:
         if split not in self.SPLITS:

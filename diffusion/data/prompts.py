@@ -1,5 +1,6 @@
 """Data whose samples are asked for in words."""
 
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,7 +43,8 @@ class Prompted(Images):
             raise ValueError("prompts: [], expected null or at least one")
         if ask not in self.SPLITS:
             raise ValueError(f"ask: {ask!r}, expected one of {', '.join(self.SPLITS)}")
-        self.prompts, self.ask = prompts, ask
+        self.prompts = prompts and [plain_text(text) for text in prompts]
+        self.ask = ask
         self.low = None if low_size is None else LowResolution(low_size, low_root, self.shape)
 
     def _is_read(self, stage: str) -> bool:
@@ -78,6 +80,10 @@ class Prompted(Images):
             batch.update(self.low.known(pictures, rows, self.normalize))
         return batch
 
+    @property
+    def frequencies(self) -> None:
+        """None: captions of a split come with their classes, as often as they are there."""
+
     def on_after_batch_transfer(self, batch: dict, dataloader_idx: int) -> dict:
         """Normalise the pictures, and add small ones if they are wanted."""
         batch = super().on_after_batch_transfer(batch, dataloader_idx)
@@ -103,3 +109,8 @@ class Prompted(Images):
             )
         turns = ((of_class[labels[i % len(labels)]], i // len(labels)) for i in numbers)
         return [int(rows[turn % len(rows)]) for rows, turn in turns]
+
+
+def plain_text(text: str) -> str:
+    """Returns a text in one line of composed letters (NFC), without a byte order mark."""
+    return " ".join(unicodedata.normalize("NFC", text.replace("\ufeff", "")).split())

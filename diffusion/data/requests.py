@@ -1,7 +1,10 @@
 """What `predict` is asked to draw: numbered samples, each with its conditions."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
+
+import numpy as np
 
 
 class Requests:
@@ -53,7 +56,52 @@ def requested_classes(labels: list[int] | None, num_classes: int | None) -> list
     if labels is None:
         return None if num_classes is None else list(range(num_classes))
     if num_classes is None:
-        raise ValueError(f"labels: {labels}, expected null, as the data has no classes")
+        raise ValueError(f"data.labels: {labels}; expected null, as the data has no classes")
     if not labels or not all(0 <= label < num_classes for label in labels):
-        raise ValueError(f"labels: {labels}, expected classes 0 .. {num_classes - 1}")
+        raise ValueError(f"data.labels: {labels}; expected classes 0 .. {num_classes - 1}")
     return labels
+
+
+def is_even(counts: Sequence[int]) -> bool:
+    """Whether classes differ in number no more than chance would have it.
+
+    That is Σ_c (N_c − N/K)² / (N/K) ≤ K − 1, the expectation of this sum where N pictures have one
+    of K equally likely classes each.
+
+    Args:
+        counts: N_c, the pictures of each class.
+    """
+    mean = sum(counts) / len(counts)
+    return sum((count - mean) ** 2 for count in counts) <= mean * (len(counts) - 1)
+
+
+def apportioned(counts: Sequence[int], numbers: Sequence[int]) -> list[int]:
+    """Returns the classes of samples, by their numbers, so that each comes as often as it should.
+
+    Of the samples 0 … n − 1, class c has n N_c / N to within 1, for every n: in each turn, of the
+    classes that are not ahead of their share, it is the one whose next turn is due first (Tijdeman
+    1980, "The chairman assignment problem"). Equal counts give 0 … K − 1 in turn.
+
+    Args:
+        counts: N_c, how often each class comes in N = Σ_c N_c turns, at least one above 0.
+        numbers: The numbers of the samples, from 0.
+    """
+    period = sum(counts)
+    places = np.asarray(numbers, dtype=np.int64) % period
+    most = 1 << int(places.max(initial=0) + 1).bit_length()  # few lengths, so that few are made
+    return _turns(tuple(counts), min(period, most))[places].tolist()
+
+
+@lru_cache(maxsize=8)
+def _turns(counts: tuple[int, ...], n: int) -> np.ndarray:
+    """Returns the classes of the first n turns."""
+    classes = np.flatnonzero(counts)
+    share = np.array(counts, dtype=np.int64)[classes]
+    period, had = int(share.sum()), np.zeros_like(share)
+    turns = np.empty(n, dtype=np.int64)
+    for i in range(n):
+        due = -(-(had + 1) * period // share)
+        due[had * period >= (i + 1) * share] = np.iinfo(np.int64).max
+        turns[i] = chosen = due.argmin()
+        had[chosen] += 1
+    return classes[turns]

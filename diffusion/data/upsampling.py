@@ -28,6 +28,11 @@ class Upsampling(ImageFolder):
         super().setup(stage)
         self.low.check()
 
+    @property
+    def frequencies(self) -> list[int] | None:
+        """None, too, where small pictures are there already, drawn with the classes in turn."""
+        return super().frequencies if self.low.root is None else None
+
     def on_after_batch_transfer(self, batch: dict, dataloader_idx: int) -> dict:
         """Add the small pictures."""
         batch = super().on_after_batch_transfer(batch, dataloader_idx)

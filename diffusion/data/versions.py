@@ -38,6 +38,10 @@ class Versions(ImageSet):
         """What is known of the versions that the first visit shows."""
         return self.pictures.conditions(self._turn(indices, [0] * len(indices))[0])
 
+    def each(self) -> "Versions":
+        """All versions of all groups, each a group of its own."""
+        return Versions(self.pictures, [[i] for group in self.groups for i in group])
+
     def digest(self) -> bytes:
         """Hash of the pictures' digest and of the groups."""
         groups = json.dumps([list(group) for group in self.groups])

@@ -82,4 +82,4 @@ def _first_half(both: Prediction, x_t: Tensor) -> Prediction:
         return x if x is None or x.ndim == 0 else x[: len(x_t)]
 
     alpha, sigma = cast(Tensor, half(both.alpha)), cast(Tensor, half(both.sigma))
-    return Prediction(x_t, both.x_0[: len(x_t)], alpha, sigma, half(both.v))
+    return Prediction(x_t, both.x_0[: len(x_t)], alpha, sigma, half(both.v), half(both.known))

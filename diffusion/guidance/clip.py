@@ -199,7 +199,8 @@ class Clip(Gradient):
         if outer:
             return pred, gradient
         v = None if pred.v is None else pred.v.detach()
-        return Prediction(x_t, pred.x_0.detach(), pred.alpha, pred.sigma, v), gradient
+        x_0 = pred.x_0.detach()
+        return Prediction(x_t, x_0, pred.alpha, pred.sigma, v, pred.known), gradient
 
     def check(self, process: Process, data: Any) -> None:
         """See `Guidance`; also that there are texts."""

@@ -1,5 +1,6 @@
 """Inpainting by a model that was not trained for it: what is known replaces what is estimated."""
 
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -15,9 +16,11 @@ class Inpaint(Guidance):
 
     The conditions are "known", images in [−1, 1], and "mask", m: 1 where they are known, 0 where
     something is to be drawn, (B, 1, H, W). Where m = 1 every `Step` then walks from x_T to the
-    known pixels with exactly the marginals q(x_t | known), and the estimate for the other pixels
-    sees them through x_t. So this is the replacement method (Song et al. 2021, appendix I.2;
-    https://arxiv.org/abs/2011.13456), written as GLIDE's code does.
+    known pixels with exactly the marginals q(x_t | known), whatever its variance is elsewhere (see
+    `Prediction.known`), and the estimate for the other pixels sees them through x_t. `Heun` with
+    s_noise ≠ 1 is the exception: it adds more or less noise than the process has. So this is the
+    replacement method (Song et al. 2021, appendix I.2; https://arxiv.org/abs/2011.13456), written
+    as GLIDE's code does.
 
     It is not exact: the known pixels are seen with the noise of time t, also where they decide
     what has to be drawn, and more steps do not mend that. The step `RePaint` does, at the price of
@@ -44,7 +47,7 @@ class Inpaint(Guidance):
                         "data.edit and data.mask, or a sampler without this guidance"
                     )
             pred = denoise(x_t, t, cond)
-            known, mask = cond.values["known"].to(pred.x_0), cond.values["mask"]
-            return pred.with_x_0(torch.where(mask > 0.5, known, pred.x_0))
+            known, mask = cond.values["known"].to(pred.x_0), cond.values["mask"] > 0.5
+            return replace(pred, x_0=torch.where(mask, known, pred.x_0), known=mask)
 
         return guided

@@ -10,7 +10,7 @@ from diffusion.metrics.conventions import K_COVERAGE, K
 from diffusion.metrics.extractor import Extractor
 from diffusion.metrics.figures import Generated, some
 from diffusion.metrics.neighbours import neighbours
-from diffusion.metrics.split import Data, collect, pick
+from diffusion.metrics.split import Data, collect, shown
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,7 @@ def find_nearest(card: Card, made: Generated, data: Data, device: torch.device) 
     """
     samples = made.images[: card.samples].to(device)
     real = some(collect(data, "test")[0], 200).to(device)
-    train = (batch["image"] for batch in pick(data, "train"))
-    distances, images = neighbours(torch.cat([samples, real]), train, card.neighbours)
+    distances, images = neighbours(torch.cat([samples, real]), shown(data), card.neighbours)
     usual = distances[len(samples) :, 0].median().item()
     n = len(samples)
     return Nearest(samples.cpu(), distances[:n].cpu(), images[:n].cpu(), usual)

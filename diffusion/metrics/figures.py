@@ -113,14 +113,17 @@ def accuracy_by_label(made: Generated, num_classes: int | None) -> list[float | 
 def memorization(
     made: Generated, held_out: Tensor, train: Iterable[Tensor], device: torch.device
 ) -> dict[str, float]:
-    """Returns the share of generated images that are near copies; see `near_copies`.
+    """Returns the shares of generated and of held-out images that are near copies.
+
+    See `near_copies`. What held-out ones have is the "_floor", at the number that was looked at.
 
     Args:
         made: The generated images.
         held_out: uint8 real images that are not in `train`; at most n of them are used.
-        train: uint8 training images in batches.
+        train: All uint8 images that training shows, in batches.
         device: Where the distances are computed.
     """
     n = len(made.images)
-    share = near_copies(made.images.to(device), some(held_out, n), train)
-    return {f"near_copies@{n}": share}
+    real = some(held_out, n)
+    share, expected = near_copies(made.images.to(device), real, train)
+    return {f"near_copies@{n}": share, f"near_copies_floor@{len(real)}": expected}

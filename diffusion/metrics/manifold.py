@@ -1,13 +1,17 @@
 """Fidelity and variety, told apart: whose neighbourhood does a feature vector lie in?
 
-B(x, X) is the closed ball around a row x of X that reaches to its k-th nearest neighbour in X, x
-itself not counted; a set's manifold is the union of its balls.
+B(x, X) is the ball around a row x of X that reaches to its k-th nearest neighbour in X, x itself
+not counted; a set's manifold is the union of its balls. As in the published codes the balls are
+closed for precision and recall (Kynkäänniemi et al., ADM's evaluator), and open for density and
+coverage (Naeem et al.): a copy of that neighbour lies in the one and not in the other.
 """
 
 import torch
 from torch import Tensor
 
-CHUNK = 2**25  # distances in memory at once
+from diffusion.metrics.neighbours import where_exact
+
+CHUNK = 2**24  # distances in memory at once
 
 
 def precision_recall(generated: Tensor, real: Tensor, k: int = 3) -> tuple[float, float]:
@@ -41,9 +45,10 @@ def f1(precision: float, recall: float) -> float:
 def density_coverage(generated: Tensor, real: Tensor, k: int = 5) -> tuple[float, float]:
     """Returns 1/(kM) Σ_j Σ_i 1[y_j ∈ B(x_i, X)] and 1/N Σ_i 1[∃j: y_j ∈ B(x_i, X)].
 
-    Density and coverage (Naeem et al. 2020, arXiv:2002.09797, eq. 4 and 5). Only real rows have
-    balls, so one generated outlier adds nothing. If both sets have one distribution, the
-    expectation of the density is 1, that of the coverage is `expected_coverage`.
+    Density and coverage (Naeem et al. 2020, arXiv:2002.09797, eq. 4 and 5), with open balls.
+    Only real rows have balls, so one generated outlier adds nothing. If both sets have
+    one distribution, the expectation of the density is 1, that of the coverage is
+    `expected_coverage`.
 
     Args:
         generated: y, features (M, D).
@@ -54,11 +59,12 @@ def density_coverage(generated: Tensor, real: Tensor, k: int = 5) -> tuple[float
         ValueError: If k is not in 1 … N − 1, or D differs.
     """
     _check("density_coverage", generated, real, k, balls=(real,))
+    real = where_exact(real)
     generated = generated.to(real)
     hits = covered = torch.zeros((), device=real.device, dtype=torch.int64)
     for x in real.split(max(1, CHUNK // max(len(generated), len(real)))):
-        radius = torch.cdist(x, real).topk(k + 1, largest=False).values[:, -1:]
-        inside = torch.cdist(x, generated) <= radius
+        radius = _distances(x, real).topk(k + 1, largest=False).values[:, -1:]
+        inside = _distances(x, generated) < radius
         hits, covered = hits + inside.sum(), covered + inside.any(1).sum()
     return hits.item() / (k * len(generated)), covered.item() / len(real)
 
@@ -77,6 +83,14 @@ def expected_coverage(m: int, n: int, k: int = 5) -> float:
     for i in range(k):
         missed *= (n - 1 - i) / (m + n - 1 - i)
     return 1 - missed
+
+
+def _distances(x: Tensor, y: Tensor) -> Tensor:
+    """Returns ‖x_i − y_j‖ as float32 of float64, so that copies have equal ones, and 0 is 0."""
+    x, y = x.double(), y.double()
+    norms = x.square().sum(1)[:, None] + y.square().sum(1)
+    squares = norms - 2 * x @ y.T
+    return torch.where(squares > 1e-12 * norms, squares, 0).sqrt().float()
 
 
 def _check(

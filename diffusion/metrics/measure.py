@@ -12,7 +12,7 @@ from diffusion.metrics.extractor import Extractor
 from diffusion.metrics.figures import Generated, distances, label_accuracy, memorization
 from diffusion.metrics.judge import Judge
 from diffusion.metrics.reference import real_features
-from diffusion.metrics.split import Data, collect, pick
+from diffusion.metrics.split import Data, collect, shown
 from diffusion.metrics.text_score import TextMeasure
 
 
@@ -77,8 +77,7 @@ class Measure:
                 self.judge.fit(data)
             figures[f"judge_accuracy@{n}"] = self.judge.accuracy(made.images, made.labels)
         if self.memorization:
-            train = (batch["image"] for batch in pick(data, "train"))
-            figures |= memorization(made, collect(data, "test")[0], train, device)
+            figures |= memorization(made, collect(data, "test")[0], shown(data), device)
         return figures | made.evaluations | {"seconds_per_image": made.seconds}
 
     def _real(self, data: Data, extractor: Extractor, device: torch.device) -> tuple[Tensor, ...]:

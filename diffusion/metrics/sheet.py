@@ -119,11 +119,13 @@ def _samples(made: Generated) -> str:
         return _captioned(made.images[:CAPTIONED], made.texts)
     images, columns = made.images[:100], 10
     if made.labels is not None:
-        classes = int(made.labels.max()) + 1
-        if 1 < classes <= 20:  # sample i has label i mod K
-            columns = min(10, len(made.images) // classes)
-            images = made.images[: classes * columns].unflatten(0, (columns, classes))
-            images = images.transpose(0, 1).flatten(0, 1)
+        of_label = [made.images[made.labels == y][:10] for y in made.labels.unique()]
+        if 1 < len(of_label) <= 20:
+            columns = max(map(len, of_label))
+            rows = made.images.new_full((len(of_label), columns, *made.images.shape[1:]), 255)
+            for row, found in zip(rows, of_label):
+                row[: len(found)] = found
+            images = rows.flatten(0, 1)
     if images.shape[1] not in (1, 3):
         return f"<p class=soft>Images of {images.shape[1]} channels are not shown.</p>"
     zoom = max(1, -(-SIDE // images.shape[-1]))
@@ -145,9 +147,9 @@ def _captioned(images: Tensor, texts: Sequence[str]) -> str:
 def _nearest(nearest: Nearest) -> str:
     head = (
         "<h2>Nearest training images</h2><p class=soft>The first samples, left of the line, and "
-        "the training images nearest to them by root mean square of the pixels’ difference (0 is "
-        f"a copy, 2 white against black). Of held-out real images it is {nearest.usual:.3f} in "
-        "the median; much less is a copy.</p>"
+        "the training images nearest to them, all versions and mirror images that training shows, "
+        "by root mean square of the pixels’ difference (0 is a copy, 2 white against black). Of "
+        f"held-out real images it is {nearest.usual:.3f} in the median; much less is a copy.</p>"
     )
     if nearest.samples.shape[1] not in (1, 3):
         return head

@@ -24,6 +24,10 @@ class Data(Protocol):
         """
         ...
 
+    def shown(self) -> Iterator[Tensor]:
+        """Yields all images that training shows, in [−1, 1], (B, C, H, W): versions, mirrored."""
+        ...
+
     def fingerprint(self, split: str) -> str:
         """Returns a hash of the split's content."""
         ...
@@ -47,6 +51,14 @@ def pick(data: Data, split: str, rule: Rule = "all") -> Iterator[dict[str, Any]]
         part |= {key: batch[key][rows] for key in ("label", "text") if key in batch}
         if len(part["image"]):
             yield part
+
+
+def shown(data: Data) -> Iterator[Tensor]:
+    """Yields all images that training shows, quantized: uint8 (B, C, H, W).
+
+    These are more than the training split has where a thing has several versions, or is mirrored.
+    """
+    return map(quantize, data.shown())
 
 
 def collect(data: Data, split: str, rule: Rule = "all") -> tuple[Tensor, Tensor | None]:

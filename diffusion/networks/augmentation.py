@@ -1,4 +1,4 @@
-"""Noise conditioning augmentation (Ho et al. 2021, CDM, section 4.2; Imagen, section 2.5)."""
+"""Noise conditioning augmentation (Ho et al. 2021, CDM, section 4.2; Imagen, section 2.4)."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion.networks.layers import sinusoidal
+from diffusion.noise import SeededNoise, seed
 from diffusion.process import Process
+
+STREAM = 2**32  # keeps this noise apart from x_T's and the steps', which the run's seed itself has
 
 
 class Augmentation:
@@ -37,12 +40,17 @@ class Augmentation:
         s = torch.randint(self.most + 1, x_low.shape[:1], device=x_low.device)
         return self.process.diffuse(x_low, s, torch.randn_like(x_low)), s
 
-    def sample(self, x_low: Tensor, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Returns z at `level`, with the noise of the samples' numbers, and s (B,)."""
-        generators = [torch.Generator().manual_seed(2**32 + number) for number in numbers]
-        noise = [torch.randn(x_low.shape[1:], generator=generator) for generator in generators]
+    def sample(self, x_low: Tensor, numbers: Sequence[int], run: int = 0) -> tuple[Tensor, Tensor]:
+        """Returns z at `level`, and s (B,).
+
+        Args:
+            x_low: Images (B, C, h, w) in [−1, 1].
+            numbers: The number of each sample; its noise depends on it and on `run` alone.
+            run: The seed of the run, or of the stage of a cascade.
+        """
+        noise = SeededNoise(seed(run, STREAM), numbers)
         s = torch.full(x_low.shape[:1], self.level, device=x_low.device)
-        return self.process.diffuse(x_low, s, torch.stack(noise).to(x_low)), s
+        return self.process.diffuse(x_low, s, noise(x_low)), s
 
 
 class LevelEmbedding(nn.Module):

@@ -19,9 +19,9 @@ from diffusion.progress import bar
 
 ROWS = 8
 MULTIPLE = 8
-COLUMNS = ("states", "mask", "pooled")
+COLUMNS = ("states", "mask", "pooled", "size")
 
-Row = tuple[Tensor, Tensor, Tensor]  # (L, D), (L,), (D',)
+Row = tuple[Tensor, Tensor, Tensor, Tensor]  # (L, D), (L,), (D',), ()
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Pretrained:
     Attributes:
         model: (ids (B, N), mask (B, N) bool) → (states (B, N, D), pooled (B, D') or None for the
             masked mean of the states).
-        tokenize: Texts → the ids of each, at least one, with what stands before and behind them.
+        tokenize: Texts → all ids of each, at least one, with what stands before and behind them.
     """
 
     model: nn.Module
@@ -51,7 +51,8 @@ class FrozenText(TextEncoder):
     company, and from the disk, on one kind of device with one version and number of threads.
 
     Args:
-        length: L, the most tokens that are read, those before and behind the text included.
+        length: L, the most tokens that are read, those before and behind the text included. Of a
+            longer text the first L − 1 and the last, its end token, are read.
 
     Raises:
         ValueError: If `length` is below 2.
@@ -82,12 +83,19 @@ class FrozenText(TextEncoder):
         Texts that are not remembered are computed, and are not remembered afterwards.
         """
         with plain_tensors():
-            known = self._known
-            fresh = self._compute([text for text in dict.fromkeys(texts) if text not in known])
-            rows = [known[text] if text in known else fresh[text] for text in texts]
-            columns = [torch.stack(column) for column in zip(*rows)]
+            columns = [torch.stack(column) for column in zip(*self._rows_of(texts))]
             columns = [c.float() if c.is_floating_point() else c for c in columns]
         return dict(zip(self.values, columns))
+
+    def sizes(self, texts: Sequence[str]) -> list[int]:
+        """See `TextEncoder`; texts that are not remembered are computed."""
+        with plain_tensors():
+            return [int(size) for *_, size in self._rows_of(texts)]
+
+    def _rows_of(self, texts: Sequence[str]) -> list[Row]:
+        known = self._known
+        fresh = self._compute([text for text in dict.fromkeys(texts) if text not in known])
+        return [known[text] if text in known else fresh[text] for text in texts]
 
     def forward(self, values: Mapping[str, Tensor]) -> Tokens:
         """See `TextEncoder`."""
@@ -136,8 +144,11 @@ class FrozenText(TextEncoder):
     def _rows(self, model: nn.Module, ids: list[list[int]], size: int) -> Iterator[Row]:
         tokens = torch.zeros(ROWS, size, dtype=torch.int64)
         mask = torch.zeros(ROWS, size, dtype=torch.bool)
+        sizes = torch.tensor([len(numbers) for numbers in ids])
         for row in range(ROWS):  # a short batch is filled up with its first text
             numbers = ids[row] if row < len(ids) else ids[0]
+            if len(numbers) > size:
+                numbers = [*numbers[: size - 1], numbers[-1]]
             tokens[row, : len(numbers)] = torch.tensor(numbers)
             mask[row, : len(numbers)] = True
         states, pooled = model(tokens.to(self._device), mask.to(self._device))
@@ -149,7 +160,7 @@ class FrozenText(TextEncoder):
             raise ValueError(f"{type(self).__name__}: states beyond ±65504, expected those of fp16")
         behind = self.length - size
         states, mask = F.pad(states, (0, 0, 0, behind)), F.pad(mask, (0, behind))
-        return zip(states[: len(ids)], mask, pooled)
+        return zip(states[: len(ids)], mask, pooled, sizes)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> "FrozenText":
         """Follows where the network goes, as the weights are no part of it."""

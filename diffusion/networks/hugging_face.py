@@ -72,7 +72,7 @@ class HuggingFace(FrozenText):
         tokenizer = self._published("AutoTokenizer")
 
         def tokenize(texts: Sequence[str]) -> list[list[int]]:
-            return tokenizer(list(texts), truncation=True, max_length=self.length)["input_ids"]
+            return tokenizer(list(texts), verbose=False)["input_ids"]
 
         return Pretrained(Outputs(model.eval().requires_grad_(False)), tokenize)
 

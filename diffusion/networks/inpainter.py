@@ -20,7 +20,7 @@ class Inpainter(UNet):
     Training erases parts of its images, which `read` chooses: 1 … `rectangles` of them, as many as
     that with equal probability, their sides 1 … H and 1 … W and then their places uniform; or, for
     a share `hidden` of the images, everything. The paper says only "random regions". A network
-    that evaluates (`eval`) chooses the same masks every time.
+    that evaluates (`eval`) chooses the same masks every time, by the batch's first "index".
 
     Args:
         in_channels: Channels of x_t, and of known.
@@ -67,7 +67,8 @@ class Inpainter(UNet):
             return read
         image = batch["image"]
         if "mask" not in batch:
-            generator = None if self.training else torch.Generator().manual_seed(0)
+            first = int(batch["index"][0]) if "index" in batch else 0
+            generator = None if self.training else torch.Generator().manual_seed(first)
             n, _, height, width = image.shape
             chosen = masks(n, height, width, self.rectangles, self.hidden, generator)
             read["mask"] = chosen.to(image)

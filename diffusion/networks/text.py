@@ -51,6 +51,10 @@ class TextEncoder(nn.Module, ABC):
         """Returns the tensors (B, ...) of the texts, on the CPU, by the names in `values`."""
 
     @abstractmethod
+    def sizes(self, texts: Sequence[str]) -> list[int]:
+        """Returns how many tokens each text has, with those beyond `length`."""
+
+    @abstractmethod
     def forward(self, values: Mapping[str, Tensor]) -> Tokens:
         """Returns the states of what `read` returned, wherever that is now."""
 

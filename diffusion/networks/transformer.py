@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -110,6 +111,10 @@ class TextTransformer(TextEncoder):
             last[row] = len(found)
         return {"": ids, "_last": last}
 
+    def sizes(self, texts: Sequence[str]) -> list[int]:
+        """See `TextEncoder`; the end counts."""
+        return [len(words(text)) + 1 for text in texts]
+
     def _row(self, word: str) -> int:
         """Returns 1 … rows − 1, as row 0 is the end."""
         return 1 + int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big") % (
@@ -127,5 +132,9 @@ class TextTransformer(TextEncoder):
 
 
 def words(text: str) -> list[str]:
-    """Returns the words, in small letters, and the other signs of a text."""
-    return re.findall(r"\w+|[^\w\s]", text.lower())
+    """Returns the words, in small composed letters (NFC), and the other signs of a text.
+
+    A byte order mark, which files of texts may begin with, is no sign.
+    """
+    composed = unicodedata.normalize("NFC", text.replace("\ufeff", "").lower())
+    return re.findall(r"\w+|[^\w\s]", composed)

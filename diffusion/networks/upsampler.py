@@ -46,7 +46,10 @@ class Upsampler(UNet):
         self.level = None if augmentation is None else LevelEmbedding(width // 4, width)
 
     def read(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Returns the conditions made of a batch: tokens, low_res as it is given, and its level."""
+        """Returns the conditions made of a batch: tokens, low_res as it is given, and its level.
+
+        When it samples, the noise of low_res depends on the samples' "index" and the run's "seed".
+        """
         read = super().read(batch)
         if "low_res" not in batch:
             return read
@@ -57,7 +60,8 @@ class Upsampler(UNet):
             read["low_res"], read["level"] = self.augmentation.train(low)
         else:
             numbers = batch["index"].tolist() if "index" in batch else range(len(low))
-            read["low_res"], read["level"] = self.augmentation.sample(low, numbers)
+            drawn = self.augmentation.sample(low, numbers, batch.get("seed", 0))
+            read["low_res"], read["level"] = drawn
         return read
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -17,6 +17,7 @@ class DDIM(Step):
         eta: 0 is the deterministic sampler, 1 is DDPM's.
         variance: Σ: the posterior's β̃ ("small"), the forward process's σ²_{t|s} ("large"; with
             η = 1 that is the row σ̂ of DDIM's table 1), or what the network says ("learned").
+            Where x_0 is known it is β̃, at most σ_s² / η².
 
     Raises:
         ValueError: If η is negative.
@@ -27,6 +28,7 @@ class DDIM(Step):
             raise ValueError(f"eta: {eta}; expected a number ≥ 0")
         self.eta = eta
         self.variance: Variance = variance
+        self.ancestral = variance if eta == 1 else None
 
     def __call__(
         self,
@@ -41,12 +43,15 @@ class DDIM(Step):
         pred = denoise(x_t, t)
         alpha_s, sigma_s = process.scales(s, x_t)
         _, posterior = process.variances(t, s, x_t)
-        towards_x_t = (sigma_s**2 - self.eta**2 * posterior).clamp(min=0).sqrt()
-        x_s = alpha_s * pred.x_0 + towards_x_t * pred.eps
+        drawn = torch.minimum(self.eta**2 * posterior, sigma_s**2)
+        x_s = alpha_s * pred.x_0 + (sigma_s**2 - drawn).sqrt() * pred.eps
         if self.eta == 0 or s == 0:
             return x_s
         log_variance = process.reverse_log_variance(t, s, x_t, self.variance, pred.v)
-        return x_s + self.eta * torch.exp(0.5 * log_variance) * randn_like(x_t)
+        std = self.eta * torch.exp(0.5 * log_variance)
+        if pred.known is not None:
+            std = torch.where(pred.known, drawn.sqrt(), std)
+        return x_s + std * randn_like(x_t)
 
 
 class DDPM(DDIM):

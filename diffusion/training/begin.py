@@ -1,12 +1,11 @@
 """Where training starts: from the weights of another model (fine-tuning)."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from diffusion.interop.weights import read
+from diffusion.interop.weights import read, state
 from diffusion.training.checks import check_tensors, same_shape
 
 KEY = "model.start"
@@ -29,10 +28,7 @@ def begin(module: nn.Module, path: Path) -> None:
         FileNotFoundError: If there is no such file.
         ValueError: If it is something else, or of a model with other tensors.
     """
-    content: Any = read(path, KEY)
-    if not isinstance(content, dict) or "state_dict" not in content:
-        raise ValueError(f"{KEY}: {path}; expected a checkpoint of this project, with a state_dict")
-    saved: dict[str, Tensor] = content["state_dict"]
+    saved = state(read(path, KEY), KEY, path)
     mine = module.state_dict()
     check_tensors(mine, saved, f"{KEY}: {path}", _fits)
     for name, here in mine.items():

@@ -23,7 +23,7 @@ def generate(
 ) -> Generated:
     """Returns n images, on every process; sample i has noise seed i.
 
-    What it is asked to be, a label or a caption, the data's `request` says by its number i.
+    What it is asked to be, a label or a caption, the data's `measured` says by its number i.
 
     Args:
         trainer: Whose data module says the shape, and what is asked for.
@@ -44,7 +44,7 @@ def generate(
         task = progress.add_task("Generating", total=n)
         for mine in rounds:
             start = time.perf_counter()
-            batch = move_data_to_device(data.request(mine), module.device)
+            batch = move_data_to_device(data.measured(mine), module.device)
             condition = module.condition(data.on_after_batch_transfer(batch, 0))
             # A label is asked for by itself, or with the caption of a picture that has it.
             asked = "label" in condition.values or ("text" in batch and bool(condition.values))
@@ -57,7 +57,7 @@ def generate(
             index = _store(trainer, stored, n, mine, {"images": images, **found})
             progress.advance(task, len(index))
             progress.refresh()  # beneath the trainer's own bar it is not redrawn by itself
-    request = data.request(range(n))
+    request = data.measured(range(n))
     return Generated(
         images=stored["images"],
         labels=request.get("label") if asked else None,

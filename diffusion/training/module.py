@@ -72,7 +72,7 @@ class Diffusion(Trainable):
 
     def setup(self, stage: str) -> None:
         """Refuses data and samplers that do not fit the network, before anything is trained."""
-        self.sampler.times(self.process)
+        self.sampler.begin(self.process)
         data = getattr(self.trainer, "datamodule", None)
         if data is not None:
             check_data(self.denoiser.network, data)
@@ -82,13 +82,16 @@ class Diffusion(Trainable):
                 guide.check(self.process, data)
 
     def condition(self, batch: dict[str, Any]) -> Condition:
-        """Returns what of a batch the network or the guidance reads, with the network's ∅."""
+        """Returns what of a batch the network or the guidance reads, with the network's ∅.
+
+        What draws noise for it does so by the samples' "index" and "seed", this run's by default.
+        """
         network: Any = self.denoiser.network
         known = frozenset(self.denoiser.conditions or ()) | self.sampler.needs
         values = {k: v for k, v in batch.items() if k in known and isinstance(v, Tensor)}
         for reader in (network, *self.sampler.guidance):
             if hasattr(reader, "read"):
-                values.update(reader.read(batch))
+                values.update(reader.read({"seed": self.seed, **batch}))
         null = dict(getattr(network, "null", {})) if values else {}
         return Condition(
             {k: v.to(self.device) for k, v in values.items()},
@@ -117,9 +120,8 @@ class Diffusion(Trainable):
         i = torch.arange(len(x_0), dtype=torch.float64) + number * len(x_0)
         t = 1 + ((i + 0.5) * GOLDEN_RATIO % 1 * self.process.T).long()
         eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(number))
-        losses = self.objective(
-            self.denoiser, x_0, self.condition(batch), t.to(x_0.device), eps.to(x_0)
-        )
+        cond = self.condition({**batch, "index": i.long(), "seed": 0})
+        losses = self.objective(self.denoiser, x_0, cond, t.to(x_0.device), eps.to(x_0))
         self.total += torch.stack([losses.sum(), torch.ones_like(losses).sum()])
 
     def on_validation_epoch_end(self) -> None:

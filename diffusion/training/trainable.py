@@ -15,11 +15,12 @@ from diffusion.data import Images
 from diffusion.noise import seed
 from diffusion.training.begin import begin
 from diffusion.training.callbacks.ema import EMA
+from diffusion.training.restorable import Restorable
 from diffusion.training.resume import adopt
 from diffusion.training.schedule import most
 
 
-class Trainable(L.LightningModule):
+class Trainable(Restorable):
     """A module with one optimizer, whose checkpoints hold averaged weights and rebuild it.
 
     Args:

@@ -13,6 +13,7 @@ from diffusion.metrics.cache import weights_digest
 from diffusion.networks.clip import Towers
 from diffusion.process import Process
 from diffusion.training.contrastive import Contrastive
+from diffusion.training.texts import say_what_is_cut
 from diffusion.training.trained import load
 
 TEXTS = 256  # that are embedded at once
@@ -52,6 +53,7 @@ class FrozenClip(TextScore):
     def embed_text(self, texts: Sequence[str]) -> Tensor:
         """Returns g, unit vectors (B, D), on the CPU; each text is computed once."""
         new = sorted(set(texts) - set(self._known))
+        say_what_is_cut(self.towers.text, new)
         device = self.towers.log_scale.device
         with torch.autocast(device.type, enabled=False):
             for start in range(0, len(new), TEXTS):
@@ -96,13 +98,14 @@ class TrainedClip(FrozenClip):
 
     Args:
         checkpoint: The file, such as runs/clip_emoji/checkpoints/last.ckpt.
+        trust: Whether you made it, so that all the classes it names may be made.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is something else.
     """
 
-    def __init__(self, checkpoint: str) -> None:
-        module, data = load(Contrastive, checkpoint, "guidance.scorer.checkpoint")
+    def __init__(self, checkpoint: str, trust: bool = False) -> None:
+        module, data = load(Contrastive, checkpoint, "guidance.scorer.checkpoint", trust)
         clean = module.process is None or module.clean > 0
         super().__init__(module.network, module.process, data, clean)

@@ -85,3 +85,13 @@ def test_a_folder_without_captions_is_refused(tmp_path, photo):
     photo(9, 9).save(tmp_path / "a.png")
     with pytest.raises(FileNotFoundError, match=r"no caption for its 1 .* a\.txt or \.json beside"):
         made(tmp_path)
+
+
+def test_captions_and_prompts_have_one_form(pictures):
+    (pictures / "cats/1.txt").write_bytes(b"\xef\xbb\xbfcafe\xcc\x81")
+    (pictures / "cats/5.json").write_bytes(b'\xef\xbb\xbf{"caption": "cafe\xcc\x81"}')
+    with pytest.warns(UserWarning, match="left out"):
+        data = made(pictures, prompts=["\ufeffcafe\u0301  noir"])
+    assert "café" in data.texts
+    assert not [text for text in data.texts if "\ufeff" in text or "\u0301" in text]
+    assert data.request([0])["text"] == ["café noir"]

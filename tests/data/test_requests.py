@@ -1,8 +1,10 @@
 from itertools import chain
 
+import numpy as np
 import pytest
 
 from diffusion.data import SwissRoll
+from diffusion.data.requests import apportioned, is_even
 
 
 def read(data):
@@ -42,7 +44,7 @@ def test_batches_that_are_done_are_skipped(numbered, world):
 
 @pytest.mark.parametrize("labels", [[10], [-1], [0, 11], []])
 def test_labels_that_are_no_classes_are_refused(numbered, labels):
-    with pytest.raises(ValueError, match=r"^labels: .*, expected classes 0 \.\. 9$"):
+    with pytest.raises(ValueError, match=r"^data.labels: .*; expected classes 0 \.\. 9$"):
         numbered(n=10, labels=labels).predict_dataloader()
 
 
@@ -50,5 +52,37 @@ def test_without_classes_there_are_no_labels(numbered):
     assert all(set(batch) == {"index"} for batch in SwissRoll().predict_dataloader())
     data = numbered(labels=[0])
     data.num_classes = None
-    with pytest.raises(ValueError, match=r"labels: \[0\], expected null"):
+    with pytest.raises(ValueError, match=r"labels: \[0\]; expected null"):
         data.predict_dataloader()
+
+
+@pytest.mark.parametrize(
+    "counts", [(95, 95, *[8] * 8), (1, 1000), (3, 0, 2, 2), (1, 2, 3, 4, 5), (7,), (400, *[1] * 99)]
+)
+def test_every_class_has_its_share_of_the_first_samples_to_within_one(counts):
+    total = sum(counts)
+    had = np.zeros(len(counts))
+    for i, label in enumerate(apportioned(counts, range(2 * total)), 1):
+        had[label] += 1
+        assert np.abs(had - i * np.array(counts) / total).max() < 1
+    assert had.tolist() == [2 * count for count in counts]
+
+
+def test_equal_counts_take_turns_and_a_number_says_its_class():
+    assert apportioned([50] * 7, range(30)) == [i % 7 for i in range(30)]
+    counts = [95, 95, *[8] * 8]
+    every = apportioned(counts, range(1000))
+    parts = [apportioned(counts, range(i, i + 100)) for i in range(0, 1000, 100)]
+    assert list(chain(*parts)) == every == [apportioned(counts, [i])[0] for i in range(1000)]
+
+
+def test_even_is_what_chance_has():
+    """Against draws: of fair ones about half differ less than expected, of unfair ones none."""
+    random = np.random.default_rng(0)
+    fair = [is_even(random.multinomial(600, [0.2] * 5)) for _ in range(500)]
+    assert 0.4 < np.mean(fair) < 0.75
+    unfair = [is_even(random.multinomial(600, [0.3, 0.3, 0.2, 0.1, 0.1])) for _ in range(500)]
+    assert not any(unfair)
+    assert is_even([5])
+    assert is_even([128, 131, 128, 132, 131, 131, 131, 129, 126, 130])  # Digits
+    assert not is_even([5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949])  # MNIST

@@ -44,6 +44,12 @@ def test_a_sample_comes_with_the_small_picture_of_its_number(pictures):
         torch.testing.assert_close(found, wanted)
 
 
+def test_small_pictures_that_are_there_were_drawn_with_the_classes_in_turn(pictures, monkeypatch):
+    monkeypatch.setattr(Upsampling, "class_counts", lambda *_: [30, 2])
+    assert made(pictures).measured(range(4))["label"].tolist() == [0, 1, 0, 1]
+    assert made(pictures, low_root=None).measured(range(4))["label"].tolist() == [0, 0, 0, 0]
+
+
 def test_what_is_missing_is_named(pictures):
     with pytest.raises(ValueError, match=r"data.low_root: .* number 7, expected .*000007_0.png"):
         made(pictures).low.drawn([1, 7])

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -84,11 +85,34 @@ def test_what_is_known_comes_out_as_it_was(step, of):
     assert x[..., 1].std() > 0.1
 
 
-@pytest.mark.parametrize("step", [DDIM(), DDPM(), RePaint(DDPM(), 3)], ids=lambda s: str(s))
-def test_on_the_way_the_known_pixel_is_the_picture_with_noise(step):
+EXACT = {
+    "ddim": DDIM(),
+    "ddim, half the noise": DDIM(0.5, "large"),
+    "ddim, too much noise": DDIM(1.5),
+    "ddpm": DDPM(),
+    "ddpm, large": DDPM("large"),
+    "ddpm, learned": DDPM("learned"),
+    "dpm solver": DPMSolver(),
+    "dpm solver of the sde": DPMSolver(eta=1.0),
+    "heun": Heun(churn=0.3),
+    "unipc": UniPC(),
+    "repaint": RePaint(DDPM(), 3),
+    "repaint, large": RePaint(DDPM("large"), 3),
+}
+
+
+@pytest.mark.parametrize("within", [False, True], ids=["", "within classifier-free guidance"])
+@pytest.mark.parametrize("name", EXACT)
+def test_on_the_way_the_known_pixel_is_the_picture_with_noise(name, within):
     n, it = 20_000, Linear()
-    sampler = Sampler(step, 8, [Inpaint()])
-    path = sampler.trajectory(Pair(it, 0.9), it, noise(n), asked(n), seeded())
+    pair = Pair(it, 0.9)
+
+    def denoise(x_t, t, cond):
+        return replace(pair(x_t, t), v=torch.full_like(x_t, 0.7))
+
+    guidance = [Inpaint(), ClassifierFree(2.0)] if within else [Inpaint()]
+    sampler = Sampler(EXACT[name], 8, guidance)
+    path = sampler.trajectory(denoise, it, noise(n), asked(n), seeded())
     for x, t in zip(path, sampler.times(it)[1:]):
         first, std = x[..., 0], it.sigma[t].item()
         assert abs(first.mean() - 0.9 * it.alpha[t]) < 4 * std / n**0.5 + 0.01  # α_T is not quite 0

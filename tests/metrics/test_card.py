@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from diffusion.data import Digits
-from diffusion.metrics import Card
+from diffusion.metrics import Card, sheet
 from diffusion.metrics.card import find_nearest
 from diffusion.metrics.conventions import fidelity
 from diffusion.metrics.figures import Generated, accuracy_by_label
@@ -60,6 +60,16 @@ def test_page_is_alone_and_has_all_figures(made, digits, alone):
     assert page.tags.count("svg") == 2
 
 
+def test_samples_are_a_row_a_label_however_often_it_was_asked(digits, monkeypatch):
+    labels = torch.tensor([5, 2, 2, 7, 2])
+    images = (labels * 30).to(torch.uint8).view(-1, 1, 1, 1).expand(5, 1, 2, 2)
+    shown = []
+    monkeypatch.setattr(sheet, "picture", lambda image, *_: shown.append(image) or "")
+    sheet._samples(Generated(images, labels, None, None, 0.1))
+    (grid,) = shown
+    assert grid[0, 1::3, 1::3].tolist() == [[60, 60, 60], [150, 255, 255], [210, 255, 255]]
+
+
 def test_nearest_of_training_images_are_themselves(made, digits):
     nearest = find_nearest(Card(samples=5, neighbours=2), made, digits, torch.device("cpu"))
     assert torch.equal(nearest.samples, made.images[:5])
@@ -91,6 +101,9 @@ def test_images_of_two_channels_are_not_shown(digits, alone):
     class Two(Digits):
         def batches(self, split, batch_size=500):
             yield {"image": torch.zeros(4, 2, 8, 8)}
+
+        def shown(self):
+            yield torch.zeros(4, 2, 8, 8)
 
     nearest = find_nearest(Card(neighbours=9), made, Two(), torch.device("cpu"))
     assert "img" not in alone(render("x", RECORD, made, nearest)).tags

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -21,8 +22,18 @@ def radii(x, k):
 
 
 def inside(y, x, k):
-    """[j, i]: is y_j in the ball of x_i?"""
+    """[j, i]: is y_j in the closed ball of x_i?"""
     return distances(y, x) <= radii(x, k)
+
+
+def published(real, fake, k):
+    """Density and coverage as Naeem et al. 2020 publish them, in numpy: balls are open."""
+    real, fake = real.double().numpy(), fake.double().numpy()
+    of_real = np.linalg.norm(real[:, None] - real[None], axis=2)
+    radius = np.partition(of_real, k, axis=1)[:, : k + 1].max(1)
+    to_fake = np.linalg.norm(real[:, None] - fake[None], axis=2)
+    density = (to_fake < radius[:, None]).sum(0).mean() / k
+    return density, (to_fake.min(1) < radius).mean()
 
 
 @pytest.fixture
@@ -40,10 +51,26 @@ def test_all_four_are_brute_force(far, k, chunk, monkeypatch):
     recall = inside(real, generated, k).any(1).double().mean().item()
     assert precision != recall
     assert precision_recall(generated, real, k) == (precision, recall)
-    hits = inside(generated, real, k)
-    density = hits.sum().item() / (k * len(generated))
-    coverage = hits.any(0).double().mean().item()
-    assert density_coverage(generated, real, k) == (density, coverage)
+    assert density_coverage(generated, real, k) == pytest.approx(published(real, generated, k))
+
+
+def test_copies_of_the_last_neighbour_are_in_closed_balls_only():
+    """Real images copied: the published codes differ, and each is followed."""
+    x = torch.randn(60, 84) + 20
+    shuffled = x[torch.randperm(60)]
+    assert published(x, shuffled, 5) == (1, 1)
+    assert density_coverage(shuffled, x, 5) == (1, 1)  # closed balls have (k + 1) / k, 1.2
+    line = torch.tensor([[0.0], [1.0], [2.0], [3.0], [4.0]])
+    assert density_coverage(line + 1, line, 1) == published(line, line + 1, 1) == (4 / 5, 4 / 5)
+    assert density_coverage(line[:1], line, 1) == published(line, line[:1], 1) == (1, 1 / 5)
+    assert precision_recall(line + 1, line, 1) == (1, 1)
+    assert precision_recall(line + 2, line, 1) == (4 / 5, 4 / 5)
+
+
+def test_balls_of_duplicates_are_empty():
+    x = torch.cat([torch.randn(1, 84).expand(7, 84) * 50, torch.randn(20, 84) * 50])
+    density, coverage = density_coverage(x[:7], x, 5)
+    assert (density, coverage) == pytest.approx(published(x, x[:7], 5))
 
 
 def test_on_a_line_by_hand():

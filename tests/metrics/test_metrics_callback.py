@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from diffusion.condition import Condition
-from diffusion.data import Digits
+from diffusion.data import Digits, Memory
+from diffusion.data.image_set import ImageSet
 from diffusion.metrics import Card, precision_recall
 from diffusion.metrics.extractor import Extractor
 from diffusion.metrics.figures import deal
@@ -82,7 +83,8 @@ def test_figures_and_record(lenet, cache, tmp_path, capsys):
     logged = run.test(module, Digits(), verbose=False)[0]
     names = {"fd_lenet@600", "kid_lenet@600", "fd_lenet@500", "kid_lenet@500"}
     names |= {"fd_lenet_floor@500", "kid_lenet_floor@500", "label_accuracy@600"}
-    names |= {"judge_accuracy@600", "near_copies@600", "seconds_per_image"}
+    names |= {"judge_accuracy@600", "near_copies@600", "near_copies_floor@500"}
+    names |= {"seconds_per_image"}
     assert set(metrics.figures) == names
     assert set(logged) == {f"test/{name}" for name in names}
     assert metrics.figures["label_accuracy@600"] > 0.97
@@ -153,6 +155,88 @@ def test_card_measures_in_all_its_features(lenet, cache, tmp_path):
     page = (tmp_path / "card.html").read_text()
     assert page.count("<img") == 1 + 3 * (1 + 2)
     assert 'alt="0.000"' in page  # the nearest training image is the sample itself
+
+
+class Unbalanced(Digits):
+    """Digits, of which 0 and 1 are common: 95 and 40 of each to train and test, of others 8 and 3.
+
+    `rest` has pictures that are in neither.
+    """
+
+    def setup(self, stage):
+        super().setup(stage)
+        if hasattr(self, "rest"):
+            return
+        parts = [self.train_set, self.test_set]
+        images = torch.cat([part.images for part in parts])
+        labels = torch.cat([part.labels for part in parts])
+        of_class = [images[labels == label] for label in range(10)]
+        sizes = [(95, 40) if label < 2 else (8, 3) for label in range(10)]
+        cut = [x.split([a, b, len(x) - a - b]) for x, (a, b) in zip(of_class, sizes)]
+        train, test, self.rest = zip(*cut)
+        self.train_set, self.test_set = (
+            Memory(torch.cat(x), torch.arange(10).repeat_interleave(torch.tensor([*map(len, x)])))
+            for x in (train, test)
+        )
+
+
+class Perfect(Replay):
+    """Draws real pictures of the labels asked for."""
+
+    def generate(self, cond, shape, seeds):
+        data = self.trainer.datamodule
+        rows = zip(cond.values["label"].tolist(), seeds)
+        drawn = [data.rest[label][seed % len(data.rest[label])] for label, seed in rows]
+        return data.normalize(torch.stack(drawn))
+
+
+class Classes(Pixels):
+    """Features in which classes lie apart, of a network that all digits trained."""
+
+    def __init__(self, lenet):
+        self.lenet = lenet
+
+    def __call__(self, images):
+        return self.lenet(images)[0], images.new_zeros(len(images), 0).float()
+
+
+def test_a_perfect_model_of_unbalanced_data_is_near_the_floor(lenet, tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+
+    def measured(batch_size, **settings):
+        metrics = Metrics(
+            n=104, extractor=Classes(lenet), batch_size=batch_size, card=Card(), cache=str(cache)
+        )
+        trainer(tmp_path, metrics).test(Perfect(), Unbalanced(**settings), verbose=False)
+        record = json.loads((tmp_path / "metrics.json").read_text())
+        return metrics.figures["fd_pixels@104"], record["labels"], metrics.samples
+
+    found, labels, samples = measured(50)
+    floor = json.loads((tmp_path / "metrics.json").read_text())["figures"]["fd_pixels_floor@104"]
+    assert found < 1.3 * floor
+    assert labels == "as often as in the training split"
+    assert torch.equal(samples, measured(7)[2])
+    assert measured(50, labels=[0, 2])[1] == [0, 2]
+    monkeypatch.setattr(Unbalanced, "frequencies", None)
+    even, labels, _ = measured(50)
+    assert even > 3 * floor
+    assert labels is None
+
+
+def test_samples_of_balanced_data_have_labels_in_turn_and_predictions_always():
+    data, rare = Digits(), Unbalanced(samples=30, batch_size=30)
+    assert data.measured(range(40))["label"].tolist() == [i % 10 for i in range(40)]
+    assert rare.class_counts("train") == [95, 95, *[8] * 8]
+    assert rare.measured(range(254))["label"].bincount().tolist() == [95, 95, *[8] * 8]
+    assert next(iter(rare.predict_dataloader()))["label"].tolist() == [*range(10)] * 3
+    assert Unbalanced(labels=[3, 5]).measured(range(3))["label"].tolist() == [3, 5, 3]
+
+
+def test_classes_are_counted_where_a_set_does_not_say_them_without_pictures(monkeypatch):
+    expected = Digits().class_counts("train")
+    assert sum(expected) == 1297
+    monkeypatch.setattr(Memory, "conditions", ImageSet.conditions)
+    assert Digits().class_counts("train") == expected
 
 
 def test_without_a_card_there_is_no_page(lenet, cache, tmp_path):

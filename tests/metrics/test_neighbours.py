@@ -1,9 +1,15 @@
+import numpy as np
 import pytest
 import torch
 
-from diffusion.metrics import near_copies, nearest
+from diffusion.data import Images, Memory, Versions
+from diffusion.data.image_set import ImageSet
+from diffusion.metrics import Card, near_copies, nearest
+from diffusion.metrics import neighbours as module
+from diffusion.metrics.card import find_nearest
+from diffusion.metrics.figures import Generated, memorization
 from diffusion.metrics.neighbours import neighbours
-from diffusion.metrics.split import collect, pick
+from diffusion.metrics.split import collect, pick, shown
 
 
 def train_of(data):
@@ -43,20 +49,90 @@ def test_neighbours_are_brute_force(batch_size):
 def test_training_images_are_copies_and_held_out_ones_are_not(digits):
     train, _ = collect(digits, "train")
     test, _ = collect(digits, "test")
-    assert near_copies(train[:300], test, train_of(digits)) == 1
-    assert near_copies(test, test, train_of(digits)) == pytest.approx(0.05, abs=0.01)
+    assert near_copies(train[:300], test, train_of(digits)) == (1, 0.05)
+    assert near_copies(test, test, train_of(digits)) == (0.05, 0.05)
     rows = torch.randperm(len(test))
     first, second = test[rows[:250]], test[rows[250:]]
-    assert near_copies(first, second, train_of(digits)) == pytest.approx(0.05, abs=0.05)
+    assert near_copies(first, second, train_of(digits))[0] == pytest.approx(0.05, abs=0.05)
     noise = torch.randint(0, 256, (100, 1, 8, 8), dtype=torch.uint8)
-    assert near_copies(noise, test, train_of(digits)) == 0
+    assert near_copies(noise, test, train_of(digits))[0] == 0
 
 
 def test_half_copies(digits):
     train, _ = collect(digits, "train")
     test, _ = collect(digits, "test")
     noise = torch.randint(0, 256, (100, 1, 8, 8), dtype=torch.uint8)
-    assert near_copies(torch.cat([train[:100], noise]), test, train_of(digits)) == 0.5
+    assert near_copies(torch.cat([train[:100], noise]), test, train_of(digits))[0] == 0.5
+
+
+def made_of(train, test, **kwargs):
+    class Made(Images):
+        shape = tuple(test.shape[1:])
+
+        def setup(self, stage):
+            self.train_set = train if isinstance(train, ImageSet) else Memory(train)
+            self.val_set = self.test_set = Memory(test)
+
+    return Made(**kwargs)
+
+
+def copied(images, data):
+    """Shares of near copies, of generated images and of held-out ones, as a test measures them."""
+    generated = Generated(images, None, None, None, 0.0)
+    found = memorization(generated, collect(data, "test")[0], shown(data), torch.device("cpu"))
+    return tuple(found.values())
+
+
+def bytes_of(n, *shape):
+    return torch.randint(0, 256, (n, *shape), dtype=torch.uint8)
+
+
+def test_copies_are_copies_however_many_duplicates_are_held_out():
+    train, new = bytes_of(100, 3, 8, 8), bytes_of(80, 3, 8, 8)
+    data = made_of(train, torch.cat([train[:20], new]))  # a fifth
+    assert copied(train, data) == (1, 0.24)  # 20 copies, and 5 % of 80
+    assert copied(bytes_of(60, 3, 8, 8), data)[0] == pytest.approx(0.05, abs=0.1)
+    faint = train.clone()
+    faint[:, 0, 0, 0] ^= 1  # one level of one pixel
+    assert copied(faint, data)[0] == 1
+    assert copied(train, made_of(train, train[:30])) == (1, 1)
+    assert copied(faint, made_of(train, train[:30])) == (0, 1)
+
+
+def test_all_versions_are_looked_at():
+    pictures, held_out = bytes_of(60, 1, 6, 6), bytes_of(40, 1, 6, 6)
+    groups = [list(range(i, i + 6)) for i in range(0, 60, 6)]
+    data = made_of(Versions(Memory(pictures), groups), held_out)
+    assert len(collect(data, "train")[0]) == 10  # one of each
+    assert sum(map(len, shown(data))) == 60
+    assert copied(pictures, data)[0] == 1
+    assert nearest(pictures, shown(data)).tolist() == [0] * 60
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_mirrored_images_are_copies_where_training_mirrors(flip):
+    train, held_out = bytes_of(60, 1, 6, 6), bytes_of(40, 1, 6, 6)
+    data = made_of(train, held_out, flip=flip)
+    assert sum(map(len, shown(data))) == (120 if flip else 60)
+    assert copied(train.flip(-1), data)[0] == pytest.approx(1 if flip else 0.05, abs=0.1)
+    assert copied(train, data)[0] == 1
+    made = Generated(train.flip(-1), None, None, None, 0.0)
+    found = find_nearest(Card(samples=4, neighbours=1), made, data, torch.device("cpu"))
+    assert (found.distances == 0).all() == flip
+    assert torch.equal(found.images[:, 0], train[:4].flip(-1)) == flip
+
+
+@pytest.mark.parametrize("chunk", [2**26, 700])
+def test_distances_are_exact_at_any_size(chunk, monkeypatch):
+    """Against numpy's sums of integers; in float32 one level of 12,288 values is lost."""
+    monkeypatch.setattr(module, "CHUNK", chunk)
+    y = bytes_of(5, 3, 64, 64)
+    x = torch.cat([y, y])
+    x[5:, 2, 63, 63] ^= 1
+    difference = x[:, None].numpy().astype(np.int64) - y[None].numpy()
+    expected = np.sqrt((difference**2).sum((2, 3, 4)).min(1) / 12288) / 127.5
+    assert nearest(x, [y]).tolist() == pytest.approx(expected.tolist(), rel=1e-6, abs=0)
+    assert nearest(x, [y])[:5].tolist() == [0] * 5 < nearest(x, [y])[5:].tolist()
 
 
 def test_errors():

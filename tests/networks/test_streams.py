@@ -33,6 +33,9 @@ class Letters(TextEncoder):
         pooled = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
         return {"": states, "_mask": mask, "_pooled": pooled}
 
+    def sizes(self, texts):
+        return [len(text) + 1 for text in texts]
+
     def forward(self, values):
         return Tokens(values[""], values["_mask"], values["_pooled"])
 

@@ -105,3 +105,13 @@ def test_sizes_out_of_range(settings):
     (key,) = settings
     with pytest.raises(ValueError, match=f"{key}={settings[key]}"):
         TextTransformer(**settings)
+
+
+def test_a_byte_order_mark_and_the_form_of_letters_change_nothing(encoder):
+    composed, decomposed = "Caf\u00e9 \uac00", "\ufeffCafe\u0301 \u1100\u1161"
+    assert words(decomposed) == words(composed) == ["caf\u00e9", "\uac00"]
+    assert torch.equal(encoder.read([composed])[""], encoder.read([decomposed])[""])
+
+
+def test_sizes_count_the_end_and_what_is_cut(encoder):
+    assert encoder.sizes(TEXTS) == [9, 1, 2, 10]

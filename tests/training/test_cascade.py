@@ -1,6 +1,7 @@
 """Two stages in a row, by the command line, against the stages run by hand."""
 
 import copy
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from PIL import Image
 from tiny import TINY
 
 from diffusion.condition import Condition
-from diffusion.noise import seed
+from diffusion.networks import Augmentation
+from diffusion.noise import SeededNoise, seed
 from diffusion.training.cascade import Cascade
 
 
@@ -64,11 +66,41 @@ def test_a_stage_continues_from_the_one_before(stages):
     drawn = cascade.generate(cascade.condition(batch), (1, 16, 16), [4, 9])
     base, top = cascade.stages
     small = base.generate(Condition({"label": batch["label"]}, {"label": 10}), (1, 8, 8), [4, 9])
-    given = top.denoiser.network.read({"low_res": small, "index": batch["index"]})
     assert top.seed == seed(base.seed, 1)
+    read = {"low_res": small, "index": batch["index"], "seed": top.seed}
+    given = top.denoiser.network.read(read)
     torch.testing.assert_close(drawn, top.generate(Condition(given), (1, 16, 16), [4, 9]))
     alone = cascade.condition({k: v[1:] for k, v in batch.items()})
     torch.testing.assert_close(drawn[1:], cascade.generate(alone, (1, 16, 16), [9]))
+
+
+def test_every_stage_of_every_run_has_noise_of_its_own(stages, monkeypatch):
+    noises, sample = [], Augmentation.sample
+
+    def spy(self, x_low, *args):
+        z, s = sample(self, x_low, *args)
+        alpha, sigma = self.process.scales(s, x_low)
+        noises.extend((z - alpha * x_low) / sigma)
+        return z, s
+
+    monkeypatch.setattr(Augmentation, "sample", spy)
+    batch = {"index": torch.tensor([4, 9]), "label": torch.tensor([1, 3])}
+    for run in ("0", "1"):
+        monkeypatch.setenv("PL_GLOBAL_SEED", run)
+        cascade = Cascade([stages[1][0], stages[1][1], stages[1][1]])
+        drawn = []
+        for other in (0, 1):  # what else draws random numbers does not matter
+            torch.manual_seed(other)
+            drawn.append(cascade.generate(cascade.condition(batch), (1, 16, 16), [4, 9]))
+        assert torch.equal(*drawn)
+        del noises[-4:]
+        seeds = [stage.seed for stage in cascade.stages]
+        starts = [SeededNoise(seed, [4, 9]).draw((1, 8, 8)) for seed in seeds]
+        noises.extend(torch.cat(starts))
+    assert len(noises) == 2 * (2 + 2 + 6)
+    small = [noise[:, :8, :8] for noise in noises]
+    for a, b in combinations(small, 2):
+        assert (a - b).abs().max() > 0.1
 
 
 def test_the_level_of_noise_can_be_said(stages):

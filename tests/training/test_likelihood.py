@@ -3,15 +3,18 @@ import json
 import math
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 from exact import Gaussian
+from scipy.special import ndtr
 
-from diffusion.data import SwissRoll
+from diffusion.data import Digits, SwissRoll
 from diffusion.data.memory import Memory
+from diffusion.noise import SeededNoise
 from diffusion.objective import Simple
-from diffusion.parameterization import X0
-from diffusion.process import Cosine
+from diffusion.parameterization import X0, Eps, Mean, MeanShift
+from diffusion.process import Cosine, Linear
 from diffusion.sampler import Sampler
 from diffusion.step import DDPM
 from diffusion.training.callbacks.likelihood import Likelihood
@@ -49,6 +52,14 @@ class Exact(torch.nn.Module):
         return torch.cat([self.gaussian(x_t, t).x_0, 2 * v - 1], 1)
 
 
+def trained_by(callback, folder):
+    return L.Trainer(
+        default_root_dir=folder, callbacks=[callback], accelerator="cpu", devices=1,
+        logger=False, enable_progress_bar=False, enable_model_summary=False,
+        limit_val_batches=1, limit_test_batches=1, inference_mode=False,
+    )  # fmt: skip
+
+
 def test_it_is_the_entropy_of_a_gaussian(tmp_path):
     """A Gaussian's reverse transitions are Gaussian, so the bound is −log p(x_0) itself, at any T.
 
@@ -58,13 +69,10 @@ def test_it_is_the_entropy_of_a_gaussian(tmp_path):
     parts = (Exact(process), process, X0(), Simple(), Sampler(DDPM()))
     module, data = Diffusion(*parts), Points(points=600, samples=4)
     callback = Likelihood(n=600, variance="learned", batch_size=250, validate=100)
-    trainer = L.Trainer(
-        default_root_dir=tmp_path, callbacks=[callback], accelerator="cpu", devices=1,
-        logger=False, enable_progress_bar=False, enable_model_summary=False,
-        limit_val_batches=1, limit_test_batches=1, inference_mode=False,
-    )  # fmt: skip
+    trainer = trained_by(callback, tmp_path)
     trainer.test(module, data, verbose=False)
     found = json.loads((tmp_path / "likelihood.json").read_text())
+    assert found["clipped"] is False  # points have no range
     entropy = 0.5 * math.log2(2 * math.pi * math.e * STD**2)
     assert abs(found["bits_per_dim"] - entropy) < 4 * found["standard_error"]
     # −log p of one point varies by √½ nats a dimension; two dimensions are averaged, and the
@@ -82,13 +90,89 @@ def test_it_is_the_entropy_of_a_gaussian(tmp_path):
     assert metrics["val/bits_per_dim@100"] == pytest.approx(sum(parts), abs=1e-5)
 
 
+class Wrong(torch.nn.Module):
+    """Estimates ε and v badly, so that x̂_0 often leaves the range."""
+
+    def forward(self, x_t, t):
+        return torch.cat([0.8 * x_t + 0.1, torch.sin(3 * x_t)], 1)
+
+
+class Same(torch.nn.Module):
+    def forward(self, x_t, t):
+        return x_t
+
+
+def published(x_0, noise, T, clip):
+    """The bound by the formulas of the published codes, in their indices 0 … T − 1, bits/dim."""
+    beta = np.linspace(1e-3, 0.2, T)
+    bar = np.cumprod(1 - beta)
+    before = np.append(1, bar[:-1])
+    small = beta * (1 - before) / (1 - bar)
+    log_small = np.log(np.append(small[1], small[1:]))
+    a, b = beta * before**0.5 / (1 - bar), (1 - before) * (1 - beta) ** 0.5 / (1 - bar)
+    terms = []
+    for t in range(T):
+        eps = noise(torch.from_numpy(x_0)).numpy()
+        x_t = bar[t] ** 0.5 * x_0 + (1 - bar[t]) ** 0.5 * eps
+        found = (x_t - (1 - bar[t]) ** 0.5 * (0.8 * x_t + 0.1)) / bar[t] ** 0.5
+        found = found.clip(-1, 1) if clip else found
+        v = (np.sin(3 * x_t) + 1) / 2
+        log_p = v * np.log(beta[t]) + (1 - v) * log_small[t]
+        mean, true = a[t] * found + b[t] * x_t, a[t] * x_0 + b[t] * x_t
+        log_q = log_small[t]
+        kl = 0.5 * (log_p - log_q - 1 + np.exp(log_q - log_p) + (true - mean) ** 2 / np.exp(log_p))
+        low, high = ((x_0 + side / 16 - mean) / np.exp(log_p / 2) for side in (-1, 1))
+        low, high = np.where(x_0 < -0.99, -np.inf, low), np.where(x_0 > 0.99, np.inf, high)
+        mass = np.where(low + high > 0, ndtr(-low) - ndtr(-high), ndtr(high) - ndtr(low))
+        terms.append((-np.log(mass) if t == 0 else kl).mean((1, 2, 3)) / math.log(2))
+    return np.stack(terms, 1)
+
+
+@pytest.mark.parametrize("clip", [True, False, None])
+def test_by_default_it_is_the_published_bound_of_the_clipped_model(tmp_path, clip):
+    T, data = 12, Digits(batch_size=50)
+    process = Linear(T, 1e-3, 0.2)
+    module = Diffusion(Wrong(), process, Eps(), Simple(), Sampler(DDPM()))
+    callback = Likelihood(n=5, variance="learned", batch_size=3, clip=clip, validate=5)
+    trainer = trained_by(callback, tmp_path)
+    (logged,) = trainer.test(module, data, verbose=False)
+    note = json.loads((tmp_path / "likelihood.json").read_text())
+    x_0 = next(data.batches("test", 5))["image"].double()
+    by_hand = published(x_0.numpy(), SeededNoise(0, range(5)), T, clip is not False)
+    assert note["clipped"] is (clip is not False)
+    np.testing.assert_allclose(note["by_t"][:-1], by_hand.mean(0), rtol=1e-4)
+    name = "_clipped@5" if note["clipped"] else "@5"
+    assert logged[f"test/bits_per_dim{name}"] == pytest.approx(note["bits_per_dim"])
+    (logged,) = trainer.validate(module, data, verbose=False)
+    assert f"val/bits_per_dim{name}" in logged
+
+
+@pytest.mark.parametrize("of", [Mean, MeanShift])
+def test_a_model_of_the_mean_is_not_clipped(tmp_path, of):
+    parts = (Same(), Linear(5, 1e-3, 0.2), of(), Simple(), Sampler(DDPM()))
+    module, data = Diffusion(*parts), Digits(batch_size=50)
+    trained_by(Likelihood(n=3), tmp_path).test(module, data, verbose=False)
+    assert json.loads((tmp_path / "likelihood.json").read_text())["clipped"] is False
+    message = rf"likelihood\.clip: true; expected false or null, {of.__name__} must not be clipped"
+    with pytest.raises(ValueError, match=message):
+        trained_by(Likelihood(n=3, clip=True), tmp_path).test(module, data, verbose=False)
+
+
+def test_points_are_not_clipped(tmp_path):
+    process = Cosine(T)
+    module = Diffusion(Exact(process), process, X0(), Simple(), Sampler(DDPM()))
+    data = Points(points=60, samples=4)
+    with pytest.raises(ValueError, match=r"clip: true; expected false or null, points have no"):
+        trained_by(Likelihood(n=3, clip=True), tmp_path).test(module, data, verbose=False)
+
+
 def test_the_bound_is_the_sum_of_its_terms(run, fitted, monkeypatch):
     totals = []
     log = Likelihood._log
 
-    def spy(self, module, prefix, terms):
+    def spy(self, module, prefix, terms, clipped):
         totals.append(terms)
-        return log(self, module, prefix, terms)
+        return log(self, module, prefix, terms, clipped)
 
     monkeypatch.setattr(Likelihood, "_log", spy)
     flags = ("--likelihood.n=25", "--likelihood.batch_size=10", "--metrics.n=2")
@@ -106,12 +190,13 @@ def test_the_bound_is_the_sum_of_its_terms(run, fitted, monkeypatch):
 def test_validation_measures_while_training(run):
     run.fit("--likelihood.validate=6", "--trainer.val_check_interval=2")
     (path,) = (run.folder / "run").rglob("metrics.csv")
-    rows = [row for row in csv.DictReader(path.open()) if row.get("val/bits_per_dim@6")]
+    total = "val/bits_per_dim_clipped@6"
+    rows = [row for row in csv.DictReader(path.open()) if row.get(total)]
     assert len(rows) == 2
     for row in rows:
-        parts = sum(float(row[f"val/{k}@6"]) for k in ("L_T", "L_sum", "L_0"))
-        assert float(row["val/bits_per_dim@6"]) == pytest.approx(parts, rel=1e-5)
-        assert float(row["val/bits_per_dim_standard_error@6"]) > 0
+        parts = sum(float(row[f"val/{k}_clipped@6"]) for k in ("L_T", "L_sum", "L_0"))
+        assert float(row[total]) == pytest.approx(parts, rel=1e-5)
+        assert float(row["val/bits_per_dim_standard_error_clipped@6"]) > 0
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from diffusion.training.generation import draws, generate, sampling
 
 
 class Metrics(L.Callback):
-    """Measures n generated images; sample i has noise seed i, and what the data requests for i.
+    """Measures n generated images; sample i has noise seed i, and what `data.measured` says for i.
 
     So the images, and the figures, do not depend on batch size or number of processes. They are
     logged as "test/NAME@n" and "val/NAME@n"; a test also prints them and writes metrics.json, with
@@ -32,10 +32,10 @@ class Metrics(L.Callback):
 
     Names: fd_lenet, kid_lenet with LeNet; fid, kid, is with Inception; each distance also with
     "_floor", that of held-out real images. Then label_accuracy (by the extractor), judge_accuracy,
-    near_copies, nfe (network evaluations an image, counted; classifier_nfe those of what
-    guides) and seconds_per_image. With text also clip_score, clip_r1 and clip_r5. With a card
-    also precision, recall, f1, density and coverage (names: `diffusion.metrics.conventions`), and
-    the page card.html beside metrics.json.
+    near_copies (also with "_floor"), nfe (network evaluations an image, counted; classifier_nfe
+    those of what guides) and seconds_per_image. With text also clip_score, clip_r1 and clip_r5.
+    With a card also precision, recall, f1, density and coverage (names:
+    `diffusion.metrics.conventions`), and the page card.html beside metrics.json.
     Data of points, and a module that generates nothing, is not measured.
 
     Args:
@@ -175,6 +175,7 @@ class Metrics(L.Callback):
             "accuracy_by_label": accuracy_by_label(made, data.num_classes),
             "n": self.n,
             "data": {"name": type(data).__name__, "shape": list(data.shape)},
+            "labels": _asked(data),
             "reference": measure.reference,
             "extractor": self.extractor.describe() if self.extractor else None,
             "card": self.card
@@ -191,6 +192,11 @@ class Metrics(L.Callback):
             "hardware": {**hardware(module.device), "processes": trainer.world_size},
             "batch_size": self.batch_size,
         }
+
+
+def _asked(data: Any) -> list[int] | str | None:
+    """Returns which labels were asked for; None for all in turn, or where there are none."""
+    return data.labels or (data.frequencies and "as often as in the training split")
 
 
 def _data(trainer: L.Trainer) -> Data:

@@ -136,8 +136,14 @@ class Monitor(L.Callback):
         return {"images": self.images}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on counting."""
-        self.images = state_dict["images"]
+        """Goes on counting.
+
+        Raises:
+            ValueError: If it is no count.
+        """
+        if not isinstance(images := state_dict.get("images"), int):
+            raise ValueError(f"ckpt_path: {images!r:.40} images; expected how many were seen")
+        self.images = images
 
 
 def _interval(trainer: Any) -> int:
