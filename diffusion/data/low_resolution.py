@@ -69,7 +69,7 @@ class LowResolution:
             batch: With "image", in [−1, 1], with "index", or with "low_res", which then stays.
             normalize: From uint8 to [−1, 1].
         """
-        if "low_res" in batch:
+        if "low_res" in batch or not batch:
             return batch
         if "image" in batch:
             return {**batch, "low_res": self.shrunk(batch["image"])}
