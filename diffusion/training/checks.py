@@ -12,20 +12,6 @@ from diffusion.interop.weights import read
 from diffusion.process import Process
 
 
-def check_run(run: Path, resuming: bool) -> None:
-    """Refuses to train over a finished or interrupted run.
-
-    Raises:
-        FileExistsError: If the folder has a checkpoint and training does not resume from it.
-    """
-    last = run / "checkpoints" / "last.ckpt"
-    if last.exists() and not resuming:
-        raise FileExistsError(
-            f"trainer.default_root_dir: {run} has a run already ({last}); expected "
-            "--ckpt_path last to go on with it, or another --trainer.default_root_dir"
-        )
-
-
 def check_null(network: nn.Module, p_uncond: float) -> None:
     """Refuses to forget what the network has no ∅ for.
 

@@ -31,7 +31,8 @@ import diffusion.training.module
 import diffusion.training.schedule
 import diffusion.training.trained
 import diffusion.training.trained_clip  # noqa: F401
-from diffusion.training import checks, commands, loggers, texts
+from diffusion.files import reason
+from diffusion.training import checks, commands, latest, loggers, texts
 from diffusion.training.callbacks.checkpoint import Checkpoint
 from diffusion.training.callbacks.config import SaveConfig
 from diffusion.training.callbacks.ema import EMA
@@ -40,6 +41,8 @@ from diffusion.training.callbacks.metrics import Metrics
 from diffusion.training.callbacks.monitor import Monitor, NotFinite
 from diffusion.training.callbacks.samples import Samples
 from diffusion.training.callbacks.writer import Writer
+from diffusion.training.claim import check_room, claim
+from diffusion.training.ending import ending
 from diffusion.training.layers import from_checkpoint
 from diffusion.training.messages import one_line
 
@@ -60,7 +63,7 @@ TRAINER = {
     "use_distributed_sampler": False,  # the data modules deal their batches themselves
     "val_check_interval": 1000,
 }
-ERRORS = (ValueError, FileNotFoundError, FileExistsError, MisconfigurationException, NotFinite)
+ERRORS = (ValueError, OSError, MisconfigurationException, NotFinite)
 HELP = ([], ["-h"], ["--help"])
 TRACEBACK = "DIFFUSION_TRACEBACK"
 
@@ -114,8 +117,10 @@ class CLI(LightningCLI):
         """Nothing: a checkpoint's configuration is the first layer, under what the user says."""
 
     def before_instantiate_classes(self) -> None:
-        """Hands the prompts to the data module."""
-        config = self.config[str(self.subcommand)]
+        """Finds the checkpoint, and hands the prompts to the data module."""
+        command, config = str(self.subcommand), self.config[str(self.subcommand)]
+        run = Path(config.trainer.default_root_dir)
+        config.ckpt_path = latest.resolve(config.ckpt_path, run, command)
         prompts = texts.asked(config.prompt, config.prompts)
         if prompts is None:
             return
@@ -128,23 +133,24 @@ class CLI(LightningCLI):
         config.data.init_args["prompts"] = prompts
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """Adds loggers where the YAML has none of its own."""
-        config = self.config[str(self.subcommand)]
+        """Claims the run's folder, and adds loggers where the YAML has none of its own."""
+        command, config = str(self.subcommand), self.config[str(self.subcommand)]
+        run = Path(config.trainer.default_root_dir)
+        if command != "fit" or not config.trainer.fast_dev_run:
+            claim(run, command, resuming=config.ckpt_path is not None)
         if config.trainer.logger in (None, True) and not config.trainer.fast_dev_run:
-            run = Path(config.trainer.default_root_dir)
-            kwargs["logger"] = loggers.make(run, config.wandb, str(self.subcommand))
+            kwargs["logger"] = loggers.make(run, config.wandb, command)
         return super().instantiate_trainer(**kwargs)
 
     def after_instantiate_classes(self) -> None:
         """Checks what can be known to fail."""
         command = str(self.subcommand)
         config = self.config[command]
-        run, path = Path(config.trainer.default_root_dir), config.ckpt_path
+        path = config.ckpt_path
         if command == "fit" and not config.trainer.fast_dev_run:
-            checks.check_run(run, resuming=path is not None)
-        file = run / "checkpoints" / "last.ckpt" if path == "last" else Path(path or "")
-        if file.is_file():
-            checks.check_checkpoint(self.model, file)
+            check_room(Path(config.trainer.default_root_dir), self.model)
+        if path and Path(path).is_file():
+            checks.check_checkpoint(self.model, Path(path))
         writer = next(c for c in self.trainer.callbacks if isinstance(c, Writer))  # pyright: ignore
         writer.settings = {
             "checkpoint": checks.fingerprint(path),
@@ -175,11 +181,12 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", "LightningCLI's args parameter")
     warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", "The dirpath has changed")
+    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
     advice = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     advice.addFilter(lambda record: "litlogger" not in record.getMessage())
 
 
+@ending
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the command line; errors that the user can mend are one line.
 
@@ -214,4 +221,5 @@ def main(args: Sequence[str] | None = None) -> None:
         if os.environ.get(TRACEBACK):
             raise
         began = any(f.name == "_run_stage" for f in traceback.extract_tb(error.__traceback__))
-        fail(one_line(str(error)) + (f" ({TRACEBACK}=1 shows where)" if began else ""))
+        text = reason(error) if isinstance(error, OSError) else str(error)
+        fail(one_line(text) + (f" ({TRACEBACK}=1 shows where)" if began else ""))

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from diffusion.files import written_aside
+from diffusion.files import check_writable, written_aside
 from diffusion.metrics.quantize import quantize
 from diffusion.progress import bar
 from diffusion.training import pictures
@@ -49,17 +49,18 @@ class Writer(L.Callback):
         if self.format == "png" and len(data.shape) != 3:
             raise ValueError("writer.format: png; expected npz for data of points")
         self.path = Path(self.folder or Path(trainer.default_root_dir) / "predictions")
-        self.path.mkdir(parents=True, exist_ok=True)
+        check_writable(self.path, "writer.folder")
         self._same_settings(trainer)
         suffix = "npy" if self.format == "npz" else "png"
-        data.done = {int(f.stem.split("_")[0]) for f in self.path.glob(f"[0-9]*.{suffix}")}
+        made = [file for file in self.path.glob(f"[0-9]*.{suffix}") if file.stat().st_size]
+        data.done = {int(file.stem.split("_")[0]) for file in made}
         data.allow_zero_length_dataloader_with_multiple_devices = True  # little may be left to draw
 
     def _same_settings(self, trainer: L.Trainer) -> None:
         note, mine = self.path / "settings.json", json.dumps(self.settings, sort_keys=True)
         if note.exists() and note.read_text() == mine:
             return
-        made = any(file.suffix in (".png", ".npy", ".npz") for file in self.path.iterdir())
+        made = any(file.suffix in (".png", ".npy", ".npz") for file in self.path.glob("[!.]*"))
         if made and note.exists():
             raise ValueError(
                 f"writer.folder: {self.path} holds images made with other settings "
@@ -108,8 +109,8 @@ class Writer(L.Callback):
             if self.format == "png":
                 pictures.save(image, self.path / f"{name}.png")
             else:
-                with written_aside(self.path / f"{name}.npy") as aside, aside.open("wb") as file:
-                    np.save(file, image.numpy())
+                with written_aside(self.path / f"{name}.npy", durable=False) as aside:
+                    np.save(aside, image.numpy())
         if self.bar is not None:
             self.bar.advance(self.task, len(index))
 
