@@ -3,6 +3,8 @@
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from diffusion.counts import check_counts
+
 
 class Warmup(LambdaLR):
     """lr · min(1, (n + 1) / warmup), then linearly to 0 at step `total` if that is given.
@@ -17,6 +19,7 @@ class Warmup(LambdaLR):
     """
 
     def __init__(self, optimizer: Optimizer, warmup: int = 0, total: int | None = None) -> None:
+        check_counts("lr_scheduler", least=0, warmup=warmup)
         if total is not None and total <= warmup:
             raise ValueError(f"lr_scheduler.total: {total}; expected more than warmup = {warmup}")
 

@@ -8,6 +8,7 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
+from diffusion.counts import check_counts
 from diffusion.training import pictures
 from diffusion.training.callbacks.ema import EMA
 from diffusion.training.module import evaluating
@@ -28,6 +29,9 @@ class Samples(L.Callback):
             texts the samples are of the first ones that it asks for.
         points: How many points, for data of points.
         moments: How many moments the trajectory shows, closer together towards x_0.
+
+    Raises:
+        ValueError: If a number is out of its range.
     """
 
     def __init__(
@@ -38,6 +42,8 @@ class Samples(L.Callback):
         points: int = 1000,
         moments: int = 10,
     ) -> None:
+        check_counts("samples", least=0, every_n_steps=every_n_steps)
+        check_counts("samples", columns=columns, rows=rows, points=points, moments=moments)
         self.every_n_steps, self.columns, self.rows = every_n_steps, columns, rows
         self.points, self.moments, self.drawn = points, moments, -1
 
