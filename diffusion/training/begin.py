@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion.interop.weights import read
+from diffusion.spec import DataSpec
 from diffusion.training.checks import check_tensors, same_shape
 
 KEY = "model.start"
@@ -14,7 +15,7 @@ WIDENED = "conv_in.weight"
 
 
 @torch.no_grad()
-def begin(module: nn.Module, path: Path) -> None:
+def begin(module: nn.Module, path: Path) -> DataSpec | None:
     """Copies a checkpoint's averaged weights into a module.
 
     Both must have the same tensors. A network's first convolution may read more channels here, as
@@ -25,6 +26,9 @@ def begin(module: nn.Module, path: Path) -> None:
         module: What will be trained.
         path: A checkpoint of this project.
 
+    Returns:
+        What the other model was trained on, if its checkpoint says so.
+
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is something else, or of a model with other tensors.
@@ -33,7 +37,7 @@ def begin(module: nn.Module, path: Path) -> None:
     if not isinstance(content, dict) or "state_dict" not in content:
         raise ValueError(f"{KEY}: {path}; expected a checkpoint of this project, with a state_dict")
     saved: dict[str, Tensor] = content["state_dict"]
-    mine = module.state_dict()
+    spec, mine = DataSpec.read(content), module.state_dict()
     check_tensors(mine, saved, f"{KEY}: {path}", _fits)
     for name, here in mine.items():
         there = saved[name]
@@ -41,6 +45,7 @@ def begin(module: nn.Module, path: Path) -> None:
             here.copy_(there)
         else:
             here.zero_()[:, : there.shape[1]] = there
+    return spec
 
 
 def _fits(name: str, here: Tensor, there: Tensor) -> bool:

@@ -1,6 +1,7 @@
 """Stages in a row: a base model, then upsamplers (Ho et al. 2021, CDM; GLIDE, DALL-E 2, Imagen)."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import lightning as L
@@ -9,9 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion.condition import Condition
+from diffusion.data import Images
 from diffusion.networks import Augmentation
 from diffusion.noise import seed
 from diffusion.sampler import Sampler
+from diffusion.training.agreement import agree
 from diffusion.training.module import Diffusion
 from diffusion.training.texts import CACHE, remember
 from diffusion.training.trained import opened, restored
@@ -71,6 +74,11 @@ class Cascade(L.LightningModule):
         return cast(list[Diffusion], list(self.stages))
 
     @property
+    def reads_texts(self) -> bool:
+        """Whether a stage reads texts."""
+        return any(stage.reads_texts for stage in self._stages())
+
+    @property
     def sampler(self) -> Sampler:
         """The last stage's."""
         return self._stages()[-1].sampler
@@ -93,6 +101,7 @@ class Cascade(L.LightningModule):
         data: Any = getattr(self.trainer, "datamodule", None)
         if data is None:
             return
+        self._compare(data)
         if tuple(data.shape) != (shape := shape_of(self._stages()[-1])):
             raise ValueError(
                 f"data: images of shape {tuple(data.shape)}; expected {shape}, as the last stage "
@@ -101,6 +110,21 @@ class Cascade(L.LightningModule):
         remember(self, data, CACHE, self.trainer.is_global_zero)
         for part in self._stages():
             part.sampler.times(part.process)
+
+    def _compare(self, data: Images) -> None:
+        """Refuses data with other classes than a stage reads, and guides of other data.
+
+        Raises:
+            ValueError: If they do not agree.
+        """
+        for stage in sorted(self._stages(), key=lambda stage: not stage.reads_labels):
+            if stage.spec is not None:  # its own pictures may be smaller
+                spec = replace(stage.spec, shape=data.spec.shape, levels=data.levels)
+                agree(spec, data, stage.reads_labels)
+        data.asked_classes()
+        for stage in self._stages():
+            for guide in stage.sampler.guidance:
+                guide.check(stage.process, replace(data.spec, shape=shape_of(stage)))
 
     def condition(self, batch: dict[str, Any]) -> Condition:
         """Returns what every stage reads of a batch, its names behind the number of the stage."""

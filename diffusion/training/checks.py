@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from diffusion.interop.weights import read
 from diffusion.process import Process
+from diffusion.spec import DataSpec
 
 
 def check_run(run: Path, resuming: bool) -> None:
@@ -199,13 +200,14 @@ def check_size(network: nn.Module, data: Any, crop: int, key: str = "model.netwo
 
 
 def check_checkpoint(module: nn.Module, path: Path) -> None:
-    """Compares a checkpoint's tensors with the model's.
+    """Compares a checkpoint's tensors with the model's, which hears what it was trained on.
 
     Raises:
         ValueError: If a tensor is missing, unexpected or of another shape, or the file is none.
     """
-    saved = read(path, "ckpt_path")["state_dict"]
-    check_tensors(module.state_dict(), saved, f"ckpt_path: {path}", same_shape)
+    saved = read(path, "ckpt_path")
+    check_tensors(module.state_dict(), saved["state_dict"], f"ckpt_path: {path}", same_shape)
+    module.expects = DataSpec.read(saved)  # pyright: ignore[reportArgumentType]
 
 
 def check_tensors(

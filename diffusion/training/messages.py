@@ -22,6 +22,7 @@ def one_line(message: str, known: Sequence[str] = ()) -> str:
         message: The parser's message.
         known: The keys of the command line, such as "trainer.max_steps".
     """
+    message = cause(message)
     key = ".".join(re.findall(r'Parser key "([^"]+)"', message))
     nest = message.split("Given value type")[0]
     owners = re.findall(r"class_path[=']* ?'([\w.]+)'", nest)
@@ -35,6 +36,15 @@ def one_line(message: str, known: Sequence[str] = ()) -> str:
     text = re.sub(r'Parser key "[^"]+": ', "", text)
     text = text if not key or _says_where(text) else f"{key}: {text}"
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
+
+
+def cause(message: str) -> str:
+    """Returns what went wrong in a process that reads data: the end of the traceback it sent."""
+    if not re.match(r"Caught \w+ in DataLoader worker process", message):
+        return message
+    last = message.rpartition("Traceback (most recent call last):")[2]
+    end = re.search(r"^([\w.]+)(?:: (.*))?\Z", last.strip("\n"), re.MULTILINE | re.DOTALL)
+    return message if end is None else end[2] or end[1]
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -10,6 +10,7 @@ from torch import nn
 from diffusion.networks.text import TextEncoder
 
 CACHE = Path(".cache")
+LARGEST = 2**26  # bytes of a file with prompts: about a million
 
 
 def remember(module: nn.Module, data: Any, cache: Path, progress: bool) -> None:
@@ -66,6 +67,8 @@ def asked(prompt: str | None, file: str | None) -> list[str] | None:
     path = Path(file).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"prompts: {file}; expected a file of texts, there is none")
+    if (size := path.stat().st_size) > LARGEST:
+        raise ValueError(f"prompts: {file} has {size:,} bytes; expected at most {LARGEST:,}")
     lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     if not any(lines):
         raise ValueError(f"prompts: {file}; expected a text on each line, it is empty")

@@ -22,6 +22,7 @@ from diffusion.networks import ClassifierNetwork, LinearUNet, UNet, Upsampler
 from diffusion.parameterization import X0, Eps, V
 from diffusion.process import Cosine, Linear, Sigmoid
 from diffusion.sampler import Sampler
+from diffusion.spec import DataSpec
 from diffusion.step import DDIM, DDPM
 
 SMALL = {"image_size": 8, "channels": 64, "multipliers": (1, 2), "attention": (4,), "blocks": 1}
@@ -111,7 +112,7 @@ def test_a_guided_run_ends_where_openais_ends():
             return judge(x_t, t).log_softmax(1)[range(len(x_t)), cond.values["label"]]
 
     process, judge = Linear(), network("classifier")
-    guidance = [Static(), Classifier(0.5, Judge(process, (3, 8, 8), 10))]
+    guidance = [Static(), Classifier(0.5, Judge(process, DataSpec(None, (3, 8, 8), 10)))]
     denoiser = NetworkDenoiser(network("adm"), process, Eps())
     cond = Condition({"label": torch.tensor([3, 9])})
     sampler = Sampler(DDIM(), 50, guidance, "leading")
