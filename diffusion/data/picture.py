@@ -65,7 +65,7 @@ def upright_size(path: Path) -> tuple[int, int]:
     """Width and height of a picture as one sees it, without decoding it."""
     with opened(path) as file:
         turned = file.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # Orientation
-        return file.size[::-1] if turned else file.size
+        return (file.height, file.width) if turned else (file.width, file.height)
 
 
 def opaque(image: "Image.Image") -> "Image.Image":

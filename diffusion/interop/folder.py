@@ -92,8 +92,8 @@ def _unet(folder: Path) -> Path:
 def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"weights: {path}; expected JSON ({error})") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"weights: {path}; expected JSON ({error})") from None
     if not isinstance(content, dict):
         raise ValueError(f"weights: {path}; expected an object, it is {type(content).__name__}")
     return content

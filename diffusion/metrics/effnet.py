@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffusion.files import written_aside
+from diffusion.interop.weights import read
 from diffusion.metrics.cache import digest, weights_digest
 from diffusion.metrics.efficientnet import FEATURES, PACKAGE, Lite0, load
 from diffusion.metrics.extractor import Extractor
@@ -76,7 +77,7 @@ class EfficientNet(Extractor):
         }
         path = cache / f"effnet-{digest(key)}.pt"
         if path.is_file():
-            self._use(torch.load(path, map_location="cpu", weights_only=True))
+            self._use(read(path, "metrics.cache"))
             return
         # Hooks of an evaluation run in inference mode, whose tensors cannot be trained.
         with torch.inference_mode(False), torch.enable_grad():

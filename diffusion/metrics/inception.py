@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffusion.interop.weights import read
 from diffusion.metrics.cache import weights_digest
 from diffusion.metrics.extractor import Extractor, published
 from diffusion.metrics.split import Data
@@ -53,7 +54,7 @@ class Inception(Extractor):
         path = published("Inception.weights", self.weights, URL_INCEPTION_V3, "the FID network")
         try:
             # torch-fidelity unpickles with weights_only=False: refuse anything but tensors first.
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = read(path, "Inception.weights")
             with torch.random.fork_rng(devices=[]):  # it draws weights, and then replaces them
                 self._net = FeatureExtractorInceptionV3(
                     "inception-v3-compat", ["2048", "logits_unbiased"], str(path)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion.files import written_aside
+from diffusion.interop.weights import read
 from diffusion.metrics.cache import digest, weights_digest
 from diffusion.metrics.extractor import Extractor
 from diffusion.metrics.split import Data, collect, pick
@@ -103,7 +104,7 @@ class LeNet(Extractor):
                 saved = {"net": net.state_dict(), "accuracy": accuracy(net, data)}
                 with written_aside(path) as part:
                     torch.save(saved, part)
-        saved = torch.load(path, map_location="cpu", weights_only=True)
+        saved = read(path, "metrics.cache")
         net.load_state_dict(saved["net"])
         self._net = net.eval().requires_grad_(False)
         self._fingerprint = weights_digest(saved["net"])

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from diffusion.files import written_aside
+from diffusion.interop.weights import read
 from diffusion.metrics.cache import digest
 from diffusion.metrics.extractor import Extractor
 from diffusion.metrics.split import Data, Rule, pick
@@ -37,7 +38,7 @@ def real_features(
         parts = [extractor(b["image"].to(device))[0].cpu() for b in pick(data, split, rule)]
         with written_aside(path) as part:
             torch.save(torch.cat(parts), part)
-    return torch.load(path, weights_only=True)
+    return read(path, "metrics.cache")
 
 
 def kept_at(data: Data, split: str, rule: Rule, extractor: Extractor, cache: Path) -> Path:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffusion.interop.weights import read
 from diffusion.metrics.cache import weights_digest
 from diffusion.metrics.extractor import Extractor, published
 from diffusion.metrics.split import Data
@@ -52,7 +53,7 @@ class VGG16(Extractor):
         path = published("VGG16.weights", self.weights, url, "torchvision's VGG16")
         try:
             # torch-fidelity unpickles with weights_only=False: refuse anything but tensors first.
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = read(path, "VGG16.weights")
             with torch.random.fork_rng(devices=[]):  # it draws weights, and then replaces them
                 self._net = FeatureExtractorVGG16(
                     "vgg16", ["fc2_relu"], feature_extractor_weights_path=str(path)

@@ -1,12 +1,11 @@
 """Where training starts: from the weights of another model (fine-tuning)."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from diffusion.interop.weights import read
+from diffusion.interop.weights import read, state
 from diffusion.spec import DataSpec
 from diffusion.training.checks import check_tensors, same_shape
 
@@ -33,11 +32,9 @@ def begin(module: nn.Module, path: Path) -> DataSpec | None:
         FileNotFoundError: If there is no such file.
         ValueError: If it is something else, or of a model with other tensors.
     """
-    content: Any = read(path, KEY)
-    if not isinstance(content, dict) or "state_dict" not in content:
-        raise ValueError(f"{KEY}: {path}; expected a checkpoint of this project, with a state_dict")
-    saved: dict[str, Tensor] = content["state_dict"]
-    spec, mine = DataSpec.read(content), module.state_dict()
+    content = read(path, KEY)
+    saved, mine = state(content, KEY, path), module.state_dict()
+    spec = DataSpec.read(content)
     check_tensors(mine, saved, f"{KEY}: {path}", _fits)
     for name, here in mine.items():
         there = saved[name]

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
-import lightning as L
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,11 +15,12 @@ from diffusion.noise import seed
 from diffusion.sampler import Sampler
 from diffusion.training.agreement import agree
 from diffusion.training.module import Diffusion
+from diffusion.training.restorable import Restorable
 from diffusion.training.texts import CACHE, remember
 from diffusion.training.trained import opened, restored
 
 
-class Cascade(L.LightningModule):
+class Cascade(Restorable):
     """Draws x_0 of the first stage, then of each next one given the one before as `low_res`.
 
     It only samples: `diffusion predict` and `test` work as for a single model, and `fit` is of each
@@ -31,6 +31,7 @@ class Cascade(L.LightningModule):
         samplers: One for each stage; null for the one that it was trained with.
         level: How much noise upsamplers with an `Augmentation` are given on the small image; null
             for what each of them says.
+        trust: Whether you made the checkpoints, so that all the classes they name may be made.
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.
@@ -38,11 +39,14 @@ class Cascade(L.LightningModule):
             continue from the one before, or an upsampler was not trained for the level.
     """
 
+    has_weights = True  # those of its stages
+
     def __init__(
         self,
         checkpoints: list[str],
         samplers: list[Sampler | None] | None = None,
         level: int | None = None,
+        trust: bool = False,
     ) -> None:
         super().__init__()
         given = list(samplers or [None] * len(checkpoints))
@@ -51,8 +55,9 @@ class Cascade(L.LightningModule):
                 f"model.samplers: {len(given)}; expected one for each of the "
                 f"{len(checkpoints)} checkpoints, at least one"
             )
-        paths = [opened(Diffusion, path, "model.checkpoints")[0] for path in checkpoints]
-        self.stages = nn.ModuleList([restored(Diffusion, path) for path in paths])
+        key = "model.checkpoints"
+        paths = [opened(Diffusion, path, key)[0] for path in checkpoints]
+        self.stages = nn.ModuleList([restored(Diffusion, path, key, trust) for path in paths])
         for number, (stage, sampler) in enumerate(zip(self._stages(), given)):
             stage.sampler = stage.sampler if sampler is None else sampler
             # The same noise numbers as the stage before would make its x_T a part of this one's.
@@ -109,7 +114,7 @@ class Cascade(L.LightningModule):
             )
         remember(self, data, CACHE, self.trainer.is_global_zero)
         for part in self._stages():
-            part.sampler.times(part.process)
+            part.sampler.begin(part.process)
 
     def _compare(self, data: Images) -> None:
         """Refuses data with other classes than a stage reads, and guides of other data.

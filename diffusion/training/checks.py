@@ -1,6 +1,7 @@
 """What can be known to fail before training starts."""
 
 import hashlib
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,9 +9,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from diffusion.interop.weights import read
+from diffusion.interop.weights import read, state
 from diffusion.process import Process
 from diffusion.spec import DataSpec
+from diffusion.training.callbacks.ema import RAW, STEPS
+
+LARGEST = 10**9  # of counters
 
 
 def check_run(run: Path, resuming: bool) -> None:
@@ -25,6 +29,95 @@ def check_run(run: Path, resuming: bool) -> None:
             f"trainer.default_root_dir: {run} has a run already ({last}); expected "
             "--ckpt_path last to go on with it, or another --trainer.default_root_dir"
         )
+
+
+LEAST = {
+    "accumulate_grad_batches": 1,
+    "check_val_every_n_epoch": 1,
+    "gradient_clip_val": 0,
+    "log_every_n_steps": 1,
+    "num_nodes": 1,
+    "num_sanity_val_steps": -1,
+}
+
+
+def check_trainer(options: Mapping[str, Any]) -> None:
+    """Refuses what Lightning takes without a word and then fails with, or does nothing.
+
+    Args:
+        options: Of the trainer.
+
+    Raises:
+        ValueError: If a number is out of its range, or the run has no folder.
+    """
+    for key, least in LEAST.items():
+        value = options.get(key)
+        if value is not None and value < least:
+            raise ValueError(f"trainer.{key}: {value}; expected at least {least}")
+    steps, interval = options.get("max_steps", -1), options.get("val_check_interval")
+    if steps != -1 and steps < 1:
+        raise ValueError(f"trainer.max_steps: {steps}; expected at least 1, or -1 for no end")
+    if isinstance(interval, int | float) and interval <= 0:
+        raise ValueError(f"trainer.val_check_interval: {interval}; expected at least 1")
+    run = options.get("default_root_dir")
+    if not run or Path(run).is_file():
+        raise ValueError(f"trainer.default_root_dir: {run!r}; expected a folder for the run")
+
+
+def check_weights(module: nn.Module, command: str, run: Path, path: str | None) -> None:
+    """Refuses to measure, or to draw with, weights that nobody has trained.
+
+    Args:
+        module: With `has_weights` if it needs no checkpoint.
+        command: fit, validate, test or predict.
+        run: The run's folder.
+        path: What `--ckpt_path` says.
+
+    Raises:
+        ValueError: If there is no checkpoint, and one is needed.
+        FileNotFoundError: If the file is missing.
+    """
+    last = run / "checkpoints" / "last.ckpt"
+    if path is None:
+        if command != "fit" and not getattr(module, "has_weights", False):
+            raise ValueError(
+                f"ckpt_path: null; expected a checkpoint, as {command} needs trained weights: "
+                f"--ckpt_path {last}, or whichever"
+            )
+    elif path == "last":
+        if command != "fit" and not last.is_file():
+            raise FileNotFoundError(
+                f"ckpt_path: last; expected {last}, there is none (a path finds another run's)"
+            )
+    elif path == "hpc":
+        if not any(run.glob("hpc_ckpt_*.ckpt")):
+            raise FileNotFoundError(
+                f"ckpt_path: hpc; expected {run}/hpc_ckpt_N.ckpt, there is none"
+            )
+    elif not Path(path).is_file():
+        raise FileNotFoundError(f"ckpt_path: {path}; expected a checkpoint file, or last")
+
+
+def check_start(module: Any, path: str | None) -> None:
+    """Makes the optimizer once, and looks for the weights that training starts from.
+
+    Args:
+        module: A `Trainable`.
+        path: What `--ckpt_path` says.
+
+    Raises:
+        ValueError: If the optimizer or the schedule refuses its options.
+        FileNotFoundError: If there are no such weights.
+    """
+    start = module.start
+    if path is None and start is not None and not Path(start).expanduser().is_file():
+        raise FileNotFoundError(f"model.start: {start}; expected a file of weights, there is none")
+    try:
+        module.configure_optimizers()
+    except (TypeError, ValueError) as error:
+        if re.match(r"[\w.]+: .*expected", str(error)):
+            raise
+        raise ValueError(f"model.optimizer: {error}; expected options that it takes") from error
 
 
 def check_null(network: nn.Module, p_uncond: float) -> None:
@@ -199,15 +292,74 @@ def check_size(network: nn.Module, data: Any, crop: int, key: str = "model.netwo
         )
 
 
-def check_checkpoint(module: nn.Module, path: Path) -> None:
+def check_checkpoint(module: nn.Module, path: Path, training: bool = False) -> None:
     """Compares a checkpoint's tensors with the model's, which hears what it was trained on.
+
+    Args:
+        module: The model.
+        path: The file.
+        training: Whether it will be trained on, which takes more than its weights.
 
     Raises:
         ValueError: If a tensor is missing, unexpected or of another shape, or the file is none.
     """
-    saved = read(path, "ckpt_path")
-    check_tensors(module.state_dict(), saved["state_dict"], f"ckpt_path: {path}", same_shape)
-    module.expects = DataSpec.read(saved)  # pyright: ignore[reportArgumentType]
+    content = read(path, "ckpt_path")
+    saved = state(content, "ckpt_path", path)
+    check_tensors(module.state_dict(), saved, f"ckpt_path: {path}", same_shape)
+    module.expects = DataSpec.read(content)  # pyright: ignore[reportArgumentType]
+    if training:
+        check_training(content, saved, path)
+
+
+def check_training(content: Mapping[str, Any], saved: Mapping[str, Tensor], path: Path) -> None:
+    """Refuses a checkpoint from which training cannot go on.
+
+    Args:
+        content: What the file holds.
+        saved: Its state_dict.
+        path: The file.
+
+    Raises:
+        ValueError: If counters, raw weights or the optimizer's state are missing or something else.
+    """
+    file = f"ckpt_path: {path}"
+    for key in ("epoch", "global_step"):
+        if not is_count(content.get(key)):
+            raise ValueError(f"{file}; expected its {key}, it has none: it cannot be trained on")
+    for key, parts in {"optimizer_states": {"state", "param_groups"}, "lr_schedulers": ()}.items():
+        found = content.get(key, [])  # without them, `adopt` says what else can be done
+        known = isinstance(found, list) and all(
+            isinstance(one, Mapping) and one.keys() >= set(parts) for one in found
+        )
+        if not known:
+            raise ValueError(f"{file}; expected its {key}, it has something else")
+    for key in ("loops", "callbacks"):
+        if not isinstance(content.get(key, {}), Mapping):
+            raise ValueError(f"{file}; expected its {key} by name, it has something else")
+    check_counters(content.get("loops", {}), file)
+    if RAW in content:
+        raw = state(content, "ckpt_path", path, RAW)
+        check_tensors({k: v for k, v in saved.items() if k in raw}, raw, file, same_shape)
+        if not is_count(content.get(STEPS)):
+            raise ValueError(f"{file}; expected its {STEPS}, it has none: it cannot be trained on")
+
+
+def check_counters(loops: Any, file: str) -> None:
+    """Refuses what is no nest of counters, as Lightning's loops have them.
+
+    Raises:
+        ValueError: If there is something else in it.
+    """
+    if isinstance(loops, Mapping):
+        for value in loops.values():
+            check_counters(value, file)
+    elif not isinstance(loops, bool) and not is_count(loops):
+        raise ValueError(f"{file}; expected counters in its loops, it has {type(loops).__name__}")
+
+
+def is_count(value: Any) -> bool:
+    """Whether a value can be a number of steps."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < LARGEST
 
 
 def check_tensors(
@@ -230,14 +382,18 @@ def check_tensors(
     for name in (*mine, *saved):
         here, there = mine.get(name), saved.get(name)
         if here is None or there is None or not fits(name, here, there):
-            was = "nothing" if there is None else tuple(there.shape)
-            want = "nothing" if here is None else tuple(here.shape)
-            raise ValueError(f"{file} is of another model: {name} is {was}, expected {want}")
+            alike = here is not None and there is not None and here.shape == there.shape
+            was, want = ("nothing" if x is None else _of(x, alike) for x in (there, here))
+            raise ValueError(f"{file} is of another model: {name:.100} is {was}, expected {want}")
+
+
+def _of(x: Tensor, alike: bool) -> str:
+    return f"of {x.dtype}".replace("torch.", "") if alike else str(tuple(x.shape))
 
 
 def same_shape(name: str, here: Tensor, there: Tensor) -> bool:
-    """Whether both have the same shape."""
-    return here.shape == there.shape
+    """Whether both have the same shape, and both are real numbers or both are not."""
+    return here.shape == there.shape and (here.is_floating_point() == there.is_floating_point())
 
 
 def fingerprint(path: str | None) -> str | None:

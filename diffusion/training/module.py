@@ -84,7 +84,7 @@ class Diffusion(Trainable):
 
     def setup(self, stage: str) -> None:
         """Refuses data and samplers that do not fit the network, before anything is trained."""
-        self.sampler.times(self.process)
+        self.sampler.begin(self.process)
         super().setup(stage)
 
     def check(self, data: Images) -> None:

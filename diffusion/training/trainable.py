@@ -19,11 +19,12 @@ from diffusion.spec import DATA, DataSpec
 from diffusion.training.agreement import agree
 from diffusion.training.begin import begin
 from diffusion.training.callbacks.ema import EMA
+from diffusion.training.restorable import Restorable
 from diffusion.training.resume import adopt
 from diffusion.training.schedule import most
 
 
-class Trainable(L.LightningModule):
+class Trainable(Restorable):
     """A module with one optimizer, whose checkpoints hold averaged weights and rebuild it.
 
     Args:
@@ -188,4 +189,8 @@ class Trainable(L.LightningModule):
 
 def training_steps(trainer: L.Trainer) -> int | None:
     """Returns how many optimizer steps a run has at most, all in all; None if nothing says so."""
-    return trainer.max_steps if trainer.max_steps >= 0 else None
+    limits = [trainer.max_steps] if trainer.max_steps >= 0 else []
+    data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+    if isinstance(data, Images) and (epochs := trainer.max_epochs or 0) > 0:
+        limits.append(epochs * -(-(data.batches_per_epoch or 0) // trainer.accumulate_grad_batches))
+    return min(limits, default=None)

@@ -55,31 +55,39 @@ class Trained(Frozen):
 
     Args:
         checkpoint: The file, such as runs/classifier_fashion/checkpoints/last.ckpt.
+        trust: Whether you made it, so that all the classes it names may be made.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is something else.
     """
 
-    def __init__(self, checkpoint: str) -> None:
-        module = load(NoisyClassifier, checkpoint, "guidance.classifier.checkpoint")
+    def __init__(self, checkpoint: str, trust: bool = False) -> None:
+        key = "guidance.classifier.checkpoint"
+        module = load(NoisyClassifier, checkpoint, key, trust)
         super().__init__(module.network, module.process, module.spec)
 
 
-def load(kind: type[Kind], checkpoint: str, key: str) -> Kind:
+def load(kind: type[Kind], checkpoint: str, key: str, trust: bool = False) -> Kind:
     """Returns a guide with its averaged weights, on the CPU.
 
     Args:
         kind: The module's class.
         checkpoint: The file.
         key: What errors call it.
+        trust: Whether all the classes it names may be made.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is something else.
     """
-    path, _ = opened(kind, checkpoint, key, DATA)
-    return restored(kind, path)
+    path, saved = opened(kind, checkpoint, key, DATA)
+    try:
+        DataSpec.read(saved)
+    except ValueError:
+        expected = "expected one that says what it was trained on"
+        raise ValueError(f"{key}: {path}; {expected}") from None
+    return restored(kind, path, key, trust)
 
 
 def opened(
@@ -104,11 +112,13 @@ def opened(
     try:
         saved = read(path, key)
     except ValueError as error:
-        raise ValueError(f"{expected}, this file is cut short or something else") from error
+        reason = str(error).rpartition(", ")[2].replace("it is", "this file is", 1)
+        raise ValueError(f"{expected}, {reason}") from error
     if not isinstance(saved, dict) or "state_dict" not in saved:
         raise ValueError(f"{expected}, this file has no more than weights")
-    made_by = saved.get("hyper_parameters", {}).get("_class_path")
-    if made_by is None:
+    about = saved.get("hyper_parameters")
+    made_by = about.get("_class_path") if isinstance(about, dict) else None
+    if not isinstance(made_by, str):
         raise ValueError(f"{expected} made by `diffusion fit`, this one does not say of what")
     package, _, name = made_by.rpartition(".")
     ours = package.split(".")[0] == __name__.split(".")[0]  # of others' classes nothing is known
@@ -117,7 +127,20 @@ def opened(
     return path, saved
 
 
-def restored(kind: type[Module], path: Path) -> Module:
-    """Returns the module of a checkpoint with its averaged weights, on the CPU."""
-    with torch.random.fork_rng(devices=[]):  # initial weights leave no trace
-        return kind.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+def restored(kind: type[Module], path: Path, key: str, trust: bool = False) -> Module:
+    """Returns the module of a checkpoint with its averaged weights, on the CPU.
+
+    Args:
+        kind: Its class.
+        path: The file.
+        key: What errors call it.
+        trust: Whether all the classes it names may be made.
+
+    Raises:
+        ValueError: If it names others, or holds the weights of another module.
+    """
+    try:
+        with torch.random.fork_rng(devices=[]):  # initial weights leave no trace
+            return kind.load_from_checkpoint(path, trust=trust)
+    except ValueError as error:
+        raise ValueError(str(error).replace("checkpoint_path", key, 1)) from None

@@ -100,13 +100,14 @@ class TrainedClip(FrozenClip):
 
     Args:
         checkpoint: The file, such as runs/clip_emoji/checkpoints/last.ckpt.
+        trust: Whether you made it, so that all the classes it names may be made.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is something else.
     """
 
-    def __init__(self, checkpoint: str) -> None:
-        module = load(Contrastive, checkpoint, "guidance.scorer.checkpoint")
+    def __init__(self, checkpoint: str, trust: bool = False) -> None:
+        module = load(Contrastive, checkpoint, "guidance.scorer.checkpoint", trust)
         clean = module.process is None or module.clean > 0
         super().__init__(module.network, module.process, module.spec, clean)

@@ -1,5 +1,7 @@
 """What files of weights may hold, and what the package's shapes and tables tell."""
 
+import zipfile
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -28,6 +30,75 @@ def test_a_broken_file_is_one_line(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=f"weights: .*{name}; expected tensors .* cut short"):
         read(tmp_path / name)
+
+
+def zipped(path, compression, change=lambda data: data):
+    """Writes a torch file's records anew."""
+    with zipfile.ZipFile(path) as old:
+        records = {entry.filename: old.read(entry) for entry in old.infolist()}
+    with zipfile.ZipFile(path, "w", compression) as new:
+        for name, data in records.items():
+            new.writestr(name, change(data))
+
+
+def test_compressed_records_are_not_taken_for_numbers(tmp_path):
+    torch.save({"a": torch.zeros(1000)}, tmp_path / "x.pt")
+    zipped(tmp_path / "x.pt", zipfile.ZIP_STORED)
+    assert torch.equal(read(tmp_path / "x.pt")["a"], torch.zeros(1000))
+    zipped(tmp_path / "x.pt", zipfile.ZIP_DEFLATED)
+    with pytest.raises(ValueError, match=r"expected tensors .* its records are compressed"):
+        read(tmp_path / "x.pt")
+
+
+def test_a_flipped_bit_is_found_wherever_it_lies(tmp_path):
+    path = tmp_path / "x.pt"
+    values, refused = torch.randn(1000), 0
+    torch.save({"a": values, "b": "text"}, path)
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 211):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        try:
+            found = read(path)["a"].clone()
+        except ValueError as error:
+            message, found = str(error), values  # mapped: it goes with the file
+            refused += "expected tensors and plain values only" in message
+        assert torch.equal(found, values)  # the rest lies between records
+    assert refused > 20
+
+
+def test_more_than_the_file_holds_is_not_unpacked(tmp_path):
+    torch.save({"a": torch.zeros(2**22)}, tmp_path / "x.pt")
+    zipped(tmp_path / "x.pt", zipfile.ZIP_LZMA)
+    assert (tmp_path / "x.pt").stat().st_size < 2**14
+    with pytest.raises(ValueError, match="compressed"):
+        read(tmp_path / "x.pt")
+
+
+STRANGE = {
+    "sparse": lambda: torch.eye(3).to_sparse(),
+    "rows": lambda: torch.eye(3).to_sparse_csr(),
+    "meta": lambda: torch.empty(10**6, 10**6, device="meta"),
+    "quantised": lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8),
+    "expanded": lambda: torch.zeros(1).expand(10**6, 10**6),
+}
+
+
+@pytest.mark.parametrize("kind", STRANGE)
+@pytest.mark.filterwarnings("ignore")
+def test_tensors_of_other_kinds_are_refused(tmp_path, kind):
+    torch.save({"a": STRANGE[kind]()}, tmp_path / "x.pt")
+    with pytest.raises(ValueError, match="expected tensors and plain values only, "):
+        read(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("name", ["x.pt", "x.safetensors"])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_weights_are_finite(tmp_path, name, value, dtype):
+    values = {"a": torch.ones(3), "b": torch.tensor([1.0, value]).to(dtype)}
+    save_file(values, tmp_path / name) if "safe" in name else torch.save(values, tmp_path / name)
+    with pytest.raises(ValueError, match=r"expected finite weights, b has NaN or inf"):
+        tensors(read(tmp_path / name), tmp_path / name)
 
 
 def test_halves_become_floats_and_the_rest_stays(tmp_path):

@@ -1,8 +1,10 @@
 """The command line in this process, on networks so small that a run takes about a second."""
 
 import copy
+import itertools
 import os
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -26,9 +28,14 @@ class Run:
         return name
 
     def __call__(self, *args):
-        from diffusion.training.cli import main
+        """What is made of a checkpoint of another folder goes into this one's."""
+        from diffusion.__main__ import main
 
-        main([str(a) for a in args])
+        args, root = [str(a) for a in args], "--trainer.default_root_dir"
+        paths = [Path(b) for a, b in itertools.pairwise(args) if a == "--ckpt_path"]
+        if root not in args and any(p.is_file() and self.folder not in p.parents for p in paths):
+            args += [root, "run"]
+        main(args)
 
     def fit(self, *args):
         self("fit", "--config", "tiny.yaml", *args)
@@ -39,6 +46,8 @@ class Run:
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
+    import diffusion.training.cli  # noqa: F401  # before Lightning's log could take capsys' stream
+
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
     monkeypatch.setattr("diffusion.training.pictures.curve", lambda *_: False)  # takes time

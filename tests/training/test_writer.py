@@ -151,3 +151,18 @@ def test_points_are_drawn_as_clouds_and_have_a_bound(points):
     assert len(note["by_t"]) == 6
     assert note["n"] == 50
     assert note["standard_error"] > 0
+
+
+def test_somebody_elses_files_are_left_alone(fitted, run):
+    folder = run.folder / "run/predictions"
+    folder.mkdir(parents=True)
+    names = ("2024-01-01.png", "000001_copy.png", "12.png", "000002_3_4.png")
+    for name in names:
+        (folder / name).write_bytes(b"mine")
+    run("predict", "--ckpt_path", fitted.last, "--data.samples=3")
+    assert sorted(p.name for p in folder.glob("00000?_?.png")) == [
+        "000000_0.png",
+        "000001_1.png",
+        "000002_2.png",
+    ]
+    assert all((folder / name).read_bytes() == b"mine" for name in names)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -51,9 +52,13 @@ class Writer(L.Callback):
         self.path = Path(self.folder or Path(trainer.default_root_dir) / "predictions")
         self.path.mkdir(parents=True, exist_ok=True)
         self._same_settings(trainer)
-        suffix = "npy" if self.format == "npz" else "png"
-        data.done = {int(f.stem.split("_")[0]) for f in self.path.glob(f"[0-9]*.{suffix}")}
+        data.done = {int(file.stem.split("_")[0]) for file in self._drawn()}
         data.allow_zero_length_dataloader_with_multiple_devices = True  # little may be left to draw
+
+    def _drawn(self) -> list[Path]:
+        """The images that are there; other files that begin with a digit are somebody else's."""
+        ours = re.compile(rf"\d{{6,}}(_\d+)?\.{'npy' if self.format == 'npz' else 'png'}")
+        return sorted(file for file in self.path.iterdir() if ours.fullmatch(file.name))
 
     def _same_settings(self, trainer: L.Trainer) -> None:
         note, mine = self.path / "settings.json", json.dumps(self.settings, sort_keys=True)
@@ -129,7 +134,7 @@ class Writer(L.Callback):
         if stage != "predict":
             return
         trainer.strategy.barrier()
-        files = sorted(self.path.glob("[0-9]*.npy" if self.format == "npz" else "[0-9]*.png"))
+        files = self._drawn()
         if not trainer.is_global_zero or not files:
             return
         data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,0 +1,81 @@
+"""Whether a file's network is as large as the file says, before it is given any memory."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from diffusion.process import Process
+
+PACKAGE = __name__.partition(".")[0]
+SPARE, FEW = 4, 100  # weights that are shared or not saved; how many tensors may always be
+
+
+def check_network(section: Mapping[str, Any], weights: Mapping[str, Tensor], file: str) -> None:
+    """Builds the network of a model section without memory, and stops where it becomes too large.
+
+    Args:
+        section: As `Taken.object` returns it; networks of others' classes are not looked at.
+        weights: What the file holds.
+        file: What errors call it.
+
+    Raises:
+        ValueError: If it has many times the file's tensors or numbers, or cannot be built.
+    """
+    spec = section.get("init_args", {}).get("network")
+    if spec is None or not _ours(spec):
+        return
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"), _bounded(weights):
+            _made(spec)
+    except Exception as error:  # whatever arguments a class does not expect
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ValueError(f"{file}; expected the configuration of its network ({reason})") from None
+
+
+@contextmanager
+def _bounded(weights: Mapping[str, Tensor]) -> Iterator[None]:
+    """Lets no more parameters be made, meanwhile, than could be those of some weights."""
+    tensors = SPARE * len(weights) + FEW
+    numbers = SPARE * sum(value.numel() for value in weights.values()) + FEW
+
+    def count(module: nn.Module, name: str, parameter: Any) -> None:
+        nonlocal tensors, numbers
+        tensors, numbers = tensors - 1, numbers - (0 if parameter is None else parameter.numel())
+        if tensors < 0 or numbers < 0:
+            raise ValueError("it is larger than the weights in the file")
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _made(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_made(part) for part in value]
+    if not isinstance(value, Mapping):
+        return value
+    if "class_path" not in value:
+        return {key: _made(part) for key, part in value.items()}
+    module, _, name = value["class_path"].rpartition(".")
+    kind = getattr(import_module(module), name)
+    arguments = {key: _made(part) for key, part in value.get("init_args", {}).items()}
+    if not issubclass(kind, Process):
+        return kind(**arguments)
+    with torch.device("cpu"):  # its tables are looked at while it is made
+        return kind(**arguments)
+
+
+def _ours(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(map(_ours, value))
+    if not isinstance(value, Mapping):
+        return True
+    path = value.get("class_path", PACKAGE)
+    return path.partition(".")[0] == PACKAGE and all(map(_ours, value.values()))
