@@ -16,6 +16,7 @@ CORE = {
     "condition",
     "denoiser",
     "noise",
+    "spec",
     "bound",
     "objective",
     "importance",
@@ -29,12 +30,13 @@ MAY_IMPORT = {
     "parameterization": {"process"},
     "condition": set(),
     "noise": set(),
+    "spec": set(),
     "denoiser": {"condition", "parameterization", "process"},
     "bound": {"denoiser", "process"},
     "objective": {"bound", "condition", "denoiser", "process"},
     "importance": {"condition", "denoiser", "objective", "process"},
     "step": {"denoiser", "process"},
-    "guidance": {"condition", "denoiser", "process"},
+    "guidance": {"condition", "denoiser", "process", "spec"},
     "sampler": {"condition", "denoiser", "guidance", "process", "step"},
 }
 HEAVY = {"lightning", "pytorch_lightning", "wandb", "torchmetrics", "torchvision", "sklearn"}

@@ -17,6 +17,18 @@ class CIFAR10(Downloaded):
     """
 
     native: ClassVar = (3, 32, 32)
+    classes = (
+        "airplane",
+        "automobile",
+        "bird",
+        "cat",
+        "deer",
+        "dog",
+        "frog",
+        "horse",
+        "ship",
+        "truck",
+    )
     advice: ClassVar = (
         "get it with `download: true` where there is a network, or unpack "
         "cifar-10-python.tar.gz of https://www.cs.toronto.edu/~kriz/cifar.html there"

@@ -18,6 +18,8 @@ def looks_complete(path: Path) -> bool:
         False if the file needs a closer look; it may still be a picture.
     """
     try:
+        if not path.is_file():  # opening a pipe waits for somebody to write
+            return False
         with path.open("rb") as file:
             head = file.read(16)
             size = file.seek(0, os.SEEK_END)

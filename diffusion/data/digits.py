@@ -15,7 +15,7 @@ class Digits(Images):
     """
 
     shape = (1, 8, 8)
-    num_classes = 10
+    num_classes, classes = 10, tuple("0123456789")
     levels = 17
 
     def setup(self, stage: str) -> None:

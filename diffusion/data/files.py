@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ from torch import Tensor
 
 from .image_set import ImageSet
 from .picture import read_picture
+
+READING = 2  # to be raised when `read_picture` gives other pixels than before
 
 
 class Files(ImageSet):
@@ -68,10 +71,10 @@ class Files(ImageSet):
 
     def digest(self) -> bytes:
         """SHA-256 of names, sizes and times of the files, and of the captions if there are any."""
-        digest = hashlib.sha256(f"{self.size} {self.channels}\n".encode())
+        digest = hashlib.sha256(f"{READING} {self.size} {self.channels}\n".encode())
         for name in self.names:
             stat = (self.root / name).stat()
-            digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+            digest.update(os.fsencode(name) + f"\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
         if self.texts is not None:
             digest.update(json.dumps(self.texts).encode())
         return digest.digest()

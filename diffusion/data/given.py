@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .picture import picture_names, read_picture
+from .listing import picture_names
+from .picture import read_picture, upright_size
 
 
 class Given:
@@ -124,10 +125,7 @@ def _listed(folder: Path) -> list[Path]:
 
 def _size(path: Path, key: str) -> tuple[int, int]:
     """Returns width and height as one sees them, upright."""
-    from PIL import Image, ImageOps
-
     try:
-        with Image.open(path) as file:
-            return ImageOps.exif_transpose(file).size
+        return upright_size(path)
     except Exception as error:
         raise ValueError(f"data.{key}: {path}; expected a picture ({error})") from error

@@ -1,14 +1,21 @@
 """Any folder of pictures."""
 
+import difflib
+import os
+import unicodedata
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 
+from diffusion.spec import DataSpec
+
 from .complete import looks_complete
 from .files import Files
+from .listing import Listing, listed, shortened
 from .module import Images
-from .picture import picture_names, read_picture
+from .picture import read_picture
 from .shares import share_of
 
 
@@ -16,8 +23,9 @@ class ImageFolder(Images):
     """The JPEG, PNG, WebP, BMP and GIF files under a folder.
 
     Subfolders of the root that hold pictures are its classes, sorted by name; a root without
-    subfolders has none. Whether a picture is for validation depends on its path alone, so adding
-    pictures moves no other. Validation and test set are the same.
+    subfolders has none. Whether a picture is for validation depends on its class and its path in
+    there alone, so adding pictures moves no other. Validation and test set are the same. Samples
+    are drawn without the pictures, as a checkpoint has the names of the classes.
 
     Args:
         root: The folder.
@@ -25,6 +33,8 @@ class ImageFolder(Images):
         channels: 1 for grey, 3 for colour.
         val_share: Share of the pictures for validation.
         max_unreadable: Share of the pictures that may be unreadable, and are then skipped.
+        classes: The class folders to take, in the order of their labels; or the class of each, as
+            {folder: class}, numbered as they come up first. Others are left out. None for all.
         **kwargs: As for `Images`.
 
     Raises:
@@ -38,6 +48,7 @@ class ImageFolder(Images):
         channels: int = 3,
         val_share: float = 0.05,
         max_unreadable: float = 0.01,
+        classes: list[str] | dict[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -52,29 +63,50 @@ class ImageFolder(Images):
         self.shape = (channels, size, size)
         self.val_share = val_share
         self.max_unreadable = max_unreadable
-        self.classes: list[str] = []
+        self.classes: Sequence[str] = []
+        self.chooses, self.class_of = classes is not None, _class_of(classes)
+        self.is_restored = False
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the folder was read, or a checkpoint said what is in it."""
+        return self.is_set_up or self.is_restored
+
+    def restore(self, spec: DataSpec) -> None:
+        """Take the classes from a checkpoint, so that samples can be asked for without the data."""
+        super().restore(spec)
+        self.is_restored = True
+
+    def remedy(self, spec: DataSpec) -> str:
+        """Say which argument would make this the data that a checkpoint was trained on."""
+        if spec.shape != self.shape:
+            return f"data.size: {spec.shape[-1]} and data.channels: {spec.shape[0]} make them so"
+        folders = [name if name in self.classes else f"FOLDER: {name}" for name in spec.classes]
+        listed = ", ".join(folders)
+        if not self.classes or not folders or len(listed) > 150:
+            return "data.classes says which folder is which class"
+        if "FOLDER" not in listed:
+            return f"--data.classes '[{listed}]' takes these folders as they were"
+        both = (f if ":" in f else f"{f}: {f}" for f in folders)
+        return f"--data.classes '{{{', '.join(both)}}}' says which folder is which class"
 
     def setup(self, stage: str) -> None:
         """List the pictures, leave out those that are cut short, and split the rest.
+
+        Samples need nothing of this.
 
         Raises:
             FileNotFoundError: The folder is missing or holds no picture.
             ValueError: Too many are unreadable, only some have a class, or a split is empty.
         """
-        if self.is_set_up:
+        if self.is_set_up or stage == "predict":
             return
         root = Path(self.root).expanduser()
-        names = self._without_unreadable(root, self.names(root))
-        self.classes = sorted({name.split("/")[0] for name in names if "/" in name})
-        loose = sum("/" not in name for name in names)
-        if self.classes and loose:
-            raise ValueError(
-                f"root: {self.root!r} holds {loose} pictures beside the class folder "
-                f"{self.classes[0]!r}, expected either pictures or class folders"
-            )
-        self.num_classes = len(self.classes) or None
-        val = [name for name in names if share_of(name) < self.val_share]
-        train = [name for name in names if share_of(name) >= self.val_share]
+        listing = listed(root)
+        names = self._classed(self.names(root, listing.names))
+        names = self._without_unreadable(root, names)
+        self._mention(listing, names)
+        val, train = ([x for x in names if self._split_of(x) == it] for it in ("val", "train"))
         if not train or (self.val_share > 0 and not val):
             raise ValueError(
                 f"val_share: {self.val_share} puts {len(train)} pictures into the training and "
@@ -83,17 +115,64 @@ class ImageFolder(Images):
         self.train_set = self._files(root, train)
         self.val_set = self.test_set = self._files(root, val)
 
-    def names(self, root: Path) -> list[str]:
-        """Paths of the pictures, relative to the root, sorted.
+    def names(self, root: Path, names: list[str]) -> list[str]:
+        """Which of the pictures under the root to take."""
+        return names
+
+    def _mention(self, listing: Listing, names: list[str]) -> None:
+        """Say in one line what is left out, and which classes have nothing to learn from."""
+        of = self.class_of or {}
+        chosen = [x for x in listing.folders if x in of or not self.chooses]
+        if left_out := listing.left_out(names, chosen):
+            rank_zero_warn(f"left out of {self.root!r}: {left_out}")
+        train = {name.split("/")[0] for name in names if self._split_of(name) == "train"}
+        lacking = sorted({name.split("/")[0] for name in names if "/" in name} - train)
+        if self.classes and lacking:
+            rank_zero_warn(
+                f"val_share: all pictures of {shortened(lacking)} are for validation; there is "
+                "nothing to train these classes by"
+            )
+
+    def _split_of(self, name: str) -> str:
+        return "val" if share_of(self._key(name)) < self.val_share else "train"
+
+    def _classed(self, names: list[str]) -> list[str]:
+        """Say what the classes are, and return the pictures that are in them.
 
         Raises:
-            FileNotFoundError: There is none.
+            ValueError: Only some have a class, or a folder in `classes` is not there.
         """
-        return picture_names(root)
+        folders = sorted({name.split("/")[0] for name in names if "/" in name})
+        loose = sum("/" not in name for name in names)
+        if folders and loose:
+            raise ValueError(
+                f"root: {self.root!r} holds {loose} pictures beside the class folder "
+                f"{folders[0]!r}, expected either pictures or class folders"
+            )
+        if self.class_of is None:
+            of = {folder: named(folder) for folder in folders}
+            self.class_of = dict(sorted(of.items(), key=lambda item: item[1]))
+        other = [folder for folder in folders if folder not in self.class_of]
+        for folder in self.class_of:
+            near = difflib.get_close_matches(folder, other, n=1)
+            if folder not in folders and (near or len(other) == len(folders)):
+                nearest = f"the nearest is {near[0]!r}" if near else f"expected some of {other[:9]}"
+                raise ValueError(f"data.classes: no folder {folder!r} in {self.root!r}; {nearest}")
+        if other:
+            rank_zero_warn(f"data.classes: left out {shortened(other)}, {len(other)} folders")
+        self.classes = list(dict.fromkeys(self.class_of.values()))
+        self.num_classes = len(self.classes) or None
+        return [name for name in names if not folders or name.split("/")[0] in self.class_of]
+
+    def _key(self, name: str) -> str:
+        """A picture's class and its path in there, which the name of the folder does not change."""
+        folder, _, rest = name.partition("/")
+        return f"{self.class_of[folder]}/{rest}" if self.class_of else name
 
     def _files(self, root: Path, names: list[str]) -> Files:
         number = {name: i for i, name in enumerate(self.classes)}
-        labels = [number[name.split("/")[0]] for name in names] if number else None
+        of = self.class_of or {}
+        labels = [number[of[name.split("/")[0]]] for name in names] if number else None
         channels, size, _ = self.shape
         return Files(root, names, labels, size, channels, self.max_unreadable)
 
@@ -101,8 +180,9 @@ class ImageFolder(Images):
         bad = [name for name in names if not self._is_readable(root / name)]
         if not bad:
             return names
-        listed = ", ".join(bad[:10]) + (", …" if len(bad) > 10 else "")
-        found = f"{len(bad)} of {len(names)} pictures in {self.root!r} are unreadable: {listed}"
+        found = (
+            f"{len(bad)} of {len(names)} pictures in {self.root!r} are unreadable: {shortened(bad)}"
+        )
         if len(bad) > self.max_unreadable * len(names):
             share = self.max_unreadable
             raise ValueError(f"max_unreadable: {found}; expected at most a share of {share}")
@@ -120,3 +200,22 @@ class ImageFolder(Images):
         except Exception:
             return False
         return True
+
+
+def _class_of(classes: Sequence[str] | Mapping[str, str] | None) -> dict[str, str] | None:
+    """The class of each folder that `classes` names, None for all as they are.
+
+    Raises:
+        ValueError: It names none, or one twice.
+    """
+    if classes is None:
+        return None
+    found = dict(classes) if isinstance(classes, Mapping) else {name: name for name in classes}
+    if not found or len(found) < len(classes):
+        raise ValueError(f"data.classes: {classes}; expected null or different class folders")
+    return found
+
+
+def named(folder: str) -> str:
+    """The class that a folder is: its name, composed, with bytes that are no text as escapes."""
+    return unicodedata.normalize("NFC", os.fsencode(folder).decode("utf-8", "backslashreplace"))

@@ -8,10 +8,11 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from .files import Files
 from .image_folder import ImageFolder
-from .picture import picture_names
-from .prompts import Prompted, plain_text
+from .listing import shortened
+from .prompts import Prompted, needed, plain_text
 
 KEYS = ("caption", "text")
+LARGEST = 2**20  # bytes of a file with a caption
 
 
 class ImageText(Prompted, ImageFolder):
@@ -22,7 +23,8 @@ class ImageText(Prompted, ImageFolder):
 
     Args:
         prompts: What `predict` asks for in turn, or None for captions of the split `ask`.
-        ask: The split whose captions `predict` asks for.
+        ask: The split whose captions `predict` asks for; by default "val", or "train" if
+            `val_share` is 0.
         low_size: If not None, batches also have "low_res", as `LowResolution` says.
         low_root: A folder of small pictures to draw samples from.
         **kwargs: As for `ImageFolder`.
@@ -37,13 +39,13 @@ class ImageText(Prompted, ImageFolder):
     def __init__(
         self,
         prompts: list[str] | None = None,
-        ask: Literal["train", "val", "test"] = "val",
+        ask: Literal["train", "val", "test"] | None = None,
         low_size: int | None = None,
         low_root: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self._asks(prompts, ask, low_size, low_root)
+        self._asks(prompts, ask or ("val" if self.val_share else "train"), low_size, low_root)
         self.captions: dict[str, str] = {}
 
     def setup(self, stage: str) -> None:
@@ -55,16 +57,16 @@ class ImageText(Prompted, ImageFolder):
         """
         if self._is_read(stage):
             return
-        super().setup(stage)
+        with needed(stage):
+            super().setup("fit")
         self.texts = sorted({*self.texts, *self.captions.values()})
 
-    def names(self, root: Path) -> list[str]:
+    def names(self, root: Path, names: list[str]) -> list[str]:
         """Paths of the pictures that have captions.
 
         Raises:
             FileNotFoundError: There is none.
         """
-        names = picture_names(root)
         read = {name: caption(root / name) for name in names}
         self.captions = {name: text for name, text in read.items() if text}
         if not self.captions:
@@ -75,7 +77,7 @@ class ImageText(Prompted, ImageFolder):
         if left_out := [name for name in names if name not in self.captions]:
             rank_zero_warn(
                 f"left out: {len(left_out)} of {len(names)} pictures in {self.root!r} have no "
-                f"caption: {', '.join(left_out[:10])}{', …' if len(left_out) > 10 else ''}"
+                f"caption: {shortened(left_out)}"
             )
         return list(self.captions)
 
@@ -97,14 +99,25 @@ def caption(picture: Path) -> str:
     text, data = picture.with_suffix(".txt"), picture.with_suffix(".json")
     try:
         if text.is_file():
-            return plain_text(text.read_text(encoding="utf-8"))
+            return plain_text(content(text))
         if not data.is_file():
             return ""
-        values = json.loads(data.read_text(encoding="utf-8-sig"))
+        values = json.loads(content(data))
         found = next((values[key] for key in KEYS if key in values), "")
         return plain_text(found)
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         expected = f"UTF-8 text, or JSON with a string under {' or '.join(KEYS)}"
         raise ValueError(
             f"{picture}: its caption is unreadable ({error}), expected {expected}"
         ) from None
+
+
+def content(path: Path) -> str:
+    """The text of a small file.
+
+    Raises:
+        ValueError: It is no UTF-8 text, or too large to be a caption.
+    """
+    if (size := path.stat().st_size) > LARGEST:
+        raise ValueError(f"{size:,} bytes, expected at most {LARGEST:,}")
+    return path.read_text(encoding="utf-8-sig")

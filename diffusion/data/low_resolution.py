@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .image_set import ImageSet
-from .picture import picture_names, read_picture
+from .listing import picture_names
+from .picture import read_picture
 
 
 class LowResolution:

@@ -18,6 +18,7 @@ class MNIST(Downloaded):
     """
 
     native: ClassVar = (1, 28, 28)
+    classes = tuple("0123456789")
     advice: ClassVar = (
         "get it with `download: true` where there is a network, or put the files there, "
         "plain or as .gz"
@@ -68,6 +69,18 @@ class FashionMNIST(MNIST):
     /usr/share/datasets/fashion-mnist, as `root`.
     """
 
+    classes = (
+        "T-shirt/top",
+        "trouser",
+        "pullover",
+        "dress",
+        "coat",
+        "sandal",
+        "shirt",
+        "sneaker",
+        "bag",
+        "ankle boot",
+    )
     advice: ClassVar = (
         "get it with `download: true` where there is a network, or install Debian's package "
         "dataset-fashion-mnist and set `root: /usr/share/datasets/fashion-mnist`"

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from diffusion.counts import check_counts
+from diffusion.spec import DataSpec
 
 from .given import Given
 from .image_set import Dealt, ImageSet, as_is
@@ -38,13 +39,14 @@ class Images(L.LightningDataModule, ABC):
         flip: Mirror half of the training pictures left to right.
         seed: Decides the order of training and the flips, 0 .. 2³² − 1.
         samples: How many samples `predict` draws.
-        labels: The classes `predict` asks for in turn; None for all of them.
+        labels: The classes `predict` asks for in turn, by number or name; None for all of them.
         edit: A picture, or a folder of pictures, that samples continue from; see `Given`.
         mask: What to repaint of them: a picture that is white there, or "x0,y0,x1,y1".
 
     Attributes:
         shape: (C, H, W), or (D,) for points.
         num_classes: Number of classes, None without labels.
+        classes: Their names, if they have some; a label is a place among them.
         levels: Number of grey levels, None for continuous data.
         ask: The split whose captions are asked for; None where the data has none.
         done: Called once the weights are in place: the samples `predict` need not draw again.
@@ -57,6 +59,7 @@ class Images(L.LightningDataModule, ABC):
 
     shape: tuple[int, ...]
     num_classes: int | None = None
+    classes: Sequence[str] = ()
     levels: int | None = 256
     ask: str | None = None
     train_set: ImageSet
@@ -70,7 +73,7 @@ class Images(L.LightningDataModule, ABC):
         flip: bool = False,
         seed: int = 0,
         samples: int = 64,
-        labels: list[int] | None = None,
+        labels: list[str | int] | None = None,
         edit: str | None = None,
         mask: str | None = None,
     ) -> None:
@@ -102,6 +105,44 @@ class Images(L.LightningDataModule, ABC):
     def is_set_up(self) -> bool:
         """Whether the splits have been read."""
         return hasattr(self, "train_set")
+
+    @property
+    def spec(self) -> DataSpec:
+        """What the data is, as checkpoints keep it; right once `is_known`."""
+        captioned = self.ask is not None or "texts" in vars(self)
+        return DataSpec(
+            type(self).__name__,
+            tuple(self.shape),
+            self.num_classes,
+            tuple(self.classes),
+            self.levels,
+            captioned,
+        )
+
+    @property
+    def is_known(self) -> bool:
+        """Whether `spec` needs nothing to be read or restored any more."""
+        return True
+
+    def restore(self, spec: DataSpec) -> None:
+        """Take the classes from a checkpoint, so that samples can be asked for without the data."""
+        self.num_classes, self.classes = spec.num_classes, spec.classes
+
+    def remedy(self, spec: DataSpec) -> str:
+        """Say which argument would make this the data that a checkpoint was trained on."""
+        return ""
+
+    def asked_classes(self) -> list[int] | None:
+        """The numbers of the classes that `predict` asks for in turn, None without classes.
+
+        The data is read if nothing else says what its classes are.
+
+        Raises:
+            ValueError: A label is not one of the data's classes.
+        """
+        if not self.is_known:
+            self.setup("fit")
+        return requested_classes(self.labels, self.num_classes, self.classes)
 
     def train_dataloader(self) -> DataLoader:
         """Batches without end, by position; with `overfit_batches` the same ones again."""
@@ -160,7 +201,7 @@ class Images(L.LightningDataModule, ABC):
         Raises:
             ValueError: A label is not one of the data's classes.
         """
-        requested_classes(self.labels, self.num_classes)
+        self.asked_classes()
         rank_and_world = self._rank_and_world()
         return Requests(self.samples, self.batch_size, self.request, self.done(), *rank_and_world)
 
@@ -174,7 +215,7 @@ class Images(L.LightningDataModule, ABC):
             "index": int64 (B,); "label": int64 (B,), if there are classes.
         """
         batch = {"index": torch.tensor(numbers)}
-        if (labels := requested_classes(self.labels, self.num_classes)) is not None:
+        if (labels := self.asked_classes()) is not None:
             batch["label"] = torch.tensor([labels[i % len(labels)] for i in numbers])
         return batch
 

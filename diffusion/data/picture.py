@@ -1,6 +1,6 @@
-"""From a folder to its picture files, and from a file to a square of pixels."""
+"""From a file to a square of pixels."""
 
-import os
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,36 +9,18 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from PIL import Image, ImageFile
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
-
-
-def picture_names(root: Path) -> list[str]:
-    """Paths of the pictures under a folder, relative to it, sorted; hidden ones left out.
-
-    Raises:
-        FileNotFoundError: The folder is missing or holds no picture.
-    """
-    if not root.is_dir():
-        raise FileNotFoundError(f"root: {str(root)!r} is no folder, expected one with pictures")
-    names = []
-    for folder, subfolders, files in os.walk(root, followlinks=True):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        names += [
-            (Path(folder) / file).relative_to(root).as_posix()
-            for file in files
-            if file.lower().endswith(SUFFIXES) and not file.startswith(".")
-        ]
-    if not names:
-        raise FileNotFoundError(
-            f"root: {str(root)!r} holds no picture, expected {', '.join(SUFFIXES)}"
-        )
-    return sorted(names)
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+PIXELS = 50_000_000  # of a picture as it is decoded, so that memory stays below 1 GB
+DRAFT = 2  # a large JPEG is decoded at an eighth, a quarter or half, if that is so many times size
 
 
 def read_picture(path: Path, size: int, channels: int) -> Tensor:
     """Decode a picture, turn it upright, resize its shorter side and crop its centre.
+
+    A JPEG whose shorter side is at least four times `size` is decoded at a fraction of its size,
+    by averages of pixels, which is much faster.
 
     Args:
         path: JPEG, PNG, WebP, BMP or GIF (its first frame).
@@ -47,14 +29,43 @@ def read_picture(path: Path, size: int, channels: int) -> Tensor:
 
     Returns:
         uint8 (channels, size, size).
-    """
-    from PIL import Image, ImageOps
 
-    with Image.open(path) as file:
-        image = ImageOps.exif_transpose(file)
-        image = square(opaque(image).convert("L" if channels == 1 else "RGB"), size)
-    pixels = torch.from_numpy(np.array(image))
-    return pixels[None] if channels == 1 else pixels.permute(2, 0, 1).contiguous()
+    Raises:
+        ValueError: It is no regular file, or has too many pixels.
+    """
+    from PIL import ImageOps
+
+    with opened(path) as file:
+        pixels = math.prod(file.size)
+        file.draft(None, (DRAFT * size, DRAFT * size))
+        if not file.info.get("progressive"):  # of which libjpeg keeps all coefficients
+            pixels = math.prod(file.size)
+        if pixels > PIXELS:
+            raise ValueError(f"{pixels:,} pixels; expected at most {PIXELS:,}")
+        ImageOps.exif_transpose(file, in_place=True)
+        image = square(file, size, "L" if channels == 1 else "RGB")
+    values = torch.from_numpy(np.array(image))
+    return values[None] if channels == 1 else values.permute(2, 0, 1).contiguous()
+
+
+def opened(path: Path) -> "ImageFile.ImageFile":
+    """Open a picture of one of the formats, without decoding it.
+
+    Raises:
+        ValueError: It is no regular file: reading a pipe or a device may never end.
+    """
+    from PIL import Image
+
+    if not path.is_file():
+        raise ValueError("no regular file")
+    return Image.open(path, formats=FORMATS)
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """Width and height of a picture as one sees it, without decoding it."""
+    with opened(path) as file:
+        turned = file.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # Orientation
+        return (file.height, file.width) if turned else (file.width, file.height)
 
 
 def opaque(image: "Image.Image") -> "Image.Image":
@@ -63,20 +74,31 @@ def opaque(image: "Image.Image") -> "Image.Image":
 
     if image.mode.startswith("I"):
         # 16-bit grey; convert() would clip it at 255.
-        return Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
+        return Image.fromarray(np.rint(np.asarray(image, np.float32) / 257).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image
 
 
-def square(image: "Image.Image", size: int) -> "Image.Image":
-    """Resize the shorter side to `size` with antialiasing, then crop the centre."""
+def square(image: "Image.Image", size: int, mode: str) -> "Image.Image":
+    """Resize the shorter side to `size` with antialiasing and crop the centre.
+
+    Only the centre is resized, as the whole may be much larger than the result.
+    """
     from PIL import Image
 
-    shorter = min(image.size)
-    if shorter != size:
-        width, height = (round(side * size / shorter) for side in image.size)
-        image = image.resize((width, height), Image.Resampling.BICUBIC)
-    left, top = (image.width - size) // 2, (image.height - size) // 2
-    return image.crop((left, top, left + size, top + size))
+    window, box = [], []
+    for side in image.size:
+        resized = round(side * size / min(image.size))
+        scale, first = side / resized, (resized - size) // 2
+        low, high = first * side / resized, (first + size) * side / resized
+        reach = math.ceil(2 * max(scale, 1)) + 1  # of the bicubic filter, and rounding
+        window.append((max(math.floor(low) - reach, 0), min(math.ceil(high) + reach, side)))
+        box.append((low - window[-1][0], high - window[-1][0]))
+    (left, right), (top, bottom) = window
+    centre = opaque(image.crop((left, top, right, bottom))).convert(mode)
+    (left, right), (top, bottom) = box
+    if min(image.size) == size:
+        return centre.crop((int(left), int(top), int(right), int(bottom)))
+    return centre.resize((size, size), Image.Resampling.BICUBIC, (left, top, right, bottom))

@@ -1,7 +1,8 @@
 """Data whose samples are asked for in words."""
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -47,8 +48,19 @@ class Prompted(Images):
         self.ask = ask
         self.low = None if low_size is None else LowResolution(low_size, low_root, self.shape)
 
+    @property
+    def needs_pictures(self) -> bool:
+        """Whether samples are asked for by pictures: by their captions, or small versions of them.
+
+        They are not where there are prompts, or where the model reads labels alone.
+        """
+        module = getattr(self.trainer, "lightning_module", None)
+        reads_texts = getattr(module, "reads_texts", True)
+        shrinks = self.low is not None and self.low.root is None
+        return self.prompts is None and (reads_texts or shrinks)
+
     def _is_read(self, stage: str) -> bool:
-        """Whether `setup` is done: it was before, or there are prompts and nothing else is needed.
+        """Whether `setup` is done: it was before, or samples are drawn, which need no pictures.
 
         Raises:
             FileNotFoundError: There is no folder of small pictures.
@@ -58,7 +70,7 @@ class Prompted(Images):
         if self.is_set_up:
             return True
         self.texts = sorted(set(self.prompts or []))
-        return stage == "predict" and self.prompts is not None
+        return stage == "predict" and not self.needs_pictures
 
     def request(self, numbers: Sequence[int]) -> dict[str, Any]:
         """Say what samples are to be.
@@ -73,6 +85,8 @@ class Prompted(Images):
         batch: dict[str, Any] = {"index": torch.tensor(numbers)}
         if self.prompts is not None:
             return {**batch, "text": [self.prompts[i % len(self.prompts)] for i in numbers]}
+        if not self.needs_pictures and not self.is_set_up:
+            return super().request(numbers)
         pictures = self._split(self.ask)
         rows = self._rows(numbers, pictures)
         batch.update(pictures.conditions(rows))
@@ -109,7 +123,7 @@ class Prompted(Images):
         order = np.random.RandomState(0).permutation(len(pictures))
         if len(order) == 0:
             raise ValueError(f"ask: {self.ask!r} has no pictures, expected another split")
-        if (labels := self.labels) is None:
+        if self.labels is None or (labels := self.asked_classes()) is None:
             return [int(order[i % len(order)]) for i in numbers]
         classes = pictures.conditions(order.tolist())["label"].numpy()
         of_class = {label: order[classes == label] for label in labels}
@@ -120,6 +134,24 @@ class Prompted(Images):
             )
         turns = ((of_class[labels[i % len(labels)]], i // len(labels)) for i in numbers)
         return [int(rows[turn % len(rows)]) for rows, turn in turns]
+
+
+@contextmanager
+def needed(stage: str) -> Iterator[None]:
+    """Say that prompts would do, where samples are to be drawn and the pictures are not there.
+
+    Raises:
+        FileNotFoundError: They are not.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        if stage != "predict":
+            raise
+        raise FileNotFoundError(
+            "data.prompts: null; expected a text to draw, such as --prompt 'a red fox', or "
+            f"pictures with captions to draw anew: {error}"
+        ) from None
 
 
 def plain_text(text: str) -> str:

@@ -1,5 +1,6 @@
 """What `predict` is asked to draw: numbered samples, each with its conditions."""
 
+import difflib
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
@@ -47,19 +48,46 @@ def in_order(n: int, batch_size: int) -> list[range]:
     return [range(i, min(i + batch_size, n)) for i in range(0, n, batch_size)]
 
 
-def requested_classes(labels: list[int] | None, num_classes: int | None) -> list[int] | None:
-    """The classes to ask for in turn: those wanted, or else all there are.
+def requested_classes(
+    labels: Sequence[str | int] | None, num_classes: int | None, classes: Sequence[str] = ()
+) -> list[int] | None:
+    """The numbers of the classes to ask for in turn: those wanted, or else all there are.
+
+    Args:
+        labels: The classes wanted, by number or name.
+        num_classes: How many there are, None without classes.
+        classes: Their names, if they have some.
 
     Raises:
-        ValueError: A label is not a class, or there are no classes.
+        ValueError: A label is not a class, or may be two, or there are no classes.
     """
     if labels is None:
         return None if num_classes is None else list(range(num_classes))
     if num_classes is None:
         raise ValueError(f"data.labels: {labels}; expected null, as the data has no classes")
-    if not labels or not all(0 <= label < num_classes for label in labels):
-        raise ValueError(f"data.labels: {labels}; expected classes 0 .. {num_classes - 1}")
-    return labels
+    if not labels:
+        raise ValueError(f"data.labels: []; expected null or classes 0 .. {num_classes - 1}")
+    numbers = {name: k for k, name in enumerate(classes)}
+    return [_number(label, num_classes, numbers) for label in labels]
+
+
+def _number(label: str | int, num_classes: int, numbers: dict[str, int]) -> int:
+    """The number of a class that was asked for by name or number."""
+    named = numbers.get(str(label))
+    if isinstance(label, str) and named is not None:
+        return named
+    if isinstance(label, int) and 0 <= label < num_classes:
+        if named not in (None, label):
+            raise ValueError(
+                f"data.labels: {label} is the number of one class and the name of another; "
+                f"expected a name in quotes, such as '[\"{label}\"]'"
+            )
+        return label
+    near = difflib.get_close_matches(str(label), numbers, n=1)
+    if near:
+        raise ValueError(f"data.labels: {label}; the nearest is '{near[0]}'")
+    named = f", or names such as '{next(iter(numbers))}'" if numbers else ""
+    raise ValueError(f"data.labels: {label}; expected classes 0 .. {num_classes - 1}{named}")
 
 
 def is_even(counts: Sequence[int]) -> bool:

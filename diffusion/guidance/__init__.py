@@ -8,6 +8,7 @@ from torch import Tensor
 
 from diffusion.denoiser import Denoiser
 from diffusion.process import Process, Variance
+from diffusion.spec import DataSpec
 
 
 class Guidance(ABC):
@@ -24,12 +25,12 @@ class Guidance(ABC):
         """Whether it also asks the network what it makes of ∅."""
         return False
 
-    def check(self, process: Process, data: Any) -> None:  # noqa: B027  (most accept everything)
+    def check(self, process: Process, data: DataSpec) -> None:  # noqa: B027  (most accept all)
         """Refuses what it cannot work with, before anything is sampled.
 
         Args:
             process: The process of the model that will be guided.
-            data: The data module, with `shape` and `num_classes`.
+            data: What will be drawn.
 
         Raises:
             ValueError: If they do not fit.

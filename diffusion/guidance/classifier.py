@@ -4,17 +4,17 @@ The score that `Gradient` follows is log p(y | x_t, t).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from copy import copy
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from diffusion.condition import Condition
 from diffusion.denoiser import Denoiser, Prediction
-from diffusion.guidance.gradient import Gradient, check_process, check_shape, gradient_of
+from diffusion.guidance.gradient import Gradient, check_process, gradient_of
 from diffusion.process import Process, Variance
+from diffusion.spec import DataSpec
 
 
 class NoiseAware(nn.Module, ABC):
@@ -22,23 +22,13 @@ class NoiseAware(nn.Module, ABC):
 
     Args:
         process: The forward process that made the x_t it was trained on.
-        shape: One sample's shape, such as (C, H, W).
-        num_classes: K, if the condition is a label.
-        classes: The names of the classes, if they have some.
-        data: The name of the data that it was trained on.
+        spec: What it was trained on: the shape of a sample, and the classes if the condition is a
+            label.
     """
 
-    def __init__(
-        self,
-        process: Process,
-        shape: Sequence[int],
-        num_classes: int | None = None,
-        classes: Sequence[str] | None = None,
-        data: str | None = None,
-    ) -> None:
+    def __init__(self, process: Process, spec: DataSpec) -> None:
         super().__init__()
-        self.process, self.shape = process, tuple(shape)
-        self.num_classes, self.classes, self.data = num_classes, classes, data
+        self.process, self.spec = process, spec
 
     @abstractmethod
     def log_prob(self, x_t: Tensor, t: Tensor, cond: Condition) -> Tensor:
@@ -116,31 +106,19 @@ class Classifier(Gradient):
         self.follow(self.classifier, x_t)
         return gradient_of(self.classifier, x_t, t, cond)
 
-    def check(self, process: Process, data: Any) -> None:
+    def check(self, process: Process, data: DataSpec) -> None:
         """See `Guidance`; also that both were trained on the same data."""
-        guide, kind = self.classifier, type(data).__name__
         if not data.num_classes:
             raise ValueError(
-                f"guidance: Classifier needs labels, {kind} has none; expected data with classes, "
-                "or a sampler without this guidance"
+                f"guidance: Classifier needs labels, {data.name} has none; expected data with "
+                "classes, or a sampler without this guidance"
             )
-        check_process("classifier", guide.process, process)
-        check_shape("classifier", guide.shape, data)
-        if guide.num_classes not in (None, data.num_classes):
+        check_process("classifier", self.classifier.process, process)
+        trained = self.classifier.spec
+        if found := trained.difference(data):
             raise ValueError(
-                f"guidance.classifier: it knows {guide.num_classes} classes; expected the "
-                f"{data.num_classes} of {kind}"
-            )
-        classes = getattr(data, "classes", None)
-        if guide.classes and classes and list(guide.classes) != list(classes):
-            one, other = next((a, b) for a, b in zip(guide.classes, classes) if a != b)
-            raise ValueError(
-                f"guidance.classifier: it knows a class '{one}'; expected '{other}', as in {kind}"
-            )
-        if not (guide.classes and classes) and guide.data not in (None, kind):
-            raise ValueError(
-                f"guidance.classifier: it was trained on {guide.data}; expected {kind}, "
-                "the labels may mean something else"
+                f"guidance.classifier: it was trained on {found[0]}; expected {found[1]}, as in "
+                f"{data.name}"
             )
 
 

@@ -23,13 +23,13 @@ from diffusion.denoiser import Denoiser, Prediction
 from diffusion.guidance.gradient import (
     Gradient,
     check_process,
-    check_shape,
     copied,
     full_precision,
     gradient_of,
     recording,
 )
 from diffusion.process import Process
+from diffusion.spec import DataSpec
 
 PREFIX = "clip"  # what the conditions that a text score reads begin with
 MARGIN = 2
@@ -202,13 +202,17 @@ class Clip(Gradient):
         x_0 = pred.x_0.detach()
         return Prediction(x_t, x_0, pred.alpha, pred.sigma, v, pred.known), gradient
 
-    def check(self, process: Process, data: Any) -> None:
+    def check(self, process: Process, data: DataSpec) -> None:
         """See `Guidance`; also that there are texts."""
-        if getattr(data, "texts", None) is None:
+        if not data.captioned:
             raise ValueError(
-                f"guidance: Clip needs texts, {type(data).__name__} has none; expected data with "
+                f"guidance: Clip needs texts, {data.name} has none; expected data with "
                 "captions, or a sampler without this guidance"
             )
         if self.on == "x_t" and self.scorer.process is not None:
             check_process("scorer", self.scorer.process, process)
-        check_shape("scorer", self.scorer.shape, data)
+        if self.scorer.shape != data.shape:
+            raise ValueError(
+                f"guidance.scorer: it was trained on samples of shape {self.scorer.shape}; "
+                f"expected {data.shape}, as in {data.name}"
+            )

@@ -14,7 +14,7 @@ in the authors' code; the derivation of section 4.1 has it at the mean of x_u.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -126,25 +126,6 @@ def gradient_of(score: Score, x: Tensor, t: Tensor, cond: Condition) -> Tensor:
         total = score(copy.requires_grad_(), t.clone(), copied(cond)).sum()
         (gradient,) = torch.autograd.grad(total, copy)
     return gradient.to(x.dtype)
-
-
-def check_shape(key: str, shape: Sequence[int], data: object) -> None:
-    """Refuses a guide of other samples.
-
-    Args:
-        key: Which argument it is.
-        shape: Of the samples it was trained on.
-        data: The data module.
-
-    Raises:
-        ValueError: If the data's are of another shape.
-    """
-    wanted = tuple(getattr(data, "shape", ()))
-    if tuple(shape) != wanted:
-        raise ValueError(
-            f"guidance.{key}: it was trained on samples of shape {tuple(shape)}; "
-            f"expected {wanted}, as {type(data).__name__} has them"
-        )
 
 
 def check_process(key: str, trained: Process, wanted: Process) -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion.interop.weights import read, state
+from diffusion.spec import DataSpec
 from diffusion.training.checks import check_tensors, same_shape
 
 KEY = "model.start"
@@ -13,7 +14,7 @@ WIDENED = "conv_in.weight"
 
 
 @torch.no_grad()
-def begin(module: nn.Module, path: Path) -> None:
+def begin(module: nn.Module, path: Path) -> DataSpec | None:
     """Copies a checkpoint's averaged weights into a module.
 
     Both must have the same tensors. A network's first convolution may read more channels here, as
@@ -24,12 +25,16 @@ def begin(module: nn.Module, path: Path) -> None:
         module: What will be trained.
         path: A checkpoint of this project.
 
+    Returns:
+        What the other model was trained on, if its checkpoint says so.
+
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is something else, or of a model with other tensors.
     """
-    saved = state(read(path, KEY), KEY, path)
-    mine = module.state_dict()
+    content = read(path, KEY)
+    saved, mine = state(content, KEY, path), module.state_dict()
+    spec = DataSpec.read(content)
     check_tensors(mine, saved, f"{KEY}: {path}", _fits)
     for name, here in mine.items():
         there = saved[name]
@@ -37,6 +42,7 @@ def begin(module: nn.Module, path: Path) -> None:
             here.copy_(there)
         else:
             here.zero_()[:, : there.shape[1]] = there
+    return spec
 
 
 def _fits(name: str, here: Tensor, there: Tensor) -> bool:

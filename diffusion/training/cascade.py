@@ -1,6 +1,7 @@
 """Stages in a row: a base model, then upsamplers (Ho et al. 2021, CDM; GLIDE, DALL-E 2, Imagen)."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -8,9 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion.condition import Condition
+from diffusion.data import Images
 from diffusion.networks import Augmentation
 from diffusion.noise import seed
 from diffusion.sampler import Sampler
+from diffusion.training.agreement import agree
 from diffusion.training.checks import check_forgotten, check_stage, settings_of
 from diffusion.training.module import Diffusion
 from diffusion.training.restorable import Restorable
@@ -78,6 +81,11 @@ class Cascade(Restorable):
         return cast(list[Diffusion], list(self.stages))
 
     @property
+    def reads_texts(self) -> bool:
+        """Whether a stage reads texts."""
+        return any(stage.reads_texts for stage in self._stages())
+
+    @property
     def sampler(self) -> Sampler:
         """The last stage's."""
         return self._stages()[-1].sampler
@@ -101,6 +109,7 @@ class Cascade(Restorable):
         check_stage(self.trainer, data, stage)
         if data is None:
             return
+        self._compare(data)
         if tuple(data.shape) != (shape := shape_of(self._stages()[-1])):
             raise ValueError(
                 f"data: images of shape {tuple(data.shape)}; expected {shape}, as the last stage "
@@ -109,6 +118,21 @@ class Cascade(Restorable):
         remember(self, data, CACHE, self.trainer.is_global_zero)
         for part in self._stages():
             part.sampler.begin(part.process)
+
+    def _compare(self, data: Images) -> None:
+        """Refuses data with other classes than a stage reads, and guides of other data.
+
+        Raises:
+            ValueError: If they do not agree.
+        """
+        for stage in sorted(self._stages(), key=lambda stage: not stage.reads_labels):
+            if stage.spec is not None:  # its own pictures may be smaller
+                spec = replace(stage.spec, shape=data.spec.shape, levels=data.levels)
+                agree(spec, data, stage.reads_labels)
+        data.asked_classes()
+        for stage in self._stages():
+            for guide in stage.sampler.guidance:
+                guide.check(stage.process, replace(data.spec, shape=shape_of(stage)))
 
     def condition(self, batch: dict[str, Any]) -> Condition:
         """Returns what every stage reads of a batch, its names behind the number of the stage."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from diffusion.interop.weights import read, state
 from diffusion.process import Process
+from diffusion.spec import DataSpec
 from diffusion.training.callbacks.ema import RAW, STEPS
 
 LARGEST = 10**9  # of counters
@@ -356,7 +357,7 @@ def check_size(network: nn.Module, data: Any, crop: int, key: str = "model.netwo
 
 
 def check_checkpoint(module: nn.Module, path: Path, training: bool = False) -> None:
-    """Compares a checkpoint's tensors with the model's.
+    """Compares a checkpoint's tensors with the model's, which hears what it was trained on.
 
     Args:
         module: The model.
@@ -369,6 +370,7 @@ def check_checkpoint(module: nn.Module, path: Path, training: bool = False) -> N
     content = read(path, "ckpt_path")
     saved = state(content, "ckpt_path", path)
     check_tensors(module.state_dict(), saved, f"ckpt_path: {path}", same_shape)
+    module.expects = DataSpec.read(content)  # pyright: ignore[reportArgumentType]
     if training:
         check_training(content, saved, path)
 

@@ -9,6 +9,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from diffusion.counts import check_counts
+from diffusion.data import Images
 from diffusion.files import kept
 from diffusion.metrics.record import write
 from diffusion.process import Process
@@ -55,8 +56,8 @@ class NoisyClassifier(Guide):
         self.network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.process, self.crop = process, crop
 
-    def check(self, data: Any) -> None:
-        """See `Guide`."""
+    def check(self, data: Images) -> None:
+        """See `Trainable`."""
         check_classifier(self.network, data, self.crop)
 
     def losses(self, x_0: Tensor, label: Tensor, t: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
@@ -130,8 +131,8 @@ class NoisyClassifier(Guide):
         record = accuracy.by_time(self.process, self.times, *means, chance=1 / num_classes)
         self.log_dict({f"test/{k}": v for k, v in record["figures"].items()}, sync_dist=True)
         if self.trainer.is_global_zero:
-            run = Path(self.trainer.default_root_dir)
-            write(run / "classifier.json", {**record, "data": self.data, "visits": VISITS})
+            run, data = Path(self.trainer.default_root_dir), self.spec and self.spec.plain()
+            write(run / "classifier.json", {**record, "data": data, "visits": VISITS})
             with kept(run / "accuracy.png") as part:
                 accuracy.draw(record, part)
 

@@ -8,6 +8,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
 from diffusion.counts import check_counts
+from diffusion.data import Images
 from diffusion.files import kept
 from diffusion.metrics.record import write
 from diffusion.networks.clip import LARGEST, Towers
@@ -61,21 +62,20 @@ class Contrastive(Guide):
         self.network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.process, self.crop, self.clean = process, crop, clean
 
-    def setup(self, stage: str) -> None:
-        """Also reads all texts once."""
-        super().setup(stage)
-        data = getattr(self.trainer, "datamodule", None)
-        if data is not None:
-            remember(self.network, data, CACHE, self.trainer.is_global_zero)
+    @property
+    def reads_labels(self) -> bool:
+        """Never."""
+        return False
 
-    def check(self, data: Any) -> None:
-        """See `Guide`."""
+    def check(self, data: Images) -> None:
+        """See `Trainable`; also reads all texts once."""
         if getattr(data, "texts", None) is None:
             raise ValueError(
                 f"data: {type(data).__name__} has no texts; expected data with captions, such as "
                 "Emoji or ImageText"
             )
         check_towers(self.network.image, self.process, data, self.crop)
+        remember(self.network, data, CACHE, self.trainer.is_global_zero)
 
     def read(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Returns what the text tower reads of batch["text"], on this module's device."""
@@ -182,6 +182,6 @@ class Contrastive(Guide):
         self.log_dict({f"test/{k}": v for k, v in record["figures"].items()}, sync_dist=True)
         if self.trainer.is_global_zero:
             run = Path(self.trainer.default_root_dir)
-            write(run / "retrieval.json", {**record, "data": self.data})
+            write(run / "retrieval.json", {**record, "data": self.spec and self.spec.plain()})
             with kept(run / "retrieval.png") as part:
                 retrieval.draw(record, part)

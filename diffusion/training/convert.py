@@ -17,6 +17,7 @@ from diffusion.interop import card, diffusers, folder, layout, lucidrains, opena
 from diffusion.interop.layout import Names
 from diffusion.interop.presets import Model
 from diffusion.interop.weights import read, tensors
+from diffusion.spec import DATA, DataSpec
 from diffusion.training import layers, unique
 from diffusion.training.arguments import check_file, decoded
 from diffusion.training.callbacks.checkpoint import save
@@ -24,7 +25,6 @@ from diffusion.training.callbacks.config import CONFIG
 from diffusion.training.checks import check_tensors, same_shape
 from diffusion.training.classifier import NoisyClassifier
 from diffusion.training.declared import check_network
-from diffusion.training.guide import DATA
 from diffusion.training.module import Diffusion
 from diffusion.training.trainable import Trainable
 from diffusion.training.trust import Taken, named, trusting
@@ -238,13 +238,9 @@ def checkpoint(module: Trainable, section: Mapping[str, Any]) -> dict[str, Any]:
         "hyper_parameters": dict(module.hparams),
         CONFIG: yaml.safe_dump({"model": dict(section)}, sort_keys=False),
     }
-    if isinstance(module, NoisyClassifier):
-        network: Any = module.network
-        size = network.image_size
-        found[DATA] = {
-            "name": None,
-            "shape": [network.in_channels, size, size],
-            "num_classes": network.num_classes,
-            "classes": [],
-        }
+    network: Any = network_of(module)
+    channels, size = getattr(network, "in_channels", None), getattr(network, "image_size", None)
+    if channels and size:
+        shape, classes = (channels, size, size), getattr(network, "num_classes", None)
+        found[DATA] = DataSpec(None, shape, classes).plain()
     return found

@@ -10,17 +10,9 @@ from diffusion.noise import seed
 from diffusion.training.checks import check_stage
 from diffusion.training.trainable import Trainable
 
-DATA = "data"  # what a checkpoint calls the description of what it was trained on
-
 
 class Guide(Trainable):
-    """A module that draws no samples, and whose checkpoint says what it was trained on.
-
-    Attributes:
-        data: See `describe`; None until there is a data module.
-    """
-
-    data: dict[str, Any] | None = None
+    """A module that draws no samples."""
 
     def setup(self, stage: str) -> None:
         """Refuses data that does not fit, before anything is trained."""
@@ -29,19 +21,8 @@ class Guide(Trainable):
                 f"predict: a {type(self).__name__} draws no samples; expected `diffusion test`, or "
                 "a diffusion model that it guides"
             )
-        data = getattr(self.trainer, "datamodule", None)
-        check_stage(self.trainer, data, stage)
-        if data is not None:
-            self.check(data)
-            self.data = describe(data)
-
-    def check(self, data: Any) -> None:
-        """Refuses data that does not fit.
-
-        Raises:
-            ValueError: If it does not.
-        """
-        raise NotImplementedError
+        check_stage(self.trainer, getattr(self.trainer, "datamodule", None), stage)
+        super().setup(stage)
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> Any:
         """Never called: `setup` refuses to predict, once Lightning has seen this method."""
@@ -50,22 +31,6 @@ class Guide(Trainable):
     def number(self, batch_idx: int) -> int:
         """Returns the number of an evaluation's batch over all processes."""
         return batch_idx * self.trainer.world_size + self.global_rank
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Says what it was trained on, too."""
-        super().on_save_checkpoint(checkpoint)
-        if self.data is not None:
-            checkpoint[DATA] = self.data
-
-
-def describe(data: Any) -> dict[str, Any]:
-    """Returns what tells one data set from another: name, shape, number and names of classes."""
-    return {
-        "name": type(data).__name__,
-        "shape": list(data.shape),
-        "num_classes": data.num_classes,
-        "classes": list(getattr(data, "classes", None) or []),
-    }
 
 
 def random_crop(x: Tensor, margin: int) -> Tensor:

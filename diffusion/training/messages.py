@@ -32,6 +32,7 @@ def one_line(message: str, known: Mapping[str, Any] = types.MappingProxyType({})
         known: The keys of the command line, such as "trainer.max_steps", and the types of their
             values, or None where there is none.
     """
+    message = cause(message)
     key = ".".join(re.findall(r'Parser key "([^"]+)"', message))
     nest = message.split("Given value type")[0]
     owners = map(_class, reversed(re.findall(r"class_path[=']* ?'([\w.]+)'", nest)))
@@ -44,6 +45,15 @@ def one_line(message: str, known: Mapping[str, Any] = types.MappingProxyType({})
     text = " ".join(line for line in lines if not ASIDE.match(line)) or " ".join(lines)
     text = re.sub(r'Parser key "[^"]+": ', "", text)
     return shortened(text if not key or _says_where(text) else f"{key}: {text}")
+
+
+def cause(message: str) -> str:
+    """Returns what went wrong in a process that reads data: the end of the traceback it sent."""
+    if not re.match(r"Caught \w+ in DataLoader worker process", message):
+        return message
+    last = message.rpartition("Traceback (most recent call last):")[2]
+    end = re.search(r"^([\w.]+)(?:: (.*))?\Z", last.strip("\n"), re.MULTILINE | re.DOTALL)
+    return message if end is None else end[2] or end[1]
 
 
 def shortened(text: str) -> str:

@@ -11,7 +11,9 @@ from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 
 from diffusion.condition import Condition
+from diffusion.data import Images
 from diffusion.denoiser import NetworkDenoiser
+from diffusion.guidance import Clip
 from diffusion.noise import SeededNoise
 from diffusion.objective import Objective
 from diffusion.parameterization import Parameterization
@@ -78,20 +80,33 @@ class Diffusion(Trainable):
         """The forward process."""
         return self.denoiser.process
 
+    @property
+    def reads_labels(self) -> bool:
+        """Whether the network or the guidance reads labels."""
+        return "label" in (self.denoiser.conditions or ()) or "label" in self.sampler.needs
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether the network or the guidance reads texts."""
+        return super().reads_texts or any(isinstance(g, Clip) for g in self.sampler.guidance)
+
     def setup(self, stage: str) -> None:
         """Refuses data and samplers that do not fit the network, before anything is trained."""
         self.sampler.begin(self.process)
-        data = getattr(self.trainer, "datamodule", None)
-        check_stage(self.trainer, data, stage)
+        check_stage(self.trainer, getattr(self.trainer, "datamodule", None), stage)
         if stage == "fit":
             trained = {"p_uncond": self.p_uncond, "start": self.start}
             check_forgotten(self.sampler, trained, self.denoiser.network)
-        if data is not None:
-            check_data(self.denoiser.network, data)
-            remember(self.denoiser.network, data, CACHE, self.trainer.is_global_zero)
-            check_given(self.sampler, self.denoiser.network, data)
-            for guide in self.sampler.guidance:
-                guide.check(self.process, data)
+        super().setup(stage)
+
+    def check(self, data: Images) -> None:
+        """See `Trainable`."""
+        check_data(self.denoiser.network, data)
+        data.asked_classes()
+        remember(self.denoiser.network, data, CACHE, self.trainer.is_global_zero)
+        check_given(self.sampler, self.denoiser.network, data)
+        for guide in self.sampler.guidance:
+            guide.check(self.process, data.spec)
 
     def condition(self, batch: dict[str, Any]) -> Condition:
         """Returns what of a batch the network or the guidance reads, with the network's ∅.

@@ -11,6 +11,7 @@ from diffusion.networks.text import TextEncoder
 from diffusion.training.arguments import decoded
 
 CACHE = Path(".cache")
+LARGEST = 2**26  # bytes of a file with prompts: about a million
 
 
 def remember(module: nn.Module, data: Any, cache: Path, progress: bool) -> None:
@@ -73,6 +74,8 @@ def lines(file: str) -> list[str]:
     path = Path(file).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"prompts: {file}; expected a file of texts, there is none")
+    if (size := path.stat().st_size) > LARGEST:
+        raise ValueError(f"prompts: {file} has {size:,} bytes; expected at most {LARGEST:,}")
     found = [line.strip() for line in decoded(path, "prompts").splitlines()]
     if not any(found):
         raise ValueError(f"prompts: {file}; expected a text on each line, it is empty")

@@ -1,7 +1,6 @@
 """A classifier of noisy images, fixed, as guidance calls it."""
 
 import copy
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,8 +11,9 @@ from diffusion.condition import Condition
 from diffusion.guidance import NoiseAware
 from diffusion.interop.weights import read
 from diffusion.process import Process
+from diffusion.spec import DATA, DataSpec
 from diffusion.training.classifier import NoisyClassifier, log_prob
-from diffusion.training.guide import DATA, Guide
+from diffusion.training.guide import Guide
 from diffusion.training.trainable import Trainable
 
 Kind = TypeVar("Kind", bound=Guide)
@@ -28,22 +28,16 @@ class Frozen(NoiseAware):
     Args:
         network: Called as network(x_t, t), returns logits (B, K).
         process: The forward process it was trained with.
-        data: What it was trained on: "name", "shape", "num_classes", "classes"; see `describe`.
+        spec: What it was trained on.
 
     Raises:
         ValueError: If it is not known what the network was trained on.
     """
 
-    def __init__(
-        self, network: nn.Module, process: Process, data: Mapping[str, Any] | None
-    ) -> None:
-        if data is None:
-            raise ValueError(
-                "data: None; expected what the classifier was trained on, see `describe`"
-            )
-        super().__init__(
-            process, data["shape"], data["num_classes"], data["classes"] or None, data["name"]
-        )
+    def __init__(self, network: nn.Module, process: Process, spec: DataSpec | None) -> None:
+        if spec is None:
+            raise ValueError("spec: None; expected what the classifier was trained on")
+        super().__init__(process, spec)
         self.network = copy.deepcopy(network)
         self.float().eval().requires_grad_(False)
 
@@ -70,14 +64,12 @@ class Trained(Frozen):
 
     def __init__(self, checkpoint: str, trust: bool = False) -> None:
         key = "guidance.classifier.checkpoint"
-        module, data = load(NoisyClassifier, checkpoint, key, trust)
-        super().__init__(module.network, module.process, data)
+        module = load(NoisyClassifier, checkpoint, key, trust)
+        super().__init__(module.network, module.process, module.spec)
 
 
-def load(
-    kind: type[Kind], checkpoint: str, key: str, trust: bool = False
-) -> tuple[Kind, dict[str, Any]]:
-    """Returns a guide with its averaged weights, on the CPU, and what it was trained on.
+def load(kind: type[Kind], checkpoint: str, key: str, trust: bool = False) -> Kind:
+    """Returns a guide with its averaged weights, on the CPU.
 
     Args:
         kind: The module's class.
@@ -90,11 +82,12 @@ def load(
         ValueError: If it is something else.
     """
     path, saved = opened(kind, checkpoint, key, DATA)
-    data = saved[DATA]
-    known = isinstance(data, dict) and data.keys() >= {"name", "shape", "num_classes", "classes"}
-    if not known or not isinstance(data["shape"], list):
-        raise ValueError(f"{key}: {path}; expected one that says what it was trained on")
-    return restored(kind, path, key, trust), data
+    try:
+        DataSpec.read(saved)
+    except ValueError:
+        expected = "expected one that says what it was trained on"
+        raise ValueError(f"{key}: {path}; {expected}") from None
+    return restored(kind, path, key, trust)
 
 
 def opened(

@@ -1,8 +1,7 @@
 """A CLIP, fixed, as guidance and measures call it."""
 
 import copy
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -12,6 +11,7 @@ from diffusion.guidance.clip import PREFIX, TextScore
 from diffusion.metrics.cache import weights_digest
 from diffusion.networks.clip import Towers
 from diffusion.process import Process
+from diffusion.spec import DataSpec
 from diffusion.training.contrastive import Contrastive
 from diffusion.training.texts import say_what_is_cut
 from diffusion.training.trained import load
@@ -28,7 +28,7 @@ class FrozenClip(TextScore):
     Args:
         towers: f, g and λ.
         process: The forward process they were trained with; None for clean pictures.
-        data: What they were trained on; see `describe`.
+        spec: What they were trained on.
         clean: Whether they know clean pictures, t = 0; by default, if there is no process.
 
     Attributes:
@@ -39,10 +39,12 @@ class FrozenClip(TextScore):
         self,
         towers: Towers,
         process: Process | None,
-        data: Mapping[str, Any],
+        spec: DataSpec | None,
         clean: bool | None = None,
     ) -> None:
-        super().__init__(process, data["shape"], clean)
+        if spec is None:
+            raise ValueError("spec: None; expected what the towers were trained on")
+        super().__init__(process, spec.shape, clean)
         self.towers = copy.deepcopy(towers)
         self.float().eval().requires_grad_(False)
         self.fingerprint = weights_digest(self.towers.state_dict())
@@ -106,6 +108,6 @@ class TrainedClip(FrozenClip):
     """
 
     def __init__(self, checkpoint: str, trust: bool = False) -> None:
-        module, data = load(Contrastive, checkpoint, "guidance.scorer.checkpoint", trust)
+        module = load(Contrastive, checkpoint, "guidance.scorer.checkpoint", trust)
         clean = module.process is None or module.clean > 0
-        super().__init__(module.network, module.process, data, clean)
+        super().__init__(module.network, module.process, module.spec, clean)

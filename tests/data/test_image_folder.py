@@ -156,3 +156,20 @@ def test_fingerprint_follows_settings_and_files(tmp_path, fill):
     os.utime(tmp_path / "0001.png", (1, 1))
     os.utime(tmp_path / "0002.png", (1, 1))
     assert fingerprint() != first
+
+
+@pytest.mark.filterwarnings("ignore:skipped")
+def test_an_error_in_a_worker_keeps_its_cause(tmp_path, fill):
+    from diffusion.training.messages import one_line
+
+    fill(tmp_path / "a_folder", 4, size=(32, 32))
+    for i in (1, 2):
+        spoil(tmp_path / f"a_folder/000{i}.png")
+    said = {}
+    for workers in (0, 1):
+        data = ImageFolder(str(tmp_path), 8, val_share=0.0, max_unreadable=0.3, num_workers=workers)
+        with pytest.raises(ValueError, match="max_unreadable: 2 of 4 pictures") as error:
+            list(data.batches("train"))
+        said[workers] = one_line(str(error.value))
+    assert "the last was a_folder/0002.png" in said[0]
+    assert said[1] == said[0]

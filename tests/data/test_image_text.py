@@ -1,10 +1,12 @@
 import json
+import types
 
 import pytest
 import torch
 
 from diffusion.data import ImageText
 from diffusion.data.picture import read_picture
+from diffusion.spec import DataSpec
 
 
 @pytest.fixture
@@ -85,6 +87,39 @@ def test_a_folder_without_captions_is_refused(tmp_path, photo):
     photo(9, 9).save(tmp_path / "a.png")
     with pytest.raises(FileNotFoundError, match=r"no caption for its 1 .* a\.txt or \.json beside"):
         made(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:left out")
+def test_nothing_held_out_is_asked_for_by_training_captions(pictures):
+    data = ImageText(root=str(pictures), size=8, val_share=0.0)
+    data.setup("fit")
+    assert data.ask == "train"
+    assert sorted(data.request(range(7))["text"]) == data.texts
+    assert ImageText(root=str(pictures), size=8).ask == "val"
+
+
+def test_predict_without_prompts_says_what_would_do(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"data\.prompts: null; .*--prompt .* no folder"):
+        ImageText(root=str(tmp_path / "gone"), size=8).setup("predict")
+
+
+def test_where_only_labels_are_read_samples_need_no_pictures(tmp_path):
+    data = ImageText(root=str(tmp_path / "gone"), size=8)
+    data.trainer = types.SimpleNamespace(lightning_module=types.SimpleNamespace(reads_texts=False))
+    data.setup("predict")
+    data.restore(DataSpec("ImageText", (3, 8, 8), 2, ("cats", "dogs")))
+    assert data.request([0, 1, 2])["label"].tolist() == [0, 1, 0]
+    data.labels = ["dogs"]
+    assert data.request([0, 1, 2])["label"].tolist() == [1, 1, 1]
+
+
+def test_a_file_that_is_too_large_for_a_caption_is_named(pictures):
+    (pictures / "dogs" / "4.json").write_text("[" * 2_000_000)
+    with pytest.raises(ValueError, match=r"dogs/4\.png: .* \(2,000,000 bytes, expected at most"):
+        made(pictures)
+    (pictures / "dogs" / "4.json").write_text("[" * 200_000)
+    with pytest.raises(ValueError, match=r"dogs/4\.png: its caption is unreadable"):
+        made(pictures)
 
 
 def test_captions_and_prompts_have_one_form(pictures):

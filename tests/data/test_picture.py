@@ -1,9 +1,14 @@
+import resource
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from diffusion.data import ImageFolder
 from diffusion.data.complete import looks_complete
-from diffusion.data.picture import read_picture
+from diffusion.data.picture import read_picture, square
 
 
 def pixels(path, size, channels=3):
@@ -91,3 +96,67 @@ def test_every_format_is_read_and_known_when_cut(tmp_path, photo, suffix):
     assert np.abs(difference).mean() < 12
     path.write_bytes(path.read_bytes()[:-20])
     assert not looks_complete(path)
+
+
+@pytest.mark.parametrize(("width", "height"), [(61, 40), (40, 61), (333, 21), (21, 333), (7, 31)])
+@pytest.mark.parametrize("size", [8, 21, 50])
+def test_only_the_centre_is_resized_with_the_same_result(tmp_path, photo, width, height, size):
+    photo(width, height).save(tmp_path / "a.png")
+    scale = size / min(width, height)
+    whole = photo(width, height).resize(
+        (round(width * scale), round(height * scale)), Image.Resampling.BICUBIC
+    )
+    left, top = (whole.width - size) // 2, (whole.height - size) // 2
+    expected = np.asarray(whole)[top : top + size, left : left + size].astype(int)
+    assert np.abs(pixels(tmp_path / "a.png", size) - expected).max() <= 1  # rounding
+
+
+def test_a_long_thin_picture_takes_no_memory(tmp_path):
+    Image.new("RGB", (1, 2_000_000), "red").save(tmp_path / "a.png")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert (pixels(tmp_path / "a.png", 64) == (255, 0, 0)).all()
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 100_000  # kB
+
+
+def header(width, height):
+    """A PNG that says so, and ends there."""
+    ihdr = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    packed = zlib.compress(bytes(100))
+    parts = [ihdr, b"IDAT" + packed, b"IEND"]
+    chunks = (struct.pack(">I", len(p) - 4) + p + struct.pack(">I", zlib.crc32(p)) for p in parts)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def test_too_many_pixels_are_refused_before_decoding(tmp_path):
+    (tmp_path / "a.png").write_bytes(header(13_000, 13_000))
+    with pytest.raises(ValueError, match=r"169,000,000 pixels; expected at most 50,000,000"):
+        read_picture(tmp_path / "a.png", 8, 3)
+
+
+def test_a_file_that_is_too_large_is_named(tmp_path, photo):
+    (tmp_path / "a.png").write_bytes(header(9_000, 9_000))
+    photo(9, 9).save(tmp_path / "b.png")
+    data = ImageFolder(str(tmp_path), 8, val_share=0.0, max_unreadable=0.5)
+    data.setup("fit")
+    with pytest.warns(UserWarning, match=r"unreadable picture a\.png \(81,000,000 pixels"):
+        data.train_set.__getitems__([0])
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_large_jpegs_are_decoded_small_and_look_the_same(tmp_path, photo, progressive):
+    random = np.random.default_rng(0)
+    noise = random.normal(0, 20, (403, 601, 3))
+    fine = np.clip(np.asarray(photo(601, 403)) + noise, 0, 255).astype(np.uint8)
+    Image.fromarray(fine).save(tmp_path / "a.jpg", quality=95, progressive=progressive)
+    with Image.open(tmp_path / "a.jpg") as file:
+        full = np.asarray(square(file, 32, "RGB")).astype(int)
+    difference = np.abs(pixels(tmp_path / "a.jpg", 32) - full)
+    assert difference.max() <= 12
+    assert difference.mean() < 2
+
+
+def test_only_the_promised_formats_are_opened(tmp_path, photo):
+    photo(9, 9).save(tmp_path / "a.png", format="TIFF")
+    with pytest.raises(OSError, match="cannot identify"):
+        read_picture(tmp_path / "a.png", 8, 3)

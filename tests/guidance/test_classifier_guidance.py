@@ -1,5 +1,4 @@
 import math
-import types
 from dataclasses import replace
 
 import pytest
@@ -13,6 +12,7 @@ from diffusion.guidance import Classifier, ClassifierFree, ClassifierMean, Noise
 from diffusion.parameterization import X0, Eps
 from diffusion.process import Cosine, Linear, RectifiedFlow, ZeroTerminal
 from diffusion.sampler import Sampler
+from diffusion.spec import DataSpec
 from diffusion.step import DDIM, DDPM, DPMSolver, Heun, RePaint
 
 B = 6
@@ -24,7 +24,7 @@ class Exact(NoiseAware):
     """p(y | x_t, t) of a mixture by Bayes' rule; the label −1 is ∅."""
 
     def __init__(self, data):
-        super().__init__(data.process, (2,), 2)
+        super().__init__(data.process, DataSpec(None, (2,), 2))
         self.mixture = data
 
     def log_prob(self, x_t, t, cond):
@@ -40,8 +40,8 @@ class Exact(NoiseAware):
 class Net(NoiseAware):
     """A classifier with weights, as unlike a linear one as a small one can be."""
 
-    def __init__(self, shape=(1, 4, 4), **of):
-        super().__init__(Linear(), shape, 3, **of)
+    def __init__(self, shape=(1, 4, 4), name=None, classes=()):
+        super().__init__(Linear(), DataSpec(name, shape, 3, classes))
         self.layer = nn.Linear(math.prod(shape), 3)
         self.seen = []
 
@@ -351,14 +351,14 @@ def test_its_evaluations_can_be_counted_and_it_moves_once():
     assert guidance.needs == ("label",)
 
 
-def data(name="Fruit", shape=(1, 4, 4), num_classes=3, **more):
-    return type(name, (types.SimpleNamespace,), {})(shape=shape, num_classes=num_classes, **more)
+def data(name="Fruit", shape=(1, 4, 4), num_classes=3, classes=()):
+    return DataSpec(name, shape, num_classes, classes)
 
 
 def test_accepts_what_it_was_trained_for():
-    Classifier(1.0, Net(data="Fruit")).check(Linear(), data())
+    Classifier(1.0, Net(name="Fruit")).check(Linear(), data())
     Classifier(1.0, Net()).check(Linear(1000, 1e-4, 0.02), data())
-    named = Net(data="Fruit", classes=["a", "b", "c"])
+    named = Net(name="Fruit", classes=["a", "b", "c"])
     Classifier(1.0, named).check(Linear(), data("Apples", classes=["a", "b", "c"]))
 
 
@@ -374,21 +374,21 @@ def test_accepts_what_it_was_trained_for():
         (
             Linear(),
             data(shape=(3, 4, 4)),
-            r"samples of shape \(1, 4, 4\); expected \(3, 4, 4\), as Fruit has them",
+            r"trained on samples of shape \(1, 4, 4\); expected \(3, 4, 4\), as in Fruit",
         ),
-        (Linear(), data(num_classes=7), r"it knows 3 classes; expected the 7 of Fruit"),
-        (Linear(), data("Shoes"), r"it was trained on Fruit; expected Shoes, the labels may mean"),
+        (Linear(), data(num_classes=7), r"trained on 3 classes; expected 7 classes, as in Fruit"),
+        (Linear(), data("Shoes"), r"trained on the labels of Fruit; expected those of Shoes"),
         (
             Linear(),
             data(classes=["a", "pear", "c"]),
-            r"it knows a class 'b'; expected 'pear', as in Fruit",
+            r"trained on 'b' as class 1; expected 'pear', as in Fruit",
         ),
         (Linear(), data(num_classes=None), r"Classifier needs labels, Fruit has none; expected"),
     ],
 )
 def test_refuses_what_it_was_not_trained_for(process, data, message):
     with pytest.raises(ValueError, match=message) as error:
-        Classifier(1.0, Net(data="Fruit", classes=["a", "b", "c"])).check(process, data)
+        Classifier(1.0, Net(name="Fruit", classes=["a", "b", "c"])).check(process, data)
     assert "\n" not in str(error.value)
     assert str(error.value).startswith("guidance")
 

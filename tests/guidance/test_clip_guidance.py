@@ -13,6 +13,7 @@ from diffusion.guidance.clip import OFFSETS
 from diffusion.parameterization import Eps
 from diffusion.process import Cosine, Linear, RectifiedFlow, ZeroTerminal
 from diffusion.sampler import Sampler
+from diffusion.spec import DataSpec
 from diffusion.step import DDIM
 
 B = 6
@@ -296,7 +297,7 @@ def test_two_halves_are_guided_alike_and_may_be_guided_by_a_classifier_too():
     inside = free(guide(denoise))(x_t, t, both).x_0
     outside = guide(free(denoise))(x_t, t, both).x_0
     torch.testing.assert_close(inside, outside, rtol=1e-4, atol=1e-3)
-    classifier = Classifier(0.5, Label(Linear(), SHAPE))
+    classifier = Classifier(0.5, Label(Linear(), DataSpec(None, SHAPE)))
     sum_of = classifier(guide(denoise))(x_t, t, both).x_0
     shifts = guide(denoise)(x_t, t, both).x_0 + classifier(denoise)(x_t, t, both).x_0
     torch.testing.assert_close(sum_of, shifts - denoise(x_t, t, both).x_0, rtol=1e-4, atol=1e-3)
@@ -316,26 +317,30 @@ def test_its_evaluations_can_be_counted():
     assert rows == [B]
 
 
-def data(shape=SHAPE, **more):
-    return type("Fruit", (types.SimpleNamespace,), {})(shape=shape, **more)
+def data(shape=SHAPE, captioned=True):
+    return DataSpec("Fruit", shape, captioned=captioned)
 
 
 def test_accepts_what_it_was_trained_for():
-    Clip(1.0, Net(Linear())).check(Linear(), data(texts=["a"]))
-    Clip(1.0, Net(), on="x_0").check(Cosine(7), data(texts=["a"]))
+    Clip(1.0, Net(Linear())).check(Linear(), data())
+    Clip(1.0, Net(), on="x_0").check(Cosine(7), data())
 
 
 @pytest.mark.parametrize(
     ("process", "data", "message"),
     [
-        (Linear(500), data(texts=[]), r"guidance\.scorer: it was trained with T = 1000; expected"),
-        (Cosine(), data(texts=[]), r"guidance\.scorer: it was trained with α = "),
+        (Linear(500), data(), r"guidance\.scorer: it was trained with T = 1000; expected"),
+        (Cosine(), data(), r"guidance\.scorer: it was trained with α = "),
         (
             Linear(),
-            data((3, 4, 4), texts=[]),
-            r"guidance\.scorer: .* of shape \(1, 4, 4\); expected \(3, 4, 4\), as Fruit has them",
+            data((3, 4, 4)),
+            r"guidance\.scorer: .* of shape \(1, 4, 4\); expected \(3, 4, 4\), as in Fruit",
         ),
-        (Linear(), data(), r"guidance: Clip needs texts, Fruit has none; expected data with capt"),
+        (
+            Linear(),
+            data(captioned=False),
+            r"guidance: Clip needs texts, Fruit has none; expected data with capt",
+        ),
     ],
 )
 def test_refuses_what_it_was_not_trained_for(process, data, message):

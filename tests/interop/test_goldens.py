@@ -22,6 +22,7 @@ from diffusion.networks import ClassifierNetwork, LinearUNet, UNet, Upsampler
 from diffusion.parameterization import X0, Eps, V
 from diffusion.process import Cosine, Linear, Sigmoid
 from diffusion.sampler import Sampler
+from diffusion.spec import DataSpec
 from diffusion.step import DDIM, DDPM
 
 SMALL = {"image_size": 8, "channels": 64, "multipliers": (1, 2), "attention": (4,), "blocks": 1}
@@ -116,7 +117,7 @@ class Judge(NoiseAware):
 
 def test_a_guided_run_ends_where_openais_ends():
     process = Linear()
-    guidance = [Static(), Classifier(0.5, Judge(process, (3, 8, 8), 10))]
+    guidance = [Static(), Classifier(0.5, Judge(process, DataSpec(None, (3, 8, 8), 10)))]
     denoiser = NetworkDenoiser(network("adm"), process, Eps())
     cond = Condition({"label": torch.tensor([3, 9])})
     sampler = Sampler(DDIM(), 50, guidance, "leading")
@@ -127,7 +128,7 @@ def test_a_guided_run_ends_where_openais_ends():
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
 def test_an_ancestral_run_is_guided_as_openais(schedule):
     process = Linear() if schedule == "linear" else Cosine()
-    guidance = [Static(), ClassifierMean(0.5, Judge(process, (3, 8, 8), 10))]
+    guidance = [Static(), ClassifierMean(0.5, Judge(process, DataSpec(None, (3, 8, 8), 10)))]
     made = network("adm" if schedule == "linear" else "adm_new_order")
     cond = Condition({"label": torch.tensor([3, 9])})
     sampler = Sampler(DDPM("learned"), 250, guidance, "linspace")

@@ -145,6 +145,8 @@ def test_it_predicts_from_the_command_line(stages, tmp_path):
     main(["predict", "--config", str(tmp_path / "c.yaml")])
     pictures = sorted((tmp_path / "run/predictions").glob("0*.png"))
     assert [Image.open(p).size for p in pictures] == [(16, 16)] * 5
+    labels = [int(p.stem.split("_")[1]) for p in pictures]
+    assert labels == list(range(5))  # the base knows its classes, the folder has none
     with pytest.raises(SystemExit):
         main(["fit", "--config", str(tmp_path / "c.yaml")])
 

@@ -13,6 +13,7 @@ from tiny import TINY
 from diffusion.condition import Condition
 from diffusion.networks import TextTransformer, Towers, ViT
 from diffusion.process import Cosine
+from diffusion.spec import DataSpec
 from diffusion.training import gather, retrieval
 from diffusion.training.contrastive import Contrastive
 from diffusion.training.guide import fixed_noise
@@ -359,7 +360,7 @@ def test_reading_leaves_the_generator_as_it_was(contrasted):
 
 def test_frozen_is_a_copy():
     trained = module(Cosine(20))
-    guide = FrozenClip(trained.network, trained.process, {"shape": [3, 8, 8]}, clean=True)
+    guide = FrozenClip(trained.network, trained.process, DataSpec(None, (3, 8, 8)), clean=True)
     assert all(p.requires_grad for p in trained.parameters())
     guide.embed_image(torch.randn(2, 3, 8, 8))
 

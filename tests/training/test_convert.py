@@ -13,6 +13,7 @@ import yaml
 from diffusion.interop import diffusers, layout, openai
 from diffusion.interop.presets import PRESETS, Model, of
 from diffusion.networks import ClassifierNetwork, LinearUNet, UNet
+from diffusion.spec import DataSpec
 from diffusion.training.classifier import NoisyClassifier
 from diffusion.training.module import Diffusion
 from diffusion.training.trained import Trained
@@ -117,7 +118,7 @@ def test_an_imported_classifier_guides(published):
     module = NoisyClassifier.load_from_checkpoint("x.ckpt")
     assert isinstance(module.network, ClassifierNetwork)
     guide = Trained("x.ckpt")
-    assert (guide.shape, guide.num_classes, guide.data) == ((1, 8, 8), 10, None)
+    assert guide.spec == DataSpec(None, (1, 8, 8), 10)
     Path("x.ckpt").rename("classifier.ckpt")
     published.make("adm_imagenet64")
     imported(published)

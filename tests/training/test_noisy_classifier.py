@@ -14,10 +14,11 @@ from diffusion.condition import Condition
 from diffusion.data import Digits
 from diffusion.networks import ClassifierNetwork
 from diffusion.process import Cosine, Linear
+from diffusion.spec import DataSpec
 from diffusion.training import accuracy
 from diffusion.training.checks import check_classifier
 from diffusion.training.classifier import NoisyClassifier
-from diffusion.training.guide import describe, fixed_noise, random_crop
+from diffusion.training.guide import fixed_noise, random_crop
 from diffusion.training.module import Diffusion
 from diffusion.training.trained import Frozen, Trained
 
@@ -208,7 +209,9 @@ def test_a_checkpoint_says_what_rebuilds_it_and_what_it_was_trained_on(classifie
         "name": "Digits",
         "shape": [1, 8, 8],
         "num_classes": 10,
-        "classes": [],
+        "classes": list("0123456789"),
+        "levels": 17,
+        "captioned": False,
     }
     module = NoisyClassifier.load_from_checkpoint(classified.last)
     assert module.process.T == 20
@@ -312,7 +315,7 @@ def test_trained_gives_what_was_trained(classified):
     one = guide(x_t, torch.tensor(7), Condition({"label": label}))
     same = guide(x_t, torch.full((5,), 7), Condition({"label": label}))
     assert torch.equal(one, same)
-    assert (guide.shape, guide.num_classes, guide.data) == ((1, 8, 8), 10, "Digits")
+    assert guide.spec == Digits().spec
     assert not any(p.requires_grad for p in guide.parameters())
     assert not any(m.training for m in guide.modules())
     assert {p.dtype for p in guide.parameters()} == {torch.float32}
@@ -328,10 +331,8 @@ def test_reading_leaves_the_generator_as_it_was(classified):
 
 def test_frozen_is_a_copy():
     module = noisy_classifier()
-    data = types.SimpleNamespace(shape=(1, 4, 4), num_classes=2)
-    guide = Frozen(module.network, module.process, describe(data))
+    guide = Frozen(module.network, module.process, DataSpec(None, (1, 4, 4), 2))
     assert all(p.requires_grad for p in module.parameters())
-    assert guide.classes is None
     with torch.no_grad():
         module.network.layers[0].weight.add_(1)
     x_t, t, label = torch.randn(3, 1, 4, 4), torch.tensor([1, 2, 3]), torch.tensor([0, 1, 1])
@@ -339,7 +340,7 @@ def test_frozen_is_a_copy():
         guide(x_t, t, Condition({"label": label})), module.log_prob(x_t, t, label)
     )
     with pytest.raises(ValueError, match="expected what the classifier was trained on"):
-        Frozen(module.network, module.process, module.data)
+        Frozen(module.network, module.process, module.spec)
 
 
 @pytest.mark.parametrize(

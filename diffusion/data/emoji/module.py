@@ -8,7 +8,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from diffusion.data.image_set import ImageSet
 from diffusion.data.memory import Memory
-from diffusion.data.prompts import Prompted
+from diffusion.data.prompts import Prompted, needed
 from diffusion.data.versions import Versions
 
 from .cache import Drawings, read
@@ -54,7 +54,7 @@ class Emoji(Prompted):
     SPLITS: ClassVar = ("train", "val", "test", "pairs")
 
     num_classes = len(CLASSES)
-    classes: ClassVar = CLASSES
+    classes = tuple(CLASSES)
     pairs_set: ImageSet
 
     def __init__(
@@ -87,14 +87,15 @@ class Emoji(Prompted):
         self.reason = ""
 
     def prepare_data(self) -> None:
-        """Draw what has not been drawn yet; prompts need no data to be asked for.
+        """Draw what has not been drawn yet; prompts and labels need no data to be asked for.
 
         Raises:
             FileNotFoundError: Something could not be fetched or drawn.
         """
         sampling = self.trainer is not None and self.trainer.predicting
-        if self.download and not (sampling and self.prompts):
-            self.reason = draw(self._root, self.styles, self.shape[-1])
+        if self.download and not (sampling and not self.needs_pictures):
+            with needed("predict" if sampling else "fit"):
+                self.reason = draw(self._root, self.styles, self.shape[-1])
 
     def setup(self, stage: str) -> None:
         """Read the drawn pictures and split them.
@@ -104,7 +105,8 @@ class Emoji(Prompted):
         """
         if self._is_read(stage):
             return
-        found = drawn_styles(self._root, self.styles, self.shape[-1])
+        with needed(stage):
+            found = drawn_styles(self._root, self.styles, self.shape[-1])
         if missing := [style for style in self.styles if style not in found]:
             rank_zero_warn(f"styles: only google, without {', '.join(missing)}{self.reason}")
         self._split_up({style: read(path) for style, path in found.items()})

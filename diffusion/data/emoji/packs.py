@@ -98,7 +98,7 @@ def drawn(picture: str | bytes) -> np.ndarray:
         from resvg_py import svg_to_bytes
 
         picture = svg_to_bytes(svg_string=picture, width=SIDE, height=SIDE, skip_system_fonts=True)
-    with Image.open(io.BytesIO(picture)) as file:
+    with Image.open(io.BytesIO(picture), formats=["PNG"]) as file:
         pixels = np.array(file.convert("RGBA"))
     top, left = ((side - SIDE) // 2 for side in pixels.shape[:2])
     return pixels[top : top + SIDE, left : left + SIDE]

@@ -1,0 +1,133 @@
+"""Which files of a folder are its pictures, and what there is besides."""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
+# Endings of pictures that are not read, so that somebody has to convert them.
+OTHERS = frozenset(
+    ".tif .tiff .avif .heic .heif .svg .svgz .jxl .jp2 .j2k .jfif .psd .tga .ppm .pgm .pbm .ico "
+    ".exr .hdr .dng .cr2 .cr3 .nef .arw .orf .raw .eps .apng .xcf".split()
+)
+
+
+@dataclass
+class Listing:
+    """What was found under a folder, as paths relative to it.
+
+    Attributes:
+        names: Pictures, sorted.
+        others: Pictures in formats that are not read.
+        folders: The subfolders of the first level.
+        repeated: Folders and links that would lead to what is read already.
+        closed: Folders that cannot be opened.
+    """
+
+    names: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
+    closed: list[str] = field(default_factory=list)
+
+    def formats(self) -> str:
+        """The endings that are not read, with their counts: "12 .tif, 1 .heic"; "" for none."""
+        counts = Counter(os.path.splitext(name)[1].lower() for name in self.others)
+        return ", ".join(f"{n} {suffix}" for suffix, n in counts.most_common())
+
+    def left_out(self, kept: Sequence[str], folders: Sequence[str]) -> str:
+        """What is not read, in one line; "" if all is.
+
+        Args:
+            kept: The pictures that are.
+            folders: The subfolders that should have some.
+        """
+        full = {name.split("/")[0] for name in kept}
+        found = Counter(name.split("/")[0] for name in (*self.names, *self.others))
+        empty = [f"{x} (0 of {found[x]} pictures)" for x in folders if x not in full]
+        parts = (
+            (f"{self.formats()}, convert them to one of {', '.join(SUFFIXES)}", self.others),
+            (f"all of {shortened(empty)}", empty),
+            (f"links to what is read already: {shortened(self.repeated)}", self.repeated),
+            (f"folders that cannot be opened: {shortened(self.closed)}", self.closed),
+        )
+        return "; ".join(text for text, things in parts if things)
+
+
+def listed(root: Path) -> Listing:
+    """List the pictures under a folder; hidden files and folders are left out.
+
+    Each folder is read once, whatever links lead to it: where it really lies under the root, or
+    else by the first link to it, in the order of their names. A link to a folder that contains the
+    link, or the root, is not followed.
+
+    Raises:
+        FileNotFoundError: The folder is missing or holds no picture.
+    """
+    if not root.is_dir():
+        raise FileNotFoundError(f"root: {str(root)!r} is no folder, expected one with pictures")
+    found, seen, real, links = Listing(), set(), [""], []
+    while real or links:
+        name = real.pop() if real else links.pop(0)
+        path = root / name
+        try:
+            entries, stat = sorted(os.scandir(path), key=lambda entry: entry.name), path.stat()
+        except OSError:
+            found.closed.append(name)
+            continue
+        key = (stat.st_dev, stat.st_ino)
+        if key in seen or (name and _leads_back(root, path)):
+            found.repeated.append(name)
+            continue
+        seen.add(key)
+        new = [entry for entry in entries if not entry.name.startswith(".")]
+        inside = {entry.name: f"{name}/{entry.name}".lstrip("/") for entry in new}
+        for entry in new:
+            if _is_folder(entry):
+                (links if entry.is_symlink() else real).append(inside[entry.name])
+            elif entry.name.lower().endswith(SUFFIXES):
+                found.names.append(inside[entry.name])
+            elif os.path.splitext(entry.name)[1].lower() in OTHERS:
+                found.others.append(inside[entry.name])
+        if not name:
+            found.folders = [entry.name for entry in new if _is_folder(entry)]
+        links.sort()
+    if not found.names:
+        other = f"; it has {found.formats()}" if found.others else ""
+        raise FileNotFoundError(
+            f"root: {str(root)!r} holds no picture, expected {', '.join(SUFFIXES)}{other}"
+        )
+    found.names.sort()
+    return found
+
+
+def picture_names(root: Path) -> list[str]:
+    """Paths of the pictures under a folder, relative to it, sorted; see `listed`.
+
+    Raises:
+        FileNotFoundError: The folder is missing or holds no picture.
+    """
+    return listed(root).names
+
+
+def shortened(names: Sequence[str]) -> str:
+    """The first ten names."""
+    return ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # links in a circle
+        return False
+
+
+def _leads_back(root: Path, path: Path) -> bool:
+    """Whether a link leads to a folder that contains it, or the root."""
+    if not path.is_symlink():
+        return False
+    target = os.path.realpath(path)
+    inner = (os.path.realpath(place) for place in (root, path.parent))
+    return any(os.path.commonpath([target, place]) == target for place in inner)
