@@ -151,7 +151,8 @@ def check_forgotten(sampler: Any, trained: Mapping[str, Any], network: nn.Module
 
 def settings_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
     """Returns the settings that a checkpoint was trained with; {} if it was imported."""
-    return checkpoint.get("hyper_parameters", {}) if checkpoint.get("global_step") else {}
+    found = checkpoint.get("hyper_parameters") if checkpoint.get("global_step") else None
+    return found if isinstance(found, Mapping) else {}
 
 
 PRECISIONS = ("64", "64-true", "16-true", "bf16-true")

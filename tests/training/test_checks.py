@@ -39,6 +39,7 @@ def test_of_an_imported_model_nothing_is_known():
     settings = {"p_uncond": 0.0}
     assert settings_of({"global_step": 0, "hyper_parameters": settings}) == {}
     assert settings_of({"global_step": 5, "hyper_parameters": settings}) == settings
+    assert settings_of({"global_step": 5, "hyper_parameters": [settings]}) == {}
 
 
 @pytest.mark.parametrize("precision", ["64-true", 64, "16-true", "bf16-true", "transformer-engine"])
