@@ -123,6 +123,15 @@ class Sampler:
             t = torch.cat([t[t < first], first[None]])
         return torch.cat([t[t > 0].flip(0), torch.zeros(1, dtype=torch.long)])
 
+    def begin(self, process: Process) -> list[Guidance]:
+        """Returns the guidance of one trajectory.
+
+        Raises:
+            ValueError: If the grid, or a guidance, does not fit the process or the step.
+        """
+        times = self.times(process)
+        return [guide.begin(process, times, self.step.ancestral) for guide in self.guidance]
+
     def start(self, process: Process, x_T: Tensor, cond: Condition) -> Tensor:
         """Returns x at the first time visited: x_T or, if the strength is below 1, x_τ.
 
@@ -160,8 +169,8 @@ class Sampler:
             cond: What the samples are conditioned on.
             randn_like: The noise of stochastic steps.
         """
-        cond = Condition() if cond is None else cond
-        guided: Denoiser = reduce(lambda inner, guide: guide(inner), self.guidance, denoiser)
+        cond, guides = Condition() if cond is None else cond, self.begin(process)
+        guided: Denoiser = reduce(lambda inner, guide: guide(inner), guides, denoiser)
         step, x = self.step.begin(), self.start(process, x_T, cond)
         for t, s in pairwise(self.times(process)):
             x = step(lambda x, t: guided(x, t, cond), process, x, t, s, randn_like)

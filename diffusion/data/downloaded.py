@@ -71,8 +71,8 @@ class Downloaded(Images):
             with socket_timeout(TIMEOUT):
                 self.fetch()
         except (OSError, RuntimeError) as error:
-            reason = str(error).split("\n")
-            raise self._not_found(f"; the download failed: {' '.join(reason).strip()}") from None
+            reason = str(error).strip().splitlines()[-1:]  # the lines before it are where from
+            raise self._not_found(f"; the download failed: {' '.join(reason)}") from None
 
     def setup(self, stage: str) -> None:
         """Read and pad the pictures.
@@ -97,10 +97,12 @@ class Downloaded(Images):
         return Memory(images, labels.to(torch.int64))
 
     def _not_found(self, reason: str = "") -> FileNotFoundError:
-        files = ", ".join(self.missing())
+        first, *others = self.missing()
+        more = f" and {len(others)} more" if others else ""
         name = type(self).__name__
         return FileNotFoundError(
-            f"root: {self.root!r} lacks {files} of {name}; {self.advice}{reason}"
+            f"data.root: {self.root!r} lacks {first}{more} of {name}; expected them there: "
+            f"{self.advice}{reason}"
         )
 
 

@@ -6,18 +6,18 @@ Splits are `ImageSet`s. Training reads them by position (`positions.py`), evalua
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
 import lightning as L
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from .given import Given
-from .image_set import ImageSet, as_is
-from .positions import Positions, Shuffled
+from .image_set import Dealt, ImageSet, as_is
+from .positions import Positions, Reading, Shuffled
 from .requests import Requests, apportioned, in_order, is_even, requested_classes
 
 
@@ -25,8 +25,10 @@ class Images(L.LightningDataModule, ABC):
     """Data with the values v = 0 .. levels − 1, trained on as x = 2 v / (levels − 1) − 1.
 
     A subclass says `shape`, `num_classes` and `levels`, and sets `train_set`, `val_set` and
-    `test_set` in `setup`. Training wants a Trainer with `max_epochs: -1`, `max_steps` and
-    `use_distributed_sampler: false`.
+    `test_set` in `setup`. Training wants a Trainer with `use_distributed_sampler: false`, and best
+    `max_steps`, `max_epochs: -1` and `check_val_every_n_epoch: null`. Where epochs are asked for,
+    one is a pass over the training set in whole optimizer steps: the few pictures that are left
+    come first in the next.
 
     Args:
         batch_size: Pictures per batch and process.
@@ -43,7 +45,7 @@ class Images(L.LightningDataModule, ABC):
         num_classes: Number of classes, None without labels.
         levels: Number of grey levels, None for continuous data.
         ask: The split whose captions are asked for; None where the data has none.
-        done: Samples `predict` need not draw again.
+        done: Called once the weights are in place: the samples `predict` need not draw again.
 
     Raises:
         ValueError: A number is out of its range.
@@ -79,8 +81,10 @@ class Images(L.LightningDataModule, ABC):
         self.labels = labels
         self.edit = edit
         self.mask = mask
-        self.done: set[int] = set()
+        self.done: Callable[[], set[int]] = set
         self._counts: dict[str, list[int]] = {}
+        self.reading = Reading()
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # with little to predict
         for key, low in (("batch_size", 1), ("num_workers", 0), ("samples", 0)):
             if getattr(self, key) < low:
                 raise ValueError(f"{key}: {getattr(self, key)}, expected at least {low}")
@@ -99,16 +103,54 @@ class Images(L.LightningDataModule, ABC):
         return hasattr(self, "train_set")
 
     def train_dataloader(self) -> DataLoader:
-        """Batches without end, by position."""
-        positions = Positions(self._position, self.batch_size, *self._rank_and_world())
+        """Batches without end, by position; with `overfit_batches` the same ones again."""
+        trainer: Any = self.trainer
+        epoch, period = self._epoch(), None
+        if trainer is not None and trainer.overfit_batches > 0:
+            period = (self.batches_per_epoch or 1) * self.positions_per_batch
+        rank_and_world = self._rank_and_world()
+        positions = Positions(lambda: self.read, self.batch_size, *rank_and_world, epoch, period)
         return self._loader(Shuffled(self.train_set, self.seed, self.flip), positions)
 
+    @property
+    def read(self) -> int:
+        """How many positions training has read: where it goes on."""
+        return self.reading.upto(0 if self.trainer is None else self.trainer.global_step)
+
+    @property
+    def positions_per_batch(self) -> int:
+        """Pictures in a training batch of all processes."""
+        return self.batch_size * self._rank_and_world()[1]
+
+    @property
+    def batches_per_epoch(self) -> int | None:
+        """Training batches of an epoch, as the trainer limits it; None without epochs."""
+        epoch = self._epoch()
+        limit = 1.0 if self.trainer is None else self.trainer.limit_train_batches
+        if isinstance(limit, int):
+            return limit if epoch is None else min(limit, epoch)
+        return None if epoch is None else int(epoch * limit)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where training is, for a checkpoint."""
+        return {"read": self.read}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where a checkpoint ended, whatever the size of its batches was."""
+        self.reading = Reading(state_dict["read"])
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Count what is trained on."""
+        if self.trainer is not None and self.trainer.training:
+            self.reading.take(self.positions_per_batch, self.trainer.global_step)
+        return batch
+
     def val_dataloader(self) -> DataLoader:
-        """The validation set in order; batch k is read by process k mod world."""
+        """The validation set in order; batch k is read by process k mod world, see `Dealt`."""
         return self._in_order(self.val_set)
 
     def test_dataloader(self) -> DataLoader:
-        """The test set in order; batch k is read by process k mod world."""
+        """The test set in order; batch k is read by process k mod world, see `Dealt`."""
         return self._in_order(self.test_set)
 
     def predict_dataloader(self) -> Requests:
@@ -119,7 +161,7 @@ class Images(L.LightningDataModule, ABC):
         """
         requested_classes(self.labels, self.num_classes)
         rank_and_world = self._rank_and_world()
-        return Requests(self.samples, self.batch_size, self.request, self.done, *rank_and_world)
+        return Requests(self.samples, self.batch_size, self.request, self.done(), *rank_and_world)
 
     def request(self, numbers: Sequence[int]) -> dict[str, Any]:
         """Say what samples are to be: sample i has the class labels[i mod len(labels)].
@@ -175,6 +217,17 @@ class Images(L.LightningDataModule, ABC):
             self._counts[split] = labels.bincount(minlength=self.num_classes).tolist()
         return self._counts[split]
 
+    def asked(self) -> dict[str, Any]:
+        """Say what a sample is asked to be besides its number, and continues from, for JSON.
+
+        Labels and texts of single samples need not be in it: `request` has them.
+        """
+        return {
+            "classes": getattr(self, "classes", None) or self.num_classes,
+            "labels": self.labels,
+            "edit": None if self.given is None else self.given.digest(),
+        }
+
     @cached_property
     def given(self) -> Given | None:
         """The pictures that samples continue from, if there are some."""
@@ -187,7 +240,7 @@ class Images(L.LightningDataModule, ABC):
         """
         if "image" in batch:
             return {**batch, "image": self.normalize(batch["image"])}
-        if self.given is None:
+        if self.given is None or not batch:
             return batch
         given, index = self.given.batch(batch["index"].tolist()), batch["index"]
         return {**batch, **{name: value.to(index.device) for name, value in given.items()}}
@@ -270,20 +323,32 @@ class Images(L.LightningDataModule, ABC):
             return 0, 1
         return self.trainer.global_rank, self.trainer.world_size
 
-    def _position(self) -> int:
-        """The first position that training has not seen yet, over all processes."""
-        if self.trainer is None:
-            return 0
-        batches = self.trainer.global_step * self.trainer.accumulate_grad_batches
-        return batches * self.batch_size * self.trainer.world_size
+    def _epoch(self) -> int | None:
+        """Batches of a pass over the training set in whole optimizer steps, if one is asked for.
+
+        Otherwise training has no epochs, and no last step of fewer batches than the others.
+        """
+        trainer: Any = self.trainer
+        if trainer is None or not (
+            trainer.max_epochs != -1
+            or trainer.min_epochs
+            or trainer.check_val_every_n_epoch is not None
+            or trainer.overfit_batches > 0
+            or trainer.limit_train_batches not in (1.0, int(trainer.limit_train_batches))
+        ):
+            return None
+        accumulated = trainer.accumulate_grad_batches
+        steps = len(self.train_set) // (self.positions_per_batch * accumulated)
+        return max(steps, 1) * accumulated
 
     def _in_order(self, pictures: ImageSet) -> DataLoader:
+        """Deals the batches; all processes get as many, so that none waits for another in vain."""
         rank, world = self._rank_and_world()
-        return self._loader(pictures, in_order(len(pictures), self.batch_size)[rank::world])
+        batches = in_order(len(pictures), self.batch_size)
+        batches += [range(0)] * (-len(batches) % world)
+        return self._loader(Dealt(pictures), batches[rank::world])
 
-    def _loader(
-        self, pictures: ImageSet | Shuffled, batches: Iterable, keep: bool = True
-    ) -> DataLoader:
+    def _loader(self, pictures: Dataset, batches: Iterable, keep: bool = True) -> DataLoader:
         return DataLoader(
             pictures,
             batch_sampler=batches,

@@ -16,6 +16,31 @@ from torch.utils.data import Dataset, Sampler
 from .image_set import ImageSet
 
 
+class Reading:
+    """How many positions training has read, over all processes, as far as steps are complete.
+
+    What the micro-batches of an unfinished optimizer step have read does not count: a run that
+    goes on begins that step anew. What is read ahead does not count either.
+
+    Args:
+        complete: How many a run that goes on has read.
+    """
+
+    def __init__(self, complete: int = 0) -> None:
+        self.complete, self.begun, self.step = complete, 0, -1
+
+    def take(self, positions: int, step: int) -> None:
+        """Count what is about to be trained on, after so many complete optimizer steps."""
+        self.upto(step)
+        self.begun += positions
+
+    def upto(self, step: int) -> int:
+        """How many positions all steps have read, now that so many are complete."""
+        if step != self.step:
+            self.complete, self.begun, self.step = self.complete + self.begun, 0, step
+        return self.complete
+
+
 class Positions(Sampler[list[int]]):
     """Batches of the positions start + rank, start + rank + world, … without end.
 
@@ -27,19 +52,37 @@ class Positions(Sampler[list[int]]):
         batch_size: Positions in a batch of this process.
         rank: Number of this process.
         world: Number of processes.
+        epoch: How many batches a trainer should take for an epoch; None for no epochs.
+        period: After so many positions they begin again at 0; None for never.
     """
 
-    def __init__(self, start: Callable[[], int], batch_size: int, rank: int, world: int) -> None:
+    def __init__(
+        self,
+        start: Callable[[], int],
+        batch_size: int,
+        rank: int,
+        world: int,
+        epoch: int | None = None,
+        period: int | None = None,
+    ) -> None:
         self.start = start
         self.batch_size = batch_size
         self.rank = rank
         self.world = world
+        self.epoch = epoch
+        self.period = period
 
     def __iter__(self) -> Iterator[list[int]]:
         first, stride = self.start(), self.batch_size * self.world
         while True:
-            yield list(range(first + self.rank, first + stride, self.world))
+            batch = range(first + self.rank, first + stride, self.world)
+            yield [p % self.period for p in batch] if self.period else list(batch)
             first += stride
+
+    def __len__(self) -> int:
+        if self.epoch is None:
+            raise TypeError("batches without end have no length")
+        return self.epoch
 
 
 class Shuffled(Dataset):

@@ -56,9 +56,9 @@ def requested_classes(labels: list[int] | None, num_classes: int | None) -> list
     if labels is None:
         return None if num_classes is None else list(range(num_classes))
     if num_classes is None:
-        raise ValueError(f"labels: {labels}, expected null, as the data has no classes")
+        raise ValueError(f"data.labels: {labels}; expected null, as the data has no classes")
     if not labels or not all(0 <= label < num_classes for label in labels):
-        raise ValueError(f"labels: {labels}, expected classes 0 .. {num_classes - 1}")
+        raise ValueError(f"data.labels: {labels}; expected classes 0 .. {num_classes - 1}")
     return labels
 
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from diffusion.denoiser import Denoiser
-from diffusion.process import Process
+from diffusion.process import Process, Variance
 
 
 class Guidance(ABC):
@@ -18,6 +18,11 @@ class Guidance(ABC):
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def forgets(self) -> bool:
+        """Whether it also asks the network what it makes of ∅."""
+        return False
 
     def check(self, process: Process, data: Any) -> None:  # noqa: B027  (most accept everything)
         """Refuses what it cannot work with, before anything is sampled.
@@ -30,6 +35,19 @@ class Guidance(ABC):
             ValueError: If they do not fit.
         """
 
+    def begin(self, process: Process, times: Tensor, ancestral: Variance | None) -> "Guidance":
+        """Returns the guidance to use for one trajectory; one that looks at the grid a copy.
+
+        Args:
+            process: The forward process.
+            times: The times visited, decreasing, 0 the last; int64, on the CPU.
+            ancestral: Of the step; see `Step`.
+
+        Raises:
+            ValueError: If the guidance is not for such a step.
+        """
+        return self
+
     def read(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """Returns conditions that it makes of a batch itself, of texts, say: (B, ...) each."""
         return {}
@@ -39,7 +57,11 @@ class Guidance(ABC):
         """Returns the guided denoiser."""
 
 
-from diffusion.guidance.classifier import Classifier, NoiseAware  # noqa: E402  (they need Guidance)
+from diffusion.guidance.classifier import (  # noqa: E402  (they need Guidance)
+    Classifier,
+    ClassifierMean,
+    NoiseAware,
+)
 from diffusion.guidance.classifier_free import ClassifierFree  # noqa: E402
 from diffusion.guidance.clip import Clip, TextScore  # noqa: E402
 from diffusion.guidance.gradient import Gradient  # noqa: E402
@@ -49,6 +71,7 @@ from diffusion.guidance.threshold import Dynamic, Static  # noqa: E402
 __all__ = [
     "Classifier",
     "ClassifierFree",
+    "ClassifierMean",
     "Clip",
     "Dynamic",
     "Gradient",

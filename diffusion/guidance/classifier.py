@@ -5,14 +5,16 @@ The score that `Gradient` follows is log p(y | x_t, t).
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from copy import copy
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from diffusion.condition import Condition
 from diffusion.denoiser import Denoiser, Prediction
 from diffusion.guidance.gradient import Gradient, check_process, check_shape, gradient_of
-from diffusion.process import Process
+from diffusion.process import Process, Variance
 
 
 class NoiseAware(nn.Module, ABC):
@@ -140,3 +142,48 @@ class Classifier(Gradient):
                 f"guidance.classifier: it was trained on {guide.data}; expected {kind}, "
                 "the labels may mean something else"
             )
+
+
+class ClassifierMean(Classifier):
+    """μ ← μ + s Σ ∇ log p(y | x_t, t), for ancestral steps N(μ, Σ) (algorithm 1).
+
+    The shift of the authors' code, which has the gradient at x_t too, and Σ as the step has it,
+    learned or not: x̂_0 ← x̂_0 + s (Σ / a) ∇ log p with a the weight of x_0 in μ. As in their code
+    x̂_0 is clipped before and not after: [Static, ClassifierMean]. Arguments as for `Classifier`,
+    whose shift of μ differs by the factor α_s σ²_{t|s} / (α_t Σ), near 1 for many steps and small
+    noise, and large where a step of the grid leaves a time of next to no signal.
+    """
+
+    def __init__(
+        self, scale: float, classifier: NoiseAware, interval: tuple[int, int] | None = None
+    ) -> None:
+        super().__init__(scale, classifier, interval)
+        self._trajectory: tuple[Process, Tensor, Variance] | None = None
+
+    def begin(
+        self, process: Process, times: Tensor, ancestral: Variance | None
+    ) -> "ClassifierMean":
+        """See `Guidance`.
+
+        Raises:
+            ValueError: If the step is not an ancestral one.
+        """
+        if ancestral is None:
+            raise ValueError(
+                "sampler.guidance: ClassifierMean shifts the mean of an ancestral step; expected "
+                "the step DDPM, or the guidance Classifier, which works with every step"
+            )
+        following = torch.zeros(process.T + 1, dtype=torch.long)
+        following[times[:-1]] = times[1:]
+        guide = copy(self)
+        guide._trajectory = process, following, ancestral
+        return guide
+
+    def weight(self, pred: Prediction, t: Tensor) -> Tensor:
+        """Returns Σ / a; see `Gradient`."""
+        if self._trajectory is None:
+            raise ValueError("guidance: ClassifierMean has no grid of times; expected a Sampler")
+        process, following, variance = self._trajectory
+        s = following.to(t.device)[t]
+        log_variance = process.reverse_log_variance(t, s, pred.x_t, variance, pred.v)
+        return log_variance.exp() / process.posterior_weights(t, s, pred.x_t)[0]

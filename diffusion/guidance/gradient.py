@@ -8,8 +8,9 @@ it. So for any score S(x_t, t, c) that stands for log p(c | x_t) up to a constan
 
 which are the same line, as x_t = α_t x̂_0 + σ_t ε̂. Under the ancestral step to x_u it shifts the
 mean of p(x_u | x_t) by s (α_u / α_t) σ²_{t|u} ∇ S: for u = t − 1 that is algorithm 1's shift
-s Σ ∇ S with Σ = β_t ("large"), times 1 / √(1 − β_t). The gradient is taken at x_t, as in the
-authors' code; the derivation of section 4.1 has it at the mean of x_u.
+s Σ ∇ S with Σ = β_t ("large"), times 1 / √(1 − β_t). With few steps of `Cosine` that factor is
+large where α_t is small; `ClassifierMean` is algorithm 1 itself. The gradient is taken at x_t, as
+in the authors' code; the derivation of section 4.1 has it at the mean of x_u.
 """
 
 from abc import abstractmethod
@@ -58,10 +59,14 @@ class Gradient(Guidance):
                 return denoise(x_t, t, cond)
             pred, gradient = self.evaluate(denoise, x_t, t, cond)
             on = ((t >= first) & (t <= last)).reshape(pred.alpha.shape) & (pred.alpha > 0)
-            weight = torch.where(on, self.scale * pred.sigma**2 / pred.alpha, 0.0)
-            return pred.with_x_0(pred.x_0 + weight * gradient)
+            weight = torch.where(on, self.weight(pred, t), 0.0)
+            return pred.with_x_0(pred.x_0 + self.scale * weight * gradient)
 
         return guided
+
+    def weight(self, pred: Prediction, t: Tensor) -> Tensor:
+        """Returns the gradient's weight in x̂_0 at scale 1, broadcastable against x_t."""
+        return pred.sigma**2 / pred.alpha
 
     @abstractmethod
     def evaluate(

@@ -26,15 +26,18 @@ class Dynamic(Guidance):
 
     Args:
         percentile: Which, 0 … 1; Imagen uses 0.995.
+        limit: The largest s, at least 1 (diffusers' sample_max_value); None for no limit.
 
     Raises:
-        ValueError: If the percentile lies outside 0 … 1.
+        ValueError: If the percentile lies outside 0 … 1, or the limit is below 1.
     """
 
-    def __init__(self, percentile: float = 0.995) -> None:
+    def __init__(self, percentile: float = 0.995, limit: float | None = None) -> None:
         if not 0 <= percentile <= 1:
             raise ValueError(f"guidance.percentile: {percentile}; expected 0 … 1")
-        self.percentile = percentile
+        if limit is not None and not limit >= 1:
+            raise ValueError(f"guidance.limit: {limit}; expected at least 1, or null")
+        self.percentile, self.limit = percentile, limit
 
     def __call__(self, denoise: Denoiser) -> Denoiser:
         """See `Guidance`."""
@@ -44,7 +47,8 @@ class Dynamic(Guidance):
             size = pred.x_0.abs().flatten(1)
             # torch.quantile takes at most 2^24 numbers at once.
             rows = size.split(max(1, 2**24 // size.shape[1]))
-            s = torch.cat([part.quantile(self.percentile, dim=1) for part in rows]).clamp(min=1)
+            s = torch.cat([part.quantile(self.percentile, dim=1) for part in rows])
+            s = s.clamp(min=1, max=self.limit)
             s = s.reshape(-1, *[1] * (x_t.ndim - 1))
             return pred.with_x_0(pred.x_0.clamp(-s, s) / s)
 

@@ -15,7 +15,7 @@ LABELLED = """Its network wants a label, which the pipeline does not hand on. Wi
 import torch
 
 unet, scheduler = pipeline.unet, pipeline.scheduler
-x = torch.randn(4, unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
+x = torch.randn(4, unet.config.in_channels, {height}, {width})
 labels = torch.tensor([0, 1, 2, 3])
 scheduler.set_timesteps({steps})
 with torch.no_grad():
@@ -76,6 +76,7 @@ def text(
     kept = schedule.get("clip_sample") or schedule.get("thresholding")
     clipped = ", use_clipped_model_output=True" if kept else ""
     size, labelled = unet["sample_size"], unet["num_class_embeds"]
+    height, width = (size, size) if isinstance(size, int) else size
     pipeline = kind.replace("Scheduler", "Pipeline")
     lines = [
         "---",
@@ -86,7 +87,7 @@ def text(
         "",
         f"# {name}",
         "",
-        f"A diffusion model of {size} x {size} images with {unet['in_channels']} channels, with "
+        f"A diffusion model of {width} x {height} images with {unet['in_channels']} channels, with "
         "averaged weights.",
         "",
         "```python",
@@ -99,7 +100,7 @@ def text(
     ]
     if labelled:
         options = f", eta=0.0{clipped}" if kind == "DDIMScheduler" else ""
-        lines.append(LABELLED.format(steps=steps, options=options))
+        lines.append(LABELLED.format(steps=steps, options=options, height=height, width=width))
     return "\n".join([*lines, "## Figures", "", *_measured(record), "", "## Licence", "",
                       _licence(license), ""])  # fmt: skip
 

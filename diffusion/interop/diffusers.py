@@ -5,7 +5,7 @@ flip_sin_to_cos and freq_shift are the family's sinusoids, norm_eps its ε, down
 padding (0 is TensorFlow's SAME).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -179,8 +179,12 @@ def _resample(said: Mapping[str, Any]) -> str:
     return ways.pop() if ways else "conv"
 
 
-def config(network: UNet) -> dict[str, Any]:
+def config(network: UNet, shape: Sequence[int] | None = None) -> dict[str, Any]:
     """Returns the config.json of a UNet2DModel that computes what a network of ours does.
+
+    Args:
+        network: Ours.
+        shape: Of the images that it draws, (C, H, W); None for squares of its image_size.
 
     Raises:
         ValueError: If there is none.
@@ -189,6 +193,10 @@ def config(network: UNet) -> dict[str, Any]:
         raise ValueError(f"network: {type(network).__name__}; expected UNet, the only one that "
                          "diffusers' UNet2DModel computes")  # fmt: skip
     embedding, widths = network.embedding, network.widths[1:]
+    if network.streams is not None:
+        raise ValueError(
+            "network.streams: it reads texts; expected none, as UNet2DModel reads none"
+        )
     if network.patch != 1:
         raise ValueError(f"network.patch: {network.patch}; expected 1, UNet2DModel folds no pixels")
     if embedding.time_scale != 1:
@@ -199,6 +207,7 @@ def config(network: UNet) -> dict[str, Any]:
             f"network.multipliers: the first is {widths[0] / embedding.dim:g}; expected 1, "
             "UNet2DModel has one width for the time and the first level"
         )
+    height, width = (network.image_size,) * 2 if shape is None else tuple(shape[1:])
     norm, attend = network.norm_out.num_groups, network.attend
     layout.check_groups(network, norm)
     block = network.style.resample == "block"
@@ -207,7 +216,7 @@ def config(network: UNet) -> dict[str, Any]:
     label = embedding.label
     return {
         "_class_name": "UNet2DModel",
-        "sample_size": network.image_size,
+        "sample_size": height if height == width else [height, width],
         "in_channels": network.in_channels,
         "out_channels": network.out_channels,
         "block_out_channels": widths,

@@ -55,9 +55,14 @@ def unet(
     kind: str = "UNet",
     steps: int | None = 250,
     lr: float = 1e-4,
+    weight: float = 0.001,
     **network: Any,
 ) -> Model:
-    """Returns a model that predicts ε and a learned variance, sampled by DDPM's step."""
+    """Returns a model that predicts ε and a learned variance, sampled by DDPM's step.
+
+    The weight is λ of L_hybrid: T / 1000 · L_{t−1} with rescale_learned_sigmas, so 0.001, and
+    L_{t−1} without, so 1 / T.
+    """
     common = {"in_channels": 3, "out_channels": 6, "family": "openai", "scale_shift": True}
     arguments = {"image_size": size, "channels": channels, "multipliers": list(multipliers)}
     spacing = {} if steps is None else {"steps": steps, "spacing": "linspace"}
@@ -66,7 +71,7 @@ def unet(
             "network": of(kind, **{**arguments, **common, **network}),
             "process": process,
             "parameterization": "Eps",
-            "objective": of("Hybrid", weight=0.001, levels=256),
+            "objective": of("Hybrid", weight=weight, levels=256),
             "sampler": {"step": of("DDPM", variance="learned"), **spacing, "guidance": ["Static"]},
             "optimizer": of("torch.optim.AdamW", lr=lr, weight_decay=0.0),
         }
@@ -109,14 +114,15 @@ def classifier(
 
 
 LABELS = {"num_classes": 1000, "null_class": False}
+NOT_RESCALED = {"lr": 3e-4, "weight": 1 / 4000, **LABELS}
 LSUN_IDDPM = {"blocks": 2, "heads": 1, "attention": [16], "scale_shift": False}
 PRESETS: dict[str, Model] = {
     "iddpm_cifar10": iddpm(32, AT_32, COSINE_4000, dropout=0.3, time_scale=0.25),
     "iddpm_imagenet64": iddpm(64, AT_64, COSINE_4000, time_scale=0.25),
-    "iddpm_imagenet64_cond": iddpm(64, AT_64, COSINE_4000, channels=192, lr=3e-4, **LABELS),
+    "iddpm_imagenet64_cond": iddpm(64, AT_64, COSINE_4000, channels=192, **NOT_RESCALED),
     "iddpm_lsun_bedroom": iddpm(256, AT_256, LINEAR, **LSUN_IDDPM),
     "iddpm_upsampler_64_256": iddpm(
-        256, AT_256, LINEAR_4000, kind="Upsampler", channels=192, blocks=2, lr=3e-4, **LABELS
+        256, AT_256, LINEAR_4000, kind="Upsampler", channels=192, blocks=2, **NOT_RESCALED
     ),
     "adm_imagenet64": adm(
         64, AT_64, channels=192, process=COSINE, blocks=3, dropout=0.1, lr=3e-4,

@@ -2,8 +2,9 @@
 
 Their times count from 0, ours from 1. Both know the grids "leading", "trailing" and "linspace".
 DDPMScheduler goes from each time to the next one of the grid, as our sampler does. DDIMScheduler
-goes from t to t − ⌊T / steps⌋ whatever the grid, so only those grids are written for it whose
-times lie that far apart.
+goes from t to t − ⌊T / steps⌋ whatever the grid, so only those grids are written for it, and read,
+whose times lie that far apart. And DDPMScheduler adds noise wherever t > 0 (from 0), so that with
+"fixed_large" and "learned_range" some is left in x_0 unless the last move is from there.
 """
 
 from collections.abc import Callable, Mapping
@@ -57,7 +58,15 @@ def settings(config: Mapping[str, Any]) -> Settings:
     sampler: Settings = {"guidance": _guidance(config)}
     sampler["spacing"] = config.get("timestep_spacing", "leading")
     if kind == "DDIMScheduler":
-        sampler |= {"step": of("DDIM", eta=0.0), "steps": DDIM_STEPS}
+        T = len(config.get("trained_betas") or ()) or config.get("num_train_timesteps", 1000)
+        steps = min(DDIM_STEPS, T)
+        if not _strides(Sampler(DDIM(), steps, spacing=sampler["spacing"]), T):
+            raise ValueError(
+                f"scheduler_config.json: timestep_spacing is {sampler['spacing']}; expected "
+                f"leading, or trailing where {steps} divides T = {T}, as DDIMScheduler steps by "
+                "T // steps whatever its grid"
+            )
+        sampler |= {"step": of("DDIM", eta=0.0), "steps": steps}
     else:
         said = str(config.get("variance_type", "fixed_small")).removesuffix("_log")
         found = [ours for ours, theirs in VARIANCES.items() if theirs == said]
@@ -77,9 +86,14 @@ def _guidance(config: Mapping[str, Any]) -> list[Any]:
     """Returns what keeps x̂_0 in range."""
     if config.get("thresholding"):
         # Their threshold lies between 1 and sample_max_value, by default 1 as well.
-        if config.get("sample_max_value", 1.0) <= 1:
+        most = config.get("sample_max_value", 1.0)
+        if most < 1:
+            raise ValueError(f"scheduler_config.json: sample_max_value is {most}; expected ≥ 1")
+        if most == 1:
             return ["Static"]
-        return [of("Dynamic", percentile=config.get("dynamic_thresholding_ratio", 0.995))]
+        limit = {} if most >= NO_LIMIT else {"limit": most}
+        ratio = config.get("dynamic_thresholding_ratio", 0.995)
+        return [of("Dynamic", percentile=ratio, **limit)]
     return ["Static"] if config.get("clip_sample", True) else []
 
 
@@ -136,6 +150,13 @@ def config(
         if variance and step.variance != "learned":
             raise ValueError(f"sampler.step.variance: {step.variance}; expected learned, as "
                              "DDPMPipeline takes the network's other half for it")  # fmt: skip
+        last = int(sampler.times(process)[-2])
+        if step.variance != "small" and last > 1:
+            raise ValueError(
+                f"sampler: the last move is from t = {last} with variance {step.variance}; "
+                "expected the spacing leading or linspace, or all T steps, as DDPMScheduler leaves "
+                "noise in pictures unless its last move is from t = 1"
+            )
         return {"_class_name": "DDPMScheduler", "variance_type": VARIANCES[step.variance], **found}
     if variance:
         raise ValueError("sampler.step: DDIM; expected DDPM, as DDIMPipeline cannot read a network "
@@ -166,8 +187,10 @@ def _range(sampler: Sampler) -> dict[str, Any]:
     if kinds == [Static]:
         return {"clip_sample": True, "clip_sample_range": 1.0, "thresholding": False}
     if kinds == [Dynamic]:
-        ratio = {"dynamic_thresholding_ratio": vars(sampler.guidance[0])["percentile"]}
-        return {"clip_sample": False, "thresholding": True, "sample_max_value": NO_LIMIT, **ratio}
+        said = vars(sampler.guidance[0])
+        limit = NO_LIMIT if said["limit"] is None else said["limit"]
+        ratio = {"dynamic_thresholding_ratio": said["percentile"], "sample_max_value": limit}
+        return {"clip_sample": False, "thresholding": True, **ratio}
     if kinds:
         found = ", ".join(kind.__name__ for kind in kinds)
         raise ValueError(f"sampler.guidance: {found}; expected none, Static or Dynamic, the ones "
@@ -200,12 +223,17 @@ def _check_grid(sampler: Sampler, process: Process) -> None:
 
 def _check_stride(sampler: Sampler, process: Process) -> None:
     """Refuses a grid on which DDIMScheduler would go elsewhere than to its next time."""
-    times = sampler.times(process)
-    stride = process.T // (len(times) - 1)
-    there = (times[:-1] - stride).clamp(min=0)
-    if not torch.equal(there, times[1:]):
+    steps = len(sampler.times(process)) - 1
+    if not _strides(sampler, process.T):
         raise ValueError(
-            f"sampler: {len(times) - 1} steps, {sampler.spacing}, of T = {process.T}; expected "
-            f"times {stride} apart, as DDIMScheduler goes by T // steps (leading, or trailing with "
-            "a divisor of T)"
+            f"sampler: {steps} steps, {sampler.spacing}, of T = {process.T}; expected times "
+            f"{process.T // steps} apart, as DDIMScheduler goes by T // steps (leading, or "
+            "trailing with a divisor of T)"
         )
+
+
+def _strides(sampler: Sampler, T: int) -> bool:
+    """Returns whether the times of a grid that DDIMScheduler knows lie ⌊T / steps⌋ apart."""
+    times = sampler.times(T)
+    there = (times[:-1] - T // (len(times) - 1)).clamp(min=0)
+    return torch.equal(there, times[1:])

@@ -6,11 +6,17 @@ from collections.abc import Callable
 from torch import Tensor
 
 from diffusion.denoiser import Prediction
-from diffusion.process import Process
+from diffusion.process import Process, Variance
 
 
 class Step(ABC):
-    """How a sampler moves from one time to the next."""
+    """How a sampler moves from one time to the next.
+
+    Attributes:
+        ancestral: Σ, if x_s is drawn from N(μ, Σ) with μ the posterior's mean at x̂_0; else None.
+    """
+
+    ancestral: Variance | None = None
 
     def begin(self) -> "Step":
         """Returns the step to use for one trajectory; a multistep solver returns a fresh copy."""

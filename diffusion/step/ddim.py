@@ -28,6 +28,7 @@ class DDIM(Step):
             raise ValueError(f"eta: {eta}; expected a number ≥ 0")
         self.eta = eta
         self.variance: Variance = variance
+        self.ancestral = variance if eta == 1 else None
 
     def __call__(
         self,

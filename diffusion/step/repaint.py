@@ -18,8 +18,9 @@ class RePaint(Step):
     longer (the paper's is 10 of 250). The last step, to s = 0, is made once, as in the paper. It
     costs (steps − 1) · repeats + 1 evaluations where `step` costs steps.
 
-    For a denoiser without `Inpaint` nothing changes but the price: if x_t has the distribution of
-    time t, so has what comes back up.
+    For an exact denoiser without `Inpaint` the distribution stays and the price rises: if x_s has
+    the distribution of time s, what comes back up has that of time t. A trained one is not exact,
+    and each repetition adds its error again.
 
     Args:
         step: How to go down. It begins anew each time, so that a multistep solver is of order one.
@@ -34,6 +35,7 @@ class RePaint(Step):
             raise ValueError(f"step.repeats: {repeats}; expected at least 1")
         self.step, self.repeats = step, repeats
         self.variance = getattr(step, "variance", None)
+        self.ancestral = step.ancestral
 
     def __call__(
         self,

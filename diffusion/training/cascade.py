@@ -11,6 +11,7 @@ from diffusion.condition import Condition
 from diffusion.networks import Augmentation
 from diffusion.noise import seed
 from diffusion.sampler import Sampler
+from diffusion.training.checks import check_forgotten, check_stage, settings_of
 from diffusion.training.module import Diffusion
 from diffusion.training.restorable import Restorable
 from diffusion.training.texts import CACHE, remember
@@ -36,6 +37,8 @@ class Cascade(Restorable):
             continue from the one before, or an upsampler was not trained for the level.
     """
 
+    has_weights = True  # those of its stages
+
     def __init__(
         self,
         checkpoints: list[str],
@@ -51,10 +54,11 @@ class Cascade(Restorable):
                 f"{len(checkpoints)} checkpoints, at least one"
             )
         key = "model.checkpoints"
-        paths = [opened(Diffusion, path, key)[0] for path in checkpoints]
-        self.stages = nn.ModuleList([restored(Diffusion, path, key, trust) for path in paths])
+        files = [opened(Diffusion, path, key) for path in checkpoints]
+        self.stages = nn.ModuleList([restored(Diffusion, path, key, trust) for path, _ in files])
         for number, (stage, sampler) in enumerate(zip(self._stages(), given)):
             stage.sampler = stage.sampler if sampler is None else sampler
+            check_forgotten(stage.sampler, settings_of(files[number][1]), stage.denoiser.network)
             # The same noise numbers as the stage before would make its x_T a part of this one's.
             stage.seed = seed(stage.seed, number) if number else stage.seed
             follows = "low_res" in (stage.denoiser.conditions or ())
@@ -94,6 +98,7 @@ class Cascade(Restorable):
                 "fit: a Cascade is not trained; expected each stage's own configuration"
             )
         data: Any = getattr(self.trainer, "datamodule", None)
+        check_stage(self.trainer, data, stage)
         if data is None:
             return
         if tuple(data.shape) != (shape := shape_of(self._stages()[-1])):
@@ -103,7 +108,7 @@ class Cascade(Restorable):
             )
         remember(self, data, CACHE, self.trainer.is_global_zero)
         for part in self._stages():
-            part.sampler.times(part.process)
+            part.sampler.begin(part.process)
 
     def condition(self, batch: dict[str, Any]) -> Condition:
         """Returns what every stage reads of a batch, its names behind the number of the stage."""

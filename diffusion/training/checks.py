@@ -1,11 +1,13 @@
 """What can be known to fail before training starts."""
 
 import hashlib
+import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from diffusion.interop.weights import read, state
@@ -29,6 +31,95 @@ def check_run(run: Path, resuming: bool) -> None:
         )
 
 
+LEAST = {
+    "accumulate_grad_batches": 1,
+    "check_val_every_n_epoch": 1,
+    "gradient_clip_val": 0,
+    "log_every_n_steps": 1,
+    "num_nodes": 1,
+    "num_sanity_val_steps": -1,
+}
+
+
+def check_trainer(options: Mapping[str, Any]) -> None:
+    """Refuses what Lightning takes without a word and then fails with, or does nothing.
+
+    Args:
+        options: Of the trainer.
+
+    Raises:
+        ValueError: If a number is out of its range, or the run has no folder.
+    """
+    for key, least in LEAST.items():
+        value = options.get(key)
+        if value is not None and value < least:
+            raise ValueError(f"trainer.{key}: {value}; expected at least {least}")
+    steps, interval = options.get("max_steps", -1), options.get("val_check_interval")
+    if steps != -1 and steps < 1:
+        raise ValueError(f"trainer.max_steps: {steps}; expected at least 1, or -1 for no end")
+    if isinstance(interval, int | float) and interval <= 0:
+        raise ValueError(f"trainer.val_check_interval: {interval}; expected at least 1")
+    run = options.get("default_root_dir")
+    if not run or Path(run).is_file():
+        raise ValueError(f"trainer.default_root_dir: {run!r}; expected a folder for the run")
+
+
+def check_weights(module: nn.Module, command: str, run: Path, path: str | None) -> None:
+    """Refuses to measure, or to draw with, weights that nobody has trained.
+
+    Args:
+        module: With `has_weights` if it needs no checkpoint.
+        command: fit, validate, test or predict.
+        run: The run's folder.
+        path: What `--ckpt_path` says.
+
+    Raises:
+        ValueError: If there is no checkpoint, and one is needed.
+        FileNotFoundError: If the file is missing.
+    """
+    last = run / "checkpoints" / "last.ckpt"
+    if path is None:
+        if command != "fit" and not getattr(module, "has_weights", False):
+            raise ValueError(
+                f"ckpt_path: null; expected a checkpoint, as {command} needs trained weights: "
+                f"--ckpt_path {last}, or whichever"
+            )
+    elif path == "last":
+        if command != "fit" and not last.is_file():
+            raise FileNotFoundError(
+                f"ckpt_path: last; expected {last}, there is none (a path finds another run's)"
+            )
+    elif path == "hpc":
+        if not any(run.glob("hpc_ckpt_*.ckpt")):
+            raise FileNotFoundError(
+                f"ckpt_path: hpc; expected {run}/hpc_ckpt_N.ckpt, there is none"
+            )
+    elif not Path(path).is_file():
+        raise FileNotFoundError(f"ckpt_path: {path}; expected a checkpoint file, or last")
+
+
+def check_start(module: Any, path: str | None) -> None:
+    """Makes the optimizer once, and looks for the weights that training starts from.
+
+    Args:
+        module: A `Trainable`.
+        path: What `--ckpt_path` says.
+
+    Raises:
+        ValueError: If the optimizer or the schedule refuses its options.
+        FileNotFoundError: If there are no such weights.
+    """
+    start = module.start
+    if path is None and start is not None and not Path(start).expanduser().is_file():
+        raise FileNotFoundError(f"model.start: {start}; expected a file of weights, there is none")
+    try:
+        module.configure_optimizers()
+    except (TypeError, ValueError) as error:
+        if re.match(r"[\w.]+: .*expected", str(error)):
+            raise
+        raise ValueError(f"model.optimizer: {error}; expected options that it takes") from error
+
+
 def check_null(network: nn.Module, p_uncond: float) -> None:
     """Refuses to forget what the network has no ∅ for.
 
@@ -42,6 +133,83 @@ def check_null(network: nn.Module, p_uncond: float) -> None:
             f"model.p_uncond: {p_uncond}; expected 0, as the network has no ∅ for {lacking[0]} "
             "(null_class: true gives it one)"
         )
+
+
+def check_forgotten(sampler: Any, trained: Mapping[str, Any], network: nn.Module) -> None:
+    """Refuses to draw with ∅ what was not trained with it, or has none.
+
+    Args:
+        sampler: With `guidance`.
+        trained: The settings of the training, with `p_uncond`; `start` if it began with the
+            weights of another model, of which nothing is known.
+        network: With `null`.
+
+    Raises:
+        ValueError: If a guidance asks for it.
+    """
+    for guide in sampler.guidance:
+        kind = type(guide).__name__
+        if guide.forgets and not getattr(network, "null", {}):
+            raise ValueError(
+                f"model.sampler.guidance: {kind}; expected a network that has conditions with a ∅, "
+                f"{type(network).__name__} has nothing to forget"
+            )
+        if guide.forgets and trained.get("p_uncond") == 0 and trained.get("start") is None:
+            raise ValueError(
+                f"model.p_uncond: {trained['p_uncond']}; expected above 0 in training, as {kind} "
+                f"with scale {getattr(guide, 'scale', None)} draws with ∅, which was never trained "
+                "(scale 1 does without)"
+            )
+
+
+def settings_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the settings that a checkpoint was trained with; {} if it was imported."""
+    return checkpoint.get("hyper_parameters", {}) if checkpoint.get("global_step") else {}
+
+
+PRECISIONS = ("64", "64-true", "16-true", "bf16-true")
+
+
+def check_precision(precision: str | int | None) -> None:
+    """Refuses to hold weights, tables and averages in another precision than float32.
+
+    Raises:
+        ValueError: If it is one of the Trainer's others.
+    """
+    if str(precision) in PRECISIONS or str(precision).startswith("transformer-engine"):
+        raise ValueError(
+            f"trainer.precision: {precision}; expected 32-true, bf16-mixed or 16-mixed, as weights "
+            "and their averages stay in float32"
+        )
+
+
+def check_stage(trainer: Any, data: Any, stage: str) -> None:
+    """Refuses a precision, and to measure on nothing; training without validation says so.
+
+    Args:
+        trainer: Lightning's.
+        data: The data module, set up, or None.
+        stage: "fit", "validate", "test" or "predict".
+
+    Raises:
+        ValueError: If nothing can come of it.
+    """
+    check_precision(trainer.precision)
+    split = {"fit": "val", "validate": "val", "test": "test"}.get(stage)
+    if split is None:
+        return
+    pictures = getattr(data, f"{split}_set", None)
+    if getattr(trainer, f"limit_{split}_batches") == 0:
+        why = f"trainer.limit_{split}_batches is 0"
+    elif isinstance(pictures, Sized) and len(pictures) == 0:
+        share = " (data.val_share)" if hasattr(data, "val_share") else ""
+        why = f"the split '{split}' of {type(data).__name__} is empty{share}"
+    else:
+        return
+    if stage != "fit":
+        command = {"val": "validate", "test": "test"}[split]
+        raise ValueError(f"{command}: nothing to {command}, {why}; expected at least one batch")
+    rank_zero_info(f"Nothing will be validated: {why}")
 
 
 def check_variance(network: nn.Module, parts: Mapping[str, Any]) -> None:

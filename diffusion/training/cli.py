@@ -2,17 +2,21 @@
 
 import logging
 import os
+import re
 import sys
 import traceback
 import warnings
 from argparse import SUPPRESS
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import lightning as L
 import torch
+import yaml
+from jsonargparse import get_loader, set_loader
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 # Imported so that YAML can name these classes without their modules.
@@ -32,7 +36,8 @@ import diffusion.training.module
 import diffusion.training.schedule
 import diffusion.training.trained
 import diffusion.training.trained_clip  # noqa: F401
-from diffusion.training import checks, commands, loggers, texts
+from diffusion.training import arguments, checks, loggers, texts, unique
+from diffusion.training.callbacks.bar import Bar
 from diffusion.training.callbacks.checkpoint import Checkpoint
 from diffusion.training.callbacks.config import SaveConfig
 from diffusion.training.callbacks.ema import EMA
@@ -40,9 +45,12 @@ from diffusion.training.callbacks.likelihood import Likelihood
 from diffusion.training.callbacks.metrics import Metrics
 from diffusion.training.callbacks.monitor import Monitor, NotFinite
 from diffusion.training.callbacks.samples import Samples
+from diffusion.training.callbacks.summary import Summary, at_the_end
 from diffusion.training.callbacks.writer import Writer
 from diffusion.training.layers import checkpoint_path, from_checkpoint
 from diffusion.training.messages import one_line
+from diffusion.training.parser import TRACEBACK, OneLine, fail
+from diffusion.training.trainable import Trainable
 
 SECTIONS = {
     "checkpoint": Checkpoint,
@@ -56,31 +64,27 @@ SECTIONS = {
 TRAINER = {
     "check_val_every_n_epoch": None,
     "default_root_dir": "runs/default",
+    "enable_model_summary": False,  # Summary says it in one line
     "inference_mode": False,  # guidance may need gradients while sampling
     "num_sanity_val_steps": 0,
     "use_distributed_sampler": False,  # the data modules deal their batches themselves
     "val_check_interval": 1000,
 }
 ERRORS = (ValueError, FileNotFoundError, FileExistsError, MisconfigurationException, NotFinite)
-HELP = ([], ["-h"], ["--help"])
-TRACEBACK = "DIFFUSION_TRACEBACK"
 
 
-class Parser(LightningArgumentParser):
-    """A parser whose errors are one line that names what would have been right."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Ends the program with code 2."""
-        if not self.exit_on_error or os.environ.get(TRACEBACK):
-            super().error(message, ex)
-        fail(one_line(message, names(self)))
+class Parser(OneLine, LightningArgumentParser):
+    """Lightning's parser, whose errors are one line that names what would have been right."""
 
 
 class CLI(LightningCLI):
     """Lightning's command line, with a section of the YAML for each of this project's callbacks."""
 
-    def __init__(self, *args: Any, only: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, only: str | None = None, typed: Sequence[str] = (), **kwargs: Any
+    ) -> None:
         self.only = only  # the subcommand asked for; the parsers of the others take time to build
+        self.typed = typed  # what follows the program's name
         super().__init__(*args, **kwargs)
 
     def subcommands(self) -> dict[str, set[str]]:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -100,11 +104,14 @@ class CLI(LightningCLI):
         )
         parser.add_argument(
             "--prompt",
-            type=str | None,
-            help="A text to draw, such as 'a google emoji of a red fox'; for data with captions.",
+            type=list[str] | str | None,
+            help="A text to draw, such as 'a google emoji of a red fox', for data with captions; "
+            "repeat it for several texts.",
         )
         parser.add_argument(
-            "--prompts", type=str | None, help="A file with a text to draw on each line."
+            "--prompts",
+            type=list[str] | str | None,
+            help="A file with a text to draw on each line; repeat it for several files.",
         )
         parser.add_argument(
             "--trust",
@@ -120,9 +127,23 @@ class CLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Nothing: a checkpoint's configuration is the first layer, under what the user says."""
 
+    def _set_seed(self) -> None:
+        """Refuses a seed that NumPy would."""
+        seed = self.config[str(self.subcommand)].seed_everything
+        if not 0 <= seed < 2**32:
+            raise ValueError(f"seed_everything: {seed}; expected 0 .. {2**32 - 1}")
+        super()._set_seed()
+
     def before_instantiate_classes(self) -> None:
-        """Hands the prompts to the data module."""
+        """Checks the trainer's options, and hands the prompts to the data module.
+
+        Samples that are written are not kept.
+        """
         config = self.config[str(self.subcommand)]
+        checks.check_trainer(config.trainer)
+        checks.check_precision(config.trainer.precision)
+        if "return_predictions" in config and config.return_predictions is None:
+            config.return_predictions = False
         prompts = texts.asked(config.prompt, config.prompts)
         if prompts is None:
             return
@@ -135,12 +156,39 @@ class CLI(LightningCLI):
         config.data.init_args["prompts"] = prompts
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """Adds loggers where the YAML has none of its own."""
+        """Adds loggers where the YAML has none of its own, once there are weights."""
         config = self.config[str(self.subcommand)]
+        command, run = str(self.subcommand), Path(config.trainer.default_root_dir)
+        checks.check_weights(self.model, command, run, config.ckpt_path)
+        if command == "fit" and isinstance(self.model, Trainable):
+            checks.check_start(self.model, config.ckpt_path)
         if config.trainer.logger in (None, True) and not config.trainer.fast_dev_run:
-            run = Path(config.trainer.default_root_dir)
-            kwargs["logger"] = loggers.make(run, config.wandb, str(self.subcommand))
-        return super().instantiate_trainer(**kwargs)
+            kwargs["logger"] = loggers.make(run, config.wandb, command)
+        given = self.config_init[command].trainer.callbacks or []
+        callbacks = [*given] if isinstance(given, list) else [given]
+        self.summary = Summary()
+        callbacks.append(self.summary)
+        if config.trainer.enable_progress_bar is not False and not config.trainer.barebones:
+            bars = [callback for callback in callbacks if isinstance(callback, ProgressBar)]
+            callbacks += [] if bars else [Bar()]
+        try:
+            return super().instantiate_trainer(callbacks=callbacks, **kwargs)
+        except (TypeError, ValueError, MisconfigurationException) as error:
+            raise ValueError(blamed(config.trainer, str(error))) from error
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        """Lightning's table of figures is not printed: `at_the_end` prints one."""
+        kwargs = super()._prepare_subcommand_kwargs(subcommand)
+        return {**kwargs, "verbose": False} if "verbose" in kwargs else kwargs
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Says at the end where everything is, also after Ctrl-C or an error."""
+        try:
+            super()._run_subcommand(subcommand)
+        finally:
+            if self.summary.began and self.trainer.is_global_zero:
+                figures = bool(self.config[subcommand].get("verbose", False))
+                at_the_end(self.trainer, self.typed, figures)
 
     def after_instantiate_classes(self) -> None:
         """Checks what can be known to fail."""
@@ -152,30 +200,33 @@ class CLI(LightningCLI):
         file = run / "checkpoints" / "last.ckpt" if path == "last" else Path(path or "")
         if file.is_file():
             checks.check_checkpoint(self.model, file, training=command == "fit")
-        writer = next(c for c in self.trainer.callbacks if isinstance(c, Writer))  # pyright: ignore
-        writer.settings = {
-            "checkpoint": checks.fingerprint(path),
-            "labels": getattr(self.datamodule, "labels", None),
-            "prompts": getattr(self.datamodule, "prompts", None),
-            "model": str(config.model.init_args.get("sampler")),
-            "seed": config.seed_everything,
-        }
-        if given := getattr(self.datamodule, "given", None):
-            writer.settings["given"] = given.digest()
 
 
-def names(parser: LightningArgumentParser) -> list[str]:
-    """Returns the keys that a parser and its subcommands know."""
-    actions = getattr(parser._subcommands_action, "choices", None) or {}
-    parsers = [parser, *actions.values()]
-    return [str(action.dest) for p in parsers for action in p._actions]
+def blamed(options: Mapping[str, Any], message: str) -> str:
+    """Returns what Lightning has against an option of the trainer, behind the option's name."""
+    given = {key: value for key, value in options.items() if value is not None}
+    said = [key for key in given if re.search(rf"`{key}`|\b{key}=", message)]
+    named = [key for key in given if re.search(rf"\b{key}\b", message)]
+    valued = [k for k, v in given.items() if isinstance(v, str) and v and v in message]
+    for key in [*said, *named, *valued]:
+        return f"trainer.{key}: {given[key]}; expected otherwise: {message}"
+    return message
 
 
-def fail(message: str) -> NoReturn:
-    """Prints one line, without what a terminal would obey, and ends the program with code 2."""
-    shown = "".join(c if c.isprintable() else "?" for c in message)
-    sys.stderr.write(f"diffusion: error: {shown}\n")
-    raise SystemExit(2)
+def no_key_twice() -> None:
+    """Lets the parser's reader of YAML refuse a mapping with a key twice, wherever it stands."""
+    read = get_loader("yaml")
+
+    def load(text: str) -> Any:
+        try:
+            return read(unique.checked(text))
+        except unique.Twice as error:
+            fail(f"{unique.problem(error)} of {text.strip()[:100]!r}; expected it once")
+
+    set_loader("yaml", load, (yaml.YAMLError,))
+
+
+no_key_twice()
 
 
 def restoring(error: BaseException) -> bool:
@@ -195,7 +246,7 @@ def quiet() -> None:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Runs the command line; errors that the user can mend are one line.
+    """Runs a command with a trainer; errors that the user can mend are one line.
 
     With the environment variable DIFFUSION_TRACEBACK=1 they show where they come from, too.
 
@@ -206,16 +257,15 @@ def main(args: Sequence[str] | None = None) -> None:
     quiet()
     torch.set_float32_matmul_precision("high")
     try:
-        if args and args[0] in commands.COMMANDS:
-            return commands.run(args[0], args[1:], Parser)
-        with from_checkpoint(args, SECTIONS) as layered:
+        with from_checkpoint(arguments.arranged(args), SECTIONS) as layered:
             CLI(
                 L.LightningModule,
                 L.LightningDataModule,
                 args=layered,
-                only=layered[0] if layered else None,
+                only=layered[0],
+                typed=args,
                 parser_class=Parser,
-                parser_kwargs={"epilog": commands.listed()} if layered[:1] in HELP else None,
+                parser_kwargs={layered[0]: {"epilog": arguments.ORDER}},
                 save_config_callback=SaveConfig,
                 save_config_kwargs={"save_to_log_dir": False},
                 seed_everything_default=0,

@@ -1,24 +1,55 @@
 """Commands that need no trainer: a typed function each, whose docstring is its help."""
 
+import ast
 import inspect
+import typing
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
-from docstring_parser import parse
-from jsonargparse import ArgumentParser
+from diffusion.training import arguments
 
 COMMANDS = {
     "compare": "diffusion.metrics.compare.compare",
     "export": "diffusion.training.convert.export",
     "import": "diffusion.training.convert.import_",
 }
+PACKAGE = Path(__file__).parents[1]
 
 
-def listed() -> str:
-    """Returns what the help of `diffusion` says about the commands."""
-    known = (f"{name}: {parse(_doc(load(name))).short_description}" for name in COMMANDS)
-    return f"commands without a trainer: {' '.join(known)}"
+def overview() -> str:
+    """Returns the help of `diffusion`."""
+    from docstring_parser import parse
+
+    others = {name: str(parse(_doc(declared(name))).short_description) for name in COMMANDS}
+    rows = [f"  {name:10}{text}" for name, text in (arguments.COMMANDS | others).items()]
+    return "\n".join(
+        [
+            f"usage: diffusion {'|'.join(arguments.COMMANDS)} --config FILE ... --KEY VALUE ...",
+            f"       diffusion {'|'.join(COMMANDS)} ...",
+            "",
+            *rows,
+            "",
+            *arguments.ORDER.replace(". ", ".\n").splitlines(),
+            "`diffusion COMMAND --help` lists the keys; --print_config shows what they amount to.",
+        ]
+    )
+
+
+def declared(name: str) -> Callable[..., None]:
+    """Returns a function with a command's signature and docstring, and nothing in it.
+
+    They are read from its file, as importing that takes seconds.
+    """
+    module, _, function = COMMANDS[name].rpartition(".")
+    path = PACKAGE.joinpath(*module.split(".")[1:]).with_suffix(".py")
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    found = next(n for n in body if isinstance(n, ast.FunctionDef) and n.name == function)
+    found.body = found.body[:1]
+    scope: dict[str, Any] = dict(vars(typing))
+    exec(compile(ast.Module([found], []), str(path), "exec"), scope)
+    return scope[function]
 
 
 def load(name: str) -> Callable[..., None]:
@@ -27,21 +58,25 @@ def load(name: str) -> Callable[..., None]:
     return getattr(import_module(module), function)
 
 
-def run(name: str, args: Sequence[str], parser: type[ArgumentParser]) -> None:
+def run(name: str, args: Sequence[str]) -> None:
     """Parses a command's arguments and calls its function.
 
-    `*more` is positional; every other parameter is a flag, required if it has no default. A name
-    that Python keeps for itself has an underscore at its end, the flag has not: `from_`, --from.
+    `*more` is positional; every other parameter is a flag, required if it has no default. A flag
+    whose parameter is a list may be repeated. A name that Python keeps for itself has an underscore
+    at its end, the flag has not: `from_`, --from.
 
     Args:
         name: One of COMMANDS.
         args: What follows it.
-        parser: The class of the parser, which says what errors look like.
     """
-    function = load(name)
+    from docstring_parser import parse
+
+    from diffusion.training.parser import OneLine
+
+    function = declared(name)
     doc = parse(_doc(function))
-    cli = parser(prog=f"diffusion {name}", description=doc.short_description)
-    parameters = inspect.signature(function, eval_str=True).parameters.values()
+    cli = OneLine(prog=f"diffusion {name}", description=doc.short_description)
+    parameters = inspect.signature(function).parameters.values()
     texts = {x.arg_name: x.description for x in doc.params}
     many = [p for p in parameters if p.kind is p.VAR_POSITIONAL]
     flags = {p.name.rstrip("_"): p for p in parameters if p not in many}
@@ -54,9 +89,11 @@ def run(name: str, args: Sequence[str], parser: type[ArgumentParser]) -> None:
         elif p.default is p.empty:
             needed = {"type": p.annotation, "required": True}
         cli.add_argument(f"--{flag}", help=texts.get(p.name), **needed)
-    values: dict[str, Any] = cli.parse_args(list(args)).as_dict()
+    lists = [flag for flag, p in flags.items() if "list" in str(p.annotation)]
+    words = arguments.once(arguments.several(arguments.split(args, bool(many)), lists))
+    values: dict[str, Any] = cli.parse_args(list(map(str, words))).as_dict()
     more = [value for p in many for value in values[p.name]]
-    function(*more, **{p.name: values[flag] for flag, p in flags.items()})
+    load(name)(*more, **{p.name: values[flag] for flag, p in flags.items()})
 
 
 def _doc(function: Callable[..., None]) -> str:

@@ -19,7 +19,8 @@ from diffusion.interop import card, diffusers, folder, layout, lucidrains, opena
 from diffusion.interop.layout import Names
 from diffusion.interop.presets import Model
 from diffusion.interop.weights import read, tensors
-from diffusion.training import layers
+from diffusion.training import layers, unique
+from diffusion.training.arguments import check_file, decoded
 from diffusion.training.callbacks.config import CONFIG
 from diffusion.training.checks import check_tensors, same_shape
 from diffusion.training.classifier import NoisyClassifier
@@ -41,7 +42,7 @@ def import_(
     weights: str,
     output: str,
     preset: str | None = None,
-    config: str | None = None,
+    config: list[str] | None = None,
 ) -> None:
     """Makes a checkpoint of this project from published weights.
 
@@ -56,14 +57,14 @@ def import_(
         output: The checkpoint to write, X.ckpt.
         preset: Which published model of OpenAI's it is, where shapes do not tell.
         config: A configuration whose model section says what the weights do not, or says it
-            otherwise.
+            otherwise. It may be repeated, later ones win.
     """
     path, target = Path(weights).expanduser(), Path(output)
     if target.exists():
         raise FileExistsError(f"output: {target} exists; expected the name of a new file")
     if preset is not None and from_ != "openai":
         raise ValueError(f"preset: {preset}; expected none, presets are of --from openai")
-    said = [] if config is None else [model_section(Path(config))]
+    said = [model_section(Path(file)) for file in config or []]
     described = any("network" in section.get("init_args", section) for section in said)
     model, values, names = READERS[from_](path, preset, described)
     first = [] if model is None else [section_of(model)]
@@ -84,7 +85,7 @@ def export(
     to: Literal["diffusers"],
     ckpt: str,
     output: str,
-    config: str | None = None,
+    config: list[str] | None = None,
     license: str = "unknown",
     trust: bool = False,
 ) -> None:
@@ -97,21 +98,22 @@ def export(
         to: Whose format.
         ckpt: The checkpoint; its averaged weights are written.
         output: The folder to write, which must not exist.
-        config: One over the checkpoint's own, such as configs/sample/ddim50.yaml.
+        config: One over the checkpoint's own, such as configs/sample/ddim50.yaml. It may be
+            repeated, later ones win.
         license: Of the weights, for the model card, as the Hub spells it.
         trust: The checkpoint is your own: also classes that are not of this package are made.
     """
     path, target = Path(ckpt), Path(output)
     content = layers.read(path, "ckpt")
-    with trusting(trust, named([] if config is None else [config])):
-        said = [] if config is None else [model_section(Path(config))]
+    with trusting(trust, named(config or [])):
+        said = [model_section(Path(file)) for file in config or []]
         module, _ = build([layers.model_of(content, f"ckpt: {path}"), *said])
     if not isinstance(module, Diffusion):
         raise ValueError(f"ckpt: {path} is of {type(module).__name__}; expected a diffusion model")
     check_tensors(module.state_dict(), content["state_dict"], f"ckpt: {path}", same_shape)
     module.load_state_dict(content["state_dict"])
     network: Any = module.denoiser.network
-    unet = diffusers.config(network)
+    unet = diffusers.config(network, (content.get(DATA) or {}).get("shape"))
     schedule = scheduler.config(
         module.process,
         module.denoiser.parameterization,
@@ -157,11 +159,10 @@ def model_section(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it has none.
+        ValueError: If it has none, or is no configuration.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"config: {path}; expected a configuration, there is no such file")
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    check_file(str(path))
+    content = unique.load(decoded(path, "config"), f"config: {path}")
     if not isinstance(content, Mapping) or not isinstance(content.get("model"), Mapping):
         raise ValueError(f"config: {path}; expected a configuration with a model section")
     return dict(content["model"])

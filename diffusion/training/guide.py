@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffusion.noise import seed
+from diffusion.training.checks import check_stage
 from diffusion.training.trainable import Trainable
 
 DATA = "data"  # what a checkpoint calls the description of what it was trained on
@@ -29,6 +30,7 @@ class Guide(Trainable):
                 "a diffusion model that it guides"
             )
         data = getattr(self.trainer, "datamodule", None)
+        check_stage(self.trainer, data, stage)
         if data is not None:
             self.check(data)
             self.data = describe(data)

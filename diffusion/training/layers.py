@@ -18,7 +18,10 @@ from diffusion.training.declared import check_network
 from diffusion.training.trust import TRUST, Taken, loaded, named, trusting
 
 COMMANDS = ("fit", "validate", "test", "predict")
-OF_ONE_COMMAND = ("ckpt_path", "weights_only", "verbose", "return_predictions")
+OF_ONE_COMMAND = (
+    *("ckpt_path", "weights_only", "verbose", "return_predictions"),
+    *("prompt", "prompts"),  # the data has the texts, and another flag may ask for others
+)
 PARTS = {"model": L.LightningModule, "data": L.LightningDataModule}
 FLAG = "--trust"
 

@@ -1,116 +1,258 @@
 """Errors for people: one line that names the key, what it was and what would have been right."""
 
+import collections.abc
 import difflib
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, get_args, get_type_hints
+import types
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, Union, get_args, get_origin
 
 LONGEST = 400
 ASIDE = re.compile(
     r"Does not validate against|Subtypes:|Errors:|Expected a <class 'NoneType'>|Expected a path but"
     r"|Given value|Problem with given class_path|Parser key|$"
 )
+PLAIN = [int, float, str, bool, type(None)]
+OWNERS = {
+    "data": ".LightningDataModule",
+    "model": ".LightningModule",
+    "model.optimizer": "torch.optim.optimizer.Optimizer",
+    "model.sampler": "diffusion.sampler.Sampler",
+}
+VALUE = re.compile(r"(?:Got|Given) value: (.*?)(?:\. Got value: .*)?$", re.MULTILINE)
 
 
-def one_line(message: str, known: Sequence[str] = ()) -> str:
+def one_line(message: str, known: Mapping[str, Any] = types.MappingProxyType({})) -> str:
     """Shortens a parser's nest of attempts to a line that names the nearest thing that exists.
 
     Args:
         message: The parser's message.
-        known: The keys of the command line, such as "trainer.max_steps".
+        known: The keys of the command line, such as "trainer.max_steps", and the types of their
+            values, or None where there is none.
     """
     key = ".".join(re.findall(r'Parser key "([^"]+)"', message))
     nest = message.split("Given value type")[0]
-    owners = re.findall(r"class_path[=']* ?'([\w.]+)'", nest)
-    owner = _class(owners[-1]) if owners else None
+    owners = map(_class, reversed(re.findall(r"class_path[=']* ?'([\w.]+)'", nest)))
+    owner = next((found for found in owners if found), None)
     for pattern, explain in CAUSES:
         match = re.search(pattern, message)
-        if match:
-            return explain(key, owner, match.group(1), known)
-    lines = [line.strip().lstrip("- ") for line in nest.splitlines()]
+        if match and (line := explain(key, owner, match, known)):
+            return shortened(line)
+    lines = [line.strip().removeprefix("- ") for line in nest.splitlines()]
     text = " ".join(line for line in lines if not ASIDE.match(line)) or " ".join(lines)
     text = re.sub(r'Parser key "[^"]+": ', "", text)
-    text = text if not key or _says_where(text) else f"{key}: {text}"
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
+    return shortened(text if not key or _says_where(text) else f"{key}: {text}")
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
+def shortened(text: str) -> str:
+    """Returns a text that is not too long, cut between two words."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST].rsplit(' ', 1)[0]} …"
+
+
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     """Returns the name that is most like the given one, or None if none is."""
-    found = difflib.get_close_matches(name, sorted(set(known)), n=1, cutoff=0.6)
+    found = difflib.get_close_matches(name, sorted(set(known)), n=1, cutoff=cutoff)
     return found[0] if found else None
 
 
-def _argument(key: str, owner: type | None, name: str, known: Sequence[str]) -> str:
+def described(kind: Any, value: str = "") -> str:
+    """Returns what values of a type look like.
+
+    Args:
+        kind: The type, such as `list[int] | None`.
+        value: What was given instead, for an example.
+    """
+    union = get_origin(kind) in (Union, types.UnionType)
+    kinds = [k for k in (get_args(kind) if union else [kind]) if not _is_tensor(k)]
+    choices = [c for k in kinds if get_origin(k) is Literal for c in get_args(k)]
+    words = [f"one of {', '.join(dict.fromkeys(repr(str(c)) for c in choices))}"] * bool(choices)
+    for k in sorted(kinds, key=lambda k: PLAIN.index(k) if k in PLAIN else -1):
+        inner, origin = get_args(k), get_origin(k)
+        if origin is Literal:
+            continue
+        if k in PLAIN:
+            words += {type(None): ["null"], bool: ["true", "false"], str: ["a text"]}.get(
+                k, [k.__name__]
+            )
+        elif origin is tuple and Ellipsis not in inner:
+            words.append(f"a list of {len(inner)}, such as [{', '.join(map(_example, inner))}]")
+        elif _is_list(k):
+            words.append(f"a list such as [{_example(*inner[:1], value=value)}]")
+        elif origin is collections.abc.Callable:
+            words.append(described(inner[-1]))
+        else:
+            words.append(f"a class of {k.__name__}" if isinstance(k, type) else str(k))
+    return " or ".join([", ".join(words[:-1])] * (len(words) > 1) + words[-1:])
+
+
+def _example(kind: Any = str, value: str = "") -> str:
+    """Returns what could stand in a list of a type: what was given, if it only lacks brackets."""
+    kinds = leaves(kind)
+    if {int, float} & set(kinds):
+        return value if re.fullmatch(r"-?[\d.]+(\s*,\s*-?[\d.]+)*", value) else "1"
+    if str in kinds:
+        return value or "text"
+    texts = [k for k in kinds if isinstance(k, str)]
+    names = texts or subclasses(tuple(k for k in kinds if isinstance(k, type)))
+    return nearest(value, names) or next(iter(names), "name")
+
+
+def leaves(kind: Any) -> list[Any]:
+    """Returns the types, and the choices of a Literal, that a type is made of."""
+    inner = get_args(kind)
+    if get_origin(kind) is Literal:
+        return [*map(str, inner)]
+    if get_origin(kind) is collections.abc.Callable:
+        return leaves(inner[-1])
+    return [leaf for k in inner for leaf in leaves(k)] if inner else [kind]
+
+
+def _is_list(kind: Any) -> bool:
+    origin = get_origin(kind) or kind
+    return isinstance(origin, type) and issubclass(
+        origin, collections.abc.Iterable
+    ) and not issubclass(origin, str | collections.abc.Mapping)  # fmt: skip
+
+
+def _is_tensor(kind: Any) -> bool:
+    return getattr(kind, "__module__", "") == "torch" and getattr(kind, "__name__", "") == "Tensor"
+
+
+def _argument(key: str, owner: type | None, match: re.Match, known: Mapping[str, Any]) -> str:
     """An argument that a class has not."""
+    name = match.group(1)
     where = f"{key}.{name}" if key else name
     if owner is None:
-        return _key(key, owner, where, known)
-    names = [p for c in owner.__mro__ for p in inspect.signature(c.__init__).parameters]
-    names = sorted({n for n in names if n not in ("self", "args", "kwargs")})
+        return _key(key, owner, match, known)
+    if owner.__name__ in ("LightningModule", "LightningDataModule"):  # no class was said
+        return f"{where}: no such argument; expected a class, --{key} CLASS, too"
+    names = _arguments(owner)
     near = nearest(name, names)
-    right = f"the nearest is '{near}'" if near else f"expected one of {', '.join(names)}"
-    return f"{where}: {owner.__name__} has no such argument; {right}"
+    right = f"the nearest is '{near}'" if near else f"expected one of {', '.join(sorted(names))}"
+    hint = _hint(key, _around(key, match.string), known)
+    have = [n for n, c in _classes() if _is_list(hint) and _is_kind(c, hint)]
+    have = sorted({n for n, c in _classes() if n in have and name in _arguments(c)})
+    if have:
+        right = f"expected {' or '.join(have)} as the last of {key}, which a flag below it is for"
+    return f"{where}: {owner.__name__} has no such argument; {right if names or have else 'none'}"
 
 
-def _name(key: str, owner: type | None, name: str, known: Sequence[str]) -> str:
-    """A class that does not exist, or is not of the kind wanted."""
-    kind = _kind(key, owner)
-    names = [
-        n
-        for m in [m for k, m in sys.modules.items() if k.startswith(("diffusion.", "torch.optim"))]
-        for n, c in vars(m).items()
-        if isinstance(c, type) and issubclass(c, kind) and not inspect.isabstract(c) and c != kind
+def _arguments(owner: type) -> set[str]:
+    names = {p for c in owner.__mro__ for p in inspect.signature(c.__init__).parameters}
+    return names - {"self", "args", "kwargs"}
+
+
+def _around(key: str, message: str) -> type | None:
+    """Returns the class, in a parser's message, whose argument the last part of a key is."""
+    before = message.rsplit(f'Parser key "{key.rsplit(".", 1)[-1]}"', 1)[0]
+    paths = re.findall(r"Problem with given class_path '([\w.]+)'", before)
+    return _class(paths[-1]) if paths else None
+
+
+def _name(key: str, owner: type | None, match: re.Match, known: Mapping[str, Any]) -> str | None:
+    """A class that does not exist, or is not of the kind wanted; None if a value is wanted."""
+    hint = _wanted(key, owner, match.string, known)
+    kinds = tuple(k for k in leaves(hint) if isinstance(k, type) and k is not type(None))
+    return None if set(PLAIN) & set(kinds) else _no_class(key, match.group(1), kinds)
+
+
+def _no_class(key: str, name: str, kinds: tuple[type, ...]) -> str:
+    name = name.strip("'\"")
+    where = key or "class_path"
+    if re.search(r"/|\.(ya?ml|json)$", name):
+        return f"{where}: {name!r}; expected a class or a file, there is no such file"
+    names = [n for n in subclasses(kinds) if n != name]
+    if key.split(".")[-1] == "network":  # any module, but not a part of one
+        names = [n for n in names if n in vars(sys.modules["diffusion.networks"])]
+    folded = {n.lower(): n for n in names}
+    last = name.split(".")[-1]
+    near = folded.get(last.lower()) or nearest(last, names)
+    right = f"the nearest is '{near}'" if near else f"expected one of {', '.join(names[:12])}"
+    right = right if names else f"expected {' or '.join(f'a {k.__name__}' for k in kinds)}"
+    return f"{where}: '{name}' is no class for this; {right}"
+
+
+def subclasses(kinds: tuple[type, ...]) -> list[str]:
+    """Returns the names of the classes of these kinds that a configuration can name."""
+    return sorted({n for n, c in _classes() if issubclass(c, kinds or (object,))})
+
+
+def _is_kind(found: type, hint: Any) -> bool:
+    kinds = tuple(k for k in leaves(hint) if isinstance(k, type) and k is not type(None))
+    return issubclass(found, kinds or (object,))
+
+
+def _classes() -> list[tuple[str, type]]:
+    """The classes that a configuration can name, with their names."""
+    modules = [m for k, m in sys.modules.items() if k.startswith(("diffusion.", "torch.optim"))]
+    found = [(n, c) for m in modules for n, c in vars(m).items() if isinstance(c, type)]
+    roots = ("diffusion.", "torch.optim")
+    return [
+        (n, c) for n, c in found if c.__module__.startswith(roots) and not inspect.isabstract(c)
     ]
-    if name in names:
-        names.remove(name)
-    near = nearest(name.split(".")[-1], names)
-    listed = ", ".join(sorted(set(names))[:12])
-    right = f"the nearest is '{near}'" if near else f"expected one of {listed}"
-    return f"{key or 'class_path'}: '{name}' is no class for this; {right}"
 
 
-def _key(key: str, owner: type | None, name: str, known: Sequence[str]) -> str:
+def _key(key: str, owner: type | None, match: re.Match, known: Mapping[str, Any]) -> str:
     """A key of the command line that does not exist."""
-    name = name.lstrip("-").split("=")[0]
+    name = match.group(1).lstrip("-").split("=")[0]
     first, _, rest = name.partition(".")
+    same = [
+        f"{section}.{name}"
+        for section, base in OWNERS.items()
+        if any(_is_a(c, base) and name in _arguments(c) for _, c in _classes())
+    ]
+    if same := same + [k for k in known if "." in k and k.rsplit(".", 1)[-1] == name]:
+        return f"{name}: no such key; expected {' or '.join(map(repr, same))}"
     near = nearest(name, known) or nearest(first, {k.split(".")[0] for k in known})
     if near and rest and "." not in near:
         near = f"{near}.{rest}"
     return f"{name}: no such key" + (f"; the nearest is '{near}'" if near else "; see --help")
 
 
-def _missing(key: str, owner: type | None, name: str, known: Sequence[str]) -> str:
-    if not key:
-        return f"{name}: missing; expected a value (a flag or a --config gives it)"
-    return f"{key}.{name}: missing; expected a value (a flag or a --config gives it)"
+def _is_a(found: type, base: str) -> bool:
+    return any(f"{c.__module__}.{c.__name__}".endswith(base) for c in found.__mro__)
 
 
-def _value(key: str, owner: type | None, text: str, known: Sequence[str]) -> str:
-    """A value of another type: text is what was expected."""
-    wanted, _, value = text.partition(". Got value: ")
-    kind = re.sub(r"<class '([\w.]+)'>|typing\.Literal\[(.*)\]", r"\1\2", wanted)
-    return f"{key}: {value}; expected {'one of ' if 'Literal' in wanted else ''}{kind}"
+def _missing(key: str, owner: type | None, match: re.Match, known: Mapping[str, Any]) -> str:
+    where = f"{key}.{match.group(1)}" if key else match.group(1)
+    return f"{where}: missing; expected a value (a flag or a --config gives it)"
 
 
-def _choice(key: str, owner: type | None, text: str, known: Sequence[str]) -> str:
-    name, *choices = re.findall(r"'(\w+)'", text)
-    near = nearest(name, choices)
-    return f"{name}: expected one of {', '.join(choices)}" + (f"; perhaps '{near}'" if near else "")
+def _value(key: str, owner: type | None, match: re.Match, known: Mapping[str, Any]) -> str | None:
+    """A value of another type."""
+    hint = _wanted(key, owner, match.string, known)
+    if hint is None:
+        return None
+    found = VALUE.search(match.string)
+    value = found.group(1) if found else ""
+    kinds = tuple(k for k in leaves(hint) if k is not type(None))
+    if all(isinstance(k, type) and k not in PLAIN for k in kinds) and not _is_list(hint):
+        return _no_class(key, value, kinds)
+    near = nearest(value, [k for k in kinds if isinstance(k, str)])
+    value = value if len(value) <= 80 else f"{value[:80].rsplit(' ', 1)[0]} …"
+    right = described(hint, value) + (f"; perhaps {near!r}" if near else "")
+    return f"{key}: {value or repr('')}; expected {right}"
 
 
-CAUSES: list[tuple[str, Callable[[str, Any, str, Sequence[str]], str]]] = [
+def _section(key: str, owner: type | None, match: re.Match, known: Mapping[str, Any]) -> str:
+    name = match.group(2)
+    return f"{match.group(1)}: {name!r}; expected a file with these keys, or --{match.group(1)}.KEY"
+
+
+CAUSES: list[tuple[str, Callable[[str, Any, re.Match, Mapping[str, Any]], str | None]]] = [
     (r"Subcommand '\w+' does not accept option '([^']+)'", _key),
     (r"[Uu]nrecognized arguments?: (\S+)", _key),
     (r"Option '([^']+)' is not accepted", _argument),
+    (r'Parser key "(\w+)": Unable to load config "(.*)"', _section),
+    (r"class_path '([^']+)':\s+(?:module '|No module named|.*cannot import)", _name),
     (r"Expected a dot import path string: (\S+)", _name),
-    (r"has no attribute .*Got value: ([\w.]+)", _name),
-    (r"[Nn]ot a valid subclass.*Got value: ([\w.]+)", _name),
+    (r"[Nn]ot a valid subclass.*Got value: (.+)", _name),
     (r"Import path (\S+) does not correspond to a subclass", _name),
     (r"arguments are required: ([^\s,]+)", _missing),
-    (r"argument subcommand: (invalid choice: .*)", _choice),
-    (r"Expected a ((?!<class 'NoneType'>)(?:<class|typing\.Literal).*?\. Got value: .*)", _value),
+    (r"Expected a (?!path)", _value),
+    (r"Does not validate against", _value),
 ]
 
 
@@ -126,12 +268,27 @@ def _class(path: str) -> type | None:
     return found if isinstance(found, type) else None
 
 
-def _kind(key: str, owner: type | None) -> type:
-    """The class that an argument of a class wants an instance of."""
+def _wanted(key: str, owner: type | None, message: str, known: Mapping[str, Any]) -> Any:
+    """The type that the argument of a key has, in whichever class a parser's message speaks of."""
+    made = re.findall(r"Got value: Namespace\(class_path='([\w.]+)'", message)
+    for kind in (owner, _around(key, message), *map(_class, made)):
+        if (hint := _hint(key, kind, known)) is not None:
+            return hint
+    return None
+
+
+def _hint(key: str, owner: type | None, known: Mapping[str, Any]) -> Any:
+    """The type of an argument of a class or, without a class, of a key; None if nobody says."""
     if owner is None:
-        return object
-    kinds: list[Any] = [get_type_hints(owner.__init__).get(key.rsplit(".", 1)[-1], object)]
-    for kind in kinds:
-        kinds.extend(get_args(kind))
-    plain = [k for k in kinds if isinstance(k, type) and not get_args(k) and k is not type(None)]
-    return next((k for k in plain if k.__module__.split(".")[0] in ("diffusion", "torch")), object)
+        return known.get(key)
+    name = key.rsplit(".", 1)[-1]
+    for kind in owner.__mro__:
+        names = inspect.signature(kind.__init__).parameters
+        if name in names:
+            note = names[name].annotation
+            scope = vars(sys.modules[kind.__module__])
+            try:
+                return eval(note, scope) if isinstance(note, str) else note
+            except (NameError, TypeError):
+                return None
+    return None

@@ -106,3 +106,29 @@ def _check_shapes(
                 f"ckpt_path: its optimizer's {name} is {tuple(there.shape)} where a tensor of the "
                 f"model is {tuple(p.shape)}; expected a checkpoint of this model"
             )
+
+
+def count(
+    loops: dict[str, Any], batches: int, steps: int, accumulated: int, epoch: int | None
+) -> None:
+    """Tells Lightning's loops where in its epoch training is: at the end of a step's last batch.
+
+    Args:
+        loops: The state of the fit loop, changed in place.
+        batches: How many of today's batches training has read.
+        steps: How many optimizer steps are complete.
+        accumulated: Batches of an optimizer step.
+        epoch: Batches of an epoch, or None for no epochs.
+    """
+    batches = max(batches, 1)
+    passed, now = divmod(batches - 1, epoch) if epoch else (0, batches - 1)
+    now = -(-(now + 1) // accumulated) * accumulated  # a step begins with its first batch
+    now = min(now, epoch) if epoch else now
+    total = passed * (epoch or 0) + now
+    batch, last = loops["epoch_loop.batch_progress"], now == epoch
+    for name, n in (("total", total), ("current", now)):
+        batch[name] = {"ready": n, "started": n, "processed": n, "completed": n - 1}
+    batch["is_last_batch"] = last
+    for counts in (loops["epoch_progress"]["total"], loops["epoch_progress"]["current"]):
+        counts.update(ready=passed + 1, started=passed + 1, processed=passed, completed=passed)
+    loops["epoch_loop.state_dict"]["_batches_that_stepped"] = steps - 1  # Lightning adds the last

@@ -8,6 +8,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
 from diffusion.networks.text import TextEncoder
+from diffusion.training.arguments import decoded
 
 CACHE = Path(".cache")
 
@@ -48,25 +49,31 @@ def say_what_is_cut(encoder: TextEncoder, texts: Sequence[str]) -> None:
         )
 
 
-def asked(prompt: str | None, file: str | None) -> list[str] | None:
+def asked(prompt: list[str] | str | None, files: list[str] | str | None) -> list[str] | None:
     """Returns the texts to draw, or None if none was given.
 
     Args:
-        prompt: One text.
-        file: A file with a text on each line; empty lines are left out.
+        prompt: A text, or several.
+        files: A file with a text on each line, or several; empty lines are left out.
 
     Raises:
-        ValueError: If there are both, or the file holds no text.
-        FileNotFoundError: If the file is missing.
+        ValueError: If there are both, a file holds no text, or is in another encoding than UTF-8
+            or UTF-16 with its mark.
+        FileNotFoundError: If a file is missing.
     """
-    if prompt is not None and file is not None:
+    if prompt is not None and files is not None:
         raise ValueError("prompt: it was given beside prompts; expected one of the two")
-    if file is None:
-        return None if prompt is None else [prompt]
+    if files is None:
+        return [prompt] if isinstance(prompt, str) else prompt
+    return [text for file in ([files] if isinstance(files, str) else files) for text in lines(file)]
+
+
+def lines(file: str) -> list[str]:
+    """Returns the lines of a file that are not empty; errors as for `asked`."""
     path = Path(file).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"prompts: {file}; expected a file of texts, there is none")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    if not any(lines):
+    found = [line.strip() for line in decoded(path, "prompts").splitlines()]
+    if not any(found):
         raise ValueError(f"prompts: {file}; expected a text on each line, it is empty")
-    return [line for line in lines if line]
+    return [line for line in found if line]

@@ -11,6 +11,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
+from diffusion.data import Images
 from diffusion.noise import seed
 from diffusion.training.begin import begin
 from diffusion.training.callbacks.ema import EMA
@@ -113,4 +114,8 @@ class Trainable(Restorable):
 
 def training_steps(trainer: L.Trainer) -> int | None:
     """Returns how many optimizer steps a run has at most, all in all; None if nothing says so."""
-    return trainer.max_steps if trainer.max_steps >= 0 else None
+    limits = [trainer.max_steps] if trainer.max_steps >= 0 else []
+    data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+    if isinstance(data, Images) and (epochs := trainer.max_epochs or 0) > 0:
+        limits.append(epochs * -(-(data.batches_per_epoch or 0) // trainer.accumulate_grad_batches))
+    return min(limits, default=None)

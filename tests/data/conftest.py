@@ -27,15 +27,23 @@ class Numbered(Images):
 
 @pytest.fixture
 def numbered():
-    def make(rank=0, world=1, step=0, accumulate=1, **kwargs):
+    def make(rank=0, world=1, read=0, trainer=None, **kwargs):
         data = Numbered(**kwargs)
         data.setup("fit")
-        data.trainer = SimpleNamespace(
-            global_rank=rank,
-            world_size=world,
-            global_step=step,
-            accumulate_grad_batches=accumulate,
-        )
+        settings = {
+            "global_rank": rank,
+            "world_size": world,
+            "global_step": 0,
+            "accumulate_grad_batches": 1,
+            "max_epochs": -1,
+            "min_epochs": None,
+            "check_val_every_n_epoch": None,
+            "limit_train_batches": 1.0,
+            "overfit_batches": 0.0,
+            "training": True,
+        }
+        data.trainer = SimpleNamespace(**settings | (trainer or {}))
+        data.load_state_dict({"read": read})
         return data
 
     return make

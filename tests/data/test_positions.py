@@ -19,11 +19,76 @@ def test_two_processes_read_what_one_would(numbered):
         assert odd == whole[1::2]
 
 
-@pytest.mark.parametrize("accumulate", [1, 3])
-def test_resuming_reads_what_would_have_come_next(numbered, accumulate):
-    whole = labels(numbered(batch_size=5), 30)
-    resumed = labels(numbered(batch_size=5, step=4, accumulate=accumulate), 30 - 4 * accumulate)
-    assert resumed == whole[4 * accumulate :]
+@pytest.mark.parametrize(("batch_size", "world"), [(5, 1), (10, 1), (2, 1), (5, 2), (3, 4)])
+def test_whoever_goes_on_reads_what_comes_next(numbered, batch_size, world):
+    whole = list(chain(*labels(numbered(batch_size=5), 40)))
+    ranks = [
+        labels(numbered(batch_size=batch_size, read=35, rank=rank, world=world), 3)
+        for rank in range(world)
+    ]
+    seen = [one for batches in zip(*ranks) for one in chain(*zip(*batches))]
+    assert seen == whole[35 : 35 + 3 * batch_size * world]
+
+
+def train(data, batches, accumulate, begin=0):
+    """Counts as a trainer's loop does; returns what a checkpoint after each batch would have."""
+    found = []
+    for n in range(batches):
+        data.on_before_batch_transfer({}, 0)
+        data.trainer.global_step = begin + (n + 1) // accumulate
+        found.append(data.state_dict()["read"])
+    return found
+
+
+def test_what_an_unfinished_step_read_does_not_count(numbered):
+    data = numbered(batch_size=5)
+    assert train(data, 5, accumulate=2) == [0, 10, 10, 20, 20]
+    other = numbered(batch_size=2, world=3)
+    other.load_state_dict(data.state_dict())
+    other.trainer.global_step = 2
+    assert other.read == 20
+    assert train(other, 3, accumulate=1, begin=2) == [26, 32, 38]
+    other.trainer.training = False
+    other.on_before_batch_transfer({}, 0)
+    assert other.read == 38
+
+
+EPOCHS = [
+    ({}, None, None),
+    ({"limit_train_batches": 4}, None, 4),
+    ({"max_epochs": 2}, 7, 7),
+    ({"check_val_every_n_epoch": 1}, 7, 7),
+    ({"max_epochs": 2, "accumulate_grad_batches": 2}, 6, 6),
+    ({"max_epochs": 2, "accumulate_grad_batches": 8}, 8, 8),
+    ({"max_epochs": 2, "limit_train_batches": 3}, 7, 3),
+    ({"limit_train_batches": 0.5}, 7, 3),
+    ({"overfit_batches": 2, "limit_train_batches": 2}, 7, 2),
+]
+
+
+@pytest.mark.parametrize(("settings", "length", "epoch"), EPOCHS)
+def test_an_epoch_is_a_pass_in_whole_steps_where_one_is_asked_for(
+    numbered, settings, length, epoch
+):
+    data = numbered(batch_size=5, trainer=settings)
+    loader = data.train_dataloader()
+    assert data.batches_per_epoch == epoch
+    if length is None:
+        with pytest.raises(TypeError):
+            len(loader)
+    else:
+        assert len(loader) == length
+
+
+def test_the_same_batches_again_when_overfitting(numbered):
+    settings = {"overfit_batches": 2, "limit_train_batches": 2}
+    first = labels(numbered(batch_size=5), 2)
+    assert labels(numbered(batch_size=5, trainer=settings), 6) == first * 3
+    assert labels(numbered(batch_size=5, read=15, trainer=settings), 3) == [*first, *first][1:]
+    halves = [labels(numbered(batch_size=5, trainer=settings, rank=r, world=2), 4) for r in (0, 1)]
+    whole = labels(numbered(batch_size=10), 2)
+    assert [half[:2] for half in halves] == [half[2:] for half in halves]
+    assert halves[0][:2] == [batch[0::2] for batch in whole]
 
 
 def test_every_epoch_is_another_permutation(numbered):
@@ -59,7 +124,7 @@ def test_flips_are_decided_by_position_and_half(numbered):
     mirrored = whole[:, 0, 0, 0] > whole[:, 0, 0, 1]
     assert 900 < mirrored.sum() < 1100  # 4.5 standard deviations about 1000 of 2000
     assert (mirrored[:100] != mirrored[100:200]).any()
-    resumed = torch.cat(pixels(numbered(n=100, batch_size=50, flip=True, step=7), 33))
+    resumed = torch.cat(pixels(numbered(n=100, batch_size=50, flip=True, read=350), 33))
     assert torch.equal(resumed, whole[350:])
 
 
@@ -112,6 +177,8 @@ def fit(steps, folder, checkpoint=None, **kwargs):
     trainer = L.Trainer(
         max_epochs=-1,
         max_steps=steps,
+        check_val_every_n_epoch=None,
+        val_check_interval=1000,
         use_distributed_sampler=False,
         accelerator="cpu",
         logger=False,

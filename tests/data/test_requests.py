@@ -34,7 +34,7 @@ def test_batches_that_are_done_are_skipped(numbered, world):
     for rank in range(world):
         data = numbered(samples=12, batch_size=4, rank=rank, world=world)
         # The second batch is done, the third only in part.
-        data.done = {4, 5, 6, 7, 8, 9}
+        data.done = lambda: {4, 5, 6, 7, 8, 9}
         loader = data.predict_dataloader()
         batches = [batch["index"].tolist() for batch in loader]
         assert len(loader) == len(batches)
@@ -44,7 +44,7 @@ def test_batches_that_are_done_are_skipped(numbered, world):
 
 @pytest.mark.parametrize("labels", [[10], [-1], [0, 11], []])
 def test_labels_that_are_no_classes_are_refused(numbered, labels):
-    with pytest.raises(ValueError, match=r"^labels: .*, expected classes 0 \.\. 9$"):
+    with pytest.raises(ValueError, match=r"^data.labels: .*; expected classes 0 \.\. 9$"):
         numbered(n=10, labels=labels).predict_dataloader()
 
 
@@ -52,7 +52,7 @@ def test_without_classes_there_are_no_labels(numbered):
     assert all(set(batch) == {"index"} for batch in SwissRoll().predict_dataloader())
     data = numbered(labels=[0])
     data.num_classes = None
-    with pytest.raises(ValueError, match=r"labels: \[0\], expected null"):
+    with pytest.raises(ValueError, match=r"labels: \[0\]; expected null"):
         data.predict_dataloader()
 
 

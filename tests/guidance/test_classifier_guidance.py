@@ -1,5 +1,6 @@
 import math
 import types
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,11 +9,11 @@ from torch import nn
 
 from diffusion.condition import Condition
 from diffusion.denoiser import NetworkDenoiser, Prediction
-from diffusion.guidance import Classifier, ClassifierFree, NoiseAware, Static
+from diffusion.guidance import Classifier, ClassifierFree, ClassifierMean, NoiseAware, Static
 from diffusion.parameterization import X0, Eps
 from diffusion.process import Cosine, Linear, RectifiedFlow, ZeroTerminal
 from diffusion.sampler import Sampler
-from diffusion.step import DDIM, DDPM
+from diffusion.step import DDIM, DDPM, DPMSolver, Heun, RePaint
 
 B = 6
 MEANS = torch.tensor([[-0.5, 0.4], [-0.5, -0.4], [0.5, 0.4], [0.5, -0.4]], dtype=torch.float64)
@@ -152,6 +153,44 @@ def test_shifts_the_mean_of_the_ancestral_step(it, s):
     if s == 499:
         beta = 1 - (it.alpha[500] / it.alpha[499]) ** 2
         torch.testing.assert_close(shift, scale * beta * g / (1 - beta).sqrt())
+
+
+@pytest.mark.parametrize("of", [Linear, Cosine])
+@pytest.mark.parametrize("variance", ["small", "large", "learned"])
+def test_algorithm_1_shifts_the_mean_by_the_steps_own_variance(of, variance):
+    it = of()
+    data, v = mixture(it), torch.rand(8, 2).double()
+    sampler = Sampler(DDPM(variance), 10, [ClassifierMean(1.7, Exact(data))], "linspace")
+    x_t, cond = torch.randn(8, 2).double(), Condition({"label": torch.arange(8) % 2})
+
+    def plain(x, t, cond):
+        return replace(data(x, t), v=v)
+
+    (guide,) = sampler.begin(it)
+    for t, s in ((1000, 889), (556, 445), (112, 1)):
+        means = [
+            sampler.step(
+                lambda x, t, d=d: d(x, t, cond), it, x_t, torch.tensor(t), torch.tensor(s),
+                torch.zeros_like,
+            )
+            for d in (guide(plain), plain)
+        ]  # fmt: skip
+        g = Classifier(1.0, Exact(data)).gradient(x_t, torch.tensor(t), cond)
+        beta = 1 - (it.alpha[t] / it.alpha[s]) ** 2
+        small = beta * (1 - it.alpha[s] ** 2) / (1 - it.alpha[t] ** 2)
+        learned = torch.exp(v * beta.log() + (1 - v) * small.log())
+        covariance = {"small": small, "large": beta, "learned": learned}[variance]
+        torch.testing.assert_close(means[0] - means[1], 1.7 * covariance * g, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("step", [DDIM(), DDIM(0.5), Heun(), DPMSolver(eta=1.0), RePaint(Heun())])
+def test_algorithm_1_is_of_ancestral_steps_alone(step):
+    it, guide = Linear(), ClassifierMean(1.0, Net())
+    with pytest.raises(ValueError, match=r"ClassifierMean shifts .*; expected the step"):
+        Sampler(step, 10, [guide]).begin(it)
+    Sampler(RePaint(DDPM()), 10, [guide]).begin(it)
+    with pytest.raises(ValueError, match="no grid of times; expected a Sampler"):
+        guide(denoiser())(*batch())
 
 
 def test_is_the_papers_code_under_ddim():

@@ -76,6 +76,10 @@ def openai():
             found[f"{run}_{name}"] = loop(
                 model, x.shape, noise=x, model_kwargs={"y": y}, device="cpu"
             )
+        torch.randn_like.__init__()
+        found[f"ddpm250_guided_{name}"] = spaced(schedule, "250").p_sample_loop(
+            model, x.shape, noise=x, cond_fn=guide, model_kwargs={"y": y}, device="cpu"
+        )
     process = spaced("linear", "ddim50")
     found["ddim50_guided"] = process.ddim_sample_loop(
         adm, x.shape, noise=x, cond_fn=guide, model_kwargs={"y": y}, device="cpu"

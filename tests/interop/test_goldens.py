@@ -15,7 +15,7 @@ from seeded import Noise, numbers, weights
 
 from diffusion.condition import Condition
 from diffusion.denoiser import NetworkDenoiser
-from diffusion.guidance import Classifier, NoiseAware, Static
+from diffusion.guidance import Classifier, ClassifierMean, NoiseAware, Static
 from diffusion.interop import layout, lucidrains, openai
 from diffusion.interop.presets import PRESETS
 from diffusion.networks import ClassifierNetwork, LinearUNet, UNet, Upsampler
@@ -104,19 +104,38 @@ def test_a_run_ends_where_openais_ends(run, sampler, schedule):
     torch.testing.assert_close(x_0, expected(f"{run}_{schedule}"), rtol=1e-4, atol=1e-4)
 
 
-def test_a_guided_run_ends_where_openais_ends():
-    class Judge(NoiseAware):
-        def log_prob(self, x_t, t, cond):
-            t = torch.full(x_t.shape[:1], int(t))
-            return judge(x_t, t).log_softmax(1)[range(len(x_t)), cond.values["label"]]
+class Judge(NoiseAware):
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.network = network("classifier")
 
-    process, judge = Linear(), network("classifier")
+    def log_prob(self, x_t, t, cond):
+        t = torch.full(x_t.shape[:1], int(t))
+        return self.network(x_t, t).log_softmax(1)[range(len(x_t)), cond.values["label"]]
+
+
+def test_a_guided_run_ends_where_openais_ends():
+    process = Linear()
     guidance = [Static(), Classifier(0.5, Judge(process, (3, 8, 8), 10))]
     denoiser = NetworkDenoiser(network("adm"), process, Eps())
     cond = Condition({"label": torch.tensor([3, 9])})
     sampler = Sampler(DDIM(), 50, guidance, "leading")
     x_0 = sampler(denoiser, process, numbers(1, 2, 3, 8, 8), cond, Noise())
     torch.testing.assert_close(x_0, expected("ddim50_guided"), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_an_ancestral_run_is_guided_as_openais(schedule):
+    process = Linear() if schedule == "linear" else Cosine()
+    guidance = [Static(), ClassifierMean(0.5, Judge(process, (3, 8, 8), 10))]
+    made = network("adm" if schedule == "linear" else "adm_new_order")
+    cond = Condition({"label": torch.tensor([3, 9])})
+    sampler = Sampler(DDPM("learned"), 250, guidance, "linspace")
+    x_T, denoiser = numbers(1, 2, 3, 8, 8), NetworkDenoiser(made, process, Eps())
+    x_0 = sampler(denoiser, process, x_T, cond, Noise())
+    wanted = expected(f"ddpm250_guided_{schedule}")
+    assert (wanted - expected(f"ddpm250_{schedule}")).abs().max() > 0.01
+    torch.testing.assert_close(x_0, wanted, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ class Run:
 
     def __call__(self, *args):
         """What is made of a checkpoint of another folder goes into this one's."""
-        from diffusion.training.cli import main
+        from diffusion.__main__ import main
 
         args, root = [str(a) for a in args], "--trainer.default_root_dir"
         paths = [Path(b) for a, b in itertools.pairwise(args) if a == "--ckpt_path"]
@@ -46,6 +46,8 @@ class Run:
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
+    import diffusion.training.cli  # noqa: F401  # before Lightning's log could take capsys' stream
+
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
     monkeypatch.setattr("diffusion.training.pictures.curve", lambda *_: False)  # takes time

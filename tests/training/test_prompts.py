@@ -2,6 +2,8 @@
 
 import copy
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -69,10 +71,56 @@ def test_prompts_of_a_file_are_drawn_in_turn_and_matter(trained, tmp_path):
     assert one.tobytes() == Image.open(tmp_path / "b/000001.png").tobytes()
 
 
+def test_all_prompts_and_all_files_are_drawn(trained, tmp_path):
+    flags = ["--prompt", PROMPT, "--prompt", "[red]", "--data.samples", "3"]
+    predict(trained, tmp_path / "a", *flags)
+    captions = json.loads((tmp_path / "a/captions.json").read_text())
+    assert list(captions.values()) == [PROMPT, "[red]", PROMPT]
+    (tmp_path / "p.txt").write_text("one\n\ntwo\n", encoding="utf-16")
+    (tmp_path / "q.txt").write_text("three\n", encoding="utf-8-sig")
+    files = ["--prompts", str(tmp_path / "p.txt"), f"--prompts={tmp_path / 'q.txt'}"]
+    predict(trained, tmp_path / "b", *files, "--data.samples", "4")
+    captions = json.loads((tmp_path / "b/captions.json").read_text())
+    assert list(captions.values()) == ["one", "two", "three", "one"]
+
+
+def test_prompts_of_training_stay_but_others_may_be_asked_for(trained, tmp_path):
+    from diffusion.training.layers import from_checkpoint
+
+    config = yaml.safe_load((trained / "c.yaml").read_text())
+    config |= {"prompt": "red"}
+    saved = torch.load(trained / "run/checkpoints/last.ckpt", weights_only=True)
+    torch.save(saved | {"config": yaml.safe_dump(config)}, tmp_path / "x.ckpt")
+    with from_checkpoint(["predict", "--ckpt_path", str(tmp_path / "x.ckpt")]) as args:
+        assert "prompt" not in yaml.safe_load(Path(args[2]).read_text())
+
+
 def test_without_prompts_the_captions_of_the_data_are_drawn(trained, tmp_path):
     predict(trained, tmp_path / "a", "--data.samples", "4")
     captions = json.loads((tmp_path / "a/captions.json").read_text())
     assert {text.split()[-1] for text in captions.values()} == {"square"}
+
+
+def test_pictures_never_get_other_captions(trained, tmp_path, capsys):
+    shutil.copytree(trained / "pictures", tmp_path / "pictures")
+    flags = ["--data.root", str(tmp_path / "pictures"), "--data.samples", "2"]
+    predict(trained, tmp_path / "a", *flags)
+    before = {p.name: p.read_bytes() for p in (tmp_path / "a").iterdir()}
+    for file in (tmp_path / "pictures").glob("*.txt"):
+        file.write_text(file.read_text().replace("square", "block"))
+    with pytest.raises(SystemExit):
+        predict(trained, tmp_path / "a", *flags)
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "captions.json there has " in line
+    assert ' square" for 000000, now "a ' in line
+    for other, words in (
+        (["--prompt", PROMPT], f'data.prompts null, now ["{PROMPT}"]'),
+        (["--data.ask", "train"], 'data.ask "val", now "train"'),
+    ):
+        with pytest.raises(SystemExit):
+            predict(trained, tmp_path / "a", *flags, *other)
+        assert words in capsys.readouterr().err
+    assert {p.name: p.read_bytes() for p in (tmp_path / "a").iterdir()} == before
 
 
 def test_the_encoder_was_trained(trained):
@@ -87,9 +135,14 @@ def test_the_encoder_was_trained(trained):
     [
         (["--prompt", "a", "--prompts", "b"], "prompt: it was given beside prompts"),
         (["--prompts", "no.txt"], "prompts: no.txt; expected a file of texts, there is none"),
+        (["--prompts", "latin.txt"], "latin.txt; expected a text in UTF-8, line 1 is not"),
     ],
 )
-def test_what_cannot_be_asked_for_is_one_line(trained, tmp_path, capsys, flags, message):
+def test_what_cannot_be_asked_for_is_one_line(
+    trained, tmp_path, capsys, monkeypatch, flags, message
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "latin.txt").write_bytes("Füchse".encode("latin-1"))
     with pytest.raises(SystemExit):
         predict(trained, tmp_path / "a", *flags)
     assert message in capsys.readouterr().err

@@ -7,6 +7,7 @@ import sys
 import time
 from functools import partial
 
+import lightning as L
 import pytest
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, OneCycleLR, PolynomialLR, StepLR
@@ -66,13 +67,13 @@ def test_a_run_interrupted_between_micro_batches_ends_in_the_same_weights(
         assert same(one[key], other[key]), key
 
 
-def rates(run, name="run"):
-    """The learning rates that were logged, by step, of all calls."""
+def rates(run, name="run", figure="train/lr"):
+    """The learning rates, or what else was logged, by step, of all calls."""
     found = {}
     for file in sorted((run.folder / name).glob("csv/version_*/metrics.csv")):
         for row in csv.DictReader(file.open()):
-            if row.get("train/lr"):
-                found[int(row["step"])] = float(row["train/lr"])
+            if row.get(figure):
+                found[int(row["step"])] = float(row[figure])
     return found
 
 
@@ -265,6 +266,113 @@ def test_a_schedule_that_ends_before_training_does_is_refused(run, refused):
     run.fit(*flags, "--trainer.max_steps=3")
     line = refused("fit", "--config=tiny.yaml", *flags, "--trainer.max_steps=4", "--ckpt_path=last")
     assert line.startswith("trainer.max_steps: 4; expected at most 3")
+
+
+class Labels(L.Callback):
+    """Notes what is trained on, by epoch."""
+
+    def __init__(self):
+        self.seen = {}
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        self.seen.setdefault(trainer.current_epoch, []).append(batch["image"])
+
+    @property
+    def all(self):
+        return torch.cat([x for epoch in self.seen.values() for x in epoch])
+
+
+@pytest.fixture
+def noted(run, extra):
+    """Trains on the 1,297 pictures of Digits and returns what was seen."""
+
+    note = extra(Labels())
+
+    def fit(*flags):
+        note.seen = {}
+        run.fit("--trainer.max_steps=-1", "--trainer.limit_val_batches=1", *flags)
+        return copy.copy(note)
+
+    return fit
+
+
+def test_max_epochs_ends_after_a_pass_and_a_second_goes_on(run, noted):
+    flags = ("--data.batch_size=256", "--trainer.accumulate_grad_batches=2")
+    one = noted(*flags, "--trainer.max_epochs=1")
+    assert [len(batches) for batches in one.seen.values()] == [4]  # of 5: in whole steps
+    assert run.load()["global_step"] == 2
+    assert run.load()["Digits"] == {"read": 1024}
+    two = noted(*flags, "--trainer.max_epochs=2", "--ckpt_path=last")
+    assert run.load()["global_step"] == 4
+    whole = noted(*flags, "--trainer.max_epochs=2", "--trainer.default_root_dir=whole")
+    assert {e: len(batches) for e, batches in whole.seen.items()} == {0: 4, 1: 4}
+    assert torch.equal(torch.cat([one.all, two.all]), whole.all)
+    assert len(one.all[:1024].unique(dim=0)) > 1000  # some digits are the same
+
+
+def test_a_run_goes_on_in_the_middle_of_an_epoch(run, noted, same):
+    flags = ("--data.batch_size=256", "--trainer.check_val_every_n_epoch=1")
+    flags += ("--trainer.val_check_interval=1.0", "--trainer.max_epochs=2")
+    noted(*flags, "--trainer.default_root_dir=whole")
+    noted(*flags, "--trainer.max_steps=3")
+    rest = noted(*flags, "--ckpt_path=last")
+    assert {e: len(batches) for e, batches in rest.seen.items()} == {0: 2, 1: 5}
+    one, other = run.load(), run.load("whole/checkpoints/last.ckpt")
+    for key in KEYS:
+        assert same(one[key], other[key]), key
+    validated = [steps(run, name, "val/loss") for name in ("run", "whole")]
+    assert validated == [[4, 9], [4, 9]]  # Lightning's, from 0
+
+
+def steps(run, name, figure):
+    found = []
+    for file in sorted((run.folder / name).glob("csv/version_*/metrics.csv")):
+        found += [int(row["step"]) for row in csv.DictReader(file.open()) if row.get(figure)]
+    return found
+
+
+def test_overfitting_sees_the_same_batches(noted):
+    flags = ("--trainer.overfit_batches=2", "--trainer.max_epochs=3")
+    batches = noted(*flags).seen
+    assert [len(batches[e]) for e in range(3)] == [2, 2, 2]
+    assert all(torch.equal(batches[e][k], batches[0][k]) for e in (1, 2) for k in (0, 1))
+    assert not torch.equal(batches[0][0], batches[0][1])
+
+
+def test_limited_epochs(run, noted):
+    flags = (
+        "--trainer.limit_train_batches=0.25",
+        "--data.batch_size=128",
+        "--trainer.max_epochs=2",
+    )
+    note = noted(*flags)
+    assert [len(batches) for batches in note.seen.values()] == [2, 2]
+    assert run.load()["Digits"] == {"read": 512}
+
+
+def test_reading_goes_on_where_it_was_with_other_batches(run, noted):
+    sizes = [(8, 1), (4, 3), (16, 2)]
+    seen, step = [], 0
+    for i, (size, accumulate) in enumerate(sizes):
+        step += 2
+        more = ["--ckpt_path=last"] if i else []
+        flags = (f"--data.batch_size={size}", f"--trainer.accumulate_grad_batches={accumulate}")
+        seen.append(noted(*flags, *more, f"--trainer.max_steps={step}").all)
+    assert [len(x) for x in seen] == [2 * size * accumulate for size, accumulate in sizes]
+    whole = noted("--data.batch_size=8", "--trainer.max_steps=13", "--trainer.default_root_dir=w")
+    assert torch.equal(torch.cat(seen), whole.all)
+    assert float(rates(run, figure="train/images")[6]) == 16 + 24 + 64
+
+
+def test_an_older_checkpoint_goes_on_by_steps_and_says_so(run, noted):
+    run.fit("--trainer.max_steps=2")
+    older = run.load()
+    del older["Digits"]
+    torch.save(older, run.folder / "older.ckpt")
+    with pytest.warns(UserWarning, match=r"ckpt_path: .* goes on after 16"):
+        rest = noted("--ckpt_path=older.ckpt", "--trainer.max_steps=3")
+    whole = noted("--trainer.max_steps=3", "--trainer.default_root_dir=whole")
+    assert torch.equal(rest.all, whole.all[16:])
 
 
 @pytest.mark.slow

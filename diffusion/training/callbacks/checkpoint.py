@@ -6,7 +6,10 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_warn
 
+from diffusion.data import Images
+from diffusion.training import resume
 from diffusion.training.callbacks.monitor import NotFinite
 
 
@@ -58,12 +61,22 @@ class Checkpoint(ModelCheckpoint):
 
         Until that step there is nothing to save: a failure leaves the checkpoint as it is.
         """
-        self._last_global_step_saved = checkpoint["global_step"]
-        progress = checkpoint.get("loops", {}).get("fit_loop", {}).get("epoch_loop.batch_progress")
-        if progress:
-            done = checkpoint["global_step"] * trainer.accumulate_grad_batches
-            for counts in (progress["total"], progress["current"]):
-                counts.update(dict.fromkeys(counts, done))
+        data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        if not trainer.training:
+            return
+        step, accumulated = checkpoint["global_step"], trainer.accumulate_grad_batches
+        self._last_global_step_saved = step
+        if not isinstance(data, Images) or not step:
+            return
+        if type(data).__qualname__ not in checkpoint:
+            data.load_state_dict({"read": step * accumulated * data.positions_per_batch})
+            rank_zero_warn(
+                f"ckpt_path: says not how many pictures of {type(data).__name__} were read; "
+                f"training goes on after {data.read:,}, as if all batches had been as today"
+            )
+        batches = data.read // data.positions_per_batch
+        loops = checkpoint["loops"]["fit_loop"]
+        resume.count(loops, batches, step, accumulated, data.batches_per_epoch)
 
     def _save_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:
         """Moves the link before an older file goes, so that last.ckpt is there at any moment."""

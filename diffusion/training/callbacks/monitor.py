@@ -7,6 +7,8 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from diffusion.data import Images
+
 
 class NotFinite(RuntimeError):
     """The loss became NaN or infinite; says where and what to go back to."""
@@ -28,7 +30,9 @@ class Monitor(L.Callback):
         self.images = 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Sets the sums to zero."""
+        """Sets the sums to zero, and goes on counting where the data does."""
+        if isinstance(data := trainer.datamodule, Images):  # pyright: ignore
+            self.images = data.read
         self.sums = torch.zeros(3, 4, device=pl_module.device)  # of losses, ones, hits
         self.classifies = self.timed = False
         self.bad = torch.full((2,), -1, device=pl_module.device)  # step and t of the first bad loss
