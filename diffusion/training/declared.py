@@ -31,7 +31,7 @@ def check_network(section: Mapping[str, Any], weights: Mapping[str, Tensor], fil
         return
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"), _bounded(weights):
-            _made(spec)
+            made(spec)
     except Exception as error:  # whatever arguments a class does not expect
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ValueError(f"{file}; expected the configuration of its network ({reason})") from None
@@ -56,16 +56,17 @@ def _bounded(weights: Mapping[str, Tensor]) -> Iterator[None]:
         handle.remove()
 
 
-def _made(value: Any) -> Any:
+def made(value: Any) -> Any:
+    """Returns what a specification describes, with all that it is made of."""
     if isinstance(value, list):
-        return [_made(part) for part in value]
+        return [made(part) for part in value]
     if not isinstance(value, Mapping):
         return value
     if "class_path" not in value:
-        return {key: _made(part) for key, part in value.items()}
+        return {key: made(part) for key, part in value.items()}
     module, _, name = value["class_path"].rpartition(".")
     kind = getattr(import_module(module), name)
-    arguments = {key: _made(part) for key, part in value.get("init_args", {}).items()}
+    arguments = {key: made(part) for key, part in value.get("init_args", {}).items()}
     if not issubclass(kind, Process):
         return kind(**arguments)
     with torch.device("cpu"):  # its tables are looked at while it is made

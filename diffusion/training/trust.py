@@ -51,8 +51,8 @@ class Trust:
     """What the user says of the checkpoints that are read.
 
     Attributes:
-        all: Whether he made them himself, so that all of their configuration is taken.
-        named: Texts in his command line and configurations; classes of these names are taken.
+        all: Whether the user made them, so that all of their configuration is taken.
+        named: Texts in the command line and its configurations; classes of these names are taken.
     """
 
     all: bool = False
@@ -124,8 +124,8 @@ class Taken:
 
     def _setting(self, key: str, value: Any) -> bool:
         """Whether it is a plain one, of no more processes than this machine has processors."""
-        if key == "devices" and isinstance(value, int):
-            return value <= (os.cpu_count() or 1)
+        if key == "devices":
+            return value == "auto" or (isinstance(value, int) and value <= (os.cpu_count() or 1))
         return bool(PLAIN.fullmatch(value)) if isinstance(value, str) else _scalar(value)
 
     def object(self, spec: Any, base: Any, at: str) -> Settings:
@@ -207,7 +207,7 @@ class Taken:
         """Lets nothing be fetched into a folder of the checkpoint's choice."""
         if "download" in hints:
             found["download"] = False
-        elif not any(Path(found["root"]).expanduser().glob("*.whl")):
+        elif not any(Path(os.path.expanduser(found["root"])).glob("*.whl")):
             self.left.append(f"{at}.root")
             del found["root"]
 

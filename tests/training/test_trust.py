@@ -181,11 +181,19 @@ def test_folders_loggers_callbacks_and_plugins_are_left_out(hostile, run):
         "ckpt_path": "hostile.yaml",
         "trust": True,
     }
+    ask = ("predict", "--ckpt_path", hostile(config=config), "--data.samples", "1")
     with pytest.warns(UserWarning, match=r"left out of its configuration: .*--trust"):
-        run("predict", "--ckpt_path", hostile(config=config), "--data.samples", "1")
+        run(*ask, "--wandb", "off")
     unharmed(run.folder)
     assert not (run.folder / "far").exists()
     assert len(list((run.folder / "runs/x/predictions").glob("0*.png"))) == 1
+
+
+@pytest.mark.parametrize("devices", [10**6, "1000000", "-1,0", [0] * 10**4, {"a": 1}])
+def test_there_are_no_more_processes_than_processors(devices):
+    config = {"trainer": {"devices": devices, "max_steps": 3, "num_nodes": 10**6}}
+    config |= {"wandb": "online"}
+    assert Taken("f").configuration(config, {}, {}) == {"trainer": {"max_steps": 3}}
 
 
 def test_sets_are_not_fetched_into_its_folders():
