@@ -6,14 +6,15 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
-def bar(unit: str, draw: bool = True) -> "Progress":
+def bar(unit: str, draw: bool = True, keep: bool = False) -> "Progress":
     """Returns a bar that shows how much of how much, the rate and the time that is left.
 
-    It vanishes when it is done, and may be drawn beneath the trainer's own.
+    It may be drawn beneath another one. What a task has as its field `note` stands behind.
 
     Args:
         unit: What is counted.
         draw: Whether to draw it at all.
+        keep: Whether it stays when it is done, or vanishes.
     """
     from rich.progress import (
         BarColumn,
@@ -30,5 +31,10 @@ def bar(unit: str, draw: bool = True) -> "Progress":
         def render(self, task: Task) -> Text:
             return Text(f"{task.speed or 0:.1f} {unit}/s")
 
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    return Progress(*columns, Rate(), TimeRemainingColumn(), transient=True, disable=not draw)
+    class Note(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(task.fields.get("note", ""))
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate()
+    left = TimeRemainingColumn()
+    return Progress(*columns, left, Note(), transient=not keep, disable=not draw)

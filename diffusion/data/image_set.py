@@ -48,6 +48,23 @@ class ImageSet(Dataset, ABC):
         """Hash of what decides the batches: changes whenever a picture or a caption does."""
 
 
+class Dealt(Dataset):
+    """A set whose batches are dealt to processes: who has one batch less gets an empty one, {}.
+
+    Args:
+        pictures: The set.
+    """
+
+    def __init__(self, pictures: ImageSet) -> None:
+        self.pictures = pictures
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
+        return self.pictures.__getitems__(indices) if len(indices) else {}
+
+
 def as_is(batch: Any) -> Any:
     """Collate nothing: sets hand over whole batches."""
     return batch

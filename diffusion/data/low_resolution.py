@@ -1,5 +1,6 @@
 """Small versions of pictures, for networks that upsample."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,17 @@ class LowResolution:
                 f"data.low_root: {self.root!r} is no folder, expected one with small pictures"
             )
 
+    def asked(self) -> dict[str, Any]:
+        """Say what samples are drawn from: the size, and 16 digits that change with the files."""
+        if self.root is None:
+            return {"low_size": self.size, "low_root": None}
+        root, digest = Path(self.root).expanduser(), hashlib.sha256()
+        for name in picture_names(root):
+            digest.update(
+                f"{name}\0".encode() + hashlib.sha256((root / name).read_bytes()).digest()
+            )
+        return {"low_size": self.size, "low_root": digest.hexdigest()[:16]}
+
     def shrunk(self, images: Tensor) -> Tensor:
         """Average squares: (B, C, H, W) to (B, C, low_size, low_size), floats."""
         return F.interpolate(images, (self.size, self.size), mode="area")
@@ -58,7 +70,7 @@ class LowResolution:
             batch: With "image", in [−1, 1], with "index", or with "low_res", which then stays.
             normalize: From uint8 to [−1, 1].
         """
-        if "low_res" in batch:
+        if "low_res" in batch or not batch:
             return batch
         if "image" in batch:
             return {**batch, "low_res": self.shrunk(batch["image"])}

@@ -6,19 +6,19 @@ Splits are `ImageSet`s. Training reads them by position (`positions.py`), evalua
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
 import lightning as L
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from diffusion.spec import DataSpec
 
 from .given import Given
-from .image_set import ImageSet, as_is
+from .image_set import Dealt, ImageSet, as_is
 from .positions import Positions, Reading, Shuffled
 from .requests import Requests, apportioned, in_order, is_even, requested_classes
 
@@ -48,7 +48,7 @@ class Images(L.LightningDataModule, ABC):
         classes: Their names, if they have some; a label is a place among them.
         levels: Number of grey levels, None for continuous data.
         ask: The split whose captions are asked for; None where the data has none.
-        done: Samples `predict` need not draw again.
+        done: Called once the weights are in place: the samples `predict` need not draw again.
 
     Raises:
         ValueError: A number is out of its range.
@@ -85,9 +85,10 @@ class Images(L.LightningDataModule, ABC):
         self.labels = labels
         self.edit = edit
         self.mask = mask
-        self.done: set[int] = set()
+        self.done: Callable[[], set[int]] = set
         self._counts: dict[str, list[int]] = {}
         self.reading = Reading()
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # with little to predict
         for key, low in (("batch_size", 1), ("num_workers", 0), ("samples", 0)):
             if getattr(self, key) < low:
                 raise ValueError(f"{key}: {getattr(self, key)}, expected at least {low}")
@@ -145,8 +146,9 @@ class Images(L.LightningDataModule, ABC):
 
     def train_dataloader(self) -> DataLoader:
         """Batches without end, by position; with `overfit_batches` the same ones again."""
+        trainer: Any = self.trainer
         epoch, period = self._epoch(), None
-        if self.trainer is not None and self.trainer.overfit_batches > 0:
+        if trainer is not None and trainer.overfit_batches > 0:
             period = (self.batches_per_epoch or 1) * self.positions_per_batch
         rank_and_world = self._rank_and_world()
         positions = Positions(lambda: self.read, self.batch_size, *rank_and_world, epoch, period)
@@ -186,11 +188,11 @@ class Images(L.LightningDataModule, ABC):
         return batch
 
     def val_dataloader(self) -> DataLoader:
-        """The validation set in order; batch k is read by process k mod world."""
+        """The validation set in order; batch k is read by process k mod world, see `Dealt`."""
         return self._in_order(self.val_set)
 
     def test_dataloader(self) -> DataLoader:
-        """The test set in order; batch k is read by process k mod world."""
+        """The test set in order; batch k is read by process k mod world, see `Dealt`."""
         return self._in_order(self.test_set)
 
     def predict_dataloader(self) -> Requests:
@@ -201,7 +203,7 @@ class Images(L.LightningDataModule, ABC):
         """
         self.asked_classes()
         rank_and_world = self._rank_and_world()
-        return Requests(self.samples, self.batch_size, self.request, self.done, *rank_and_world)
+        return Requests(self.samples, self.batch_size, self.request, self.done(), *rank_and_world)
 
     def request(self, numbers: Sequence[int]) -> dict[str, Any]:
         """Say what samples are to be: sample i has the class labels[i mod len(labels)].
@@ -257,6 +259,17 @@ class Images(L.LightningDataModule, ABC):
             self._counts[split] = labels.bincount(minlength=self.num_classes).tolist()
         return self._counts[split]
 
+    def asked(self) -> dict[str, Any]:
+        """Say what a sample is asked to be besides its number, and continues from, for JSON.
+
+        Labels and texts of single samples need not be in it: `request` has them.
+        """
+        return {
+            "classes": list(self.classes) or self.num_classes,
+            "labels": self.labels,
+            "edit": None if self.given is None else self.given.digest(),
+        }
+
     @cached_property
     def given(self) -> Given | None:
         """The pictures that samples continue from, if there are some."""
@@ -269,7 +282,7 @@ class Images(L.LightningDataModule, ABC):
         """
         if "image" in batch:
             return {**batch, "image": self.normalize(batch["image"])}
-        if self.given is None:
+        if self.given is None or not batch:
             return batch
         given, index = self.given.batch(batch["index"].tolist()), batch["index"]
         return {**batch, **{name: value.to(index.device) for name, value in given.items()}}
@@ -357,7 +370,7 @@ class Images(L.LightningDataModule, ABC):
 
         Otherwise training has no epochs, and no last step of fewer batches than the others.
         """
-        trainer = self.trainer
+        trainer: Any = self.trainer
         if trainer is None or not (
             trainer.max_epochs != -1
             or trainer.min_epochs
@@ -371,12 +384,13 @@ class Images(L.LightningDataModule, ABC):
         return max(steps, 1) * accumulated
 
     def _in_order(self, pictures: ImageSet) -> DataLoader:
+        """Deals the batches; all processes get as many, so that none waits for another in vain."""
         rank, world = self._rank_and_world()
-        return self._loader(pictures, in_order(len(pictures), self.batch_size)[rank::world])
+        batches = in_order(len(pictures), self.batch_size)
+        batches += [range(0)] * (-len(batches) % world)
+        return self._loader(Dealt(pictures), batches[rank::world])
 
-    def _loader(
-        self, pictures: ImageSet | Shuffled, batches: Iterable, keep: bool = True
-    ) -> DataLoader:
+    def _loader(self, pictures: Dataset, batches: Iterable, keep: bool = True) -> DataLoader:
         return DataLoader(
             pictures,
             batch_sampler=batches,

@@ -98,6 +98,17 @@ class Prompted(Images):
     def frequencies(self) -> None:
         """None: captions of a split come with their classes, as often as they are there."""
 
+    def asked(self) -> dict[str, Any]:
+        """See `Images`."""
+        asked = {**super().asked(), "prompts": self.prompts}
+        if self.prompts is None:
+            asked["ask"] = self.ask
+        if self.low is None:
+            return asked
+        if self.prompts is None and self.low.root is None:
+            return {**asked, "low_size": self.low.size, "pictures": self.fingerprint(self.ask)}
+        return {**asked, **self.low.asked()}
+
     def on_after_batch_transfer(self, batch: dict, dataloader_idx: int) -> dict:
         """Normalise the pictures, and add small ones if they are wanted."""
         batch = super().on_after_batch_transfer(batch, dataloader_idx)

@@ -33,6 +33,10 @@ class Upsampling(ImageFolder):
         """None, too, where small pictures are there already, drawn with the classes in turn."""
         return super().frequencies if self.low.root is None else None
 
+    def asked(self) -> dict[str, Any]:
+        """See `Images`."""
+        return {**super().asked(), **self.low.asked()}
+
     def on_after_batch_transfer(self, batch: dict, dataloader_idx: int) -> dict:
         """Add the small pictures."""
         batch = super().on_after_batch_transfer(batch, dataloader_idx)

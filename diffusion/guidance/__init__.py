@@ -20,6 +20,11 @@ class Guidance(ABC):
 
     needs: ClassVar[tuple[str, ...]] = ()
 
+    @property
+    def forgets(self) -> bool:
+        """Whether it also asks the network what it makes of ∅."""
+        return False
+
     def check(self, process: Process, data: DataSpec) -> None:  # noqa: B027  (most accept all)
         """Refuses what it cannot work with, before anything is sampled.
 

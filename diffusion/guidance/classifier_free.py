@@ -45,6 +45,11 @@ class ClassifierFree(Guidance):
             raise ValueError(f"guidance.interval: {interval}; expected first ≤ last")
         self.scale, self.drop, self.interval, self.rescale = scale, drop, interval, rescale
 
+    @property
+    def forgets(self) -> bool:
+        """See `Guidance`."""
+        return self.scale != 1
+
     def __call__(self, denoise: Denoiser) -> Denoiser:
         """See `Guidance`."""
 

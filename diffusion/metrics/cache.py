@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -18,5 +19,8 @@ def weights_digest(state: Mapping[str, Tensor]) -> str:
     sha = hashlib.sha256()
     for name, value in state.items():
         sha.update(name.encode())
-        sha.update(value.detach().cpu().contiguous().numpy().tobytes())
+        # As bytes, since NumPy has no bfloat16.
+        sha.update(
+            value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        )
     return sha.hexdigest()[:16]

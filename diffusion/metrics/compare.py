@@ -15,7 +15,11 @@ from diffusion.metrics.meaning import Name, parse
 from diffusion.metrics.page import inline, page, settings, table
 from diffusion.metrics.record import kept
 
-DEPENDS = {"extractors": "extractor, or how many of its images,"}
+DEPENDS = {
+    "extractors": "extractor, or how many of its images,",
+    "labels": "which labels were asked for",
+}
+TESTED = ("accuracy", "held_out", "chance", "warning")  # how good an extractor is, not which it is
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,8 @@ def why_not(cards: Sequence[Measured], name: Name) -> str | None:
         found = {json.dumps(_setting(card.record, key, name), sort_keys=True) for card in have}
         if len(found) > 1:
             return f"{DEPENDS.get(key, key.replace('_', ' '))} differs"
-    return None
+    doubts = [about.get("warning") for card in have for about in _judges(card.record, name)]
+    return next(filter(None, doubts), None)
 
 
 def best(cards: Sequence[Measured], name: Name) -> set[str]:
@@ -180,10 +185,27 @@ def _setting(record: Mapping[str, Any], key: str, name: Name) -> Any:
     """Returns what a figure depends on, of one record; of an extractor, its weights and images."""
     if key == "extractor":
         return (record.get("extractor") or {}).get("fingerprint")
+    if key == "judge":
+        return (record.get("judge") or {}).get("test_accuracy")
     if key != "extractors":
         return record.get(key)
+    return [{k: v for k, v in e.items() if k not in TESTED} for e in _named(record, name)]
+
+
+def _named(record: Mapping[str, Any], name: Name) -> list[dict[str, Any]]:
+    """Returns the entries of the extractors of a figure of the card."""
     parts, card = name.base.split("_"), record.get("card") or {}
     own = OWN.get(name.convention)
     known = card.get("extractors", [])
-    named = [e for e in known if e["name"] in parts] or [e for e in known if e["name"] == own]
-    return [{k: v for k, v in e.items() if k != "accuracy"} for e in named]
+    return [e for e in known if e["name"] in parts] or [e for e in known if e["name"] == own]
+
+
+def _judges(record: Mapping[str, Any], name: Name) -> list[Mapping[str, Any]]:
+    """Returns the entries of all that a figure was measured with."""
+    found: list[Mapping[str, Any]] = []
+    for key in name.meaning.depends:
+        if key in ("extractor", "judge", "text"):
+            found.append(record.get(key) or {})
+        elif key == "extractors":
+            found += _named(record, name)
+    return found

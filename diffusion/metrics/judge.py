@@ -5,7 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffusion.metrics.figures import some
 from diffusion.metrics.split import Data, collect
+from diffusion.metrics.worth import tested
 
 
 class Judge:
@@ -19,7 +21,8 @@ class Judge:
         seed: Seed of the choice.
 
     Attributes:
-        test_accuracy: Its accuracy on the real test split, 0 … 1.
+        test_accuracy: Its accuracy on the real test split, or `limit` of it by chance, 0 … 1.
+        tested: How many images of each class that was.
     """
 
     def __init__(self, limit: int = 10_000, seed: int = 0) -> None:
@@ -27,6 +30,7 @@ class Judge:
             raise ValueError(f"Judge.limit: {limit}, expected at least 2")
         self.limit, self.seed = limit, seed
         self.test_accuracy: float | None = None
+        self.tested: list[int] = []
         self._svc: Any = None
 
     def fit(self, data: Data) -> None:
@@ -45,7 +49,16 @@ class Judge:
         rows = torch.randperm(len(images), generator=generator)[: self.limit]
         self._svc = SVC(kernel="rbf", gamma="scale", C=10)
         self._svc.fit(_pixels(images[rows]).numpy(), labels[rows].numpy())
-        self.test_accuracy = self.accuracy(test[: self.limit], test_labels[: self.limit])
+        test, test_labels = (some(x, self.limit, self.seed) for x in (test, test_labels))
+        self.tested = test_labels.bincount().tolist()
+        self.test_accuracy = self.accuracy(test, test_labels)
+
+    def describe(self) -> dict[str, Any]:
+        """Returns what a record says of it, once it has learned."""
+        about: dict[str, Any] = {"test_accuracy": self.test_accuracy}
+        if self.test_accuracy is None:
+            return about
+        return about | tested("the judge", self.test_accuracy, self.tested)
 
     def accuracy(self, images: Tensor, labels: Tensor) -> float:
         """Returns the share of uint8 images (N, C, H, W) that have the asked labels (N,)."""

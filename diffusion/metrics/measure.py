@@ -14,6 +14,7 @@ from diffusion.metrics.judge import Judge
 from diffusion.metrics.reference import real_features
 from diffusion.metrics.split import Data, collect, shown
 from diffusion.metrics.text_score import TextMeasure
+from diffusion.metrics.worth import described, too_few
 
 
 class Measure:
@@ -29,6 +30,7 @@ class Measure:
     Attributes:
         reference: Which real images the last distances compared with; None before.
         sets: For each extractor of the card its images and its fingerprint.
+        warnings: Why some of the last figures are worth less than they seem.
         asked: The scorer and the captions of the last figures of captions; None without.
     """
 
@@ -45,6 +47,7 @@ class Measure:
         self.asked: dict[str, Any] | None = None
         self.reference: dict[str, Any] | None = None
         self.sets: list[dict[str, Any]] = []
+        self.warnings: list[str] = []
 
     def __call__(
         self, made: Generated, data: Data, extractor: Extractor | None, device: torch.device
@@ -57,11 +60,15 @@ class Measure:
             extractor: A prepared extractor, or None for only what needs no features.
             device: Where features and distances of real images are computed.
         """
-        n, figures = len(made.images), {}
+        n, figures, found = len(made.images), {}, []
         if extractor and made.features is not None and made.logits is not None:
             reference, held_out = self._real(data, extractor, device)
             figures |= distances(extractor, made.features, made.logits, reference, held_out)
             figures |= label_accuracy(made, data.num_classes)
+            numbers = {"metrics.n": n, "reference": len(reference), "floor": len(held_out)}
+            size = reference.shape[1]
+            found += [described(extractor, data).get("warning")]
+            found += [too_few(what, number, size) for what, number in numbers.items()]
             self.reference = {
                 "rule": f"{extractor.reference} train images",
                 "size": len(reference),
@@ -69,15 +76,19 @@ class Measure:
             }
         if self.card:
             figures |= self._fidelity(made, data, extractor, device)
+            found += [about.get("warning") for about in self.sets]
         if self.text:
-            found, self.asked = self.text(made, data, device)
-            figures |= found
+            scores, self.asked = self.text(made, data, device)
+            figures |= scores
+            found += [(self.asked or {}).get("warning")]
         if self.judge and made.labels is not None:
             if self.judge.test_accuracy is None:
                 self.judge.fit(data)
             figures[f"judge_accuracy@{n}"] = self.judge.accuracy(made.images, made.labels)
+            found += [self.judge.describe().get("warning")]
         if self.memorization:
             figures |= memorization(made, collect(data, "test")[0], shown(data), device)
+        self.warnings = list(dict.fromkeys(filter(None, found)))
         return figures | made.evaluations | {"seconds_per_image": made.seconds}
 
     def _real(self, data: Data, extractor: Extractor, device: torch.device) -> tuple[Tensor, ...]:
@@ -98,9 +109,14 @@ class Measure:
                 parts = made.images.split(250)
                 features = torch.cat([each(part.to(device))[0].cpu() for part in parts])
             reference, held_out = (x.to(device) for x in self._real(data, each, device))
-            out |= fidelity(each, features, reference, held_out, card.k, card.k_coverage)
+            about = described(each, data)
+            if len(reference) > max(card.k, card.k_coverage):
+                out |= fidelity(each, features, reference, held_out, card.k, card.k_coverage)
+            else:
+                about["warning"] = (
+                    f"reference: {len(reference)} images, expected more than k = "
+                    f"{max(card.k, card.k_coverage)} for precision, recall, density and coverage"
+                )
             counts = sets(len(features), len(reference))
-            self.sets.append(
-                {**each.describe(), "rule": f"{each.reference} train images", **counts}
-            )
+            self.sets.append({**about, "rule": f"{each.reference} train images", **counts})
         return out

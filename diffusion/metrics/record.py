@@ -1,9 +1,10 @@
 """What stays of a measurement: metrics.json, and a table on the screen."""
 
 import json
+import math
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -47,11 +48,29 @@ def write(path: Path, record: Mapping[str, Any]) -> None:
 
     Args:
         path: The file; see `kept`.
-        record: What JSON can hold.
+        record: What JSON can hold; see `finite`.
     """
-    text = json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n"
+    known = finite(json.loads(json.dumps(record, default=str)))
+    text = json.dumps(known, indent=2, ensure_ascii=False, allow_nan=False)
     with kept(path) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_text(text + "\n", encoding="utf-8")
+
+
+def finite(value: Any) -> Any:
+    """Returns a record without numbers that JSON has not: left out, or None in a list.
+
+    Args:
+        value: Nested mappings and lists.
+    """
+    if isinstance(value, Mapping):
+        return {k: finite(v) for k, v in value.items() if not _no_number(v)}
+    if isinstance(value, list | tuple):
+        return [None if _no_number(v) else finite(v) for v in value]
+    return value
+
+
+def _no_number(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def plain(part: Any) -> str:
@@ -66,11 +85,35 @@ def plain(part: Any) -> str:
     return f"{type(part).__name__}({settings})" if settings else type(part).__name__
 
 
-def table(figures: Mapping[str, float]) -> "Table":
-    """Returns the figures as a table to print."""
+def notes(record: Mapping[str, Any]) -> list[str]:
+    """Returns what the figures are worth, a line each: how good those are who judge, and warnings.
+
+    Args:
+        record: What metrics.json holds.
+    """
+    judges = {"extractor": "accuracy", "judge": "test_accuracy"}
+    known = {who: record.get(who) or {} for who in judges}
+    found = [
+        f"{about.get('name', who)} itself: right on {about[judges[who]]:.1%} of "
+        f"{about['held_out']} held-out real images, a guess on {about['chance']:.1%}"
+        for who, about in known.items()
+        if "chance" in about
+    ]
+    return [*found, *(f"warning: {text}" for text in record.get("warnings", ()))]
+
+
+def table(figures: Mapping[str, float], notes: Sequence[str] = ()) -> "Table":
+    """Returns the figures as a table to print.
+
+    Args:
+        figures: By name.
+        notes: Lines beneath it.
+    """
+    from rich.markup import escape
     from rich.table import Table
 
-    out = Table("metric", title="generated images")
+    out = Table("metric", title="generated images", caption_justify="left")
+    out.caption = escape("\n".join(notes)) or None
     out.add_column("value", justify="right")
     for name, value in figures.items():
         out.add_row(name, f"{value:.4g}")

@@ -10,6 +10,7 @@ from diffusion.metrics.card import Nearest
 from diffusion.metrics.figures import Generated
 from diffusion.metrics.meaning import Name, held_out, parse
 from diffusion.metrics.page import bars, page, picture, settings, table
+from diffusion.metrics.record import notes
 
 TILES = (
     "fid",
@@ -41,6 +42,7 @@ def render(name: str, record: Mapping[str, Any], made: Generated, nearest: Neare
     body = [
         f"<h1>{escape(name)}</h1>{_subtitle(record)}",
         _tiles(figures),
+        "".join(f"<p class=soft>{escape(line)}.</p>" for line in notes(record)),
         "<h2>Samples</h2>",
         _samples(made),
         "<h2>Figures</h2><p class=soft>The number behind the @ is that of the images: figures "
@@ -167,6 +169,6 @@ def _nearest(nearest: Nearest) -> str:
 
 
 def _settings(record: Mapping[str, Any]) -> str:
-    left = ("figures", "accuracy_by_label")
+    left = ("figures", "accuracy_by_label", "warnings")
     rows = [[escape(k.replace("_", " ")), settings(v)] for k, v in record.items() if k not in left]
     return table([], rows)

@@ -28,6 +28,10 @@ class Data(Protocol):
         """Yields all images that training shows, in [−1, 1], (B, C, H, W): versions, mirrored."""
         ...
 
+    def class_counts(self, split: str) -> list[int] | None:
+        """Returns the number of a split's images of each class; None without classes."""
+        ...
+
     def fingerprint(self, split: str) -> str:
         """Returns a hash of the split's content."""
         ...

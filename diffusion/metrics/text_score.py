@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from diffusion.metrics.captions import exchanged, matching, mean_at, retrieval
-from diffusion.metrics.figures import Generated
-from diffusion.metrics.split import Data
+from diffusion.metrics.figures import Generated, some
+from diffusion.metrics.split import Data, pick
+from diffusion.metrics.worth import at_chance
 
 AT_ONCE = 250
 TOP = (1, 5)
 SHOWN = 16  # captions in a record
+FEW = 5  # captions, of which all may be found by chance
 
 
 class Scorer(Protocol):
@@ -107,13 +109,40 @@ class TextMeasure:
         real = matching(made.texts, data, split)
         if real is not None:
             out |= figures(self._images(real, device) @ texts.T, own, "_ceiling")
-        return out, {
+        if real is not None and len(captions) >= FEW:
+            warning = self._doubt(out[f"clip_r1_ceiling@{len(own)}"], len(own), len(captions))
+        else:
+            warning = self._doubt(*self._alone(data, split, device))
+        return out, ({"warning": warning} if warning else {}) | {
             "scorer": self.scorer.fingerprint,
             "split": None if real is None else split,
             "distinct": len(captions),
             "fingerprint": hashlib.sha256("\n".join(made.texts).encode()).hexdigest()[:16],
             "first": captions[:SHOWN],
         }
+
+    def _doubt(self, found: float | None, n: int, distinct: int) -> str | None:
+        """Returns a warning if the scorer finds captions of real images no better than a guess.
+
+        Args:
+            found: Which share of n images have their own caption as the nearest; None if unknown.
+            n: Number of images; each caption counts once.
+            distinct: Number of captions.
+        """
+        return at_chance("metrics.text.scorer", found, min(n, distinct), 1 / distinct)
+
+    def _alone(self, data: Data, split: str, device: torch.device) -> tuple[float | None, int, int]:
+        """Returns what `_doubt` asks, of pictures of a split with their own captions."""
+        batches = list(pick(data, split))
+        texts = [text for batch in batches for text in batch.get("text", ())]
+        if not texts:
+            return None, 0, 1
+        rows = some(torch.arange(len(texts)), AT_ONCE)
+        captions = list(dict.fromkeys(texts[i] for i in rows.tolist()))
+        own = torch.tensor([captions.index(texts[i]) for i in rows.tolist()])
+        images = torch.cat([batch["image"] for batch in batches])[rows]
+        found = retrieval(self._images(images, device) @ self._texts(captions).T, own, 1)
+        return found, len(own), len(captions)
 
     @torch.no_grad()
     def _images(self, images: Tensor, device: torch.device) -> Tensor:

@@ -37,6 +37,7 @@ PARTS = (
     *("network", "process", "parameterization", "objective", "sampler", "p_uncond"),
     *("optimizer", "lr_scheduler", "start"),
 )
+NAMED = ("last", "best", "hpc", "null")  # checkpoints that are no paths
 SEVERAL = ("prompt", "prompts")
 ORDER = (
     "Flags win over files wherever they stand, and a later --config over an earlier one. "
@@ -88,6 +89,10 @@ def check(args: Sequence[str], others: Iterable[str] = ()) -> list[Flag]:
         check_key(flag.key)
         if flag.key == "config":
             check_file(flag.value or "")
+        if flag.key == "ckpt_path" and flag.value not in NAMED:
+            if not Path(str(flag.value)).is_file():
+                text = "expected a checkpoint file, there is none"
+                raise FileNotFoundError(f"ckpt_path: {flag.value}; {text}")
     return flags
 
 

@@ -1,10 +1,21 @@
-"""Images with their captions under them, as one picture."""
+"""Images with their captions under them, or names at the left of their rows, as one picture.
+
+The letters are DejaVu Sans's, which comes with Matplotlib: Latin, Greek, Cyrillic, Arabic and more,
+but neither Chinese, Japanese and Korean nor emoji. What it lacks is written as a number, U+4E2D.
+"""
 
 import math
+import unicodedata
 from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from PIL import ImageFont
 
 WIDE = 128  # images are shown at least this wide, each pixel a square, so that words fit under them
 MARGIN = 6
@@ -26,7 +37,7 @@ def captioned(images: Tensor, texts: Sequence[str], columns: int) -> Tensor:
         ValueError: If there are more or fewer captions than images, or none.
     """
     import numpy as np
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     if len(texts) != len(images) or not len(images):
         raise ValueError(
@@ -37,9 +48,9 @@ def captioned(images: Tensor, texts: Sequence[str], columns: int) -> Tensor:
     x = ((images.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     x = x.expand(-1, 3, -1, -1).repeat_interleave(zoom, -1).repeat_interleave(zoom, -2)
     height, width = x.shape[-2:]
-    font = ImageFont.load_default(FONT)
-    lines = [wrapped(text, lambda words: font.getlength(words) <= width) for text in texts]
-    step = sum(font.getmetrics()) if isinstance(font, ImageFont.FreeTypeFont) else FONT + 3
+    font, _ = letters()
+    lines = [wrapped(written(text), lambda words: font.getlength(words) <= width) for text in texts]
+    step = sum(font.getmetrics())
     rows = [range(i, min(i + columns, len(x))) for i in range(0, len(x), columns)]
     tall = [max(len(lines[i]) for i in row) * step + height + 2 * MARGIN for row in rows]
     size = (min(columns, len(x)) * (width + MARGIN) + MARGIN, sum(tall) + MARGIN)
@@ -55,12 +66,60 @@ def captioned(images: Tensor, texts: Sequence[str], columns: int) -> Tensor:
     return torch.from_numpy(np.array(page)).permute(2, 0, 1).contiguous()
 
 
-def wrapped(text: str, fits: Callable[[str], bool]) -> list[str]:
-    """Returns the lines of a text, at most `LINES`; a word that is too long is broken.
+def labelled(grid: Tensor, names: Sequence[str]) -> Tensor:
+    """Returns a picture (3, H, W') with a name at the left of each of its rows, which are alike.
+
+    Args:
+        grid: uint8 (3, H, W), as `pictures.grid` makes it; it stays as it is, on the right.
+        names: One for each row.
+    """
+    import numpy as np
+    from PIL import Image, ImageDraw
+
+    font, _ = letters()
+    step, row = sum(font.getmetrics()), grid.shape[1] / len(names)
+    most = max(1, int(row / step))
+    lines = [
+        wrapped(written(name), lambda words: font.getlength(words) <= WIDE, most) for name in names
+    ]
+    width = math.ceil(max(font.getlength(line) for of in lines for line in of)) + 2 * MARGIN
+    margin = Image.new("RGB", (width, grid.shape[1]), "white")
+    pen = ImageDraw.Draw(margin)
+    for i, of in enumerate(lines):
+        top = (i + 0.5) * row - len(of) * step / 2
+        for k, line in enumerate(of):
+            left = width - MARGIN - font.getlength(line)
+            pen.text((left, top + k * step), line, "black", font)
+    return torch.cat([torch.from_numpy(np.array(margin)).permute(2, 0, 1), grid], 2).contiguous()
+
+
+@cache
+def letters() -> "tuple[ImageFont.FreeTypeFont, frozenset[int]]":
+    """Returns the font, and the code points that it has."""
+    from matplotlib import get_data_path
+    from matplotlib.ft2font import FT2Font
+    from PIL import ImageFont
+
+    path = str(Path(get_data_path()) / "fonts/ttf/DejaVuSans.ttf")
+    return ImageFont.truetype(path, FONT), frozenset(FT2Font(path).get_charmap())
+
+
+def written(text: str) -> str:
+    """Returns a text in composed letters of the font; others by their numbers, U+4E2D."""
+    known = letters()[1]
+    return "".join(
+        letter if letter.isspace() or ord(letter) in known else f"U+{ord(letter):04X}"
+        for letter in unicodedata.normalize("NFC", text)
+    )
+
+
+def wrapped(text: str, fits: Callable[[str], bool], most: int = LINES) -> list[str]:
+    """Returns the lines of a text; a word that is too long is broken.
 
     Args:
         text: The words.
         fits: Whether a line is short enough; one letter always is.
+        most: How many lines there may be.
     """
     lines: list[str] = [""]
     for word in text.split():
@@ -72,9 +131,15 @@ def wrapped(text: str, fits: Callable[[str], bool]) -> list[str]:
             if lines[-1] and not fits(lines[-1] + letter):
                 lines.append("")
             lines[-1] += letter
-    if len(lines) <= LINES:
+    if len(lines) <= most:
         return lines
-    last = lines[LINES - 1]
+    last = lines[most - 1]
     while last and not fits(f"{last}…"):
         last = last[:-1]
-    return [*lines[: LINES - 1], f"{last.rstrip()}…"]
+    return [*lines[: most - 1], f"{last.rstrip()}…"]
+
+
+def class_name(data: Any, label: int) -> str:
+    """Returns the name of a class of the data, or its number where it has none."""
+    classes = getattr(data, "classes", None) or ()
+    return str(classes[label]) if label < len(classes) else str(label)

@@ -14,6 +14,7 @@ from diffusion.networks import Augmentation
 from diffusion.noise import seed
 from diffusion.sampler import Sampler
 from diffusion.training.agreement import agree
+from diffusion.training.checks import check_forgotten, check_stage, settings_of
 from diffusion.training.module import Diffusion
 from diffusion.training.restorable import Restorable
 from diffusion.training.texts import CACHE, remember
@@ -56,10 +57,11 @@ class Cascade(Restorable):
                 f"{len(checkpoints)} checkpoints, at least one"
             )
         key = "model.checkpoints"
-        paths = [opened(Diffusion, path, key)[0] for path in checkpoints]
-        self.stages = nn.ModuleList([restored(Diffusion, path, key, trust) for path in paths])
+        files = [opened(Diffusion, path, key) for path in checkpoints]
+        self.stages = nn.ModuleList([restored(Diffusion, path, key, trust) for path, _ in files])
         for number, (stage, sampler) in enumerate(zip(self._stages(), given)):
             stage.sampler = stage.sampler if sampler is None else sampler
+            check_forgotten(stage.sampler, settings_of(files[number][1]), stage.denoiser.network)
             # The same noise numbers as the stage before would make its x_T a part of this one's.
             stage.seed = seed(stage.seed, number) if number else stage.seed
             follows = "low_res" in (stage.denoiser.conditions or ())
@@ -104,6 +106,7 @@ class Cascade(Restorable):
                 "fit: a Cascade is not trained; expected each stage's own configuration"
             )
         data: Any = getattr(self.trainer, "datamodule", None)
+        check_stage(self.trainer, data, stage)
         if data is None:
             return
         self._compare(data)

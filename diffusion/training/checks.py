@@ -3,10 +3,11 @@
 import hashlib
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from diffusion.interop.weights import read, state
@@ -133,6 +134,83 @@ def check_null(network: nn.Module, p_uncond: float) -> None:
             f"model.p_uncond: {p_uncond}; expected 0, as the network has no ∅ for {lacking[0]} "
             "(null_class: true gives it one)"
         )
+
+
+def check_forgotten(sampler: Any, trained: Mapping[str, Any], network: nn.Module) -> None:
+    """Refuses to draw with ∅ what was not trained with it, or has none.
+
+    Args:
+        sampler: With `guidance`.
+        trained: The settings of the training, with `p_uncond`; `start` if it began with the
+            weights of another model, of which nothing is known.
+        network: With `null`.
+
+    Raises:
+        ValueError: If a guidance asks for it.
+    """
+    for guide in sampler.guidance:
+        kind = type(guide).__name__
+        if guide.forgets and not getattr(network, "null", {}):
+            raise ValueError(
+                f"model.sampler.guidance: {kind}; expected a network that has conditions with a ∅, "
+                f"{type(network).__name__} has nothing to forget"
+            )
+        if guide.forgets and trained.get("p_uncond") == 0 and trained.get("start") is None:
+            raise ValueError(
+                f"model.p_uncond: {trained['p_uncond']}; expected above 0 in training, as {kind} "
+                f"with scale {getattr(guide, 'scale', None)} draws with ∅, which was never trained "
+                "(scale 1 does without)"
+            )
+
+
+def settings_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the settings that a checkpoint was trained with; {} if it was imported."""
+    return checkpoint.get("hyper_parameters", {}) if checkpoint.get("global_step") else {}
+
+
+PRECISIONS = ("64", "64-true", "16-true", "bf16-true")
+
+
+def check_precision(precision: str | int | None) -> None:
+    """Refuses to hold weights, tables and averages in another precision than float32.
+
+    Raises:
+        ValueError: If it is one of the Trainer's others.
+    """
+    if str(precision) in PRECISIONS or str(precision).startswith("transformer-engine"):
+        raise ValueError(
+            f"trainer.precision: {precision}; expected 32-true, bf16-mixed or 16-mixed, as weights "
+            "and their averages stay in float32"
+        )
+
+
+def check_stage(trainer: Any, data: Any, stage: str) -> None:
+    """Refuses a precision, and to measure on nothing; training without validation says so.
+
+    Args:
+        trainer: Lightning's.
+        data: The data module, set up, or None.
+        stage: "fit", "validate", "test" or "predict".
+
+    Raises:
+        ValueError: If nothing can come of it.
+    """
+    check_precision(trainer.precision)
+    split = {"fit": "val", "validate": "val", "test": "test"}.get(stage)
+    if split is None:
+        return
+    pictures = getattr(data, f"{split}_set", None)
+    if getattr(trainer, f"limit_{split}_batches") == 0:
+        why = f"trainer.limit_{split}_batches is 0"
+    elif isinstance(pictures, Sized) and len(pictures) == 0:
+        share = " (data.val_share)" if hasattr(data, "val_share") else ""
+        why = f"the split '{split}' of {type(data).__name__} is empty{share}"
+    else:
+        return
+    if stage != "fit":
+        command = {"val": "validate", "test": "test"}[split]
+        raise ValueError(f"{command}: nothing to {command}, {why}; expected at least one batch")
+    rank_zero_info(f"Nothing will be validated: {why}")
 
 
 def check_variance(network: nn.Module, parts: Mapping[str, Any]) -> None:

@@ -88,6 +88,8 @@ class NoisyClassifier(Guide):
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Fixed times and noise, so that it compares from one time to the next."""
+        if not batch:  # another process has the last one
+            return
         x_0, number = batch["image"], self.number(batch_idx)
         i = torch.arange(len(x_0), dtype=torch.float64) + number * len(x_0)
         t = (1 + (i + 0.5) * GOLDEN_RATIO % 1 * self.process.T).long().to(x_0.device)
@@ -111,6 +113,8 @@ class NoisyClassifier(Guide):
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Each image at some of the times."""
+        if not batch:  # another process has the last one
+            return
         x_0, number, n = batch["image"], self.number(batch_idx), len(self.times)
         i = torch.arange(len(x_0)) + number * len(x_0)
         for visit in range(VISITS):

@@ -16,6 +16,7 @@ import torch
 import yaml
 from jsonargparse import get_loader, set_loader
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 # Imported so that YAML can name these classes without their modules.
@@ -36,6 +37,7 @@ import diffusion.training.schedule
 import diffusion.training.trained
 import diffusion.training.trained_clip  # noqa: F401
 from diffusion.training import arguments, checks, loggers, texts, unique
+from diffusion.training.callbacks.bar import Bar
 from diffusion.training.callbacks.checkpoint import Checkpoint
 from diffusion.training.callbacks.config import SaveConfig
 from diffusion.training.callbacks.ema import EMA
@@ -43,6 +45,7 @@ from diffusion.training.callbacks.likelihood import Likelihood
 from diffusion.training.callbacks.metrics import Metrics
 from diffusion.training.callbacks.monitor import Monitor, NotFinite
 from diffusion.training.callbacks.samples import Samples
+from diffusion.training.callbacks.summary import Summary, at_the_end
 from diffusion.training.callbacks.writer import Writer
 from diffusion.training.layers import checkpoint_path, from_checkpoint
 from diffusion.training.messages import one_line
@@ -61,6 +64,7 @@ SECTIONS = {
 TRAINER = {
     "check_val_every_n_epoch": None,
     "default_root_dir": "runs/default",
+    "enable_model_summary": False,  # Summary says it in one line
     "inference_mode": False,  # guidance may need gradients while sampling
     "num_sanity_val_steps": 0,
     "use_distributed_sampler": False,  # the data modules deal their batches themselves
@@ -76,8 +80,11 @@ class Parser(OneLine, LightningArgumentParser):
 class CLI(LightningCLI):
     """Lightning's command line, with a section of the YAML for each of this project's callbacks."""
 
-    def __init__(self, *args: Any, only: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, only: str | None = None, typed: Sequence[str] = (), **kwargs: Any
+    ) -> None:
         self.only = only  # the subcommand asked for; the parsers of the others take time to build
+        self.typed = typed  # what follows the program's name
         super().__init__(*args, **kwargs)
 
     def subcommands(self) -> dict[str, set[str]]:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -128,9 +135,15 @@ class CLI(LightningCLI):
         super()._set_seed()
 
     def before_instantiate_classes(self) -> None:
-        """Checks the trainer's options, and hands the prompts to the data module."""
+        """Checks the trainer's options, and hands the prompts to the data module.
+
+        Samples that are written are not kept.
+        """
         config = self.config[str(self.subcommand)]
         checks.check_trainer(config.trainer)
+        checks.check_precision(config.trainer.precision)
+        if "return_predictions" in config and config.return_predictions is None:
+            config.return_predictions = False
         prompts = texts.asked(config.prompt, config.prompts)
         if prompts is None:
             return
@@ -151,10 +164,31 @@ class CLI(LightningCLI):
             checks.check_start(self.model, config.ckpt_path)
         if config.trainer.logger in (None, True) and not config.trainer.fast_dev_run:
             kwargs["logger"] = loggers.make(run, config.wandb, command)
+        given = self.config_init[command].trainer.callbacks or []
+        callbacks = [*given] if isinstance(given, list) else [given]
+        self.summary = Summary()
+        callbacks.append(self.summary)
+        if config.trainer.enable_progress_bar is not False and not config.trainer.barebones:
+            bars = [callback for callback in callbacks if isinstance(callback, ProgressBar)]
+            callbacks += [] if bars else [Bar()]
         try:
-            return super().instantiate_trainer(**kwargs)
+            return super().instantiate_trainer(callbacks=callbacks, **kwargs)
         except (TypeError, ValueError, MisconfigurationException) as error:
             raise ValueError(blamed(config.trainer, str(error))) from error
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        """Lightning's table of figures is not printed: `at_the_end` prints one."""
+        kwargs = super()._prepare_subcommand_kwargs(subcommand)
+        return {**kwargs, "verbose": False} if "verbose" in kwargs else kwargs
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Says at the end where everything is, also after Ctrl-C or an error."""
+        try:
+            super()._run_subcommand(subcommand)
+        finally:
+            if self.summary.began and self.trainer.is_global_zero:
+                figures = bool(self.config[subcommand].get("verbose", False))
+                at_the_end(self.trainer, self.typed, figures)
 
     def after_instantiate_classes(self) -> None:
         """Checks what can be known to fail."""
@@ -166,16 +200,6 @@ class CLI(LightningCLI):
         file = run / "checkpoints" / "last.ckpt" if path == "last" else Path(path or "")
         if file.is_file():
             checks.check_checkpoint(self.model, file, training=command == "fit")
-        writer = next(c for c in self.trainer.callbacks if isinstance(c, Writer))  # pyright: ignore
-        writer.settings = {
-            "checkpoint": checks.fingerprint(path),
-            "labels": getattr(self.datamodule, "labels", None),
-            "prompts": getattr(self.datamodule, "prompts", None),
-            "model": str(config.model.init_args.get("sampler")),
-            "seed": config.seed_everything,
-        }
-        if given := getattr(self.datamodule, "given", None):
-            writer.settings["given"] = given.digest()
 
 
 def blamed(options: Mapping[str, Any], message: str) -> str:
@@ -239,6 +263,7 @@ def main(args: Sequence[str] | None = None) -> None:
                 L.LightningDataModule,
                 args=layered,
                 only=layered[0],
+                typed=args,
                 parser_class=Parser,
                 parser_kwargs={layered[0]: {"epilog": arguments.ORDER}},
                 save_config_callback=SaveConfig,

@@ -140,6 +140,8 @@ class Contrastive(Guide):
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Keeps f of each picture at fixed times and noise, and g of its text."""
+        if not batch:  # another process has the last one
+            return
         x_0, number = batch["image"], self.number(batch_idx)
         for i, time in enumerate(self.times):
             t = torch.full((len(x_0),), time, device=x_0.device)

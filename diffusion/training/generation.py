@@ -9,6 +9,7 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 
+from diffusion.data.requests import in_order
 from diffusion.metrics.evaluations import Evaluations
 from diffusion.metrics.extractor import Extractor
 from diffusion.metrics.figures import Generated, deal
@@ -23,7 +24,8 @@ def generate(
 ) -> Generated:
     """Returns n images, on every process; sample i has noise seed i.
 
-    What it is asked to be, a label or a caption, the data's `measured` says by its number i.
+    What it is asked to be, a label or a caption, the data's `measured` says by its number i. They
+    are kept as bytes: n · C · H · W of them on every process, 0.6 GB for 50,000 of 3 × 64 × 64.
 
     Args:
         trainer: Whose data module says the shape, and what is asked for.
@@ -57,16 +59,27 @@ def generate(
             index = _store(trainer, stored, n, mine, {"images": images, **found})
             progress.advance(task, len(index))
             progress.refresh()  # beneath the trainer's own bar it is not redrawn by itself
-    request = data.measured(range(n))
+    labels, texts = _asked(data, n, batch_size)
     return Generated(
         images=stored["images"],
-        labels=request.get("label") if asked else None,
+        labels=labels if asked else None,
         features=stored.get("features"),
         logits=stored.get("logits"),
         seconds=seconds / drawn,
         evaluations={name: counter.rows / drawn for name, counter in counters.items()},
-        texts=request.get("text"),
+        texts=texts,
     )
+
+
+def _asked(data: Any, n: int, batch_size: int) -> tuple[Tensor | None, list[str] | None]:
+    """Returns the labels and texts of n samples; pictures that come with them are not kept."""
+    labels: list[Tensor] = []
+    texts: list[str] = []
+    for numbers in in_order(n, batch_size):
+        batch = data.measured(numbers)
+        labels += [batch["label"]] if "label" in batch else []
+        texts += batch.get("text", [])
+    return torch.cat(labels) if labels else None, texts or None
 
 
 def networks(module: Any) -> dict[str, list[nn.Module]]:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffusion.noise import seed
+from diffusion.training.checks import check_stage
 from diffusion.training.trainable import Trainable
 
 
@@ -20,6 +21,7 @@ class Guide(Trainable):
                 f"predict: a {type(self).__name__} draws no samples; expected `diffusion test`, or "
                 "a diffusion model that it guides"
             )
+        check_stage(self.trainer, getattr(self.trainer, "datamodule", None), stage)
         super().setup(stage)
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> Any:

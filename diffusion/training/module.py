@@ -19,7 +19,15 @@ from diffusion.objective import Objective
 from diffusion.parameterization import Parameterization
 from diffusion.process import Process
 from diffusion.sampler import Sampler
-from diffusion.training.checks import check_data, check_given, check_null, check_variance
+from diffusion.training.checks import (
+    check_data,
+    check_forgotten,
+    check_given,
+    check_null,
+    check_stage,
+    check_variance,
+    settings_of,
+)
 from diffusion.training.texts import CACHE, remember
 from diffusion.training.trainable import Trainable
 
@@ -85,6 +93,10 @@ class Diffusion(Trainable):
     def setup(self, stage: str) -> None:
         """Refuses data and samplers that do not fit the network, before anything is trained."""
         self.sampler.begin(self.process)
+        check_stage(self.trainer, getattr(self.trainer, "datamodule", None), stage)
+        if stage == "fit":
+            trained = {"p_uncond": self.p_uncond, "start": self.start}
+            check_forgotten(self.sampler, trained, self.denoiser.network)
         super().setup(stage)
 
     def check(self, data: Images) -> None:
@@ -122,16 +134,27 @@ class Diffusion(Trainable):
         loss = self.objective.weigh(t, losses).mean()
         return {"loss": loss, "losses": losses.detach(), "t": t}
 
+    def on_validation_epoch_start(self) -> None:
+        """Begins to add up."""
+        self.total = torch.zeros(2, device=self.device)  # of losses, and how many
+
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """The loss at fixed times and noise, so that it compares from one time to the next."""
+        if not batch:  # another process has the last one
+            return
         x_0 = batch["image"]
         number = batch_idx * self.trainer.world_size + self.global_rank
         i = torch.arange(len(x_0), dtype=torch.float64) + number * len(x_0)
         t = 1 + ((i + 0.5) * GOLDEN_RATIO % 1 * self.process.T).long()
         eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(number))
         cond = self.condition({**batch, "index": i.long(), "seed": 0})
-        loss = self.objective(self.denoiser, x_0, cond, t.to(x_0.device), eps.to(x_0))
-        self.log("val/loss", loss.mean(), sync_dist=True, prog_bar=True, batch_size=len(x_0))
+        losses = self.objective(self.denoiser, x_0, cond, t.to(x_0.device), eps.to(x_0))
+        self.total += torch.stack([losses.sum(), torch.ones_like(losses).sum()])
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the mean over the pictures of all processes."""
+        total: Any = self.trainer.strategy.reduce(self.total, reduce_op="sum")
+        self.log("val/loss", total[0] / total[1], sync_dist=True, prog_bar=True)
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Callbacks measure the samples."""
@@ -191,7 +214,9 @@ class Diffusion(Trainable):
             checkpoint["objective"] = state
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Hands it back."""
+        """Hands it back, once it is known that the sampler suits how the model was trained."""
+        if self._trainer is not None and not self._trainer.training:
+            check_forgotten(self.sampler, settings_of(checkpoint), self.denoiser.network)
         super().on_load_checkpoint(checkpoint)
         self.objective.load_state_dict(checkpoint.get("objective", {}))
 

@@ -18,6 +18,8 @@ def main(run: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from diffusion.metrics.record import notes
+
     console = Console()
     files = Table("file", "what it is", title=f"{run}", title_justify="left")
     for name, what in FILES.items():
@@ -31,6 +33,7 @@ def main(run: Path) -> None:
         for name, value in record["figures"].items():
             figures.add_row(name, f"{value:.4g}")
         console.print(figures)
+        console.print("\n".join(notes(record)), markup=False, highlight=False)
 
 
 if __name__ == "__main__":

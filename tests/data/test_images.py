@@ -36,8 +36,18 @@ def test_evaluation_deals_whole_batches_in_order(numbered):
     assert list(chain(*one)) == list(range(37))
     for rank in range(3):
         loader = numbered(batch_size=5, rank=rank, world=3).test_dataloader()
-        assert [b["label"].tolist() for b in loader] == one[rank::3]
-        assert len(loader) == len(one[rank::3])
+        assert [b["label"].tolist() for b in loader if b] == one[rank::3]
+        assert len(loader) == 3
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_process_without_a_batch_gets_an_empty_one(numbered, workers):
+    """37 pictures in 2 batches are for 3 processes."""
+    every = [numbered(batch_size=20, rank=r, world=3, num_workers=workers) for r in range(3)]
+    read = [list(data.val_dataloader()) for data in every]
+    assert [[len(b["label"]) if b else 0 for b in batches] for batches in read] == [[20], [17], [0]]
+    assert read[2] == [{}]
+    assert every[2].on_after_batch_transfer({}, 0) == {}
 
 
 def test_batches_gives_all_of_a_split_normalised(numbered):
@@ -148,5 +158,5 @@ def test_predict_through_a_trainer_needs_no_data(tmp_path):
 
     trainer = L.Trainer(logger=False, accelerator="cpu", enable_progress_bar=False)
     data = Sampling(samples=5, batch_size=2)
-    data.done = {0, 1}
+    data.done = lambda: {0, 1}
     assert trainer.predict(Points(), data) == [[2, 3], [4]]

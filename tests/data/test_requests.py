@@ -34,7 +34,7 @@ def test_batches_that_are_done_are_skipped(numbered, world):
     for rank in range(world):
         data = numbered(samples=12, batch_size=4, rank=rank, world=world)
         # The second batch is done, the third only in part.
-        data.done = {4, 5, 6, 7, 8, 9}
+        data.done = lambda: {4, 5, 6, 7, 8, 9}
         loader = data.predict_dataloader()
         batches = [batch["index"].tolist() for batch in loader]
         assert len(loader) == len(batches)

@@ -253,7 +253,7 @@ def test_few_images_are_warned_of_once(lenet, cache, tmp_path):
         run.test(Replay(), Digits(), verbose=False)
     with warnings.catch_warnings(record=True) as found:
         run.test(Replay(), Digits(), verbose=False)
-        metrics = Metrics(n=85, extractor=lenet, cache=str(cache))
+        metrics = Metrics(n=168, extractor=lenet, cache=str(cache))
         trainer(tmp_path, metrics).test(Replay(), Digits(), verbose=False)
     assert not [w for w in found if "dimensions" in str(w.message)]
 

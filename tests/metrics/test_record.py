@@ -48,3 +48,11 @@ def test_digest_depends_on_content_not_order():
 def test_hardware_and_table():
     assert hardware(torch.device("cpu"))["processor"]
     assert table({"fd@10": 1.23456}).row_count == 1
+
+
+def test_numbers_that_json_lacks_are_left_out(tmp_path):
+    nan, inf = float("nan"), float("inf")
+    record = {"figures": {"a": nan, "b": 1.0}, "list": [inf, 2.0, (nan,)], "bits": -inf}
+    write(tmp_path / "a.json", record)
+    found = json.loads((tmp_path / "a.json").read_text(), parse_constant=pytest.fail)
+    assert found == {"figures": {"b": 1.0}, "list": [None, 2.0, [None]]}

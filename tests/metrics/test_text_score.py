@@ -244,6 +244,30 @@ def test_labels_are_not_judged_where_captions_go_unread(lenet, cache, tmp_path):
     assert metrics.figures["clip_score@20"] < metrics.figures["clip_score_ceiling@20"] - 0.3
 
 
+class Blind(Logits):
+    """Sees no difference."""
+
+    fingerprint = "blind"
+
+    def embed_image(self, images):
+        return torch.nn.functional.normalize(torch.ones(len(images), 10))
+
+
+@pytest.mark.parametrize("asked", ["captions", "prompts"])
+def test_a_scorer_that_finds_no_caption_is_warned_of(lenet, asked, monkeypatch):
+    prompts = [f"digit {i % 10}" for i in range(40)]
+    data, cpu = Named(), torch.device("cpu")
+    if asked == "prompts":  # which no picture has
+        monkeypatch.setattr("diffusion.metrics.text_score.matching", lambda *_: None)
+    made = Generated(torch.zeros(40, 1, 8, 8).byte(), None, None, None, 0.0, texts=prompts)
+    about = TextMeasure(Blind(lenet))(made, data, cpu)[1]
+    assert (
+        "metrics.text.scorer is right on 10.0% of 10 real images, a guess on 10.0%"
+        in (about["warning"])
+    )
+    assert "warning" not in TextMeasure(Logits(lenet))(made, data, cpu)[1]
+
+
 def test_captions_are_wanted_before_anything_is_drawn(lenet, cache, tmp_path):
     module = Replay()
     metrics = Metrics(n=20, extractor=lenet, text=TextMeasure(Logits(lenet)), cache=str(cache))

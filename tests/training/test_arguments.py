@@ -6,7 +6,7 @@ import json
 import pytest
 import yaml
 
-from diffusion.training import arguments, unique
+from diffusion.training import arguments, commands, unique
 from diffusion.training.arguments import arranged
 
 
@@ -216,3 +216,23 @@ def test_the_parts_are_those_of_the_model():
 
     assert set(arguments.PARTS) == set(inspect.signature(Diffusion).parameters)
     assert set(arguments.SECTIONS) <= {*cli.SECTIONS, "trainer"}
+
+
+def test_commands_without_a_trainer_lose_nothing_either(monkeypatch, capsys):
+    got = []
+    monkeypatch.setattr(commands, "load", lambda name: lambda *a, **k: got.append((a, k)))
+    flags = ["--config", "a.yaml", "--to=diffusers", "--ckpt", "x", "--config=b.yaml"]
+    commands.run("export", [*flags, "--output=y", "--output", "z"])
+    commands.run("compare", ["a", "--output", "x", "b"])
+    (_, exported), (compared, _) = got
+    assert exported["config"] == ["a.yaml", "b.yaml"]
+    assert exported["output"] == "z"
+    assert compared == ("a", "b")
+    assert capsys.readouterr().err == "output: given twice, y and z; z counts\n"
+
+
+def test_a_function_is_declared_as_it_is():
+    for name in commands.COMMANDS:
+        function, declared = commands.load(name), commands.declared(name)
+        assert inspect.signature(function, eval_str=True) == inspect.signature(declared)
+        assert function.__doc__ == declared.__doc__

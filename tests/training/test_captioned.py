@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from diffusion.training.captioned import LINES, MARGIN, WIDE, captioned, wrapped
+from diffusion.training.captioned import LINES, MARGIN, WIDE, captioned, labelled, wrapped, written
 
 
 def ten_letters(line):
@@ -60,3 +60,32 @@ def test_rows_are_as_high_as_their_captions():
 def test_each_image_needs_a_caption():
     with pytest.raises(ValueError, match="captioned: 1 captions, expected as many as images, 2"):
         captioned(torch.zeros(2, 3, 8, 8), ["a"], 2)
+
+
+def test_rows_have_names_and_stay_as_they_are():
+    grid = torch.randint(0, 256, (3, 3 * 34 + 2, 70), dtype=torch.uint8)
+    page = labelled(grid, ["кот", "", "a very long name of a class that does not fit " * 3])
+    assert torch.equal(page[:, :, -70:], grid)
+    margin = page[:, :, :-70]
+    assert margin.shape[2] <= WIDE + 2 * MARGIN
+    dark = [margin[:, 34 * i + 1 : 34 * i + 35].min() < 100 for i in range(3)]
+    assert dark == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("naïve cafe\u0301", "naïve café"),
+        ("кот, γάτα, قط", "кот, γάτα, قط"),
+        ("猫 cat", "U+732B cat"),
+        ("🦊", "U+1F98A"),
+    ],
+)
+def test_letters_that_the_font_lacks_are_numbers(text, expected):
+    assert written(text) == expected
+
+
+def test_letters_of_other_scripts_are_no_boxes():
+    pages = [captioned(torch.zeros(1, 1, 8, 8), [letter], 1) for letter in "жщω"]
+    assert not torch.equal(pages[0], pages[1])
+    assert not torch.equal(pages[1], pages[2])

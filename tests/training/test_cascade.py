@@ -2,6 +2,7 @@
 
 import copy
 from itertools import combinations
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,9 +11,14 @@ from PIL import Image
 from tiny import TINY
 
 from diffusion.condition import Condition
+from diffusion.data import Digits
+from diffusion.guidance import Static
 from diffusion.networks import Augmentation
 from diffusion.noise import SeededNoise, seed
+from diffusion.sampler import Sampler
+from diffusion.step import DDIM
 from diffusion.training.cascade import Cascade
+from diffusion.training.recipe import difference, recipe
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +115,18 @@ def test_the_level_of_noise_can_be_said(stages):
     assert cascade.stages[1].denoiser.network.read(low)["level"].tolist() == [7]
     with pytest.raises(ValueError, match=r"augmentation.level: 11; expected 0 … most = 10"):
         Cascade(stages[1], level=11)
+
+
+def test_each_stage_counts_for_what_is_drawn(stages):
+    def of(**settings):
+        trainer = SimpleNamespace(callbacks=[], precision="32-true")
+        return recipe(trainer, Cascade(stages[1], **settings), Digits())  # pyright: ignore
+
+    there = of()
+    level = difference(there, of(level=7))
+    assert level == "model.stages.1.network.augmentation.level 4, now 7 (and 1 more)"
+    steps = difference(there, of(samplers=[Sampler(DDIM(1.0), 2, [Static()]), None]))
+    assert steps == "model.stages.0.sampler.steps 3, now 2"
 
 
 def test_it_predicts_from_the_command_line(stages, tmp_path):

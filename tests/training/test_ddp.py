@@ -1,5 +1,6 @@
 """Two processes on the CPU: the same as one that does both shares."""
 
+import csv
 import json
 import math
 import os
@@ -164,6 +165,33 @@ def test_figures_are_the_same(run, fitted):
         for key in one:
             if isinstance(one[key], float) and "seconds" not in key:
                 assert one[key] == pytest.approx(two[key], rel=1e-3, abs=1e-4), key
+
+
+def test_fewer_batches_than_processes(run):
+    """The 500 validation pictures are one batch, which one of two processes has."""
+    found = []
+    for n in (1, 2):
+        flags = ("--data.batch_size=600", "--trainer.limit_val_batches=1.0")
+        flags += (
+            "--trainer.max_steps=2",
+            "--trainer.val_check_interval=1",
+            "--model.optimizer.lr=0",
+        )
+        place = f"--trainer.default_root_dir=run{n}"
+        command("fit", "--config=tiny.yaml", *flags, place, processes=n)
+        text = (run.folder / f"run{n}/csv/version_0/metrics.csv").read_text()
+        rows = [float(r["val/loss"]) for r in csv.DictReader(text.splitlines()) if r["val/loss"]]
+        assert len(rows) == 2
+        found.append(rows)
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
+def test_reading_goes_on_with_another_number_of_processes(run):
+    flags = ("--config=tiny.yaml", "--trainer.log_every_n_steps=1")
+    command("fit", *flags, "--trainer.max_steps=3")
+    assert run.load()["Digits"] == {"read": 3 * 2 * 8}
+    command("fit", *flags, "--trainer.max_steps=4", "--ckpt_path=last", processes=1)
+    assert run.load()["Digits"] == {"read": 3 * 2 * 8 + 8}
 
 
 def test_validation_is_the_same(run, fitted):

@@ -3,6 +3,7 @@ import torch
 
 FIT = ("fit", "--config", "tiny.yaml", "--trainer.default_root_dir", "other")
 
+GUIDED = "[{class_path: ClassifierFree, init_args: {scale: 3.0}}]"
 FLAGS = {
     ("--modle.p_uncond", "1"): ("modle.p_uncond", "'model.p_uncond'"),
     ("--trainer.max_stesp", "1"): ("trainer.max_stesp", "'trainer.max_steps'"),
@@ -88,6 +89,11 @@ FLAGS = {
     ("--model.sampler.steps", "0"): ("sampler.steps", "at least 1"),
     ("--model.process", "RectifiedFlow", "--model.parameterization", "Eps"): ("Eps", "Velocity"),
     ("--trainer.accelerator", "abacus"): ("abacus", "cpu"),
+    ("--trainer.precision", "bf16-true"): ("trainer.precision", "bf16-true", "bf16-mixed"),
+    ("--model.p_uncond", "0", "--model.sampler.guidance", GUIDED): (
+        "model.p_uncond: 0.0; expected above 0 in training",
+        "scale 3.0",
+    ),
     ("--data", "ImageFolder", "--data.root", "nowhere", "--data.size", "8"): ("root", "nowhere"),
     ("--data", "FashionMNIST", "--data.root", "nowhere", "--data.download", "false"): ("nowhere",),
 }
@@ -167,6 +173,21 @@ def test_a_file_that_is_no_checkpoint(refused, fitted, kind, tmp_path):
     assert "ckpt_path" in line
     assert "expected" in line
     assert "x.ckpt" in line
+
+
+def test_guidance_by_what_was_never_trained(run, refused):
+    run.fit("--model.p_uncond=0", "--trainer.max_steps=1")
+    flags = ("--ckpt_path", run.last, "--model.sampler.guidance", GUIDED, "--model.p_uncond=0.1")
+    for command in ("predict", "test"):
+        line = refused(command, *flags)
+        assert line.startswith("model.p_uncond: 0.0; expected above 0 in training, as Classifier")
+
+
+@pytest.mark.parametrize("command", ["validate", "test"])
+def test_nothing_to_measure_on(refused, fitted, command):
+    limit = f"trainer.limit_{command[:4].replace('vali', 'val')}_batches"
+    line = refused(command, "--ckpt_path", fitted.last, f"--{limit}=0")
+    assert line == f"{command}: nothing to {command}, {limit} is 0; expected at least one batch"
 
 
 def test_labels_outside_the_range(refused, fitted):

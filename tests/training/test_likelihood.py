@@ -1,6 +1,8 @@
 import csv
 import json
 import math
+from types import SimpleNamespace
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -210,3 +212,12 @@ def test_validation_measures_while_training(run):
 def test_numbers_out_of_range(arguments, message):
     with pytest.raises(ValueError, match=message):
         Likelihood(**arguments)
+
+
+def test_one_sample_has_no_standard_error():
+    logged = {}
+    module: Any = SimpleNamespace(log_dict=logged.update)
+    figures = Likelihood(n=1)._log(module, "test", torch.ones(1, 4), False)
+    assert figures["bits_per_dim"] == logged["test/bits_per_dim@1"] == 4
+    assert "standard_error" not in figures
+    assert not any("error" in name for name in logged)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,28 @@ def test_without_prompts_the_captions_of_the_data_are_drawn(trained, tmp_path):
     predict(trained, tmp_path / "a", "--data.samples", "4")
     captions = json.loads((tmp_path / "a/captions.json").read_text())
     assert {text.split()[-1] for text in captions.values()} == {"square"}
+
+
+def test_pictures_never_get_other_captions(trained, tmp_path, capsys):
+    shutil.copytree(trained / "pictures", tmp_path / "pictures")
+    flags = ["--data.root", str(tmp_path / "pictures"), "--data.samples", "2"]
+    predict(trained, tmp_path / "a", *flags)
+    before = {p.name: p.read_bytes() for p in (tmp_path / "a").iterdir()}
+    for file in (tmp_path / "pictures").glob("*.txt"):
+        file.write_text(file.read_text().replace("square", "block"))
+    with pytest.raises(SystemExit):
+        predict(trained, tmp_path / "a", *flags)
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "captions.json there has " in line
+    assert ' square" for 000000, now "a ' in line
+    for other, words in (
+        (["--prompt", PROMPT], f'data.prompts null, now ["{PROMPT}"]'),
+        (["--data.ask", "train"], 'data.ask "val", now "train"'),
+    ):
+        with pytest.raises(SystemExit):
+            predict(trained, tmp_path / "a", *flags, *other)
+        assert words in capsys.readouterr().err
+    assert {p.name: p.read_bytes() for p in (tmp_path / "a").iterdir()} == before
 
 
 def test_the_encoder_was_trained(trained):

@@ -1,11 +1,15 @@
 import json
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
 from torchvision.io import read_image
 
+from diffusion.data import Digits
 from diffusion.metrics.quantize import quantize
+from diffusion.training import predictions
+from diffusion.training.callbacks.writer import Writer
 from diffusion.training.module import Diffusion
 
 
@@ -21,7 +25,7 @@ def predict(run, fitted):
 def test_files_are_numbered_and_labelled_images(predict, fitted):
     folder = predict("--data.labels=[3, 5]", "--data.samples=5", "--data.batch_size=2")
     names = [f"00000{i}_{(3, 5)[i % 2]}.png" for i in range(5)]
-    assert sorted(p.name for p in folder.glob("*.png")) == names
+    assert sorted(p.name for p in folder.glob("*.png")) == [*names, "grid.png"]
     module = Diffusion.load_from_checkpoint(fitted.last)
     cond = module.condition({"label": torch.tensor([3])})
     image = quantize(module.generate(cond, (1, 8, 8), [4]))[0]
@@ -31,7 +35,7 @@ def test_files_are_numbered_and_labelled_images(predict, fitted):
 def test_its_bar_and_the_trainers_go_together(predict):
     for _ in range(2):  # the second time there is nothing to draw
         folder = predict("--data.samples=3", "--trainer.enable_progress_bar=true")
-    assert len(list(folder.glob("*.png"))) == 3
+    assert len(list(folder.glob("0*.png"))) == 3
 
 
 def test_a_second_call_draws_what_is_missing(predict, monkeypatch):
@@ -70,21 +74,115 @@ def test_npz(predict):
         assert np.array_equal(file["images"], first)
 
 
-def test_other_settings_are_refused(predict, refused, fitted, run):
-    predict("--data.samples=2")
-    command = ("predict", "--ckpt_path", fitted.last, "--data.samples=2")
-    for flag in ("--model.sampler.steps=2", "--data.labels=[4]", "--seed_everything=1"):
-        line = refused(*command, flag)
-        assert "other settings" in line
-        assert "writer.folder" in line
-    assert len(list(run.folder.glob("run/predictions/*.png"))) == 2
+OTHER = {
+    ("--model.sampler.step.eta=0.5",): "model.sampler.step.eta 1.0, now 0.5;",
+    ("--model.sampler.guidance=[]",): 'model.sampler.guidance ["Static"], now [] (and 1 more);',
+    ("--model.process=Linear",): 'model.process "Cosine", now "Linear" (and ',
+    ("--data.labels=[4]", "--model.network.groups=2"): "data.labels null, now [4] (and 2 more);",
+    ("--seed_everything=1",): "model.seed 0, now 1;",
+    ("--trainer.precision=bf16-mixed",): 'trainer.precision "32-true", now "bf16-mixed";',
+    ("--writer.format=npz",): 'writer.format "png", now "npz";',
+}
+
+
+@pytest.fixture(scope="module")
+def two(once):
+    with once("two") as run:
+        run.fit()
+        run("predict", "--ckpt_path", run.last, "--data.samples=2")
+        yield run
+
+
+@pytest.mark.parametrize("flags", OTHER, ids=" ".join)
+def test_the_setting_that_differs_is_named(two, refused, flags, monkeypatch):
+    before = {p.name: p.read_bytes() for p in (two.folder / "run/predictions").iterdir()}
+    monkeypatch.chdir(two.folder)
+    line = refused("predict", "--ckpt_path", two.last, "--data.samples=2", *flags)
+    assert line.startswith("writer.folder: run/predictions; settings.json there has ")
+    assert OTHER[flags] in line
+    assert "; expected an empty folder or the same settings" in line
+    after = {p.name: p.read_bytes() for p in (two.folder / "run/predictions").iterdir()}
+    assert after == before
 
 
 def test_another_checkpoint_of_the_same_name_is_refused(run, refused):
     run.fit()
-    run("predict", "--ckpt_path", run.last, "--data.samples=2")
+    run("predict", "--ckpt_path=last", "--config=tiny.yaml", "--data.samples=2")
     run.fit("--ckpt_path=last", "--trainer.max_steps=5")
-    assert "other settings" in refused("predict", "--ckpt_path", run.last, "--data.samples=2")
+    for path in ("last", run.last):
+        line = refused("predict", "--ckpt_path", path, "--config=tiny.yaml", "--data.samples=2")
+        assert "settings.json there has model.weights " in line
+
+
+def test_other_labels_of_the_samples_that_are_there_are_refused(predict, fitted, refused):
+    folder = predict("--data.samples=3")
+    (folder / "000001_1.png").rename(folder / "000001_7.png")
+    line = refused("predict", "--ckpt_path", fitted.last, "--data.samples=3")
+    assert "000001_7.png is there, now label 1 is asked for" in line
+
+
+def test_notes_of_another_version_or_none_and_files_of_others(predict, fitted, refused):
+    folder = predict("--data.samples=2")
+    (folder / "2024-01-01.png").write_bytes(b"a holiday")
+    predict("--data.samples=2")
+    command = ("predict", "--ckpt_path", fitted.last, "--data.samples=2")
+    (folder / "settings.json").write_text('{"checkpoint": "0123", "labels": null, "model": "x"}')
+    assert "settings.json there is of another version" in refused(*command)
+    (folder / "settings.json").write_text("{")
+    assert "settings.json there cannot be read" in refused(*command)
+    (folder / "settings.json").unlink()
+    assert "no settings.json that says how they were made" in refused(*command)
+    assert (folder / "2024-01-01.png").read_bytes() == b"a holiday"
+
+
+def test_it_works_without_the_command_line(tmp_path, fitted):
+    def draw(module, **of):
+        trainer = L.Trainer(
+            accelerator="cpu", logger=False, callbacks=[Writer(str(tmp_path))],
+            inference_mode=False, enable_progress_bar=False, enable_model_summary=False,
+        )  # fmt: skip
+        trainer.predict(module, datamodule=Digits(samples=2, **of), return_predictions=False)
+
+    module = Diffusion.load_from_checkpoint(fitted.last)
+    draw(module)
+    draw(Diffusion.load_from_checkpoint(fitted.last))
+    with pytest.raises(ValueError, match=r"data.labels null, now \[1, 2\]"):
+        draw(module, labels=[1, 2])
+    with torch.no_grad():
+        next(module.parameters()).add_(0.1)
+    with pytest.raises(ValueError, match=r"settings.json there has model.weights"):
+        draw(module)
+
+
+def test_the_page_has_the_first_images(predict):
+    folder = predict("--data.samples=3", "--writer.format=npz")
+    assert (folder / "grid.png").exists()
+
+
+def test_samples_are_gathered_one_by_one(tmp_path, monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 255, (5, 3, 4, 6), dtype=np.uint8)
+    for i, image in enumerate(pixels):
+        np.save(tmp_path / f"{i:06d}_{9 - i}.npy", image)
+    monkeypatch.setattr(np, "stack", None)
+    predictions.gather(predictions.numbered(tmp_path), tmp_path / "samples.npz")
+    with np.load(tmp_path / "samples.npz") as file:
+        assert np.array_equal(file["images"], pixels.transpose(0, 2, 3, 1))
+        assert file["labels"].tolist() == [9, 8, 7, 6, 5]
+        assert file["index"].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_the_command_line_keeps_no_samples(predict, monkeypatch):
+    from lightning.pytorch.loops import _PredictionLoop
+
+    kept = []
+    end = _PredictionLoop.on_run_end
+    monkeypatch.setattr(
+        _PredictionLoop,
+        "on_run_end",
+        lambda self: (kept.extend(self._predictions), end(self))[1],
+    )
+    predict("--data.samples=3")
+    assert kept == [[]]
 
 
 def test_without_labels_names_are_numbers_alone(run):
@@ -92,7 +190,7 @@ def test_without_labels_names_are_numbers_alone(run):
     run.fit("--config", "plain.yaml", "--model.p_uncond=0", "--trainer.max_steps=1")
     run("predict", "--ckpt_path", run.last, "--data.samples=2")
     folder = run.folder / "run/predictions"
-    assert sorted(p.name for p in folder.glob("*.png")) == ["000000.png", "000001.png"]
+    assert sorted(p.name for p in folder.glob("0*.png")) == ["000000.png", "000001.png"]
 
 
 POINTS = {
@@ -134,6 +232,7 @@ def test_points_are_written_as_npz_and_not_as_pictures(points, refused):
         assert file["images"].shape == (40, 2)
         assert file["images"].dtype == np.float32
         assert "labels" not in file
+    assert (points.folder / "run/predictions/grid.png").exists()
 
 
 def test_points_are_drawn_as_clouds_and_have_a_bound(points):

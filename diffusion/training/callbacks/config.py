@@ -46,6 +46,13 @@ class SaveConfig(SaveConfigCallback):
         """Puts the text into the checkpoint."""
         checkpoint[CONFIG] = self.text
 
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Draws the loss of a run that was interrupted, too."""
+        if trainer.training:
+            self.on_fit_end(trainer, pl_module)
+
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draws `<run>/loss.png` from all the logs of the run."""
         if trainer.is_global_zero:

@@ -13,6 +13,7 @@ from torch import Tensor
 from diffusion import bound
 from diffusion.files import written_aside
 from diffusion.guidance import Static
+from diffusion.metrics.record import finite
 from diffusion.noise import SeededNoise
 from diffusion.process import Variance
 
@@ -23,9 +24,9 @@ class Likelihood(L.Callback):
     """The variational bound on −log p(x_0) of held-out data: L_T, Σ L_{t−1} and L_0 (DDPM, eq. 5).
 
     Every time of the process is visited for every image, so it costs n · T evaluations. Logs each
-    term and the standard error of their sum as "test/…@n" and "val/…@n"; a test also writes
-    `<run>/likelihood.json`, with the terms by t. Where data has grey levels the unit is bits/dim of
-    the discrete data; for points it is that of a density.
+    term and, if n > 1, the standard error of their sum as "test/…@n" and "val/…@n"; a test also
+    writes `<run>/likelihood.json`, with the terms by t. Where data has grey levels the unit is
+    bits/dim of the discrete data; for points it is that of a density.
 
     The model may be the one with x̂_0 clipped to −1 … 1, of which the papers' figures are
     (`clip_denoised` in the code of DDPM and Improved DDPM), or the one without. "clipped" in the
@@ -94,7 +95,7 @@ class Likelihood(L.Callback):
                 note = {"n": len(terms), "variance": self.variance, "clipped": clipped}
                 content = {**figures, **note, "by_t": terms.mean(0).tolist()}
                 with written_aside(Path(trainer.default_root_dir) / "likelihood.json") as aside:
-                    aside.write_text(json.dumps(content, indent=1))
+                    aside.write_text(json.dumps(finite(content), indent=1, allow_nan=False))
 
     @torch.no_grad()
     def _measure(self, trainer: L.Trainer, pl_module: Any, split: str, n: int) -> Tensor:
@@ -137,8 +138,9 @@ class Likelihood(L.Callback):
             "L_T": terms[:, -1].mean().item(),
             "L_sum": terms[:, 1:-1].sum(1).mean().item(),
             "L_0": terms[:, 0].mean().item(),
-            "standard_error": total.std().item() / math.sqrt(len(terms)),
         }
+        if len(terms) > 1:  # of one sample there is none
+            figures["standard_error"] = total.std().item() / math.sqrt(len(terms))
         names = {"standard_error": "bits_per_dim_standard_error"}
         at = f"{'_clipped' if clipped else ''}@{len(terms)}"
         logged = {f"{prefix}/{names.get(k, k)}{at}": v for k, v in figures.items()}

@@ -1,6 +1,7 @@
 """Generates images and measures them, at the end of a test and, if asked, of validations."""
 
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from diffusion.metrics.figures import Generated, accuracy_by_label
 from diffusion.metrics.judge import Judge
 from diffusion.metrics.lenet import LeNet
 from diffusion.metrics.measure import Measure
-from diffusion.metrics.record import hardware, kept, table, write
+from diffusion.metrics.record import hardware, kept, notes, table, write
 from diffusion.metrics.sheet import render
 from diffusion.metrics.split import Data
 from diffusion.metrics.text_score import TextMeasure
+from diffusion.metrics.worth import described
 from diffusion.training import checks
 from diffusion.training.generation import draws, generate, sampling
 
@@ -87,7 +89,7 @@ class Metrics(L.Callback):
         self.samples: Tensor | None = None
         self.figures: dict[str, float] = {}
         self._validations = 0
-        self._active = self._warned = False
+        self._active, self._warned = False, set[str]()
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Prepares the extractor, before any time is spent on images."""
@@ -116,6 +118,8 @@ class Metrics(L.Callback):
         if trainer.local_rank != 0:
             for extractor in every:
                 extractor.prepare(data, self.cache, progress=False)
+        about = (described(extractor, data) for extractor in every)
+        self._warn(each["warning"] for each in about if "warning" in each)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Measures at every n-th validation, if asked to."""
@@ -139,7 +143,7 @@ class Metrics(L.Callback):
             record["date"] = datetime.now(UTC).isoformat(timespec="seconds")
             run = Path(trainer.default_root_dir)
             write(run / "metrics.json", record)
-            get_console().print(table(self.figures))
+            get_console().print(table(self.figures, notes(record)))
             if self.card:
                 nearest = find_nearest(self.card, made, _data(trainer), pl_module.device)
                 with kept(run / "card.html") as part:
@@ -148,21 +152,21 @@ class Metrics(L.Callback):
     def _run(self, trainer: L.Trainer, module: L.LightningModule, prefix: str) -> Generated:
         made = generate(trainer, module, self.n, self.batch_size, self.extractor)
         self.samples = made.images
-        size = 0 if made.features is None else made.features.shape[1]
-        if self.n <= size and not self._warned:
-            self._warned = True
-            rank_zero_warn(
-                f"metrics.n: {self.n} images for features of {size} dimensions: the covariance is "
-                "singular, and the Fréchet distance too large by about c/n: compare it at equal n "
-                "only; the kernel distance is unbiased"
-            )
         figures = {}
         if trainer.is_global_zero:
             figures = self.measure(made, _data(trainer), self.extractor, module.device)
+            self._warn(self.measure.warnings)
         self.figures = trainer.strategy.broadcast(figures)
         for name, value in self.figures.items():
             module.log(f"{prefix}/{name}", value, sync_dist=True)
         return made
+
+    def _warn(self, warnings: Iterable[str]) -> None:
+        """Says each once."""
+        for text in warnings:
+            if text not in self._warned:
+                self._warned.add(text)
+                rank_zero_warn(text)
 
     def _record(
         self, trainer: L.Trainer, module: L.LightningModule, made: Generated
@@ -173,18 +177,19 @@ class Metrics(L.Callback):
         return {
             "figures": self.figures,
             "accuracy_by_label": accuracy_by_label(made, data.num_classes),
+            "warnings": measure.warnings,
             "n": self.n,
             "data": {"name": type(data).__name__, "shape": list(data.shape)},
             "labels": _asked(data),
             "reference": measure.reference,
-            "extractor": self.extractor.describe() if self.extractor else None,
+            "extractor": described(self.extractor, data) if self.extractor else None,
             "card": self.card
             and {
                 "k": self.card.k,
                 "k_coverage": self.card.k_coverage,
                 "extractors": measure.sets,
             },
-            "judge": {"test_accuracy": judge.test_accuracy} if judge else None,
+            "judge": judge.describe() if judge else None,
             "text": measure.asked,
             "quantize": "floor(127.5 x + 128)",
             "sampler": sampling(module),

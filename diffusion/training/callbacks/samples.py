@@ -1,5 +1,7 @@
 """Pictures of what the model draws, while it trains and when it is tested."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +10,28 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
+from diffusion.data.requests import in_order
+from diffusion.progress import bar
 from diffusion.training import pictures
 from diffusion.training.callbacks.ema import EMA
+from diffusion.training.captioned import captioned, class_name, labelled
+from diffusion.training.generation import draws
 from diffusion.training.module import evaluating
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Samples.
+
+    Attributes:
+        x_0: All of them, (n, ...).
+        way: The first of each row, or all points, at some moments from x_T to x_0.
+        names: The class of each row, or the text of each sample, or nothing.
+    """
+
+    x_0: Tensor
+    way: list[Tensor]
+    names: list[str]
 
 
 class Samples(L.Callback):
@@ -19,7 +40,8 @@ class Samples(L.Callback):
     While fitting: `<run>/samples/step_N_raw.png` and `…_average.png`, and the loggers; at the end
     of testing: `<run>/samples.png` (a row a class, if there are classes) and
     `<run>/trajectory.png`, x_T on the left and x_0 on the right; the run is
-    `trainer.default_root_dir`. Points are drawn as clouds.
+    `trainer.default_root_dir`. Rows have the names of their classes, or samples their texts, where
+    the model reads them. Points are drawn as clouds.
 
     Args:
         every_n_steps: How often while fitting; 0 is never.
@@ -28,6 +50,10 @@ class Samples(L.Callback):
             texts the samples are of the first ones that it asks for.
         points: How many points, for data of points.
         moments: How many moments the trajectory shows, closer together towards x_0.
+        batch_size: Samples drawn at once.
+
+    Raises:
+        ValueError: If the batch size is not positive.
     """
 
     def __init__(
@@ -37,9 +63,13 @@ class Samples(L.Callback):
         rows: int | None = None,
         points: int = 1000,
         moments: int = 10,
+        batch_size: int = 250,
     ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"samples.batch_size: {batch_size}; expected at least 1")
         self.every_n_steps, self.columns, self.rows = every_n_steps, columns, rows
         self.points, self.moments, self.drawn = points, moments, -1
+        self.batch_size = batch_size
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """What a resumed run starts from was drawn before."""
@@ -57,57 +87,104 @@ class Samples(L.Callback):
         self.drawn = step
         if not trainer.is_global_zero:
             return
-        self._save(trainer, self._draw(trainer, pl_module)[-1:], f"step_{step:07d}_raw")
+        self._save(trainer, self._draw(trainer, pl_module), f"step_{step:07d}_raw")
         for ema in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
             if isinstance(ema, EMA) and ema.average:
                 with ema.averaged(pl_module):
-                    drawn = self._draw(trainer, pl_module)[-1:]
+                    drawn = self._draw(trainer, pl_module)
                 self._save(trainer, drawn, f"step_{step:07d}_average")
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draws the samples, and the way to the first of each row."""
         if not trainer.is_global_zero or not hasattr(pl_module, "generate"):
             return
-        run, moments = Path(trainer.default_root_dir), self._draw(trainer, pl_module)
-        if moments[-1].ndim == 4:
-            way = torch.stack([x[:: self.columns] for x in moments], 1)
-            pictures.save(pictures.grid(moments[-1], self.columns), run / "samples.png")
-            pictures.save(pictures.grid(way.flatten(0, 1), len(moments)), run / "trajectory.png")
-        else:
-            pictures.save(pictures.clouds(moments[-1:], ["x_0"]), run / "samples.png")
-            titles = ["x_T", *[""] * (len(moments) - 2), "x_0"]
-            pictures.save(pictures.clouds(moments, titles), run / "trajectory.png")
+        run, drawn = Path(trainer.default_root_dir), self._draw(trainer, pl_module)
+        pictures.save(self._page(drawn, "x_0"), run / "samples.png")
+        pictures.save(self._trajectory(drawn), run / "trajectory.png")
 
-    def _draw(self, trainer: L.Trainer, module: Any) -> list[Tensor]:
-        """Returns the samples at some moments from x_T to x_0, each (B, ...)."""
+    def _draw(self, trainer: L.Trainer, module: Any) -> Drawn:
+        """Draws all samples, `batch_size` at once."""
         data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         texts = getattr(data, "texts", None) is not None
         rows = self.rows or (not texts and data.num_classes) or self.columns
         n = rows * self.columns if len(data.shape) == 3 else self.points
-        batch: dict[str, Any] = {"index": torch.arange(n)}
-        if texts:
-            batch = data.request(range(n))
-        elif data.num_classes:
-            # A sample's number still says its label, i mod K, for data that goes by the number.
-            batch["label"] = batch["index"] * rows // n % data.num_classes
-            batch["index"] = batch["label"] + data.num_classes * (batch["index"] % self.columns)
+        rounds = in_order(n, self.batch_size)
+        with bar("steps", draws(trainer)) as progress:
+            steps = len(module.sampler.times(module.process)) * len(rounds)
+            task = progress.add_task("Drawing", total=steps)
+
+            def tick() -> None:
+                progress.advance(task)
+                progress.refresh()  # beneath the trainer's own bar it is not redrawn by itself
+
+            parts = []
+            for numbers in rounds:
+                batch = data.request(numbers) if texts else self._batch(data, numbers, n, rows)
+                parts.append(self._part(module, data, batch, numbers, tick))
+        way = [torch.cat(moment) for moment in zip(*(part.way for part in parts))]
+        names = [name for part in parts for name in part.names]
+        return Drawn(torch.cat([part.x_0 for part in parts]), way, names)
+
+    def _batch(self, data: Any, numbers: Sequence[int], n: int, rows: int) -> dict[str, Tensor]:
+        """Returns what samples are to be where each row has a class."""
+        index = torch.tensor(numbers)
+        if not data.num_classes:
+            return {"index": index}
+        # A sample's number still says its label, i mod K, for data that goes by the number.
+        label = index * rows // n % data.num_classes
+        return {"index": label + data.num_classes * (index % self.columns), "label": label}
+
+    def _part(
+        self,
+        module: Any,
+        data: Any,
+        batch: dict[str, Any],
+        numbers: Sequence[int],
+        tick: Callable[[], None],
+    ) -> Drawn:
+        """Draws the samples of some numbers."""
+        points = len(data.shape) != 3
+        first = [i for i, number in enumerate(numbers) if points or number % self.columns == 0]
         batch = move_data_to_device(batch, module.device)
         with evaluating(module):
             cond = module.condition(data.on_after_batch_transfer(batch, 0))
+        names: list[str] = []
+        if "text" in batch and cond.values:
+            names = batch["text"]
+        elif "label" in cond.values and not points:
+            names = [class_name(data, y) for y in batch["label"][first].tolist()]
         steps = len(module.sampler.times(module.process))
         left = torch.linspace(1, 0, min(self.moments, steps)) ** 2  # closer together towards x_0
         keep = set(((1 - left) * (steps - 1)).round().int().tolist())
-        walk = enumerate(module.trajectory(cond, data.shape, range(n)))
-        return [x.cpu() for i, x in walk if i in keep]
+        way, x = [], torch.empty(0)
+        for i, x in enumerate(module.trajectory(cond, data.shape, numbers)):
+            if i in keep:
+                way.append(x[first].cpu())
+            tick()
+        return Drawn(x.cpu(), way, names)
 
-    def _save(self, trainer: L.Trainer, moments: list[Tensor], name: str) -> None:
-        """Writes the last moment to the run's folder and to loggers that take images."""
-        points = moments[-1].ndim == 2
-        picture = (
-            pictures.clouds(moments, [name]) if points else pictures.grid(moments[-1], self.columns)
-        )
+    def _page(self, drawn: Drawn, title: str) -> Tensor:
+        """Returns the samples as a picture."""
+        if drawn.x_0.ndim == 2:
+            return pictures.clouds([drawn.x_0], [title])
+        if len(drawn.names) == len(drawn.x_0) > len(drawn.way[0]):
+            return captioned(drawn.x_0, drawn.names, self.columns)
+        page = pictures.grid(drawn.x_0, self.columns)
+        return labelled(page, drawn.names) if drawn.names else page
+
+    def _trajectory(self, drawn: Drawn) -> Tensor:
+        """Returns the way as a picture."""
+        if drawn.x_0.ndim == 2:
+            return pictures.clouds(drawn.way, ["x_T", *[""] * (len(drawn.way) - 2), "x_0"])
+        page = pictures.grid(torch.stack(drawn.way, 1).flatten(0, 1), len(drawn.way))
+        of_each = len(drawn.names) == len(drawn.x_0)
+        names = drawn.names[:: self.columns] if of_each else drawn.names
+        return labelled(page, names) if names else page
+
+    def _save(self, trainer: L.Trainer, drawn: Drawn, name: str) -> None:
+        """Writes the samples to the run's folder and to loggers that take images."""
         path = Path(trainer.default_root_dir) / "samples" / f"{name}.png"
-        pictures.save(picture, path)
+        pictures.save(self._page(drawn, name), path)
         for logger in trainer.loggers:
             if hasattr(logger, "log_image"):
                 key = f"samples/{name.rsplit('_', 1)[-1]}"

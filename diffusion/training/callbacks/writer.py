@@ -1,8 +1,6 @@
 """`diffusion predict` writes what it draws to disk, and goes on where it stopped."""
 
-import json
 import math
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,21 +13,25 @@ from torch import Tensor
 from diffusion.files import written_aside
 from diffusion.metrics.quantize import quantize
 from diffusion.progress import bar
-from diffusion.training import pictures
-from diffusion.training.captioned import captioned
+from diffusion.training import pictures, predictions
+from diffusion.training.captioned import captioned, class_name
+from diffusion.training.generation import draws
+from diffusion.training.recipe import recipe
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
 GRID = 64  # images at most on the page with captions
+CLOUD = 10_000  # points at most
 
 
 class Writer(L.Callback):
     """Writes predictions to `<run>/predictions`, image i from the noise of number i.
 
-    A file that is there is not drawn again, so a second call goes on where the first stopped; what
-    made the files is noted in `settings.json`, and a folder with other settings is refused. Where
-    texts were asked for, `captions.json` has them all, and `grid.png` the first images with theirs.
+    A file that is there is not drawn again, so a second call goes on where the first stopped. All
+    that the images depend on, see `recipe`, is noted in `settings.json`, and their texts, if there
+    are any, in `captions.json`; a folder whose images are of other settings, labels or texts is
+    refused. `grid.png` has the first images with what they were asked to be.
 
     Args:
         folder: Where to; by default `<trainer.default_root_dir>/predictions`.
@@ -39,11 +41,10 @@ class Writer(L.Callback):
 
     def __init__(self, folder: str | None = None, format: Literal["png", "npz"] = "png") -> None:
         self.folder, self.format = folder, format
-        self.settings: dict[str, Any] = {}
         self.bar: Progress | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Looks at what is there already."""
+        """Will look at what is there already, once the weights are in place."""
         if stage != "predict" or not hasattr(pl_module, "generate"):
             return
         data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
@@ -51,28 +52,23 @@ class Writer(L.Callback):
             raise ValueError("writer.format: png; expected npz for data of points")
         self.path = Path(self.folder or Path(trainer.default_root_dir) / "predictions")
         self.path.mkdir(parents=True, exist_ok=True)
-        self._same_settings(trainer)
-        data.done = {int(file.stem.split("_")[0]) for file in self._drawn()}
+        data.done = lambda: self._done(trainer, pl_module, data)
         data.allow_zero_length_dataloader_with_multiple_devices = True  # little may be left to draw
 
-    def _drawn(self) -> list[Path]:
-        """The images that are there; other files that begin with a digit are somebody else's."""
-        ours = re.compile(rf"\d{{6,}}(_\d+)?\.{'npy' if self.format == 'npz' else 'png'}")
-        return sorted(file for file in self.path.iterdir() if ours.fullmatch(file.name))
-
-    def _same_settings(self, trainer: L.Trainer) -> None:
-        note, mine = self.path / "settings.json", json.dumps(self.settings, sort_keys=True)
-        if note.exists() and note.read_text() == mine:
-            return
-        made = any(file.suffix in (".png", ".npy", ".npz") for file in self.path.iterdir())
-        if made and note.exists():
-            raise ValueError(
-                f"writer.folder: {self.path} holds images made with other settings "
-                f"({note.name}); expected an empty folder or the same settings"
-            )
+    def _done(self, trainer: L.Trainer, module: L.LightningModule, data: Any) -> set[int]:
+        """Returns the numbers of the samples that are there, made as those to come will be."""
+        settings = {**recipe(trainer, module, data), "writer": {"format": self.format}}
+        predictions.check_settings(self.path, settings)
+        self.texts = predictions.captions(self.path, data)
+        made = set(predictions.numbered(self.path))
+        self.left = -(-(data.samples - len(made)) // trainer.world_size)
         if trainer.is_global_zero:
-            with written_aside(note) as aside:
-                aside.write_text(mine)
+            predictions.note(self.path / predictions.SETTINGS, settings)
+            if self.texts:
+                predictions.note(self.path / predictions.CAPTIONS, self.texts)
+        if self.left <= 0:
+            rank_zero_info(f"Nothing is left to draw: {self.path} has {len(made)} samples")
+        return made
 
     def on_predict_batch_start(
         self,
@@ -86,11 +82,8 @@ class Writer(L.Callback):
         if self.bar is not None:
             return
         # Not in on_predict_start: the trainer's own bar resets the console there, and comes later.
-        data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-        draw = trainer.is_global_zero and trainer.progress_bar_callback is not None
-        self.bar = bar("images", draw)
-        left = -(-(data.samples - len(data.done)) // trainer.world_size)
-        self.task = self.bar.add_task("Drawing", total=left)
+        self.bar = bar("images", draws(trainer))
+        self.task = self.bar.add_task("Drawing", total=self.left)
         self.bar.start()
 
     def on_predict_batch_end(
@@ -129,48 +122,36 @@ class Writer(L.Callback):
             rate = task.completed / task.elapsed
             rank_zero_info(f"{task.completed:.0f} images, {rate:.1f} a second: {self.path}")
 
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Ends the bar."""
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Gathers what all processes drew; also where a process had nothing to draw."""
         if stage != "predict":
             return
         trainer.strategy.barrier()
-        files = self._drawn()
-        if not trainer.is_global_zero or not files:
+        made = predictions.numbered(self.path)
+        if not trainer.is_global_zero or not made:
             return
-        data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-        numbers = [int(file.stem.split("_")[0]) for file in files]
-        texts = data.request(numbers).get("text") if hasattr(data, "texts") else None
-        if texts is not None:
-            self._captions(files, numbers, texts)
+        pictures.save(self._grid(made, trainer.datamodule), self.path / "grid.png")  # pyright: ignore
         if self.format == "npz":
-            self._gather(files, numbers)
+            predictions.gather(made, self.path / "samples.npz")
 
-    def _captions(self, files: list[Path], numbers: list[int], texts: list[str]) -> None:
-        """Writes `captions.json`, number to text, and `grid.png`, the first images with theirs."""
-        with written_aside(self.path / "captions.json") as aside:
-            note = {f"{number:06d}": text for number, text in zip(numbers, texts)}
-            aside.write_text(json.dumps(note, indent=1, ensure_ascii=False), encoding="utf-8")
-        first = torch.stack([read(file) for file in files[:GRID]])
-        columns = math.ceil(len(first) ** 0.5)
-        shown = captioned(first.float() / 127.5 - 1, texts[:GRID], columns)
-        pictures.save(shown, self.path / "grid.png")
-
-    def _gather(self, files: list[Path], numbers: list[int]) -> None:
-        """Writes `samples.npz`."""
-        images = np.stack([np.load(file) for file in files])
-        images = images.transpose(0, 2, 3, 1) if images.ndim == 4 else images
-        more = {"index": np.array(numbers)}
-        labels = [file.stem.split("_")[1:] for file in files]
-        if labels[0]:
-            more["labels"] = np.array([int(label) for (label,) in labels])
-        with written_aside(self.path / "samples.npz") as aside:
-            np.savez_compressed(aside, images=images, **more)  # pyright: ignore[reportArgumentType]
-
-
-def read(file: Path) -> Tensor:
-    """Returns an image that was written, uint8 (C, H, W)."""
-    from torchvision.io import decode_image
-
-    if file.suffix == ".npy":
-        return torch.from_numpy(np.load(file))
-    return decode_image(str(file))
+    def _grid(self, made: dict[int, Path], data: Any) -> Tensor:
+        """Returns the first images, each with its text or class if it has one, or a cloud."""
+        if len(data.shape) != 3:
+            points = [predictions.read(file) for file in list(made.values())[:CLOUD]]
+            return pictures.clouds([torch.stack(points)], ["x_0"])
+        shown = dict(list(made.items())[:GRID])
+        images = torch.stack([predictions.read(file) for file in shown.values()]).float()
+        labels = [predictions.label_of(file) for file in shown.values()]
+        names = ["" if y is None else class_name(data, y) for y in labels]
+        texts = [self.texts.get(f"{number:06d}", name) for number, name in zip(shown, names)]
+        columns = math.ceil(len(images) ** 0.5)
+        images = images / 127.5 - 1
+        return captioned(images, texts, columns) if any(texts) else pictures.grid(images, columns)

@@ -1,0 +1,64 @@
+import logging
+from types import SimpleNamespace
+
+import pytest
+from torch import nn
+
+from diffusion.guidance import ClassifierFree, Static
+from diffusion.training.checks import (
+    check_forgotten,
+    check_precision,
+    check_stage,
+    settings_of,
+)
+
+
+def network(**null):
+    net = nn.Linear(1, 1)
+    net.null = null  # pyright: ignore
+    return net
+
+
+def sampler(*guidance):
+    return SimpleNamespace(guidance=guidance)
+
+
+def test_what_was_never_forgotten_is_not_drawn_without():
+    labelled = network(label=10)
+    never = {"p_uncond": 0.0, "start": None}
+    with pytest.raises(ValueError, match=r"model.p_uncond: 0.0; .* scale 0.0 draws with ∅"):
+        check_forgotten(sampler(Static(), ClassifierFree(0.0)), never, labelled)
+    check_forgotten(sampler(Static(), ClassifierFree(1.0)), never, labelled)
+    for known in ({"p_uncond": 0.1}, {"p_uncond": 0.0, "start": "base.ckpt"}, {}):
+        check_forgotten(sampler(ClassifierFree(3.0)), known, labelled)
+    with pytest.raises(ValueError, match="Linear has nothing to forget"):
+        check_forgotten(sampler(ClassifierFree(3.0)), {"p_uncond": 0.1}, network())
+
+
+def test_of_an_imported_model_nothing_is_known():
+    settings = {"p_uncond": 0.0}
+    assert settings_of({"global_step": 0, "hyper_parameters": settings}) == {}
+    assert settings_of({"global_step": 5, "hyper_parameters": settings}) == settings
+
+
+@pytest.mark.parametrize("precision", ["64-true", 64, "16-true", "bf16-true", "transformer-engine"])
+def test_precisions_of_the_weights_are_refused(precision):
+    with pytest.raises(ValueError, match=f"trainer.precision: {precision}; expected 32-true"):
+        check_precision(precision)
+
+
+@pytest.mark.parametrize("precision", [None, 32, "32-true", "bf16-mixed", 16, "16-mixed", "bf16"])
+def test_others_are_accepted(precision):
+    check_precision(precision)
+
+
+def test_nothing_to_validate_is_said(caplog):
+    data = SimpleNamespace(val_set=[], test_set=[1], val_share=0.0)
+    trainer = SimpleNamespace(precision="32-true", limit_val_batches=1.0, limit_test_batches=1.0)
+    why = r"the split 'val' of SimpleNamespace is empty \(data.val_share\)"
+    with pytest.raises(ValueError, match=f"validate: nothing to validate, {why}; expected"):
+        check_stage(trainer, data, "validate")
+    check_stage(trainer, data, "test")
+    with caplog.at_level(logging.INFO):
+        check_stage(trainer, data, "fit")
+    assert "Nothing will be validated: the split 'val'" in caplog.text
