@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from diffusion.data import Images
+from diffusion.files import written_aside
 from diffusion.metrics import Extractor, LeNet, TextMeasure, quantize
 from diffusion.metrics.evaluations import Evaluations
 from diffusion.metrics.figures import Generated
@@ -92,7 +93,7 @@ def fill(path: Path, rows: Iterable[tuple[Row, Callable[[], Row]]]) -> list[dict
         if any(all(row[k] == str(v) for k, v in key.items()) for row in done):
             continue
         done.append({k: str(v) for k, v in (key | run()).items()})
-        with path.open("w", newline="") as file:
+        with written_aside(path) as aside, aside.open("w", newline="") as file:
             writer = csv.DictWriter(file, done[0])
             writer.writeheader()
             writer.writerows(done)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from diffusion.files import beside, check_writable
+
 TIMEOUT = 600
 
 
@@ -65,8 +67,9 @@ def obtain(package: Package, root: Path) -> Path:
         ValueError: It is another file than the one expected.
     """
     if (path := find(package, root)) is None:
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".", dir=root) as folder:
+        check_writable(root, "root")
+        prefix = f"{beside(root / 'fetched').name}."
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=root) as folder:
             _fetch(package, Path(folder), root)
             if (fetched := find(package, Path(folder))) is None:
                 raise _not_found(package, root, "it fetched no such file")

@@ -172,21 +172,23 @@ class Linear(VariancePreserving):
     """
 
     def __init__(self, T: int = 1000, beta_1: float = 1e-4, beta_T: float = 0.02) -> None:
-        super().__init__(torch.linspace(beta_1, beta_T, T, dtype=torch.float64))
+        super().__init__(torch.linspace(beta_1, beta_T, _counted(T), dtype=torch.float64))
 
 
 class ScaledLinear(VariancePreserving):
     """√β_t linear (latent diffusion and Stable Diffusion, whose code calls it "linear")."""
 
     def __init__(self, T: int = 1000, beta_1: float = 0.00085, beta_T: float = 0.012) -> None:
-        super().__init__(torch.linspace(beta_1**0.5, beta_T**0.5, T, dtype=torch.float64) ** 2)
+        super().__init__(
+            torch.linspace(beta_1**0.5, beta_T**0.5, _counted(T), dtype=torch.float64) ** 2
+        )
 
 
 class Cosine(VariancePreserving):
     """α_t² ∝ cos²((t/T + s) / (1 + s) · π/2), β_t at most 0.999 (Improved DDPM, eq. 17)."""
 
     def __init__(self, T: int = 1000, s: float = 0.008, max_beta: float = 0.999) -> None:
-        u = torch.arange(T + 1, dtype=torch.float64) / T
+        u = torch.arange(_counted(T) + 1, dtype=torch.float64) / T
         f = torch.cos((u + s) / (1 + s) * math.pi / 2) ** 2
         super().__init__((1 - f[1:] / f[:-1]).clamp(max=max_beta))
 
@@ -202,7 +204,7 @@ class Sigmoid(VariancePreserving):
         tau: float = 1.0,
         max_beta: float = 0.999,
     ) -> None:
-        u = torch.arange(T + 1, dtype=torch.float64) / T
+        u = torch.arange(_counted(T) + 1, dtype=torch.float64) / T
         first, last = torch.tensor([start / tau, end / tau], dtype=torch.float64).sigmoid()
         f = (last - ((u * (end - start) + start) / tau).sigmoid()) / (last - first)
         super().__init__((1 - f[1:] / f[:-1]).clamp(max=max_beta))
@@ -215,14 +217,14 @@ class Sohl2015(VariancePreserving):
     """
 
     def __init__(self, T: int = 1000) -> None:
-        super().__init__(1 / torch.linspace(T, 2, T, dtype=torch.float64))
+        super().__init__(1 / torch.linspace(T, 2, _counted(T), dtype=torch.float64))
 
 
 class RectifiedFlow(Process):
     """x_t = (1 − t/T) x_0 + (t/T) ε (Liu et al. 2022, eq. 1; Lipman et al. 2022, eq. 20)."""
 
     def __init__(self, T: int = 1000) -> None:
-        sigma = torch.arange(T + 1, dtype=torch.float64) / T
+        sigma = torch.arange(_counted(T) + 1, dtype=torch.float64) / T
         super().__init__(1 - sigma, sigma)
 
 
@@ -240,3 +242,9 @@ class ZeroTerminal(Process):
         first, last = process.alpha[1], process.alpha[-1]
         alpha = torch.cat([process.alpha[:1], (process.alpha[1:] - last) * first / (first - last)])
         super().__init__(alpha, (1 - alpha**2).sqrt())
+
+
+def _counted(T: int) -> int:
+    if T < 2:
+        raise ValueError(f"process: T is {T}; expected at least 2 times")
+    return T

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from diffusion.counts import check_counts
 from diffusion.spec import DataSpec
 
 from .given import Given
@@ -90,10 +91,9 @@ class Images(L.LightningDataModule, ABC):
         self.reading = Reading()
         self.allow_zero_length_dataloader_with_multiple_devices = True  # with little to predict
         for key, low in (("batch_size", 1), ("num_workers", 0), ("samples", 0)):
-            if getattr(self, key) < low:
-                raise ValueError(f"{key}: {getattr(self, key)}, expected at least {low}")
+            check_counts("data", low, **{key: getattr(self, key)})
         if not 0 <= seed < 2**32:
-            raise ValueError(f"seed: {seed}, expected 0 .. 2**32 - 1")
+            raise ValueError(f"data.seed: {seed}; expected 0 .. 2**32 - 1")
         if mask is not None and edit is None:
             raise ValueError(f"data.mask: {mask!r}; expected data.edit too, a picture to repaint")
 

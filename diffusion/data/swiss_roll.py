@@ -5,6 +5,8 @@ import math
 import numpy as np
 import torch
 
+from diffusion.counts import check_counts
+
 from .memory import Memory
 from .module import Images
 
@@ -39,8 +41,7 @@ class SwissRoll(Images):
         samples: int = 64,
     ) -> None:
         super().__init__(batch_size, num_workers, seed=seed, samples=samples)
-        if points < 1:
-            raise ValueError(f"points: {points}, expected at least 1")
+        check_counts("data", points=points)
         self.points = points
         self.noise = noise
         self.points_seed = points_seed

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from diffusion.counts import check_counts
 from diffusion.metrics.conventions import K_COVERAGE, K
 from diffusion.metrics.extractor import Extractor
 from diffusion.metrics.figures import Generated, some
@@ -44,9 +45,7 @@ class Card:
                     f"metrics.card.{key}: {getattr(self, key)}; expected at least 1, "
                     f"less than n = {n}"
                 )
-        for key in ("samples", "neighbours"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"metrics.card.{key}: {getattr(self, key)}; expected at least 1")
+        check_counts("metrics.card", samples=self.samples, neighbours=self.neighbours)
 
     def all(self, extractor: Extractor | None) -> list[Extractor]:
         """Returns the extractors, that of the distances first."""

@@ -10,10 +10,10 @@ from typing import Any
 
 from rich import get_console
 
+from diffusion.files import kept
 from diffusion.metrics.conventions import OWN
 from diffusion.metrics.meaning import Name, parse
 from diffusion.metrics.page import inline, page, settings, table
-from diffusion.metrics.record import kept
 
 DEPENDS = {
     "extractors": "extractor, or how many of its images,",

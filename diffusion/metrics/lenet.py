@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion.counts import check_counts
 from diffusion.files import written_aside
 from diffusion.interop.weights import read
 from diffusion.metrics.cache import digest, weights_digest
@@ -70,9 +71,7 @@ class LeNet(Extractor):
     def __init__(
         self, steps: int = 1200, width: int = 32, features: int = 84, seed: int = 0
     ) -> None:
-        for key, value in {"steps": steps, "width": width, "features": features}.items():
-            if value < 1:
-                raise ValueError(f"LeNet.{key}: {value}, expected at least 1")
+        check_counts("LeNet", steps=steps, width=width, features=features)
         self.settings = {"steps": steps, "width": width, "features": features, "seed": seed}
         self._net = nn.Sequential()
         self._fingerprint = ""

@@ -4,15 +4,13 @@ import json
 import math
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from diffusion.files import written_aside
+from diffusion.files import kept
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,19 +26,6 @@ def hardware(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
-
-
-@contextmanager
-def kept(path: Path) -> Iterator[Path]:
-    """Yields a path to write to, which becomes the given one; a file that is there is renamed.
-
-    Args:
-        path: The file, say metrics.json; the earlier becomes metrics.YYYYmmdd-HHMMSS.json.
-    """
-    with written_aside(path) as part:
-        yield part
-        if path.exists():
-            path.rename(_earlier(path))
 
 
 def write(path: Path, record: Mapping[str, Any]) -> None:
@@ -118,17 +103,6 @@ def table(figures: Mapping[str, float], notes: Sequence[str] = ()) -> "Table":
     for name, value in figures.items():
         out.add_row(name, f"{value:.4g}")
     return out
-
-
-def _earlier(path: Path) -> Path:
-    """Returns a free name for the file that is there, after the time it was written."""
-    stamp = datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y%m%d-%H%M%S")
-    free = path.with_name(f"{path.stem}.{stamp}{path.suffix}")
-    count = 1
-    while free.exists():
-        count += 1
-        free = path.with_name(f"{path.stem}.{stamp}-{count}{path.suffix}")
-    return free
 
 
 def _processor() -> str:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from diffusion.counts import check_counts
 from diffusion.networks.attention import SelfAttention
 from diffusion.networks.blocks import ResBlock, downsample, upsample
 from diffusion.networks.layers import Style, TimeLabelEmbedding
@@ -75,9 +76,7 @@ class Encoder(nn.Module):
         checkpointing: bool,
     ) -> None:
         super().__init__()
-        for key, value in {"blocks": blocks, "patch": patch}.items():
-            if value < 1:
-                raise ValueError(f"{key}={value}: expected at least 1")
+        check_counts("network", blocks=blocks, patch=patch, in_channels=in_channels)
         self.widths = [levels[0], *levels]
         self.attend = attended(image_size, patch, len(levels), attention)
         self.image_size, self.in_channels = image_size, in_channels

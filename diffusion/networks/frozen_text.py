@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffusion.files import written_aside
+from diffusion.files import check_writable, written_aside
 from diffusion.networks.text import TextEncoder, Tokens
 from diffusion.progress import bar
 
@@ -116,6 +116,7 @@ class FrozenText(TextEncoder):
         name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
         path = Path(cache).expanduser() / f"texts-{name}.safetensors"
         if not path.is_file():
+            check_writable(path.parent, "cache")
             with plain_tensors():
                 rows = self._compute(texts, progress)
                 columns = [torch.stack(column) for column in zip(*(rows[text] for text in texts))]

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion.counts import check_counts
+
 Family = Literal["ddpm", "openai"]
 QKVOrder = Literal["qkv-heads", "heads-qkv"]
 Resample = Literal["conv", "block"]
@@ -79,6 +81,7 @@ def group_norm(channels: int, groups: int = 32, family: Family = "ddpm") -> nn.G
     has channels // 2 there, because its published networks have 64 channels in 32 groups. ε is
     1e-6 (TensorFlow's) for "ddpm" and 1e-5 (PyTorch's) for "openai".
     """
+    check_counts("network", groups=groups)
     least, eps = (4, 1e-6) if family == "ddpm" else (2, 1e-5)
     most = max(1, min(groups, channels // least))
     count = next(n for n in range(most, 0, -1) if channels % n == 0)

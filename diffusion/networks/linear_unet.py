@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion.counts import check_counts
 from diffusion.networks.layers import sinusoidal
 
 
@@ -153,6 +154,9 @@ class LinearUNet(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        counts = {"in_channels": in_channels, "out_channels": out_channels, "first": first}
+        check_counts("network", **counts, channels=channels)
+        check_counts("network", least=0, learned=learned)
         for key, values in {"heads": heads, "head_widths": head_widths, "full": full}.items():
             if len(values) != len(multipliers):
                 raise ValueError(f"{key}={values}: expected {len(multipliers)}, one a level")

@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion.counts import check_counts
 from diffusion.networks.layers import TimeLabelEmbedding, xavier, zero
 
 
@@ -45,9 +46,7 @@ class MLP(nn.Module):
         super().__init__()
         if width < 4 or width % 2:
             raise ValueError(f"width={width}: expected an even number of at least 4")
-        for key, value in {"dim": dim, "depth": depth}.items():
-            if value < 1:
-                raise ValueError(f"{key}={value}: expected at least 1")
+        check_counts("network", dim=dim, depth=depth)
         self.null: dict[str, int] = {} if num_classes is None else {"label": num_classes}
         self.conditions: tuple[str, ...] = tuple(self.null)
         self.embedding = TimeLabelEmbedding(width, width, num_classes)

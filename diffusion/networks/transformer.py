@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion.counts import check_counts
 from diffusion.networks.attention import heads_of, split_heads
 from diffusion.networks.text import TextEncoder, Tokens
 
@@ -49,6 +50,7 @@ class Transformer(nn.Module):
 
     def __init__(self, width: int, depth: int, heads: int) -> None:
         super().__init__()
+        check_counts("network", width=width, depth=depth)
         self.blocks = nn.ModuleList([Block(width, heads) for _ in range(depth)])
         self.norm = nn.LayerNorm(width)
         for name, parameter in self.blocks.named_parameters():
@@ -93,6 +95,7 @@ class TextTransformer(TextEncoder):
         super().__init__()
         if length < 2 or rows < 2:
             raise ValueError(f"length={length}, rows={rows}: expected at least 2 of each")
+        check_counts("network", width=width)
         self.width = self.pooled_width = width
         self.length, self.rows = length, rows
         self.embedding = nn.Embedding(rows, width)

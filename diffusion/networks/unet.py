@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion.counts import check_counts
 from diffusion.networks.encoder import Encoder, Stage, level_widths
 from diffusion.networks.layers import (
     Family,
@@ -138,6 +139,7 @@ class UNet(Encoder):
         if self.streams is not None:
             self.null = Nulls(null, self.streams)
             self.conditions += self.streams.conditions
+        check_counts("network", out_channels=out_channels)
         self._build(blocks, style)
         self.norm_out = style.norm(self.widths[1])
         self.out_channels = out_channels = in_channels if out_channels is None else out_channels

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion.counts import check_counts
 from diffusion.networks.transformer import Transformer
 
 
@@ -47,6 +48,7 @@ class ViT(nn.Module):
             raise ValueError(f"image_size={image_size}: expected a multiple of patch={patch}")
         if T is not None and T < 1:
             raise ValueError(f"T={T}: expected None or at least 1")
+        check_counts("network", in_channels=in_channels, width=width, out_channels=out_channels)
         self.image_size, self.in_channels, self.out_channels = image_size, in_channels, out_channels
         self.patch = self.factor = patch
         self.T = T

@@ -18,20 +18,6 @@ from diffusion.training.callbacks.ema import RAW, STEPS
 LARGEST = 10**9  # of counters
 
 
-def check_run(run: Path, resuming: bool) -> None:
-    """Refuses to train over a finished or interrupted run.
-
-    Raises:
-        FileExistsError: If the folder has a checkpoint and training does not resume from it.
-    """
-    last = run / "checkpoints" / "last.ckpt"
-    if last.exists() and not resuming:
-        raise FileExistsError(
-            f"trainer.default_root_dir: {run} has a run already ({last}); expected "
-            "--ckpt_path last to go on with it, or another --trainer.default_root_dir"
-        )
-
-
 LEAST = {
     "accumulate_grad_batches": 1,
     "check_val_every_n_epoch": 1,

@@ -8,8 +8,10 @@ import torch.nn.functional as F
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
+from diffusion.counts import check_counts
 from diffusion.data import Images
-from diffusion.metrics.record import kept, write
+from diffusion.files import kept
+from diffusion.metrics.record import write
 from diffusion.process import Process
 from diffusion.training import accuracy
 from diffusion.training.checks import check_classifier
@@ -50,8 +52,7 @@ class NoisyClassifier(Guide):
         crop: int = 0,
     ) -> None:
         super().__init__(optimizer, lr_scheduler)
-        if crop < 0:
-            raise ValueError(f"model.crop: {crop}; expected at least 0 pixels")
+        check_counts("model", least=0, crop=crop)
         self.network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.process, self.crop = process, crop
 

@@ -36,7 +36,8 @@ import diffusion.training.module
 import diffusion.training.schedule
 import diffusion.training.trained
 import diffusion.training.trained_clip  # noqa: F401
-from diffusion.training import arguments, checks, loggers, texts, unique
+from diffusion.files import reason
+from diffusion.training import arguments, checks, latest, loggers, texts, unique
 from diffusion.training.callbacks.bar import Bar
 from diffusion.training.callbacks.checkpoint import Checkpoint
 from diffusion.training.callbacks.config import SaveConfig
@@ -47,6 +48,8 @@ from diffusion.training.callbacks.monitor import Monitor, NotFinite
 from diffusion.training.callbacks.samples import Samples
 from diffusion.training.callbacks.summary import Summary, at_the_end
 from diffusion.training.callbacks.writer import Writer
+from diffusion.training.claim import check_room, claim
+from diffusion.training.ending import ending
 from diffusion.training.layers import checkpoint_path, from_checkpoint
 from diffusion.training.messages import one_line
 from diffusion.training.parser import TRACEBACK, OneLine, fail
@@ -70,7 +73,7 @@ TRAINER = {
     "use_distributed_sampler": False,  # the data modules deal their batches themselves
     "val_check_interval": 1000,
 }
-ERRORS = (ValueError, FileNotFoundError, FileExistsError, MisconfigurationException, NotFinite)
+ERRORS = (ValueError, OSError, MisconfigurationException, NotFinite)
 
 
 class Parser(OneLine, LightningArgumentParser):
@@ -135,13 +138,16 @@ class CLI(LightningCLI):
         super()._set_seed()
 
     def before_instantiate_classes(self) -> None:
-        """Checks the trainer's options, and hands the prompts to the data module.
+        """Checks the trainer's options, finds the checkpoint, and hands on the prompts.
 
         Samples that are written are not kept.
         """
-        config = self.config[str(self.subcommand)]
+        command, config = str(self.subcommand), self.config[str(self.subcommand)]
         checks.check_trainer(config.trainer)
         checks.check_precision(config.trainer.precision)
+        said, run = config.ckpt_path, Path(config.trainer.default_root_dir)
+        found = latest.resolve(said, run, command)
+        config.ckpt_path = said if found is None and command != "fit" else found
         if "return_predictions" in config and config.return_predictions is None:
             config.return_predictions = False
         prompts = texts.asked(config.prompt, config.prompts)
@@ -156,12 +162,14 @@ class CLI(LightningCLI):
         config.data.init_args["prompts"] = prompts
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """Adds loggers where the YAML has none of its own, once there are weights."""
+        """Claims the run's folder once there are weights, and adds loggers if it has none."""
         config = self.config[str(self.subcommand)]
         command, run = str(self.subcommand), Path(config.trainer.default_root_dir)
         checks.check_weights(self.model, command, run, config.ckpt_path)
         if command == "fit" and isinstance(self.model, Trainable):
             checks.check_start(self.model, config.ckpt_path)
+        if command != "fit" or not config.trainer.fast_dev_run:
+            claim(run, command, resuming=config.ckpt_path is not None)
         if config.trainer.logger in (None, True) and not config.trainer.fast_dev_run:
             kwargs["logger"] = loggers.make(run, config.wandb, command)
         given = self.config_init[command].trainer.callbacks or []
@@ -194,12 +202,11 @@ class CLI(LightningCLI):
         """Checks what can be known to fail."""
         command = str(self.subcommand)
         config = self.config[command]
-        run, path = Path(config.trainer.default_root_dir), config.ckpt_path
+        path = config.ckpt_path
         if command == "fit" and not config.trainer.fast_dev_run:
-            checks.check_run(run, resuming=path is not None)
-        file = run / "checkpoints" / "last.ckpt" if path == "last" else Path(path or "")
-        if file.is_file():
-            checks.check_checkpoint(self.model, file, training=command == "fit")
+            check_room(Path(config.trainer.default_root_dir), self.model)
+        if path and Path(path).is_file():
+            checks.check_checkpoint(self.model, Path(path), training=command == "fit")
 
 
 def blamed(options: Mapping[str, Any], message: str) -> str:
@@ -240,11 +247,12 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", "LightningCLI's args parameter")
     warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", "The dirpath has changed")
+    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
     advice = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     advice.addFilter(lambda record: "litlogger" not in record.getMessage())
 
 
+@ending
 def main(args: Sequence[str] | None = None) -> None:
     """Runs a command with a trainer; errors that the user can mend are one line.
 
@@ -278,10 +286,11 @@ def main(args: Sequence[str] | None = None) -> None:
         if os.environ.get(TRACEBACK):
             raise
         began = any(f.name == "_run_stage" for f in traceback.extract_tb(error.__traceback__))
-        fail(one_line(str(error)) + (f" ({TRACEBACK}=1 shows where)" if began else ""))
+        text = reason(error) if isinstance(error, OSError) else str(error)
+        fail(one_line(text) + (f" ({TRACEBACK}=1 shows where)" if began else ""))
     except Exception as error:
         if os.environ.get(TRACEBACK) or not restoring(error):
             raise
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         fail(f"ckpt_path: {checkpoint_path(args)}; expected what fit saves, it cannot be restored "
-             f"({reason})")  # fmt: skip
+             f"({why})")  # fmt: skip

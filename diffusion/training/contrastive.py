@@ -7,8 +7,10 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
+from diffusion.counts import check_counts
 from diffusion.data import Images
-from diffusion.metrics.record import kept, write
+from diffusion.files import kept
+from diffusion.metrics.record import write
 from diffusion.networks.clip import LARGEST, Towers
 from diffusion.process import Process
 from diffusion.training import gather, retrieval
@@ -54,8 +56,7 @@ class Contrastive(Guide):
         clean: float = 0.0,
     ) -> None:
         super().__init__(optimizer, lr_scheduler)
-        if crop < 0:
-            raise ValueError(f"model.crop: {crop}; expected at least 0 pixels")
+        check_counts("model", least=0, crop=crop)
         if not 0 <= clean < 1:
             raise ValueError(f"model.clean: {clean}; expected 0 ≤ clean < 1")
         self.network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
-import torch
 import yaml
 from lightning.pytorch.cli import LightningCLI
 from rich import get_console
 from torch import Tensor, nn
 
-from diffusion.files import written_aside
 from diffusion.interop import card, diffusers, folder, layout, lucidrains, openai, scheduler
 from diffusion.interop.layout import Names
 from diffusion.interop.presets import Model
@@ -22,6 +20,7 @@ from diffusion.interop.weights import read, tensors
 from diffusion.spec import DATA, DataSpec
 from diffusion.training import layers, unique
 from diffusion.training.arguments import check_file, decoded
+from diffusion.training.callbacks.checkpoint import save
 from diffusion.training.callbacks.config import CONFIG
 from diffusion.training.checks import check_tensors, same_shape
 from diffusion.training.classifier import NoisyClassifier
@@ -74,8 +73,7 @@ def import_(
     module, settings = build([*first, *said])
     network = network_of(module)
     network.load_state_dict(layout.ours(network, names(network), values))
-    with written_aside(target) as aside:
-        torch.save(checkpoint(module, settings), aside)
+    save(checkpoint(module, settings), target)
     size = sum(p.numel() for p in network.parameters())
     get_console().print(f"wrote {target}: {type(network).__name__}, {size:,} parameters")
 

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlparse
 
-from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
+
+from diffusion.files import written_aside
+from diffusion.training.csv_log import Table
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import WandbLogger
@@ -27,7 +30,7 @@ def make(run: Path, wandb: Wandb, job: str) -> list[Logger]:
             the same W&B run.
         job: What the run does: fit, validate, test or predict.
     """
-    found: list[Logger] = [CSVLogger(run, name="csv", flush_logs_every_n_steps=1)]
+    found: list[Logger] = [Table(run, name="csv", flush_logs_every_n_steps=1)]
     if wandb != "off" and rank_zero_only.rank == 0:
         offline = wandb == "offline" or not _reachable()
         if offline:
@@ -47,8 +50,9 @@ def make(run: Path, wandb: Wandb, job: str) -> list[Logger]:
 
 def _identity(run: Path, job: str) -> str:
     path = run / f".wandb-{job}"
-    if not path.exists():
-        path.write_text(uuid.uuid4().hex[:12])
+    if not path.exists() or not path.read_text():
+        with written_aside(path) as aside:
+            aside.write_text(uuid.uuid4().hex[:12])
     return path.read_text()
 
 

@@ -28,7 +28,7 @@ def save(picture: Tensor, path: Path) -> None:
     """Writes a uint8 picture (C, H, W), C = 1 or 3, as PNG."""
     from torchvision.io import encode_png
 
-    with written_aside(path) as aside:
+    with written_aside(path, durable=False) as aside:
         aside.write_bytes(encode_png(picture.cpu().contiguous()).numpy().tobytes())
 
 

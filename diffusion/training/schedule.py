@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
+from diffusion.counts import check_counts
+
 NOTHING = 1e-12  # of the largest rate: what rounding leaves of 0
 
 
@@ -23,6 +25,7 @@ class Warmup(LambdaLR):
     """
 
     def __init__(self, optimizer: Optimizer, warmup: int = 0, total: int | None = None) -> None:
+        check_counts("lr_scheduler", least=0, warmup=warmup)
         if total is not None and total <= warmup:
             raise ValueError(f"lr_scheduler.total: {total}; expected more than warmup = {warmup}")
 

@@ -162,3 +162,10 @@ def test_the_documentation_says_which_configurations_can_be_exported(path):
     assert answer.startswith("yes" if why is None else "no"), (row, why)
     if why is not None and ":" in why:
         assert why.split(":")[0].split(".")[-1] in row, (row, why)
+
+
+def test_a_network_that_reads_texts_is_refused():
+    net = UNet(8, 3, channels=16, multipliers=(1,), attention=(), blocks=1, groups=4)
+    net.streams = torch.nn.Identity()
+    with pytest.raises(ValueError, match=r"network\.streams: it reads texts; expected none"):
+        diffusers.config(net)

@@ -5,13 +5,14 @@ import pytest
 import torch
 
 from diffusion.data import Digits
+from diffusion.files import kept
 from diffusion.metrics import Card, sheet
 from diffusion.metrics.card import find_nearest
 from diffusion.metrics.conventions import fidelity
 from diffusion.metrics.figures import Generated, accuracy_by_label
 from diffusion.metrics.meaning import KINDS, held_out, parse
 from diffusion.metrics.page import bars, inline, picture, settings
-from diffusion.metrics.record import kept, plain
+from diffusion.metrics.record import plain
 from diffusion.metrics.reference import real_features
 from diffusion.metrics.sheet import render
 from diffusion.metrics.split import collect

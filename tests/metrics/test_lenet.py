@@ -113,7 +113,7 @@ def test_needs_labels(tmp_path):
 
 @pytest.mark.parametrize("key", ["steps", "width", "features"])
 def test_settings_are_checked(key):
-    with pytest.raises(ValueError, match=rf"LeNet.{key}: 0, expected at least 1"):
+    with pytest.raises(ValueError, match=rf"LeNet.{key}: 0; expected at least 1"):
         LeNet(**{key: 0})
 
 

@@ -329,7 +329,7 @@ class _Attached:
     ("key", "least"), [("n", 2), ("batch_size", 1), ("every_n_validations", 1)]
 )
 def test_settings_are_checked(key, least):
-    with pytest.raises(ValueError, match=rf"Metrics.{key}: 0, expected at least {least}"):
+    with pytest.raises(ValueError, match=rf"metrics.{key}: 0; expected at least {least}"):
         Metrics(**{key: 0})
 
 

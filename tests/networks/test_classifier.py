@@ -95,7 +95,7 @@ def test_forward_is_one_graph(classifier):
         ({"num_classes": 0}, "num_classes=0"),
         ({"head_width": 5}, "head_width=5: expected a divisor of the 32 channels"),
         ({"attention": (8,)}, r"attention=\[8\]: expected resolutions among \[14, 7\]"),
-        ({"blocks": 0}, "blocks=0"),
+        ({"blocks": 0}, "blocks: 0"),
     ],
 )
 def test_sizes_that_do_not_fit(changes, message):

@@ -130,6 +130,7 @@ def extra(monkeypatch):
 def lightnings(line):
     """Whether Lightning or Python said it on the way: not an error."""
     start = ("Seed set", "GPU available", "TPU available", "HPU", "💡", "Restor", "Loaded model")
+    start += ("ckpt_path: last is",)
     return line.startswith(start) or "Warning" in line or "site-packages" in line
 
 

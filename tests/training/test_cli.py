@@ -1,6 +1,5 @@
 import shutil
 
-import pytest
 import torch
 import yaml
 
@@ -69,11 +68,12 @@ def test_load_from_checkpoint_gives_averaged_weights_that_draw(fitted):
     assert images.isfinite().all()
 
 
-def test_last_starts_fresh_with_a_word_and_then_resumes(run):
-    with pytest.warns(UserWarning, match="no last checkpoint"):
-        run.fit("--ckpt_path", "last")
+def test_last_starts_fresh_with_a_word_and_then_resumes(run, caplog):
+    run.fit("--ckpt_path", "last")
+    assert "run has no checkpoint yet" in caplog.text
     assert run.load()["global_step"] == 4
     run.fit("--ckpt_path", "last", "--trainer.max_steps", "6")
+    assert "last is run/checkpoints/step_0000004.ckpt" in caplog.text
     assert run.load()["global_step"] == 6
     assert [p.name for p in (run.folder / "run/checkpoints").glob("step*")] == ["step_0000006.ckpt"]
 

@@ -394,7 +394,7 @@ def test_a_clip_is_no_classifier(contrasted):
     ("flags", "message"),
     [
         (["--data=Digits"], "data: Digits has no texts; expected data with captions"),
-        (["--model.crop=-1"], "model.crop: -1; expected at least 0 pixels"),
+        (["--model.crop=-1"], "model.crop: -1; expected at least 0"),
         (["--model.crop=8"], "model.crop: 8; expected less than the sides of the images"),
         (["--model.clean=1"], "model.clean: 1.0; expected 0 ≤ clean < 1"),
         (

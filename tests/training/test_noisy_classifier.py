@@ -431,7 +431,7 @@ def test_a_classifier_that_does_not_fit_is_refused_before_training(classified, r
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--model.crop=-1"], "model.crop: -1; expected at least 0 pixels"),
+        (["--model.crop=-1"], "model.crop: -1; expected at least 0"),
         (["--model.crop=8"], "model.crop: 8; expected less than the sides of the images"),
         (
             ["--model.network.num_classes=12"],

@@ -405,5 +405,46 @@ def test_a_killed_run_ends_in_the_same_weights(run, same, accumulate):
         assert same(one[key], other[key]), key
 
 
+SLOW = """
+import sys, time, torch
+from diffusion.training import cli
+make = torch.save
+def save(checkpoint, file):
+    make(checkpoint, file)
+    if checkpoint["global_step"] == 4:
+        file.flush()
+        print("writing", flush=True)
+        time.sleep(600)
+torch.save = save
+cli.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_a_run_killed_while_it_writes_goes_on_from_the_checkpoint_before(run, same):
+    flags = (
+        "--trainer.accumulate_grad_batches=2",
+        "--checkpoint.every_n_steps=2",
+        "--trainer.max_steps=6",
+    )
+    run.fit(*flags, "--trainer.default_root_dir=whole")
+    run.fit(*flags[:2], "--trainer.max_steps=2")
+    call = (sys.executable, "-c", SLOW, "fit", "--config=tiny.yaml", *flags, "--ckpt_path=last")
+    process = subprocess.Popen(call, env=environment(), stdout=subprocess.PIPE, text=True)
+    try:
+        assert any("writing" in line for line in process.stdout)
+    finally:
+        process.kill()
+        process.wait()
+    folder = run.folder / "run/checkpoints"
+    assert os.readlink(folder / "last.ckpt") == "step_0000002.ckpt"
+    assert len(list(folder.glob(".step_0000004.part-*"))) == 1
+    run.fit(*flags, "--ckpt_path=last")
+    assert sorted(p.name for p in folder.glob("*.ckpt")) == ["last.ckpt", "step_0000006.ckpt"]
+    one, other = run.load(), run.load("whole/checkpoints/last.ckpt")
+    for key in KEYS:
+        assert same(one[key], other[key]), key
+
+
 def environment():
     return {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffusion.files import written_aside
+from diffusion.files import check_writable, written_aside
 from diffusion.packages import Package
 from diffusion.progress import bar
 
@@ -65,6 +65,7 @@ def bake(
     """
     from safetensors.torch import save_file
 
+    check_writable(path.parent, "data.root")
     images, records = [], []
     codes = sorted(pictures.keys() & table.keys())
     with bar("emoji") as progress:

@@ -75,8 +75,13 @@ class Bar(ProgressBar):
         """A bar for the batches of a test."""
         self._evaluate("Testing", trainer.num_test_batches)
 
-    on_test_batch_end = on_validation_batch_end
-    on_test_end = on_validation_end
+    def on_test_batch_end(self, *_args: Any) -> None:
+        """Counts a batch."""
+        self.on_validation_batch_end()
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Takes the bar away."""
+        self.on_validation_end(trainer, pl_module)
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException

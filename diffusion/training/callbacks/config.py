@@ -1,13 +1,12 @@
 """The merged configuration, with the run and inside every checkpoint."""
 
-import time
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.cli import SaveConfigCallback
 
-from diffusion.files import written_aside
+from diffusion.files import kept
 from diffusion.training import pictures
 
 CONFIG = "config"
@@ -32,11 +31,9 @@ class SaveConfig(SaveConfigCallback):
             / f"config_{trainer.state.fn and trainer.state.fn.value}.yaml"
         )
         text = self.text
-        if path.exists() and path.read_text() != text:
-            stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(path.stat().st_mtime))
-            path.rename(path.with_name(f"{path.stem}.{stamp}.yaml"))
-        with written_aside(path) as aside:
-            aside.write_text(text)
+        if not path.exists() or path.read_text() != text:
+            with kept(path) as aside:
+                aside.write_text(text)
         for logger in trainer.loggers:
             logger.log_hyperparams({CONFIG: text})
 

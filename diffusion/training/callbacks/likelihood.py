@@ -11,6 +11,7 @@ from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
 from diffusion import bound
+from diffusion.counts import check_counts
 from diffusion.files import written_aside
 from diffusion.guidance import Static
 from diffusion.metrics.record import finite
@@ -52,10 +53,8 @@ class Likelihood(L.Callback):
         validate: int = 0,
         clip: bool | None = None,
     ) -> None:
-        least = {"n": (n, 0), "batch_size": (batch_size, 1), "validate": (validate, 0)}
-        for key, (value, low) in least.items():
-            if value < low:
-                raise ValueError(f"likelihood.{key}: {value}; expected at least {low}")
+        check_counts("likelihood", least=0, n=n, validate=validate)
+        check_counts("likelihood", batch_size=batch_size)
         self.n, self.batch_size, self.validate, self.clip = n, batch_size, validate, clip
         self.variance: Variance = variance
 

@@ -10,13 +10,15 @@ import lightning as L
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
+from diffusion.counts import check_counts
+from diffusion.files import check_writable, kept
 from diffusion.metrics.card import Card, find_nearest
 from diffusion.metrics.extractor import Extractor
 from diffusion.metrics.figures import Generated, accuracy_by_label
 from diffusion.metrics.judge import Judge
 from diffusion.metrics.lenet import LeNet
 from diffusion.metrics.measure import Measure
-from diffusion.metrics.record import hardware, kept, notes, table, write
+from diffusion.metrics.record import hardware, notes, table, write
 from diffusion.metrics.sheet import render
 from diffusion.metrics.split import Data
 from diffusion.metrics.text_score import TextMeasure
@@ -71,11 +73,9 @@ class Metrics(L.Callback):
         card: Card | None = None,
         text: TextMeasure | None = None,
     ) -> None:
-        counts = {"n": n, "batch_size": batch_size, "every_n_validations": every_n_validations}
-        for key, value in counts.items():
-            least = 2 if key == "n" else 1  # a covariance needs two
-            if value < least:
-                raise ValueError(f"Metrics.{key}: {value}, expected at least {least}")
+        check_counts("metrics", least=2, n=n)  # a covariance needs two
+        every = {"every_n_validations": every_n_validations}
+        check_counts("metrics", batch_size=batch_size, **every)
         if card:
             card.check(n)
         self.n = n
@@ -109,6 +109,7 @@ class Metrics(L.Callback):
             self.extractor = LeNet()
         if self.extractor is None:
             rank_zero_warn("Metrics: no labels and no extractor, so no distance; give Inception")
+        check_writable(self.cache, "metrics.cache")
         # One process of a machine trains and stores it; the others then find it stored.
         every = (self.card or Card()).all(self.extractor)
         if trainer.local_rank == 0:

@@ -10,6 +10,7 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
+from diffusion.counts import check_counts
 from diffusion.data.requests import in_order
 from diffusion.progress import bar
 from diffusion.training import pictures
@@ -53,7 +54,7 @@ class Samples(L.Callback):
         batch_size: Samples drawn at once.
 
     Raises:
-        ValueError: If the batch size is not positive.
+        ValueError: If a number is out of its range.
     """
 
     def __init__(
@@ -65,8 +66,9 @@ class Samples(L.Callback):
         moments: int = 10,
         batch_size: int = 250,
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"samples.batch_size: {batch_size}; expected at least 1")
+        check_counts("samples", least=0, every_n_steps=every_n_steps)
+        check_counts("samples", columns=columns, rows=rows, points=points, moments=moments)
+        check_counts("samples", batch_size=batch_size)
         self.every_n_steps, self.columns, self.rows = every_n_steps, columns, rows
         self.points, self.moments, self.drawn = points, moments, -1
         self.batch_size = batch_size

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from diffusion.files import written_aside
+from diffusion.files import check_writable, written_aside
 from diffusion.metrics.quantize import quantize
 from diffusion.progress import bar
 from diffusion.training import pictures, predictions
@@ -51,7 +51,7 @@ class Writer(L.Callback):
         if self.format == "png" and len(data.shape) != 3:
             raise ValueError("writer.format: png; expected npz for data of points")
         self.path = Path(self.folder or Path(trainer.default_root_dir) / "predictions")
-        self.path.mkdir(parents=True, exist_ok=True)
+        check_writable(self.path, "writer.folder")
         data.done = lambda: self._done(trainer, pl_module, data)
         data.allow_zero_length_dataloader_with_multiple_devices = True  # little may be left to draw
 
@@ -106,8 +106,8 @@ class Writer(L.Callback):
             if self.format == "png":
                 pictures.save(image, self.path / f"{name}.png")
             else:
-                with written_aside(self.path / f"{name}.npy") as aside, aside.open("wb") as file:
-                    np.save(file, image.numpy())
+                with written_aside(self.path / f"{name}.npy", durable=False) as aside:
+                    np.save(aside, image.numpy())
         if self.bar is not None:
             self.bar.advance(self.task, len(index))
 

@@ -1,0 +1,53 @@
+import re
+
+import pytest
+import torch
+
+from diffusion.data import Digits, SwissRoll
+from diffusion.networks import MLP, LinearUNet, TextTransformer, UNet, ViT
+from diffusion.process import Cosine, Linear, RectifiedFlow, ScaledLinear, Sigmoid, Sohl2015
+from diffusion.training.callbacks.checkpoint import Checkpoint
+from diffusion.training.callbacks.likelihood import Likelihood
+from diffusion.training.callbacks.metrics import Metrics
+from diffusion.training.callbacks.samples import Samples
+from diffusion.training.schedule import Warmup
+
+UNETS = ("in_channels", "out_channels", "blocks", "groups")
+NUMBERS = {
+    ("checkpoint", Checkpoint): ("every_n_steps",),
+    ("samples", Samples): ("columns", "rows", "points", "moments"),
+    ("metrics", Metrics): ("n", "batch_size", "every_n_validations"),
+    ("likelihood", Likelihood): ("batch_size",),
+    ("data", Digits): ("batch_size",),
+    ("data", SwissRoll): ("points", "batch_size"),
+    ("network", UNet): UNETS,
+    ("network", LinearUNet): ("in_channels", "out_channels", "channels", "first"),
+    ("network", MLP): ("dim", "depth"),
+    ("network", ViT): ("in_channels", "width", "depth", "out_channels"),
+    ("network", TextTransformer): ("width", "depth"),
+}
+CASES = [(owner, kind, name) for (owner, kind), names in NUMBERS.items() for name in names]
+SMALL = {"channels": 8, "multipliers": [1], "attention": [], "image_size": 8}
+
+
+@pytest.mark.parametrize(("owner", "kind", "name"), CASES)
+@pytest.mark.parametrize("value", [0, -1])
+def test_a_count_that_is_too_small_is_refused(owner, kind, name, value):
+    others = SMALL if kind is UNet else {}
+    with pytest.raises(ValueError, match=rf"^{owner}\.{name}: {value}; expected at least"):
+        kind(**{**others, name: value})
+
+
+@pytest.mark.parametrize("kind", [Cosine, Linear, RectifiedFlow, ScaledLinear, Sigmoid, Sohl2015])
+@pytest.mark.parametrize("T", [-1, 0, 1])
+def test_a_process_has_at_least_two_times(kind, T):
+    with pytest.raises(ValueError, match=re.escape(f"process: T is {T}; expected")):
+        kind(T)
+
+
+def test_other_counts_below_zero():
+    with pytest.raises(ValueError, match=r"samples\.every_n_steps: -1; expected at least 0"):
+        Samples(every_n_steps=-1)
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1)
+    with pytest.raises(ValueError, match=r"lr_scheduler\.warmup: -1; expected at least 0"):
+        Warmup(optimizer, warmup=-1)
