@@ -265,7 +265,7 @@ class Images(L.LightningDataModule, ABC):
         Labels and texts of single samples need not be in it: `request` has them.
         """
         return {
-            "classes": getattr(self, "classes", None) or self.num_classes,
+            "classes": list(self.classes) or self.num_classes,
             "labels": self.labels,
             "edit": None if self.given is None else self.given.digest(),
         }
