@@ -48,7 +48,7 @@ def test_the_package_imports_what_it_declares():
 
 def test_tests_import_what_their_extra_declares():
     others = imported("tests") - MAIN - BY_HAND
-    assert others == named(EXTRAS["test"]) - {"pyright", "resvg-py", "ruff"}
+    assert others == named(EXTRAS["test"]) - {"pyright", "pytest-xdist", "resvg-py", "ruff"}
 
 
 LOCKS = {
