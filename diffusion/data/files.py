@@ -70,11 +70,13 @@ class Files(ImageSet):
         return known
 
     def digest(self) -> bytes:
-        """SHA-256 of names, sizes and times of the files, and of the captions if there are any."""
+        """SHA-256 of names, sizes and times of the files, labels and captions if there are any."""
         digest = hashlib.sha256(f"{READING} {self.size} {self.channels}\n".encode())
         for name in self.names:
             stat = (self.root / name).stat()
             digest.update(os.fsencode(name) + f"\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        if self.labels is not None:
+            digest.update(json.dumps(self.labels.tolist()).encode())
         if self.texts is not None:
             digest.update(json.dumps(self.texts).encode())
         return digest.digest()

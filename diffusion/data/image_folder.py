@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.utilities import rank_zero_warn
 
 from diffusion.spec import DataSpec
 
@@ -124,11 +123,11 @@ class ImageFolder(Images):
         of = self.class_of or {}
         chosen = [x for x in listing.folders if x in of or not self.chooses]
         if left_out := listing.left_out(names, chosen):
-            rank_zero_warn(f"left out of {self.root!r}: {left_out}")
+            self.mention(f"left out of {self.root!r}: {left_out}")
         train = {name.split("/")[0] for name in names if self._split_of(name) == "train"}
         lacking = sorted({name.split("/")[0] for name in names if "/" in name} - train)
         if self.classes and lacking:
-            rank_zero_warn(
+            self.mention(
                 f"val_share: all pictures of {shortened(lacking)} are for validation; there is "
                 "nothing to train these classes by"
             )
@@ -159,7 +158,7 @@ class ImageFolder(Images):
                 nearest = f"the nearest is {near[0]!r}" if near else f"expected some of {other[:9]}"
                 raise ValueError(f"data.classes: no folder {folder!r} in {self.root!r}; {nearest}")
         if other:
-            rank_zero_warn(f"data.classes: left out {shortened(other)}, {len(other)} folders")
+            self.mention(f"data.classes: left out {shortened(other)}, {len(other)} folders")
         self.classes = list(dict.fromkeys(self.class_of.values()))
         self.num_classes = len(self.classes) or None
         return [name for name in names if not folders or name.split("/")[0] in self.class_of]
@@ -186,7 +185,7 @@ class ImageFolder(Images):
         if len(bad) > self.max_unreadable * len(names):
             share = self.max_unreadable
             raise ValueError(f"max_unreadable: {found}; expected at most a share of {share}")
-        rank_zero_warn(f"skipped: {found}")
+        self.mention(f"skipped: {found}")
         left_out = set(bad)
         return [name for name in names if name not in left_out]
 

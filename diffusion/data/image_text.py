@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from lightning.pytorch.utilities import rank_zero_warn
 
 from .files import Files
 from .image_folder import ImageFolder
@@ -75,7 +74,7 @@ class ImageText(Prompted, ImageFolder):
                 f"{Path(names[0]).stem}.txt or .json beside {names[0]}"
             )
         if left_out := [name for name in names if name not in self.captions]:
-            rank_zero_warn(
+            self.mention(
                 f"left out: {len(left_out)} of {len(names)} pictures in {self.root!r} have no "
                 f"caption: {shortened(left_out)}"
             )

@@ -56,8 +56,10 @@ class Memory(ImageSet):
         return self._known(indices, [0] * len(indices))
 
     def digest(self) -> bytes:
-        """SHA-256 of the images' bytes, and of the captions if there are any."""
+        """SHA-256 of the images' bytes, and of labels and captions if there are any."""
         digest = hashlib.sha256(self.images.numpy().data)
+        if self.labels is not None:
+            digest.update(json.dumps(self.labels.tolist()).encode())
         if self.texts is not None:
             digest.update(json.dumps([list(texts) for texts in self.texts]).encode())
         return digest.digest()

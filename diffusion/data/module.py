@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -49,6 +50,7 @@ class Images(L.LightningDataModule, ABC):
         classes: Their names, if they have some; a label is a place among them.
         levels: Number of grey levels, None for continuous data.
         ask: The split whose captions are asked for; None where the data has none.
+        mentioned: What was left out of the data, a line each.
         done: Called once the weights are in place: the samples `predict` need not draw again.
 
     Raises:
@@ -88,6 +90,7 @@ class Images(L.LightningDataModule, ABC):
         self.mask = mask
         self.done: Callable[[], set[int]] = set
         self._counts: dict[str, list[int]] = {}
+        self.mentioned: list[str] = []
         self.reading = Reading()
         self.allow_zero_length_dataloader_with_multiple_devices = True  # with little to predict
         for key, low in (("batch_size", 1), ("num_workers", 0), ("samples", 0)):
@@ -100,6 +103,11 @@ class Images(L.LightningDataModule, ABC):
     @abstractmethod
     def setup(self, stage: str) -> None:
         """Set `train_set`, `val_set` and `test_set`; "predict" may do without."""
+
+    def mention(self, text: str) -> None:
+        """Say what is left out of the data, now and in the summary before training."""
+        self.mentioned.append(text)
+        rank_zero_warn(text)
 
     @property
     def is_set_up(self) -> bool:

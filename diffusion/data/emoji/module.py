@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
 
 from diffusion.data.image_set import ImageSet
 from diffusion.data.memory import Memory
@@ -108,7 +107,7 @@ class Emoji(Prompted):
         with needed(stage):
             found = drawn_styles(self._root, self.styles, self.shape[-1])
         if missing := [style for style in self.styles if style not in found]:
-            rank_zero_warn(f"styles: only google, without {', '.join(missing)}{self.reason}")
+            self.mention(f"styles: only google, without {', '.join(missing)}{self.reason}")
         self._split_up({style: read(path) for style, path in found.items()})
 
     @property

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from torch import Tensor
 
 from diffusion.training.callbacks.bar import steps_of
 from diffusion.training.callbacks.metrics import Metrics
@@ -42,20 +41,23 @@ class Summary(L.Callback):
         """Called once everything is in place, and a checkpoint is restored."""
         self.began = True
         if trainer.is_global_zero:
-            _print({"data": about_data(_data(trainer)), **about_run(trainer, pl_module)})
+            data = _data(trainer)
+            _print({"data": about_data(data), **about_run(trainer, pl_module)})
+            for text in data.mentioned:
+                _print({"data": text})
 
-    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Only notes that something will be left behind."""
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Only notes that there will be something to say at the end."""
         self.began = True
 
-    on_predict_start = on_test_start
+    on_test_start = on_predict_start = on_validation_start
 
 
 def about_data(data: Any) -> str:
     """Returns the name, the splits with their sizes, the shape and the classes of a data module."""
     splits = [f"{len(getattr(data, f'{s}_set')):,} {s}" for s in data.SPLITS]
     text = f"{type(data).__name__}: {', '.join(splits)}; {' x '.join(map(str, data.shape))}"
-    return "; ".join(filter(None, [text, _classes(data), _left_out(data)]))
+    return f"{text}; {_classes(data)}"
 
 
 def about_run(trainer: L.Trainer, module: L.LightningModule) -> dict[str, str]:
@@ -113,17 +115,11 @@ def _classes(data: Any) -> str:
     """Returns how many training pictures each class has."""
     if not data.num_classes:
         return "no classes"
-    known = data.train_set.conditions(range(len(data.train_set)))
-    labels: Tensor = known["label"]
-    counts = labels.bincount(minlength=data.num_classes).tolist()
+    counts = data.class_counts("train")
     names = list(getattr(data, "classes", None) or range(data.num_classes))
     if len(counts) > SHOWN:
         return f"{len(counts)} classes of {min(counts):,} … {max(counts):,} training pictures"
     return "training pictures " + ", ".join(f"{n} {c:,}" for n, c in zip(names, counts))
-
-
-def _left_out(data: Any) -> str:
-    return ""
 
 
 def _data(trainer: L.Trainer) -> Any:
