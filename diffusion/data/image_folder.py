@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-
 from diffusion.spec import DataSpec
 
 from .complete import looks_complete

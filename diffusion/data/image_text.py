@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-
 from .files import Files
 from .image_folder import ImageFolder
 from .listing import shortened

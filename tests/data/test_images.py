@@ -72,7 +72,7 @@ def test_batches_refuses_an_unknown_split(numbered):
     [("batch_size", 0), ("num_workers", -1), ("samples", -1), ("seed", -1), ("seed", 2**32)],
 )
 def test_numbers_out_of_range_are_refused(numbered, key, value):
-    with pytest.raises(ValueError, match=f"{key}: {value}, expected"):
+    with pytest.raises(ValueError, match=f"data.{key}: {value}; expected"):
         numbered(**{key: value})
 
 
