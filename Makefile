@@ -38,7 +38,7 @@ demo: .venv/installed ## Train on 1,797 real digits for about a minute, draw, an
 	fi
 
 test: lint types data ## Lint, types, real data, and all tests but the slow ones
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 data: .venv/tests ## Fetch real data and small pretrained networks for the tests, 200 MB, into data/
 	$(BIN)/python tests/fetch_data.py

@@ -83,7 +83,7 @@ def _number(label: str | int, num_classes: int, numbers: dict[str, int]) -> int:
                 f"expected a name in quotes, such as '[\"{label}\"]'"
             )
         return label
-    near = difflib.get_close_matches(str(label), numbers, n=1)
+    near = [] if isinstance(label, int) else difflib.get_close_matches(label, numbers, n=1)
     if near:
         raise ValueError(f"data.labels: {label}; the nearest is '{near[0]}'")
     named = f", or names such as '{next(iter(numbers))}'" if numbers else ""

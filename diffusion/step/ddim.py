@@ -28,7 +28,11 @@ class DDIM(Step):
             raise ValueError(f"eta: {eta}; expected a number ≥ 0")
         self.eta = eta
         self.variance: Variance = variance
-        self.ancestral = variance if eta == 1 else None
+
+    @property
+    def ancestral(self) -> Variance | None:
+        """Σ if it draws from p(x_s | x_t), η = 1."""
+        return self.variance if self.eta == 1 else None
 
     def __call__(
         self,

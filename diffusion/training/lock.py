@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -50,6 +51,9 @@ def hold(folder: Path) -> None:
             f"{folder} cannot be locked ({error.strerror}); let only one run train there"
         )
         return
+    if not _is_at(file, path):
+        file.close()
+        return hold(folder)  # its holder has just removed it
     file.truncate(0)
     file.write(f"process {os.getpid()} of {socket.gethostname()}\n")
     file.flush()
@@ -57,7 +61,19 @@ def hold(folder: Path) -> None:
 
 
 def release(folder: Path | None = None) -> None:
-    """Unlocks a folder, or all that this process holds."""
+    """Unlocks a folder, or all that this process holds; folders with nothing in them go away."""
     for path in list(_held) if folder is None else [folder.absolute() / NAME]:
         if file := _held.pop(path, None):
+            with suppress(OSError):
+                path.unlink()  # while it is locked: nobody else has this very file
+                path.parent.rmdir()
+                path.parent.parent.rmdir()
             file.close()
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    """Whether an open file is the one that lies at a path."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False

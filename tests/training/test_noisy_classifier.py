@@ -389,7 +389,7 @@ def test_a_guided_models_checkpoint_has_no_classifier_in_it(classified, fitted, 
     plain = module.generate(module.condition({"label": label}), (1, 8, 8), range(4))
     assert not torch.allclose(images, plain)
     run("predict", "--ckpt_path", run.last, "--data.samples=2", "--data.batch_size=2")
-    assert len(list((run.folder / "run/predictions").glob("*.png"))) == 2
+    assert len(list((run.folder / "run/predictions").glob("0*.png"))) == 2
 
 
 def test_a_network_without_labels_is_guided_by_them(classified, run, tiny):

@@ -87,9 +87,8 @@ def test_all_prompts_and_all_files_are_drawn(trained, tmp_path):
 def test_prompts_of_training_stay_but_others_may_be_asked_for(trained, tmp_path):
     from diffusion.training.layers import from_checkpoint
 
-    config = yaml.safe_load((trained / "c.yaml").read_text())
-    config |= {"prompt": "red"}
     saved = torch.load(trained / "run/checkpoints/last.ckpt", weights_only=True)
+    config = yaml.safe_load(saved["config"]) | {"prompt": "red"}
     torch.save(saved | {"config": yaml.safe_dump(config)}, tmp_path / "x.ckpt")
     with from_checkpoint(["predict", "--ckpt_path", str(tmp_path / "x.ckpt")]) as args:
         assert "prompt" not in yaml.safe_load(Path(args[2]).read_text())
