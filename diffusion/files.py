@@ -162,14 +162,14 @@ def link(path: Path, target: Path) -> None:
 
 def beside(path: Path) -> Path:
     """Returns the name under which this process writes a file; see `sweep`."""
-    return path.with_name(f".{path.stem}.part-{_machine()}-{os.getpid()}{path.suffix}")
+    return path.with_name(f".{path.stem}.part-{machine()}-{os.getpid()}{path.suffix}")
 
 
 _swept_once = functools.cache(sweep)
 
 
 @functools.cache
-def _machine() -> str:
+def machine() -> str:
     """Returns 8 hexadecimal digits of where a process's number means something."""
     parts = [socket.gethostname()]
     with suppress(OSError):
@@ -178,18 +178,31 @@ def _machine() -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
 
 
-def _unfinished(machine: str, process: int, path: Path) -> bool:
+def ended(where: str, process: int) -> bool:
+    """Whether a process is known to have ended; another machine's never is.
+
+    Args:
+        where: What `machine` returned there.
+        process: Its number.
+    """
+    if where != machine():
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    with suppress(OSError):  # one that nobody waited for yet
+        return Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[:1] == [b"Z"]
+    return False
+
+
+def _unfinished(where: str, process: int, path: Path) -> bool:
     """Whether nobody writes a file any more."""
-    if machine == _machine():
-        if process == os.getpid():
-            return False
-        try:
-            os.kill(process, 0)
-        except ProcessLookupError:
-            return True
-        except OSError:
-            pass
-    return time.time() - path.lstat().st_mtime > STALE
+    if where == machine() and process == os.getpid():
+        return False
+    return ended(where, process) or time.time() - path.lstat().st_mtime > STALE
 
 
 def _flush(path: Path) -> None:
@@ -201,7 +214,7 @@ def _flush(path: Path) -> None:
 
 
 def _probe(folder: Path) -> None:
-    file = folder / f".probe.part-{_machine()}-{os.getpid()}"
+    file = folder / f".probe.part-{machine()}-{os.getpid()}"
     try:
         file.write_bytes(bytes(PROBE))
         _flush(file)

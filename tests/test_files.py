@@ -18,7 +18,7 @@ def dead():
 
 
 def debris(folder, machine=None, process=None, suffix=".png"):
-    machine, process = machine or files._machine(), process or dead()
+    machine, process = machine or files.machine(), process or dead()
     path = folder / f".000001_3.part-{machine}-{process}{suffix}"
     path.write_bytes(b"half")
     return path
@@ -26,7 +26,7 @@ def debris(folder, machine=None, process=None, suffix=".png"):
 
 def test_what_a_killed_process_left_goes_away_with_the_next_write(tmp_path):
     left = debris(tmp_path)
-    (tmp_path / f".model.part-{files._machine()}-{dead()}").mkdir()
+    (tmp_path / f".model.part-{files.machine()}-{dead()}").mkdir()
     with written_aside(tmp_path / "x.png") as aside:
         aside.write_bytes(b"whole")
         assert aside.suffix == ".png"

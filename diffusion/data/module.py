@@ -23,6 +23,7 @@ from .given import Given
 from .image_set import Dealt, ImageSet, as_is
 from .positions import Positions, Reading, Shuffled
 from .requests import Requests, apportioned, in_order, is_even, requested_classes
+from .workers import Loader
 
 
 class Images(L.LightningDataModule, ABC):
@@ -160,7 +161,8 @@ class Images(L.LightningDataModule, ABC):
             period = (self.batches_per_epoch or 1) * self.positions_per_batch
         rank_and_world = self._rank_and_world()
         positions = Positions(lambda: self.read, self.batch_size, *rank_and_world, epoch, period)
-        return self._loader(Shuffled(self.train_set, self.seed, self.flip), positions)
+        pictures = Shuffled(self.train_set, self.seed, self.flip)
+        return self._loader(pictures, positions, self.batch_size)
 
     @property
     def read(self) -> int:
@@ -357,7 +359,8 @@ class Images(L.LightningDataModule, ABC):
         return hashlib.sha256(settings.encode() + pictures.digest()).hexdigest()[:16]
 
     def _all(self, pictures: ImageSet, batch_size: int) -> Iterator[dict[str, Tensor]]:
-        loader = self._loader(pictures, in_order(len(pictures), batch_size), keep=False)
+        batches = in_order(len(pictures), batch_size)
+        loader = self._loader(pictures, batches, batch_size, keep=False)
         return (self.on_after_batch_transfer(batch, 0) for batch in loader)
 
     def _split(self, split: str) -> ImageSet:
@@ -396,10 +399,12 @@ class Images(L.LightningDataModule, ABC):
         rank, world = self._rank_and_world()
         batches = in_order(len(pictures), self.batch_size)
         batches += [range(0)] * (-len(batches) % world)
-        return self._loader(Dealt(pictures), batches[rank::world])
+        return self._loader(Dealt(pictures), batches[rank::world], self.batch_size)
 
-    def _loader(self, pictures: Dataset, batches: Iterable, keep: bool = True) -> DataLoader:
-        return DataLoader(
+    def _loader(
+        self, pictures: Dataset, batches: Iterable, batch_size: int, keep: bool = True
+    ) -> DataLoader:
+        loader = Loader(
             pictures,
             batch_sampler=batches,
             num_workers=self.num_workers,
@@ -407,3 +412,5 @@ class Images(L.LightningDataModule, ABC):
             pin_memory=torch.cuda.is_available(),
             persistent_workers=keep and self.num_workers > 0,
         )
+        loader.pictures = batch_size
+        return loader

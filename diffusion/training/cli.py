@@ -36,6 +36,8 @@ import diffusion.training.module
 import diffusion.training.schedule
 import diffusion.training.trained
 import diffusion.training.trained_clip  # noqa: F401
+from diffusion.data.module import Images
+from diffusion.data.workers import lost
 from diffusion.files import reason
 from diffusion.training import arguments, checks, latest, loggers, texts, unique
 from diffusion.training.callbacks.bar import Bar
@@ -45,6 +47,7 @@ from diffusion.training.callbacks.ema import EMA
 from diffusion.training.callbacks.likelihood import Likelihood
 from diffusion.training.callbacks.metrics import Metrics
 from diffusion.training.callbacks.monitor import Monitor, NotFinite
+from diffusion.training.callbacks.pulse import Pulse
 from diffusion.training.callbacks.samples import Samples
 from diffusion.training.callbacks.summary import Summary, at_the_end
 from diffusion.training.callbacks.writer import Writer
@@ -174,8 +177,8 @@ class CLI(LightningCLI):
             kwargs["logger"] = loggers.make(run, config.wandb, command)
         given = self.config_init[command].trainer.callbacks or []
         callbacks = [*given] if isinstance(given, list) else [given]
-        self.summary = Summary()
-        callbacks.append(self.summary)
+        self.summary, self.pulse = Summary(), Pulse()
+        callbacks += [self.summary, self.pulse]
         if config.trainer.enable_progress_bar is not False and not config.trainer.barebones:
             bars = [callback for callback in callbacks if isinstance(callback, ProgressBar)]
             callbacks += [] if bars else [Bar()]
@@ -193,6 +196,12 @@ class CLI(LightningCLI):
         """Says at the end where everything is, also after Ctrl-C or an error."""
         try:
             super()._run_subcommand(subcommand)
+        except Exception as error:
+            self.pulse.ended()
+            workers = self.datamodule.num_workers if isinstance(self.datamodule, Images) else 0
+            if line := lost(error, workers):
+                raise ValueError(line) from error
+            raise
         finally:
             if self.summary.began and self.trainer.is_global_zero:
                 figures = bool(self.config[subcommand].get("verbose", False))

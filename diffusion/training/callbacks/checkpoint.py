@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from diffusion.counts import check_counts
 from diffusion.data import Images
+from diffusion.data.workers import undisturbed
 from diffusion.files import link, written_aside
 from diffusion.training import latest, lock, resume
 from diffusion.training.callbacks.monitor import NotFinite
@@ -106,7 +107,8 @@ class Checkpoint(ModelCheckpoint):
             return
         path = self._path(trainer)
         try:
-            self._save_checkpoint(trainer, path)
+            with undisturbed():
+                self._save_checkpoint(trainer, path)
         except Exception as error:
             rank_zero_warn(f"step {trainer.global_step} could not be saved: {error}")
         else:
