@@ -44,7 +44,9 @@ def test_batches_that_are_done_are_skipped(numbered, world):
 
 @pytest.mark.parametrize("labels", [[10], [-1], [0, 11], []])
 def test_labels_that_are_no_classes_are_refused(numbered, labels):
-    with pytest.raises(ValueError, match=r"^data.labels: .*; expected (null or )?classes 0 \.\. 9$"):
+    with pytest.raises(
+        ValueError, match=r"^data.labels: .*; expected (null or )?classes 0 \.\. 9$"
+    ):
         numbered(n=10, labels=labels).predict_dataloader()
 
 

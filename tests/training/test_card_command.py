@@ -89,7 +89,7 @@ def test_compare_refuses_in_one_line(tested, run, refused):
 def test_help_lists_the_commands(run, capsys):
     for args in ((), ("--help",)):
         run(*args)
-    assert "compare: Puts the figures" in " ".join(capsys.readouterr().out.split())
+    assert "compare Puts the figures" in " ".join(capsys.readouterr().out.split())
     with pytest.raises(SystemExit) as end:
         run("compare", "--help")
     assert end.value.code == 0

@@ -267,7 +267,13 @@ def test_a_resumed_run_ends_in_the_same_weights(contrast, same):
 
 
 def test_validation_is_over_the_whole_split_at_fixed_times_and_noise(contrasted, contrast):
-    contrast("validate", "--ckpt_path", checkpoint(contrasted), "--trainer.default_root_dir=run")
+    contrast(
+        "validate",
+        "--trust",
+        "--ckpt_path",
+        checkpoint(contrasted),
+        "--trainer.default_root_dir=run",
+    )
     module = Contrastive.load_from_checkpoint(checkpoint(contrasted)).eval()
     data, found = Captioned(), []
     with torch.no_grad():
@@ -292,7 +298,7 @@ def test_validation_is_over_the_whole_split_at_fixed_times_and_noise(contrasted,
 @pytest.mark.parametrize("kind", ["noisy", "clean"])
 def test_a_test_writes_what_is_found(contrasted, contrast, kind):
     place = "--trainer.default_root_dir=run"
-    contrast("test", "--ckpt_path", checkpoint(contrasted, kind), place)
+    contrast("test", "--trust", "--ckpt_path", checkpoint(contrasted, kind), place)
     run = contrast.folder / "run"
     record = json.loads((run / "retrieval.json").read_text())
     noisy = kind == "noisy"
@@ -416,7 +422,7 @@ def test_data_that_does_not_fit_is_refused_in_one_line(contrast, refused, flags,
 
 
 def test_no_samples_are_drawn(contrasted, contrast, refused):
-    line = refused("predict", "--ckpt_path", checkpoint(contrasted))
+    line = refused("predict", "--trust", "--ckpt_path", checkpoint(contrasted))
     assert "a Contrastive draws no samples; expected `diffusion test`" in line
 
 
@@ -452,11 +458,11 @@ def draw(run, tiny):
 def test_a_model_is_guided_by_a_text(contrasted, draw, kind, settings, flags):
     draw.write("guided.yaml", guided(checkpoint(contrasted, kind), **settings))
     draw.fit("--config", "guided.yaml", "--trainer.max_steps=2")
-    draw("test", "--ckpt_path", draw.last, "--metrics.n=4", *flags)
+    draw("test", "--trust", "--ckpt_path", draw.last, "--metrics.n=4", *flags)
     record = json.loads((draw.folder / "run/metrics.json").read_text())
     assert record["figures"]["classifier_nfe"] == 3 * (1 + settings.get("shifts", 0))
     assert record["figures"]["nfe"] == 3
-    draw("predict", "--ckpt_path", draw.last, "--data.samples=2", *flags)
+    draw("predict", "--trust", "--ckpt_path", draw.last, "--data.samples=2", *flags)
     assert len(list((draw.folder / "run/predictions").glob("0*.png"))) == 2
     saved = draw.load()
     assert not any("scorer" in name or "text" in name for name in saved["state_dict"])
