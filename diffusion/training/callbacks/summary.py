@@ -48,7 +48,7 @@ class Summary(L.Callback):
         """Only notes that something will be left behind."""
         self.began = True
 
-    on_predict_start = on_test_start
+    on_validation_start = on_predict_start = on_test_start
 
 
 def about_data(data: Any) -> str:
