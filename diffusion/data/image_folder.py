@@ -151,11 +151,13 @@ class ImageFolder(Images):
             of = {folder: named(folder) for folder in folders}
             self.class_of = dict(sorted(of.items(), key=lambda item: item[1]))
         other = [folder for folder in folders if folder not in self.class_of]
-        for folder in self.class_of:
-            near = difflib.get_close_matches(folder, other, n=1)
-            if folder not in folders and (near or len(other) == len(folders)):
-                nearest = f"the nearest is {near[0]!r}" if near else f"expected some of {other[:9]}"
-                raise ValueError(f"data.classes: no folder {folder!r} in {self.root!r}; {nearest}")
+        missing = [folder for folder in self.class_of if folder not in folders]
+        if missing and other:  # perhaps a renamed one, whose pictures would go without a word
+            near = difflib.get_close_matches(missing[0], other, n=1)
+            nearest = f"the nearest is {near[0]!r}" if near else f"expected some of {other[:9]}"
+            raise ValueError(f"data.classes: no folder {missing[0]!r} in {self.root!r}; {nearest}")
+        if missing:
+            rank_zero_warn(f"data.classes: no pictures of {shortened(missing)} in {self.root!r}")
         if other:
             self.mention(f"data.classes: left out {shortened(other)}, {len(other)} folders")
         self.classes = list(dict.fromkeys(self.class_of.values()))

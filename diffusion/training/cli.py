@@ -256,6 +256,7 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", "LightningCLI's args parameter")
     warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", "Total length of `Requests` across ranks is zero")
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
     advice = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     advice.addFilter(lambda record: "litlogger" not in record.getMessage())

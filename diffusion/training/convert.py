@@ -2,6 +2,7 @@
 
 import logging
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -205,12 +206,14 @@ def build(sections: Sequence[Mapping[str, Any]]) -> tuple[Trainable, dict[str, A
 
 @contextmanager
 def without_remarks() -> Iterator[None]:
-    """Keeps the Trainer from saying which devices it will not use, as nothing is trained."""
+    """Keeps Lightning from saying which devices it will not use, and that it is given arguments."""
     remarks = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     level = remarks.level
     remarks.setLevel(logging.WARNING)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "LightningCLI's args parameter")
+            yield
     finally:
         remarks.setLevel(level)
 

@@ -131,6 +131,13 @@ def test_folders_can_be_chosen_ordered_and_merged(shapes):
     assert read(merged) == (["round", "square"], [24, 12])
     with pytest.raises(ValueError, match=r"data\.classes: no folder 'circel' .* is 'circle'"):
         read(["circel", "square"])
+    with pytest.raises(
+        ValueError, match=r"no folder 'ring' .* expected some of \['circle', 'oval'\]"
+    ):
+        read(["ring", "square"])
+    shutil.rmtree("pictures/oval")
+    with pytest.warns(UserWarning, match=r"data\.classes: no pictures of oval in 'pictures'"):
+        assert read(["circle", "oval", "square"])[1] == [12, 0, 12]
     with pytest.raises(ValueError, match=r"data\.classes: \['a', 'a'\]; expected null or"):
         read(["a", "a"])
 

@@ -112,3 +112,8 @@ def test_the_last_checkpoint_is_there_before_an_older_one_goes(run, monkeypatch)
     monkeypatch.setattr(Checkpoint, "_remove_checkpoint", remove)
     run.fit("--checkpoint.every_n_steps", "1")
     assert seen == [f"step_{i:07d}.ckpt" for i in (2, 3, 4)]
+
+
+def test_validation_prints_its_figures(fitted, run, capsys):
+    run("validate", "--ckpt_path", fitted.last)
+    assert "val/loss" in capsys.readouterr().out

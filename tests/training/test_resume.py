@@ -262,10 +262,13 @@ def test_a_schedule_that_ends_before_training_does_is_refused(run, refused):
     flags = ("--model.lr_scheduler=Warmup", "--model.lr_scheduler.total=3")
     line = refused("fit", "--config=tiny.yaml", *flags, "--trainer.max_steps=4")
     assert line.startswith("trainer.max_steps: 4; expected at most 3")
-    assert not (run.folder / "run/checkpoints").exists()
+    assert not list(run.folder.glob("run/checkpoints/*.ckpt"))
     run.fit(*flags, "--trainer.max_steps=3")
-    line = refused("fit", "--config=tiny.yaml", *flags, "--trainer.max_steps=4", "--ckpt_path=last")
-    assert line.startswith("trainer.max_steps: 4; expected at most 3")
+    again = ("fit", "--config=tiny.yaml", "--trainer.max_steps=4", "--ckpt_path=last")
+    assert refused(*again, *flags).startswith("trainer.max_steps: 4; expected at most 3")
+    whole = [path.name for path in run.folder.glob("run/checkpoints/step_*")]
+    assert whole == ["step_0000003.ckpt"]
+    assert (run.folder / "run/checkpoints/last.ckpt").resolve().name == whole[0]
 
 
 class Labels(L.Callback):

@@ -60,6 +60,7 @@ class Checkpoint(ModelCheckpoint):
         if keep < 1 and keep != -1:
             raise ValueError(f"checkpoint.keep: {keep}; expected at least 1, or -1 for all")
         self.keep = keep
+        self.began = False
         super().__init__(
             dirpath=dirpath,
             filename="step_{step:07d}",
@@ -88,6 +89,7 @@ class Checkpoint(ModelCheckpoint):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """What training goes on from is not saved again."""
         super().on_train_start(trainer, pl_module)
+        self.began = True
         if self.file_exists(self._path(trainer), trainer):
             self._last_global_step_saved = trainer.global_step
 
@@ -101,9 +103,11 @@ class Checkpoint(ModelCheckpoint):
     ) -> None:
         """Saves what was trained so far, unless it is what went wrong.
 
-        If that fails, too, a warning says so: the exception stays the one that is reported.
+        Before training begins there is nothing, and a checkpoint may be restored in part only. If
+        saving fails, too, a warning says so: the exception stays the one that is reported.
         """
-        if isinstance(exception, NotFinite) or self._should_skip_saving_checkpoint(trainer):
+        wrong = isinstance(exception, NotFinite)
+        if wrong or not self.began or self._should_skip_saving_checkpoint(trainer):
             return
         path = self._path(trainer)
         try:
