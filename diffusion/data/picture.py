@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from PIL import Image, ImageFile
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
-PIXELS = 50_000_000  # of a picture as it is decoded, so that memory stays below 1 GB
+PIXELS = 40_000_000  # of a picture as it is decoded, so that memory stays below 1 GB
 DRAFT = 2  # a large JPEG is decoded at an eighth, a quarter or half, if that is so many times size
 
 

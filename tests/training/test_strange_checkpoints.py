@@ -103,6 +103,16 @@ def test_averages_of_gradients_have_the_parameters_shapes(fitted, refused, tmp_p
     assert "exp_avg is (3,)" in refused("fit", "--ckpt_path", "x.ckpt", "--trainer.max_steps", "5")
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_averages_of_another_precision_are_trained_on(fitted, run, tmp_path, dtype):
+    content = fitted.load()
+    content["state_dict"] = {k: v.to(dtype) for k, v in content["state_dict"].items()}
+    torch.save(content, tmp_path / "x.ckpt")
+    run("fit", "--ckpt_path", "x.ckpt", "--trainer.max_steps", "5")
+    weights = run.load()["state_dict"].values()
+    assert {x.dtype for x in weights if x.is_floating_point()} == {torch.float32}
+
+
 def test_weights_that_are_not_numbers_draw_nothing(fitted, refused, run, tmp_path):
     content = fitted.load()
     next(iter(content["state_dict"].values())).view(-1)[0] = torch.nan

@@ -44,8 +44,7 @@ class EMA(L.Callback):
         if self.decay:
             kept = self.average
             self.average = {
-                k: kept[k].to(p.device) if k in kept else p.detach().clone()
-                for k, p in trained.items()
+                k: kept[k].to(p) if k in kept else p.detach().clone() for k, p in trained.items()
             }
 
     @torch.no_grad()
