@@ -157,7 +157,7 @@ class ImageFolder(Images):
             nearest = f"the nearest is {near[0]!r}" if near else f"expected some of {other[:9]}"
             raise ValueError(f"data.classes: no folder {missing[0]!r} in {self.root!r}; {nearest}")
         if missing:
-            rank_zero_warn(f"data.classes: no pictures of {shortened(missing)} in {self.root!r}")
+            self.mention(f"data.classes: no pictures of {shortened(missing)} in {self.root!r}")
         if other:
             self.mention(f"data.classes: left out {shortened(other)}, {len(other)} folders")
         self.classes = list(dict.fromkeys(self.class_of.values()))
