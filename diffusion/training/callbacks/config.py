@@ -24,6 +24,15 @@ class SaveConfig(SaveConfigCallback):
         """The merged configuration as YAML."""
         return self.parser.dump(self.config, skip_none=False)
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Writes the file; that of training only once it begins, as it may still be refused."""
+        if stage != "fit":
+            super().setup(trainer, pl_module, stage)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Writes the file of training."""
+        super().setup(trainer, pl_module, "fit")
+
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Called once, on the first process."""
         path = (

@@ -21,7 +21,6 @@ FILES = {
     "metrics.json": "figures, and what they depend on",
     "likelihood.json": "bits per dimension, by term",
     "card.html": "the evaluation card",
-    "predictions": "samples",
 }
 
 
