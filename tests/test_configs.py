@@ -358,7 +358,7 @@ def test_a_clip_trains_and_tests_when_made_small(path, tmp_path, monkeypatch, ca
     }
     Path("small.yaml").write_text(yaml.safe_dump(overlay))
     main("fit", "--config", path, "--config", "small.yaml")
-    main("test", "--ckpt_path", "run/checkpoints/last.ckpt")
+    main("test", "--trust", "--ckpt_path", "run/checkpoints/last.ckpt")
     found = {p.name for p in Path("run").iterdir()}
     assert {"config_fit.yaml", "config_test.yaml", "retrieval.json", "retrieval.png"} <= found
     assert not {"samples.png", "metrics.json", "likelihood.json"} & found

@@ -160,12 +160,14 @@ class Images(L.LightningDataModule, ABC):
         if trainer is not None and trainer.overfit_batches > 0:
             period = (self.batches_per_epoch or 1) * self.positions_per_batch
         rank_and_world = self._rank_and_world()
-        positions = Positions(lambda: self.read, self.batch_size, *rank_and_world, epoch, period)
+        positions = Positions(
+            lambda: self.position, self.batch_size, *rank_and_world, epoch, period
+        )
         pictures = Shuffled(self.train_set, self.seed, self.flip)
         return self._loader(pictures, positions, self.batch_size)
 
     @property
-    def read(self) -> int:
+    def position(self) -> int:
         """How many positions training has read: where it goes on."""
         return self.reading.upto(0 if self.trainer is None else self.trainer.global_step)
 
@@ -185,7 +187,7 @@ class Images(L.LightningDataModule, ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """Where training is, for a checkpoint."""
-        return {"read": self.read}
+        return {"read": self.position}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where a checkpoint ended, whatever the size of its batches was."""

@@ -46,11 +46,11 @@ def test_what_an_unfinished_step_read_does_not_count(numbered):
     other = numbered(batch_size=2, world=3)
     other.load_state_dict(data.state_dict())
     other.trainer.global_step = 2
-    assert other.read == 20
+    assert other.position == 20
     assert train(other, 3, accumulate=1, begin=2) == [26, 32, 38]
     other.trainer.training = False
     other.on_before_batch_transfer({}, 0)
-    assert other.read == 38
+    assert other.position == 38
 
 
 EPOCHS = [

@@ -37,5 +37,5 @@ def test_null_row_is_trained(mlp):
 @pytest.mark.parametrize("settings", [{"width": 7}, {"depth": 0}, {"dim": 0}, {"num_classes": 0}])
 def test_sizes_out_of_range(settings):
     (key,) = settings
-    with pytest.raises(ValueError, match=f"{key}={settings[key]}"):
+    with pytest.raises(ValueError, match=rf"{key}(=|: ){settings[key]}"):
         MLP(**settings)

@@ -136,9 +136,9 @@ class Checkpoint(ModelCheckpoint):
             data.load_state_dict({"read": step * accumulated * data.positions_per_batch})
             rank_zero_warn(
                 f"ckpt_path: says not how many pictures of {type(data).__name__} were read; "
-                f"training goes on after {data.read:,}, as if all batches had been as today"
+                f"training goes on after {data.position:,}, as if all batches had been as today"
             )
-        batches = data.read // data.positions_per_batch
+        batches = data.position // data.positions_per_batch
         loops = checkpoint["loops"]["fit_loop"]
         resume.count(loops, batches, step, accumulated, data.batches_per_epoch)
 

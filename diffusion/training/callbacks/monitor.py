@@ -32,7 +32,7 @@ class Monitor(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Sets the sums to zero, and goes on counting where the data does."""
         if isinstance(data := trainer.datamodule, Images):  # pyright: ignore
-            self.images = data.read
+            self.images = data.position
         self.sums = torch.zeros(3, 4, device=pl_module.device)  # of losses, ones, hits
         self.classifies = self.timed = False
         self.bad = torch.full((2,), -1, device=pl_module.device)  # step and t of the first bad loss
