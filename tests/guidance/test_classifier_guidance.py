@@ -109,9 +109,7 @@ def test_without_any_signal_there_is_no_guidance(it):
 
 
 @pytest.mark.parametrize("it", [Linear(), Cosine(200), RectifiedFlow()])
-@pytest.mark.parametrize(
-    ("step", "static"), [(DDIM(), False), (DDPM(), False), (DDPM(), True)], ids=str
-)
+@pytest.mark.parametrize(("step", "static"), [(DDIM(), False), (DDPM(), False), (DDPM(), True)])
 def test_moves_samples_to_the_class(it, step, static):
     data, n = mixture(it, 0.5), 1500
     cond, x_T = Condition({"label": torch.ones(n, dtype=torch.long)}), torch.randn(n, 2)
