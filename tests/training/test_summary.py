@@ -92,7 +92,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_draws_its_loss(said, run, monk
 
 class Trainer:
     max_steps, max_epochs, num_training_batches, accumulate_grad_batches = 50, -1, float("inf"), 2
-    global_step, is_global_zero, num_val_batches = 40, True, 3
+    global_step, is_global_zero, num_val_batches, log_every_n_steps = 40, True, 3, 1
 
 
 def test_the_bar_counts_steps_from_where_training_is_resumed(monkeypatch):
@@ -100,6 +100,7 @@ def test_the_bar_counts_steps_from_where_training_is_resumed(monkeypatch):
     bar, trainer = Bar(), Trainer()
     bar.disable()
     bar.on_train_start(trainer, None)
+    bar.enable()
     (task,) = bar.shown.tasks
     assert (task.description, task.completed, task.total) == ("Training", 40, 50)
     trainer.global_step = 42

@@ -44,11 +44,12 @@ class Bar(ProgressBar):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, *_args: Any
     ) -> None:
-        """Shows the step, and the figures that are logged."""
+        """Shows the step, and the figures when there are new ones: reading them waits for a GPU."""
         if self.shown is not None and self.training is not None:
-            self.shown.update(
-                self.training, completed=trainer.global_step, note=self._note(trainer, pl_module)
-            )
+            interval: Any = trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
+            self.shown.update(self.training, completed=trainer.global_step)
+            if self.enabled and (trainer.global_step - 1) % interval == 0:  # logged the step before
+                self.shown.update(self.training, note=self._note(trainer, pl_module))
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Leaves the bar as it is."""
