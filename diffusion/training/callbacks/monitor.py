@@ -18,11 +18,11 @@ class Monitor(L.Callback):
     """Logs, every `trainer.log_every_n_steps` steps, averages since the last time.
 
     train/loss, train/loss_q1 … q4 (the loss where t is in the first … last quarter of 1 … T, clean
-    pictures in the first; not where there is no process), for what tells classes or texts apart
-    train/accuracy and train/accuracy_q1 … q4 likewise,
-    train/grad_norm (before clipping), train/lr, train/images and train/images_per_second. Numbers
-    stay on the device in between, so that the processor never waits. The loss is checked for NaN
-    then too, and before anything is saved.
+    pictures in the first; not where there is no process or no t), for what tells classes or texts
+    apart train/accuracy and train/accuracy_q1 … q4 likewise, train/grad_norm (before clipping),
+    train/lr, train/images and train/images_per_second. Numbers stay on the device in between, so
+    that the processor never waits. The loss is checked for NaN then too, and before anything is
+    saved.
     """
 
     def __init__(self) -> None:
@@ -56,9 +56,9 @@ class Monitor(L.Callback):
         batch_idx: int,
     ) -> None:
         """Adds to the sums, and logs when it is time."""
-        losses, t = outputs["losses"], outputs["t"]
-        process = getattr(pl_module, "process", None)
-        self.timed = process is not None
+        losses, process = outputs["losses"], getattr(pl_module, "process", None)
+        self.timed = process is not None and "t" in outputs
+        t = outputs["t"] if self.timed else torch.zeros_like(losses, dtype=torch.int64)
         quarter = (t - 1).clamp(min=0) * 4 // (process.T if process else 4)
         self.sums[0].index_add_(0, quarter, losses.float())
         self.sums[1].index_add_(0, quarter, torch.ones_like(losses, dtype=torch.float32))
@@ -112,7 +112,8 @@ class Monitor(L.Callback):
     def _check(self, trainer: L.Trainer, bad: Tensor) -> None:
         step, t = bad.tolist()
         if step >= 0:
-            self._stop(trainer, f"the loss is not finite since step {step} (at t = {t})")
+            when = f" (at t = {t})" if self.timed else ""
+            self._stop(trainer, f"the loss is not finite since step {step}{when}")
 
     def _stop(self, trainer: L.Trainer, what: str) -> NoReturn:
         # Not best_model_path, which is set before the file is written.
