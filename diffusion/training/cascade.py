@@ -81,6 +81,11 @@ class Cascade(Restorable):
         return cast(list[Diffusion], list(self.stages))
 
     @property
+    def reads_labels(self) -> bool:
+        """Whether a stage reads labels."""
+        return any(stage.reads_labels for stage in self._stages())
+
+    @property
     def reads_texts(self) -> bool:
         """Whether a stage reads texts."""
         return any(stage.reads_texts for stage in self._stages())
@@ -142,7 +147,7 @@ class Cascade(Restorable):
             mine = stage.condition(resized(batch, shape_of(stage)))
             values.update({f"{number}.{k}": v for k, v in mine.values.items()})
             null.update({f"{number}.{k}": v for k, v in mine.null.items()})
-        labels = {"label": batch["label"]} if "label" in batch else {}
+        labels = {"label": batch["label"]} if "label" in batch and self.reads_labels else {}
         return Condition({**labels, **values}, null)
 
     def generate(self, cond: Condition, shape: Sequence[int], seeds: Sequence[int]) -> Tensor:

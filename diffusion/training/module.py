@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from diffusion.condition import Condition
 from diffusion.data import Images
 from diffusion.denoiser import NetworkDenoiser
-from diffusion.guidance import Clip
+from diffusion.guidance import Clip, Guidance
 from diffusion.noise import SeededNoise
 from diffusion.objective import Objective
 from diffusion.parameterization import Parameterization
@@ -109,14 +109,27 @@ class Diffusion(Trainable):
             guide.check(self.process, data.spec)
 
     def condition(self, batch: dict[str, Any]) -> Condition:
-        """Returns what of a batch the network or the guidance reads, with the network's ∅.
+        """Returns what of a batch of requests the network or the guidance reads."""
+        return self._condition(batch, self.sampler.needs, self.sampler.guidance)
+
+    def network_condition(self, batch: dict[str, Any]) -> Condition:
+        """Returns what of a batch the network reads: all that a loss needs, without guidance."""
+        return self._condition(batch)
+
+    def _condition(
+        self,
+        batch: dict[str, Any],
+        needs: frozenset[str] = frozenset(),
+        guidance: Sequence[Guidance] = (),
+    ) -> Condition:
+        """Returns a condition with the network's ∅.
 
         What draws noise for it does so by the samples' "index" and "seed", this run's by default.
         """
         network: Any = self.denoiser.network
-        known = frozenset(self.denoiser.conditions or ()) | self.sampler.needs
+        known = frozenset(self.denoiser.conditions or ()) | needs
         values = {k: v for k, v in batch.items() if k in known and isinstance(v, Tensor)}
-        for reader in (network, *self.sampler.guidance):
+        for reader in (network, *guidance):
             if hasattr(reader, "read"):
                 values.update(reader.read({"seed": self.seed, **batch}))
         null = dict(getattr(network, "null", {})) if values else {}
@@ -128,7 +141,7 @@ class Diffusion(Trainable):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """One loss; forgetting labels for classifier-free guidance happens here."""
         self.seed_step(batch_idx)
-        cond = self.condition(batch).drop(self.p_uncond)
+        cond = self.network_condition(batch).drop(self.p_uncond)
         t, eps = self.objective.draw(self.process, batch["image"])
         losses = self.objective(self.denoiser, batch["image"], cond, t, eps)
         loss = self.objective.weigh(t, losses).mean()
@@ -147,7 +160,7 @@ class Diffusion(Trainable):
         i = torch.arange(len(x_0), dtype=torch.float64) + number * len(x_0)
         t = 1 + ((i + 0.5) * GOLDEN_RATIO % 1 * self.process.T).long()
         eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(number))
-        cond = self.condition({**batch, "index": i.long(), "seed": 0})
+        cond = self.network_condition({**batch, "index": i.long(), "seed": 0})
         losses = self.objective(self.denoiser, x_0, cond, t.to(x_0.device), eps.to(x_0))
         self.total += torch.stack([losses.sum(), torch.ones_like(losses).sum()])
 

@@ -1,11 +1,19 @@
 import csv
+from types import SimpleNamespace
 
 import lightning as L
 import pytest
 import torch
 
 from diffusion.condition import Condition
+from diffusion.guidance import Guidance
+from diffusion.networks import MLP
 from diffusion.noise import seed
+from diffusion.objective import Simple
+from diffusion.parameterization import Eps
+from diffusion.process import Cosine
+from diffusion.sampler import Sampler
+from diffusion.step import DDIM
 from diffusion.training.module import Diffusion
 
 
@@ -186,3 +194,44 @@ def test_images_seen_are_counted_on_after_resuming(run):
     with (run.folder / "run/csv/version_1/metrics.csv").open() as file:
         seen = [row["train/images"] for row in csv.DictReader(file) if row.get("train/images")]
     assert [float(x) for x in seen] == [48.0]
+
+
+class Read(Guidance):
+    """Makes a condition of its own, and counts how often."""
+
+    needs = ("label",)
+
+    def __init__(self):
+        self.times = 0
+
+    def read(self, batch):
+        self.times += 1
+        return {"read": batch["label"].float()}
+
+    def __call__(self, denoise):
+        return denoise
+
+
+def of_points(network, guidance=()):
+    sampler = Sampler(DDIM(), 2, guidance)
+    return Diffusion(network, Cosine(T=20), Eps(), Simple(), sampler, p_uncond=0.0)
+
+
+BATCH = {"image": torch.zeros(4, 2), "label": torch.tensor([0, 1, 2, 0]), "text": ["a"] * 4}
+
+
+def trained_and_validated(module, monkeypatch):
+    """Takes one step of each kind."""
+    monkeypatch.setattr(module, "seed_step", lambda _: None)
+    module._trainer = SimpleNamespace(world_size=1, global_rank=0)
+    module.training_step(BATCH, 0)
+    module.on_validation_epoch_start()
+    module.validation_step(BATCH, 0)
+
+
+def test_what_guides_reads_nothing_of_training_data(monkeypatch):
+    guide = Read()
+    module = of_points(MLP(width=4, depth=1), [guide])
+    trained_and_validated(module, monkeypatch)
+    assert guide.times == 0
+    assert set(module.condition(BATCH).values) == {"label", "read"}

@@ -32,6 +32,18 @@ def test_files_are_numbered_and_labelled_images(predict, fitted):
     assert (read_image(str(folder / "000004_3.png")).int() - image.int()).abs().max() <= 1
 
 
+def test_the_condition_is_made_once(predict, monkeypatch):
+    made, condition = [], Diffusion.condition
+
+    def spy(self, batch):
+        made.append(batch["index"].tolist())
+        return condition(self, batch)
+
+    monkeypatch.setattr(Diffusion, "condition", spy)
+    predict("--data.batch_size=8")
+    assert made == [list(range(8)), list(range(8, 12))]
+
+
 def test_its_bar_and_the_trainers_go_together(predict):
     for _ in range(2):  # the second time there is nothing to draw
         folder = predict("--data.samples=3", "--trainer.enable_progress_bar=true")

@@ -117,7 +117,7 @@ class Likelihood(L.Callback):
         """Returns L_0, L_1 … L_{T−1} and L_T of each sample, (B, T + 1), in bits/dim."""
         x_0, process, first = batch["image"], module.process, k * self.batch_size
         index = torch.arange(first, first + len(x_0))
-        cond = module.condition({**batch, "index": index, "seed": NOISE})
+        cond = module.network_condition({**batch, "index": index, "seed": NOISE})
         denoise = Static()(module.denoiser) if self._clips(module, data) else module.denoiser
         noise = SeededNoise(NOISE, index.tolist())  # the same in any batch
         columns = []

@@ -97,7 +97,7 @@ class Writer(L.Callback):
     ) -> None:
         """Writes a batch."""
         module: Any = pl_module
-        index, label = batch["index"].tolist(), module.condition(batch).values.get("label")
+        index, label = batch["index"].tolist(), batch.get("label") if module.reads_labels else None
         labels = [-1] * len(index) if label is None else label.tolist()
         if outputs.ndim == 4:
             outputs = quantize(outputs)
