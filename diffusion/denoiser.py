@@ -1,5 +1,7 @@
 """From x_t to an estimate of x_0: the one interface that objectives, guidance and steps know."""
 
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -69,9 +71,12 @@ class NetworkDenoiser(nn.Module):
             has x_t's channels, or twice as many if it also predicts the reverse variance. Its
             attribute `null` says what ∅ is of each condition that can be forgotten, and
             `conditions` which ones it takes, where that is not the same; one that has neither
-            attribute gets them all.
+            attribute gets those that its `forward` names, or all if that takes `**kwargs`.
         process: The forward process.
         parameterization: What the output means.
+
+    Attributes:
+        conditions: The names of the conditions that the network takes; None for all.
 
     Raises:
         ValueError: If the parameterisation is undefined for the process.
@@ -85,7 +90,7 @@ class NetworkDenoiser(nn.Module):
         self.network, self.process, self.parameterization = network, process, parameterization
         names: Any = getattr(network, "conditions", None)
         names = getattr(network, "null", None) if names is None else names
-        self.conditions = None if names is None else frozenset(names)
+        self.conditions = named(network.forward) if names is None else frozenset(names)
 
     def output(self, x_t: Tensor, t: Tensor, cond: Condition) -> tuple[Tensor, Tensor | None]:
         """Returns F and the raw variance output, or None; in x_t's dtype even under autocast."""
@@ -109,3 +114,11 @@ class NetworkDenoiser(nn.Module):
         x_0 = self.parameterization.x_0(F, self.process, t, x_t)
         alpha, sigma = self.process.scales(t, x_t)
         return Prediction(x_t, x_0, alpha, sigma, None if v is None else (v + 1) / 2)
+
+
+def named(forward: Callable[..., Any]) -> frozenset[str] | None:
+    """Returns the names of a forward's parameters behind x_t and t; None if it takes any name."""
+    parameters = list(inspect.signature(forward).parameters.values())
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return frozenset(parameter.name for parameter in parameters[2:])

@@ -83,7 +83,8 @@ class Diffusion(Trainable):
     @property
     def reads_labels(self) -> bool:
         """Whether the network or the guidance reads labels."""
-        return "label" in (self.denoiser.conditions or ()) or "label" in self.sampler.needs
+        conditions = self.denoiser.conditions
+        return conditions is None or "label" in conditions or "label" in self.sampler.needs
 
     @property
     def reads_texts(self) -> bool:
@@ -127,7 +128,8 @@ class Diffusion(Trainable):
         What draws noise for it does so by the samples' "index" and "seed", this run's by default.
         """
         network: Any = self.denoiser.network
-        known = frozenset(self.denoiser.conditions or ()) | needs
+        every = batch.keys() - {"image", "index"}
+        known = needs | (every if self.denoiser.conditions is None else self.denoiser.conditions)
         values = {k: v for k, v in batch.items() if k in known and isinstance(v, Tensor)}
         for reader in (network, *guidance):
             if hasattr(reader, "read"):

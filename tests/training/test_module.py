@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import lightning as L
 import pytest
 import torch
+from torch import nn
 
 from diffusion.condition import Condition
 from diffusion.guidance import Guidance
@@ -235,3 +236,40 @@ def test_what_guides_reads_nothing_of_training_data(monkeypatch):
     trained_and_validated(module, monkeypatch)
     assert guide.times == 0
     assert set(module.condition(BATCH).values) == {"label", "read"}
+
+
+class Plain(nn.Module):
+    """A network without `null` and `conditions`; keeps the names of what it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.seen = nn.Linear(2, 2), set()
+
+    def forward(self, x_t, t, **conditions):
+        self.seen |= set(conditions)
+        return self.linear(x_t)
+
+
+class Labelled(Plain):
+    def forward(self, x_t, t, label):
+        return super().forward(x_t, t, label=label)
+
+
+class Unconditional(Plain):
+    def forward(self, x_t, t):
+        return super().forward(x_t, t)
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"), [(Plain, {"label"}), (Labelled, {"label"}), (Unconditional, set())]
+)
+def test_without_attributes_the_same_is_read_in_training_and_in_sampling(monkeypatch, kind, names):
+    module = of_points(kind())
+    assert module.reads_labels == bool(names)
+    trained_and_validated(module, monkeypatch)
+    assert module.denoiser.network.seen == names
+    module.denoiser.network.seen.clear()
+    request = {"index": torch.arange(4), "label": BATCH["label"]}
+    module._trainer = None
+    module.generate(module.condition(request), (2,), range(4))
+    assert module.denoiser.network.seen == names
