@@ -64,8 +64,11 @@ def render(name: str, record: Mapping[str, Any], made: Generated, nearest: Neare
 
 def _subtitle(record: Mapping[str, Any]) -> str:
     sampler, checkpoint = record.get("sampler") or {}, record.get("checkpoint") or {}
-    guidance = ", ".join(sampler.get("guidance", ())) or "none"
-    drawn = "by {step} in {steps} steps, guidance ".format(**sampler) + guidance if sampler else ""
+    drawn = ", then ".join(
+        "by {step} in {steps} steps, guidance ".format(**stage)
+        + (", ".join(stage["guidance"]) or "none")
+        for stage in sampler.get("stages", [sampler] if sampler else [])
+    )
     parts = [
         f"{record['n']} images {drawn}",
         f"compared with {record['data']['name']}",

@@ -14,7 +14,7 @@ from diffusion.networks import Augmentation
 from diffusion.noise import seed
 from diffusion.sampler import Sampler
 from diffusion.training.agreement import agree
-from diffusion.training.checks import check_forgotten, check_stage, settings_of
+from diffusion.training.checks import check_forgotten, check_given, check_stage, settings_of
 from diffusion.training.module import Diffusion
 from diffusion.training.restorable import Restorable
 from diffusion.training.texts import CACHE, remember
@@ -101,15 +101,17 @@ class Cascade(Restorable):
         return self._stages()[-1].process
 
     def setup(self, stage: str) -> None:
-        """Refuses to train, and data of another size.
+        """Refuses to train, data of another size, and pictures that no stage looks at.
 
         Raises:
-            ValueError: If it is to be trained, or the data's shape is not the last stage's.
+            ValueError: If it is to be trained, or the data does not fit.
         """
         if stage == "fit":
             raise ValueError(
                 "fit: a Cascade is not trained; expected each stage's own configuration"
             )
+        for part in self._stages():
+            part.trainer = self.trainer  # for its autocast; Lightning stops at a ModuleList
         data: Any = getattr(self.trainer, "datamodule", None)
         check_stage(self.trainer, data, stage)
         if data is None:
@@ -120,6 +122,7 @@ class Cascade(Restorable):
                 f"data: images of shape {tuple(data.shape)}; expected {shape}, as the last stage "
                 "draws them"
             )
+        check_given(self._stages(), data)
         remember(self, data, CACHE, self.trainer.is_global_zero)
         for part in self._stages():
             part.sampler.begin(part.process)

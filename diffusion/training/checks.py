@@ -3,7 +3,7 @@
 import hashlib
 import re
 import zipfile
-from collections.abc import Callable, Mapping, Sized
+from collections.abc import Callable, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -261,33 +261,34 @@ def check_channels(network: nn.Module, data: Any, key: str = "model.network") ->
             )
 
 
-def check_given(sampler: Any, network: nn.Module, data: Any) -> None:
+def check_given(stages: Sequence[Any], data: Any) -> None:
     """Refuses to continue from pictures that are not there, and pictures that nothing looks at.
 
     Args:
-        sampler: With `needs` and `strength`.
-        network: With `conditions`, perhaps.
+        stages: The `Diffusion` modules that draw, one after the other.
         data: The data module.
 
     Raises:
-        ValueError: If what the sampler needs is not in the data's requests, or the other way round.
+        ValueError: If what a sampler needs is not in the data's requests, or the other way round.
     """
-    if missing := {"known", "mask"} & sampler.needs:
+    needs = frozenset[str]().union(*(stage.sampler.needs for stage in stages))
+    read = needs.union(*(stage.denoiser.conditions or () for stage in stages))
+    strength = min(stage.sampler.strength for stage in stages)
+    if missing := {"known", "mask"} & needs:
         missing -= set(data.on_after_batch_transfer(data.request([0]), 0))
-    why = "for Inpaint" if sampler.strength == 1 else f"as sampler.strength is {sampler.strength}"
+    why = "for Inpaint" if strength == 1 else f"as sampler.strength is {strength}"
     if "known" in missing:
         raise ValueError(f"data.edit: null; expected a picture or a folder of pictures, {why}")
     if "mask" in missing:
         raise ValueError("data.mask: null; expected a picture or x0,y0,x1,y1 for Inpaint")
     edit, mask = getattr(data, "edit", None), getattr(data, "mask", None)
-    inpaints = "mask" in sampler.needs or "mask" in (getattr(network, "conditions", ()) or ())
-    if mask is not None and not inpaints:
+    if mask is not None and "mask" not in read:
         raise ValueError(
             f"data.mask: {mask!r}; expected null, or Inpaint in sampler.guidance, or an Inpainter "
             "network, as nothing looks at it"
         )
-    if edit is not None and mask is None and sampler.strength == 1:
-        also = "what to repaint in data.mask, or " if inpaints else ""
+    if edit is not None and mask is None and strength == 1:
+        also = "what to repaint in data.mask, or " if "mask" in read else ""
         raise ValueError(f"data.edit: {edit!r}; expected {also}sampler.strength below 1")
 
 

@@ -17,6 +17,7 @@ from diffusion.metrics.quantize import quantize
 from diffusion.metrics.record import plain
 from diffusion.progress import bar
 from diffusion.training import gather
+from diffusion.training.cascade import shape_of
 
 
 def generate(
@@ -82,16 +83,29 @@ def _asked(data: Any, n: int, batch_size: int) -> tuple[Tensor | None, list[str]
     return torch.cat(labels) if labels else None, texts or None
 
 
+def stages(module: Any) -> list[Any]:
+    """Returns what draws, one after the other: a cascade's stages, or the module itself."""
+    return list(getattr(module, "stages", [module]))
+
+
+def guides(module: Any) -> list[Any]:
+    """Returns the guidance of all stages."""
+    samplers = [getattr(stage, "sampler", None) for stage in stages(module)]
+    return [guide for sampler in samplers if sampler is not None for guide in sampler.guidance]
+
+
 def networks(module: Any) -> dict[str, list[nn.Module]]:
-    """Returns what is counted: the denoiser's network, and apart from it what guides."""
-    denoiser = getattr(module, "denoiser", None)
-    guides = getattr(getattr(module, "sampler", None), "guidance", ())
-    found = {
-        "nfe": [getattr(denoiser, "network", None)],
-        "classifier_nfe": [
-            getattr(guide, name, None) for guide in guides for name in ("classifier", "scorer")
-        ],
-    }
+    """Returns what is counted: denoising networks, in a cascade also by size, and what guides."""
+    found: dict[str, list[Any]] = {"nfe": []}
+    for stage in (every := stages(module)):
+        network = getattr(getattr(stage, "denoiser", None), "network", None)
+        found["nfe"].append(network)
+        if len(every) > 1:
+            _, height, width = shape_of(stage)
+            found.setdefault(f"nfe_{height}x{width}", []).append(network)
+    found["classifier_nfe"] = [
+        getattr(guide, name, None) for guide in guides(module) for name in ("classifier", "scorer")
+    ]
     known = {
         name: [net for net in dict.fromkeys(nets) if isinstance(net, nn.Module)]
         for name, nets in found.items()
@@ -100,8 +114,13 @@ def networks(module: Any) -> dict[str, list[nn.Module]]:
 
 
 def sampling(module: Any) -> dict[str, Any] | None:
-    """Returns how the images were drawn, or None if the module does not say."""
-    sampler, process = getattr(module, "sampler", None), getattr(module, "process", None)
+    """Returns how the images were drawn, by {"stages": …} if in several; None if it is not said."""
+    found = [_sampling(stage) for stage in stages(module)]
+    return {"stages": found} if len(found) > 1 else found[0]
+
+
+def _sampling(stage: Any) -> dict[str, Any] | None:
+    sampler, process = getattr(stage, "sampler", None), getattr(stage, "process", None)
     if sampler is None:
         return None
     return {

@@ -105,7 +105,7 @@ class Diffusion(Trainable):
         check_data(self.denoiser.network, data)
         data.asked_classes()
         remember(self.denoiser.network, data, CACHE, self.trainer.is_global_zero)
-        check_given(self.sampler, self.denoiser.network, data)
+        check_given([self], data)
         for guide in self.sampler.guidance:
             guide.check(self.process, data.spec)
 

@@ -1,9 +1,11 @@
 """Two stages in a row, by the command line, against the stages run by hand."""
 
 import copy
+from contextlib import ExitStack, nullcontext
 from itertools import combinations
 from types import SimpleNamespace
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
@@ -11,13 +13,16 @@ from PIL import Image
 from tiny import TINY
 
 from diffusion.condition import Condition
-from diffusion.data import Digits
-from diffusion.guidance import Static
-from diffusion.networks import Augmentation
+from diffusion.data import Digits, ImageFolder
+from diffusion.guidance import ClassifierFree, Guidance, Inpaint, Static
+from diffusion.metrics.evaluations import Evaluations
+from diffusion.metrics.meaning import parse
+from diffusion.networks import Augmentation, UNet, Upsampler
 from diffusion.noise import SeededNoise, seed
 from diffusion.sampler import Sampler
 from diffusion.step import DDIM
 from diffusion.training.cascade import Cascade
+from diffusion.training.generation import networks, sampling
 from diffusion.training.recipe import difference, recipe
 
 
@@ -127,6 +132,106 @@ def test_each_stage_counts_for_what_is_drawn(stages):
     assert level == "model.stages.1.network.augmentation.level 4, now 7 (and 1 more)"
     steps = difference(there, of(samplers=[Sampler(DDIM(1.0), 2, [Static()]), None]))
     assert steps == "model.stages.0.sampler.steps 3, now 2"
+
+
+class Guide(Guidance):
+    """Evaluates a classifier once more than the network, and notes what it is checked against."""
+
+    def __init__(self):
+        self.classifier, self.checked = torch.nn.Linear(1, 1), []
+
+    def check(self, process, data):
+        self.checked.append(data.shape)
+
+    def __call__(self, denoise):
+        def guided(x_t, t, cond):
+            self.classifier(x_t.flatten(1)[:, :1])
+            return denoise(x_t, t, cond)
+
+        return guided
+
+
+def test_evaluations_of_all_stages_are_counted(stages):
+    cascade = Cascade(
+        [stages[1][0], *[stages[1][1]] * 2],
+        [
+            Sampler(DDIM(), 2, [ClassifierFree(2.0), Guide()]),
+            Sampler(DDIM(), 3, [Guide()]),
+            Sampler(DDIM(), 4),
+        ],
+    )
+    counts, expected = {}, {"nfe": 4 + 3 + 4, "nfe_8x8": 4, "nfe_16x16": 7, "classifier_nfe": 2 + 3}
+    found = networks(cascade)
+    with ExitStack() as counting:
+        for name, parts in found.items():
+            counts[name] = Evaluations()
+            for part in parts:
+                counting.enter_context(counts[name].counting(part))
+        batch = {"index": torch.tensor([4, 9]), "label": torch.tensor([1, 3])}
+        cascade.generate(cascade.condition(batch), (1, 16, 16), [4, 9])
+    assert {name: count.rows / 2 for name, count in counts.items()} == expected
+    assert [stage["steps"] for stage in sampling(cascade)["stages"]] == [2, 3, 4]
+    assert [parse(name).title for name in expected][1:3] == ["NFE (8x8)", "NFE (16x16)"]
+    assert set(networks(cascade.stages[0])) == {"nfe", "classifier_nfe"}
+
+
+def attached(cascade, data, **settings):
+    """Attaches a cascade to a trainer that has the data, and sets it up to draw."""
+    trainer = L.Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False,
+                        **settings)  # fmt: skip
+    trainer.datamodule, cascade.trainer = data, trainer
+    cascade.setup("predict")
+    return cascade
+
+
+def pictures(folder, **settings):
+    return ImageFolder(root=str(folder / "pictures"), size=16, channels=1, **settings)
+
+
+def test_guides_of_all_stages_are_checked(stages):
+    base, top = Guide(), Guide()
+    samplers = [Sampler(DDIM(), 2, [guide]) for guide in (base, top)]
+    attached(Cascade(stages[1], samplers), pictures(stages[0]))
+    assert (base.checked, top.checked) == ([(1, 8, 8)], [(1, 16, 16)])
+
+
+EDIT, MASK = {"edit": "0.png"}, {"mask": "0,0,8,8"}
+
+
+@pytest.mark.parametrize(
+    ("guides", "strengths", "settings", "message"),
+    [
+        ([[], []], [1, 1], EDIT, r"data.edit: .*0.png'; expected sampler.strength below 1"),
+        ([[], []], [1, 1], EDIT | MASK, "data.mask: '0,0,8,8'; expected null, or Inpaint"),
+        ([[Inpaint()], []], [1, 1], {}, "data.edit: null; expected a picture"),
+        ([[], [Inpaint()]], [1, 1], EDIT, "data.mask: null; expected a picture"),
+        ([[], []], [1, 0.5], {}, "data.edit: null; .*as sampler.strength is 0.5"),
+        ([[], [Inpaint()]], [1, 1], EDIT | MASK, None),
+        ([[], []], [0.5, 1], EDIT, None),
+    ],
+)
+def test_given_pictures_are_what_a_stage_looks_at(stages, guides, strengths, settings, message):
+    samplers = [Sampler(DDIM(), 2, g, strength=s) for g, s in zip(guides, strengths)]
+    folder, checkpoints = stages
+    given = {k: str(folder / "pictures" / v) if k == "edit" else v for k, v in settings.items()}
+    with pytest.raises(ValueError, match=message) if message else nullcontext():
+        attached(Cascade(checkpoints, samplers), pictures(folder, **given))
+
+
+def test_every_stage_draws_under_the_trainers_autocast(stages, monkeypatch):
+    seen, forward = [], UNet.forward
+
+    def spy(self, *args, **kwargs):
+        seen.append((type(self), torch.is_autocast_enabled("cpu")))
+        return forward(self, *args, **kwargs)
+
+    monkeypatch.setattr(UNet, "forward", spy)
+    cascade = attached(Cascade(stages[1]), pictures(stages[0]), precision="bf16-mixed")
+    batch = {"index": torch.tensor([4]), "label": torch.tensor([1])}
+    steps = cascade.trajectory(cascade.condition(batch), (1, 16, 16), [4])
+    assert not any(torch.is_autocast_enabled("cpu") for _ in steps)
+    assert {kind for kind, _ in seen} == {UNet, Upsampler}
+    assert all(enabled for _, enabled in seen)
 
 
 def test_it_predicts_from_the_command_line(stages, tmp_path):

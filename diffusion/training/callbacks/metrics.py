@@ -24,7 +24,7 @@ from diffusion.metrics.split import Data
 from diffusion.metrics.text_score import TextMeasure
 from diffusion.metrics.worth import described
 from diffusion.training import checks
-from diffusion.training.generation import draws, generate, sampling
+from diffusion.training.generation import draws, generate, guides, sampling
 
 
 class Metrics(L.Callback):
@@ -37,7 +37,8 @@ class Metrics(L.Callback):
     Names: fd_lenet, kid_lenet with LeNet; fid, kid, is with Inception; each distance also with
     "_floor", that of held-out real images. Then label_accuracy (by the extractor), judge_accuracy,
     near_copies (also with "_floor"), nfe (network evaluations an image, counted; classifier_nfe
-    those of what guides) and seconds_per_image. With text also clip_score, clip_r1 and clip_r5.
+    those of what guides; of a cascade of all stages, and nfe_64x64 … of those of one size) and
+    seconds_per_image. With text also clip_score, clip_r1 and clip_r5.
     With a card also precision, recall, f1, density and coverage (names:
     `diffusion.metrics.conventions`), and the page card.html beside metrics.json.
     Data of points, and a module that generates nothing, is not measured.
@@ -102,8 +103,7 @@ class Metrics(L.Callback):
             rank_zero_warn(f"Metrics: data of shape {tuple(data.shape)} is not measured, no images")
             return
         if self.text:
-            guides = getattr(getattr(pl_module, "sampler", None), "guidance", ())
-            if warning := self.text.check(data, guides):
+            if warning := self.text.check(data, guides(pl_module)):
                 rank_zero_warn(warning)
         if self.extractor is None and data.num_classes:
             self.extractor = LeNet()
