@@ -34,7 +34,7 @@ from diffusion.training import pictures
 from diffusion.training.captioned import captioned
 from diffusion.training.cascade import Cascade
 from diffusion.training.module import Diffusion
-from diffusion.training.texts import CACHE, remember
+from diffusion.training.texts import remember
 from diffusion.training.trained_clip import TrainedClip
 
 STEPS = 20
@@ -88,9 +88,9 @@ def table(model: Diffusion, make: Ways, args: argparse.Namespace) -> None:
         if name not in args.only:
             continue
         bench = Bench(
-            Emoji(root=args.root, ask=split), args.n, 100, CACHE, EfficientNet(), text=judge
+            Emoji(root=args.root, ask=split), args.n, 100, model.cache, EfficientNet(), text=judge
         )
-        remember(model, bench.data, CACHE, True)
+        remember(model, bench.data, model.cache, None)
         keys: list[Row] = [
             {"captions": name, "method": method, "scale": s}
             for method, scales in SCALES.items()

@@ -116,7 +116,7 @@ class FrozenText(TextEncoder):
         name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
         path = Path(cache).expanduser() / f"texts-{name}.safetensors"
         if not path.is_file():
-            check_writable(path.parent, "cache")
+            check_writable(path.parent, "metrics.cache")
             with plain_tensors():
                 rows = self._compute(texts, progress)
                 columns = [torch.stack(column) for column in zip(*(rows[text] for text in texts))]

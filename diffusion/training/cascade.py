@@ -17,7 +17,7 @@ from diffusion.training.agreement import agree
 from diffusion.training.checks import check_forgotten, check_given, check_stage, settings_of
 from diffusion.training.module import Diffusion
 from diffusion.training.restorable import Restorable
-from diffusion.training.texts import CACHE, remember
+from diffusion.training.texts import remember
 from diffusion.training.trained import opened, restored
 
 
@@ -123,7 +123,7 @@ class Cascade(Restorable):
                 "draws them"
             )
         check_given(self._stages(), data)
-        remember(self, data, CACHE, self.trainer.is_global_zero)
+        remember(self, data, self.cache, self.trainer)
         for part in self._stages():
             part.sampler.begin(part.process)
 

@@ -17,7 +17,7 @@ from diffusion.training import gather, retrieval
 from diffusion.training.checks import check_towers
 from diffusion.training.guide import Guide, fixed_noise, random_crop
 from diffusion.training.info_nce import info_nce, numbers
-from diffusion.training.texts import CACHE, remember
+from diffusion.training.texts import remember
 
 TIMES = 9  # at which a test measures
 
@@ -75,7 +75,7 @@ class Contrastive(Guide):
                 "Emoji or ImageText"
             )
         check_towers(self.network.image, self.process, data, self.crop)
-        remember(self.network, data, CACHE, self.trainer.is_global_zero)
+        remember(self.network, data, self.cache, self.trainer)
 
     def read(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Returns what the text tower reads of batch["text"], on this module's device."""

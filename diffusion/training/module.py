@@ -28,7 +28,7 @@ from diffusion.training.checks import (
     check_variance,
     settings_of,
 )
-from diffusion.training.texts import CACHE, remember
+from diffusion.training.texts import remember
 from diffusion.training.trainable import Trainable
 
 GOLDEN_RATIO = 0.6180339887498949
@@ -104,7 +104,7 @@ class Diffusion(Trainable):
         """See `Trainable`."""
         check_data(self.denoiser.network, data)
         data.asked_classes()
-        remember(self.denoiser.network, data, CACHE, self.trainer.is_global_zero)
+        remember(self.denoiser.network, data, self.cache, self.trainer)
         check_given([self], data)
         for guide in self.sampler.guidance:
             guide.check(self.process, data.spec)

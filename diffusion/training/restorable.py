@@ -18,7 +18,13 @@ ABOUT = ("_class_path", "_instantiator")
 
 
 class Restorable(L.LightningModule):
-    """A module whose `load_from_checkpoint` runs nothing that a file asks for."""
+    """A module whose `load_from_checkpoint` runs nothing that a file asks for.
+
+    Attributes:
+        cache: The folder for files that are computed once; that of `Metrics`, if a trainer has it.
+    """
+
+    cache = Path(".cache")
 
     @classmethod
     def load_from_checkpoint(  # pyright: ignore[reportIncompatibleVariableOverride]

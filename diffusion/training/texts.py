@@ -4,24 +4,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
 from diffusion.networks.text import TextEncoder
 from diffusion.training.arguments import decoded
+from diffusion.training.gather import one_first
 
-CACHE = Path(".cache")
 LARGEST = 2**26  # bytes of a file with prompts: about a million
 
 
-def remember(module: nn.Module, data: Any, cache: Path, progress: bool) -> None:
+def remember(module: nn.Module, data: Any, cache: Path, trainer: L.Trainer | None) -> None:
     """Lets every text encoder of a module read all texts of the data.
+
+    One process of a machine does; the others then find in the cache what it computed.
 
     Args:
         module: With any number of encoders.
         data: The data module; those with texts say so in `texts`.
         cache: The folder for files that are computed once.
-        progress: Whether to draw a progress bar.
+        trainer: Whose first process draws a progress bar; None for this process alone.
 
     Raises:
         ValueError: If there is an encoder and no text.
@@ -33,8 +36,11 @@ def remember(module: nn.Module, data: Any, cache: Path, progress: bool) -> None:
             f"data: {type(data).__name__} has no texts; expected data with captions, such as Emoji "
             "or ImageText, for a network that reads them"
         )
+    if encoders:
+        with one_first(trainer, "texts"):
+            for encoder in encoders:
+                encoder.remember(texts or [], cache, trainer is None or trainer.is_global_zero)
     for encoder in encoders:
-        encoder.remember(texts or [], cache, progress)
         say_what_is_cut(encoder, texts or [])
 
 

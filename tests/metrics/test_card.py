@@ -61,6 +61,13 @@ def test_page_is_alone_and_has_all_figures(made, digits, alone):
     assert page.tags.count("svg") == 2
 
 
+def test_all_stages_are_named():
+    stages = [RECORD["sampler"], {"step": "DDPM()", "steps": 20, "guidance": ["Static", "Guide"]}]
+    text = sheet._subtitle({**RECORD, "sampler": {"stages": stages}})
+    assert "by DDIM(eta=0.0) in 50 steps, guidance none, then by DDPM() in 20 steps, " in text
+    assert "guidance Static, Guide" in text
+
+
 def test_samples_are_a_row_a_label_however_often_it_was_asked(digits, monkeypatch):
     labels = torch.tensor([5, 2, 2, 7, 2])
     images = (labels * 30).to(torch.uint8).view(-1, 1, 1, 1).expand(5, 1, 2, 2)

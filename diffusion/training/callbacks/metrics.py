@@ -24,7 +24,9 @@ from diffusion.metrics.split import Data
 from diffusion.metrics.text_score import TextMeasure
 from diffusion.metrics.worth import described
 from diffusion.training import checks
+from diffusion.training.gather import one_first
 from diffusion.training.generation import draws, generate, guides, sampling
+from diffusion.training.restorable import Restorable
 
 
 class Metrics(L.Callback):
@@ -52,7 +54,8 @@ class Metrics(L.Callback):
         memorization: Whether to count near copies of training images.
         every_n_validations: Measure at each so many validations.
         validate: Whether to measure at validations at all.
-        cache: Folder for the trained extractor and for features of real images.
+        cache: Folder for the trained extractor, for features of real images, and for what the
+            module computes once: the states of texts.
         card: What an evaluation card measures besides; by default none is made.
         text: How well samples fit their captions, and by which scorer; by default not measured.
 
@@ -94,6 +97,8 @@ class Metrics(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Prepares the extractor, before any time is spent on images."""
+        if isinstance(pl_module, Restorable):
+            pl_module.cache = self.cache
         wanted = stage == "test" or (self.validate and stage in ("fit", "validate"))
         if not wanted or not hasattr(pl_module, "generate"):
             return
@@ -110,15 +115,10 @@ class Metrics(L.Callback):
         if self.extractor is None:
             rank_zero_warn("Metrics: no labels and no extractor, so no distance; give Inception")
         check_writable(self.cache, "metrics.cache")
-        # One process of a machine trains and stores it; the others then find it stored.
         every = (self.card or Card()).all(self.extractor)
-        if trainer.local_rank == 0:
+        with one_first(trainer, "metrics"):
             for extractor in every:
                 extractor.prepare(data, self.cache, progress=draws(trainer))
-        trainer.strategy.barrier("metrics")
-        if trainer.local_rank != 0:
-            for extractor in every:
-                extractor.prepare(data, self.cache, progress=False)
         about = (described(extractor, data) for extractor in every)
         self._warn(each["warning"] for each in about if "warning" in each)
 
