@@ -1,6 +1,8 @@
 """Two stages in a row, by the command line, against the stages run by hand."""
 
 import copy
+import json
+import shutil
 from contextlib import ExitStack, nullcontext
 from itertools import combinations
 from types import SimpleNamespace
@@ -234,7 +236,7 @@ def test_every_stage_draws_under_the_trainers_autocast(stages, monkeypatch):
     assert all(enabled for _, enabled in seen)
 
 
-def test_it_predicts_from_the_command_line(stages, tmp_path):
+def test_it_predicts_from_the_command_line(stages, tmp_path, capsys):
     import yaml
 
     from diffusion.training.cli import main
@@ -253,7 +255,34 @@ def test_it_predicts_from_the_command_line(stages, tmp_path):
     labels = [int(p.stem.split("_")[1]) for p in pictures]
     assert labels == list(range(5))  # the base knows its classes, the folder has none
     with pytest.raises(SystemExit):
+        main(["predict", "--config", str(tmp_path / "c.yaml"), "--model.level=7"])
+    assert "settings.json there has model.stages.1.network.augmentation" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
         main(["fit", "--config", str(tmp_path / "c.yaml")])
+
+
+def test_a_test_says_what_all_stages_did(stages, tmp_path):
+    import yaml
+
+    from diffusion.training.cli import main
+
+    folder, checkpoints = stages
+    for i, picture in enumerate(sorted((folder / "pictures").glob("*.png"))):
+        (place := tmp_path / "classes" / str(i % 10)).mkdir(parents=True, exist_ok=True)
+        shutil.copy(picture, place)
+    config = yaml.safe_load((folder / "base.yaml").read_text())
+    config["model"] = {"class_path": "Cascade", "init_args": {"checkpoints": checkpoints}}
+    config["trainer"] |= {"default_root_dir": str(tmp_path / "run"), "precision": "bf16-mixed"}
+    config["data"] = {"class_path": "ImageFolder", "init_args": {
+        "root": str(tmp_path / "classes"), "size": 16, "channels": 1,
+        "val_share": 0.3}}  # fmt: skip
+    config["metrics"] |= {"n": 4, "cache": str(tmp_path / "cache")}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
+    main(["test", "--config", str(tmp_path / "c.yaml"), "--samples.rows=1"])
+    record = json.loads((tmp_path / "run/metrics.json").read_text())
+    counted = {k: v for k, v in record["figures"].items() if "nfe" in k}
+    assert counted == {"nfe": 6, "nfe_8x8": 3, "nfe_16x16": 3}
+    assert [stage["steps"] for stage in record["sampler"]["stages"]] == [3, 3]
 
 
 @pytest.mark.parametrize(
