@@ -10,6 +10,7 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
+from diffusion.denoiser import NetworkDenoiser
 from diffusion.interop.weights import read, state
 from diffusion.process import Process
 from diffusion.spec import DataSpec
@@ -107,17 +108,17 @@ def check_start(module: Any, path: str | None) -> None:
         raise ValueError(f"model.optimizer: {error}; expected options that it takes") from error
 
 
-def check_null(network: nn.Module, p_uncond: float) -> None:
+def check_null(denoiser: NetworkDenoiser, p_uncond: float) -> None:
     """Refuses to forget what the network has no ∅ for.
 
     Raises:
         ValueError: If a condition is to be forgotten and has none.
     """
-    null: Any = getattr(network, "null", {})
-    conditions: Any = set(getattr(network, "conditions", null)) - set(getattr(network, "given", ()))
-    if p_uncond and (lacking := sorted(conditions - set(null))):
+    network, conditions = denoiser.network, denoiser.conditions or frozenset()
+    lacking = conditions.difference(getattr(network, "given", ()), getattr(network, "null", ()))
+    if p_uncond and lacking:
         raise ValueError(
-            f"model.p_uncond: {p_uncond}; expected 0, as the network has no ∅ for {lacking[0]} "
+            f"model.p_uncond: {p_uncond}; expected 0, as the network has no ∅ for {min(lacking)} "
             "(null_class: true gives it one)"
         )
 

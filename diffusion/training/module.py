@@ -69,10 +69,10 @@ class Diffusion(Trainable):
         super().__init__(optimizer, lr_scheduler, start)
         if not 0 <= p_uncond <= 1:
             raise ValueError(f"model.p_uncond: {p_uncond}; expected 0 … 1")
-        check_null(network, p_uncond)
         check_variance(network, {"model.objective": objective, "model.sampler.step": sampler.step})
         network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.denoiser = NetworkDenoiser(network, process, parameterization)
+        check_null(self.denoiser, p_uncond)
         self.objective, self.sampler, self.p_uncond = objective, sampler, p_uncond
 
     @property

@@ -213,9 +213,9 @@ class Read(Guidance):
         return denoise
 
 
-def of_points(network, guidance=()):
+def of_points(network, guidance=(), p_uncond=0.0):
     sampler = Sampler(DDIM(), 2, guidance)
-    return Diffusion(network, Cosine(T=20), Eps(), Simple(), sampler, p_uncond=0.0)
+    return Diffusion(network, Cosine(T=20), Eps(), Simple(), sampler, p_uncond)
 
 
 BATCH = {"image": torch.zeros(4, 2), "label": torch.tensor([0, 1, 2, 0]), "text": ["a"] * 4}
@@ -273,3 +273,9 @@ def test_without_attributes_the_same_is_read_in_training_and_in_sampling(monkeyp
     module._trainer = None
     module.generate(module.condition(request), (2,), range(4))
     assert module.denoiser.network.seen == names
+
+
+def test_what_has_no_null_is_not_forgotten():
+    with pytest.raises(ValueError, match=r"model.p_uncond: 0.1; .* no ∅ for label"):
+        of_points(Labelled(), p_uncond=0.1)
+    of_points(Unconditional(), p_uncond=0.1)
