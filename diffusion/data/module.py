@@ -22,7 +22,7 @@ from diffusion.spec import DataSpec
 from .given import Given
 from .image_set import Dealt, ImageSet, as_is
 from .positions import Positions, Reading, Shuffled
-from .requests import Requests, apportioned, in_order, is_even, requested_classes
+from .requests import Requests, apportioned, in_order, is_even, requested_classes, spread
 from .workers import Loader
 
 
@@ -312,12 +312,16 @@ class Images(L.LightningDataModule, ABC):
             return images
         return images.float() / (self.levels - 1) * 2 - 1
 
-    def batches(self, split: str, batch_size: int = 500) -> Iterator[dict[str, Tensor]]:
-        """All of a split in order, on the CPU, for metrics; every process gets all of it.
+    def batches(
+        self, split: str, batch_size: int = 500, n: int | None = None
+    ) -> Iterator[dict[str, Tensor]]:
+        """A split in order, on the CPU, for metrics; every process gets all of it.
 
         Args:
             split: "train", "val" or "test".
             batch_size: Pictures in a batch; the last may have fewer.
+            n: How many, evenly spaced, so that they are of all classes where a split is sorted by
+                them; None for all.
 
         Returns:
             Batches with "image" as `normalize` returns it and "label" (B,), if there are any.
@@ -325,7 +329,7 @@ class Images(L.LightningDataModule, ABC):
         Raises:
             ValueError: There is no such split.
         """
-        return self._all(self._split(split), batch_size)
+        return self._all(self._split(split), batch_size, n)
 
     def shown(self, batch_size: int = 500) -> Iterator[Tensor]:
         """All that training shows, on the CPU, for metrics that look for copies of it.
@@ -360,8 +364,11 @@ class Images(L.LightningDataModule, ABC):
         settings = f"{type(self).__name__} {self.shape} {self.levels} {len(pictures)} "
         return hashlib.sha256(settings.encode() + pictures.digest()).hexdigest()[:16]
 
-    def _all(self, pictures: ImageSet, batch_size: int) -> Iterator[dict[str, Tensor]]:
-        batches = in_order(len(pictures), batch_size)
+    def _all(
+        self, pictures: ImageSet, batch_size: int, n: int | None = None
+    ) -> Iterator[dict[str, Tensor]]:
+        total = len(pictures)
+        batches = spread(total if n is None else n, total, batch_size)
         loader = self._loader(pictures, batches, batch_size, keep=False)
         return (self.on_after_batch_transfer(batch, 0) for batch in loader)
 

@@ -48,6 +48,12 @@ def in_order(n: int, batch_size: int) -> list[range]:
     return [range(i, min(i + batch_size, n)) for i in range(0, n, batch_size)]
 
 
+def spread(n: int, total: int, batch_size: int) -> list[list[int]]:
+    """Returns n of 0 … total − 1, evenly spaced and in order, in batches; all if n is larger."""
+    n = min(n, total)
+    return [[i * total // n for i in batch] for batch in in_order(n, batch_size)]
+
+
 def requested_classes(
     labels: Sequence[str | int] | None, num_classes: int | None, classes: Sequence[str] = ()
 ) -> list[int] | None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from torch.utils.data import DataLoader
+from torch.utils.data._utils.signal_handling import _remove_worker_pids
 
 PATIENCE = 60.0  # seconds
 LATE = "no batch came from them"
@@ -50,6 +51,9 @@ class Loader(DataLoader):
             except StopIteration:
                 return
             except Exception as error:
+                # Else PyTorch's handler of SIGCHLD may raise once more, in the middle of saving.
+                _remove_worker_pids(id(batches))
+                batches._worker_pids_set = False
                 if late.is_set():
                     raise TimeoutError(f"{LATE} for {self.patience:.0f} s") from error
                 raise

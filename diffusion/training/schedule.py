@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler
 
 from diffusion.counts import check_counts
 
@@ -51,13 +51,16 @@ def move(schedule: LRScheduler, n: int) -> None:
 def most(make: Callable[[], LRScheduler], steps: int) -> int | None:
     """Returns how many steps a schedule is for, if that is less than there will be, or None.
 
-    From there on its rate is 0 for good, or it refuses to go on, as `OneCycleLR` does.
+    From there on its rate is 0 for good, it refuses to go on, as `OneCycleLR` does, or rises to
+    where it began, as that of `CosineAnnealingLR` (`CosineAnnealingWarmRestarts` is meant to).
 
     Args:
         make: Makes the schedule, at its first step.
         steps: How many optimizer steps there will be.
     """
     schedule = make()
+    if isinstance(schedule, CosineAnnealingLR):
+        return schedule.T_max if steps > schedule.T_max else None
     if isinstance(schedule, LambdaLR) and steps > 1:
         move(schedule, steps - 1)
         if max(schedule.get_last_lr()) > 0:

@@ -189,8 +189,10 @@ class Trainable(Restorable):
 
 def training_steps(trainer: L.Trainer) -> int | None:
     """Returns how many optimizer steps a run has at most, all in all; None if nothing says so."""
-    limits = [trainer.max_steps] if trainer.max_steps >= 0 else []
+    limits = [] if trainer.max_steps == -1 else [trainer.max_steps]
     data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-    if isinstance(data, Images) and (epochs := trainer.max_epochs or 0) > 0:
-        limits.append(epochs * -(-(data.batches_per_epoch or 0) // trainer.accumulate_grad_batches))
+    known = isinstance(data, Images)
+    batches = data.batches_per_epoch if known else trainer.num_training_batches
+    if (epochs := trainer.max_epochs or -1) > 0 and batches not in (None, float("inf")):
+        limits.append(epochs * -(-int(batches) // trainer.accumulate_grad_batches))
     return min(limits, default=None)

@@ -58,6 +58,12 @@ def test_batches_gives_all_of_a_split_normalised(numbered):
     assert torch.equal(images, data.normalize(data.val_set.images))
 
 
+def test_a_few_of_a_split_are_spread_evenly(numbered):
+    batches = list(numbered().batches("test", batch_size=3, n=5))
+    assert [batch["label"].tolist() for batch in batches] == [[0, 7, 14], [22, 29]]
+    assert sum(len(batch["label"]) for batch in numbered().batches("test", n=100)) == 37
+
+
 def test_batches_sets_up_when_nobody_has():
     assert sum(len(batch["image"]) for batch in Digits().batches("train")) == 1297
 

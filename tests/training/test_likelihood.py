@@ -139,7 +139,7 @@ def test_by_default_it_is_the_published_bound_of_the_clipped_model(tmp_path, cli
     trainer = trained_by(callback, tmp_path)
     (logged,) = trainer.test(module, data, verbose=False)
     note = json.loads((tmp_path / "likelihood.json").read_text())
-    x_0 = next(data.batches("test", 5))["image"].double()
+    x_0 = next(data.batches("test", 5, n=5))["image"].double()
     by_hand = published(x_0.numpy(), SeededNoise(0, range(5)), T, clip is not False)
     assert note["clipped"] is (clip is not False)
     np.testing.assert_allclose(note["by_t"][:-1], by_hand.mean(0), rtol=1e-4)

@@ -90,7 +90,6 @@ def test_one_process_has_no_pulse(run, extra, monkeypatch):
     assert not list((run.folder / "run").glob(".ranks*"))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "words"),
     [

@@ -91,6 +91,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_draws_its_loss(said, run, monk
 
 
 class Trainer:
+    datamodule = None
     max_steps, max_epochs, num_training_batches, accumulate_grad_batches = 50, -1, float("inf"), 2
     global_step, is_global_zero, num_val_batches, log_every_n_steps = 40, True, 3, 1
 
@@ -114,3 +115,21 @@ def test_the_bar_counts_steps_from_where_training_is_resumed(monkeypatch):
     assert len(bar.shown.tasks) == 1
     bar.on_train_end(trainer, None)
     assert bar.shown is None
+
+
+def test_a_run_with_all_its_steps_says_that_nothing_was_trained(said, run):
+    run.fit()
+    lines = said("fit", "--config=tiny.yaml", "--ckpt_path=last")
+    (line,) = [x for x in lines if x.startswith("trainer.max_steps ")]
+    assert (
+        line.split(None, 1)[1] == "4; 4 steps are trained already; expected more than that to go on"
+    )
+    assert any("diffusion test --ckpt_path run/checkpoints/last.ckpt" in x for x in lines)
+
+
+def test_an_epoch_of_a_few_batches_ends_the_schedule_where_training_ends(run, said):
+    flags = ("--trainer.max_steps=-1", "--trainer.max_epochs=2", "--trainer.limit_train_batches=3")
+    schedule = ("--model.lr_scheduler=Warmup", "--model.lr_scheduler.total=6")
+    lines = said("fit", "--config=tiny.yaml", *flags, *schedule)
+    assert any(x.startswith("run ") and "steps 0 … 6" in x for x in lines)
+    assert run.load()["global_step"] == 6

@@ -7,6 +7,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from rich.progress import Progress, TaskID
 
 from diffusion.progress import bar
+from diffusion.training.trainable import training_steps
 
 
 class Bar(ProgressBar):
@@ -34,7 +35,7 @@ class Bar(ProgressBar):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begins at the step that is resumed from."""
-        total = steps_of(trainer)
+        total = training_steps(trainer)
         self.shown = bar("steps", self.enabled, keep=True)
         self.training = self.shown.add_task(
             "Training", total=total, completed=trainer.global_step, note=""
@@ -112,12 +113,3 @@ class Bar(ProgressBar):
         if self.shown is not None:
             self.shown.stop()
         self.shown = self.training = self.evaluating = None
-
-
-def steps_of(trainer: L.Trainer) -> int | None:
-    """Returns the optimizer step at which training ends, or None if no number is known."""
-    ends = [] if trainer.max_steps == -1 else [trainer.max_steps]
-    batches = trainer.num_training_batches
-    if trainer.max_epochs not in (None, -1) and batches != float("inf"):
-        ends.append(trainer.max_epochs * -(-int(batches) // trainer.accumulate_grad_batches))
-    return min(ends, default=None)

@@ -34,7 +34,7 @@ class Likelihood(L.Callback):
     file, and "_clipped" in the names of what is logged, say so.
 
     Args:
-        n: How many test samples; 0 switches it off.
+        n: How many test samples, evenly spaced in the split; 0 switches it off.
         variance: Σ of the reverse transitions.
         batch_size: Samples at once.
         validate: How many validation samples at each validation; 0 for none.
@@ -100,11 +100,7 @@ class Likelihood(L.Callback):
     def _measure(self, trainer: L.Trainer, pl_module: Any, split: str, n: int) -> Tensor:
         """Returns the terms of n samples, (n, T + 1), each process having done its share."""
         data, terms = data_of(trainer), []
-        for k, batch in enumerate(data.batches(split, self.batch_size)):
-            room = n - k * self.batch_size
-            if room <= 0:
-                break
-            batch = {key: v[:room] for key, v in batch.items()}
+        for k, batch in enumerate(data.batches(split, self.batch_size, n)):
             batch = move_data_to_device(batch, pl_module.device)
             if k % trainer.world_size == trainer.global_rank:
                 terms.append(self._terms(pl_module, batch, data, k))

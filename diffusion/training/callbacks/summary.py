@@ -7,8 +7,8 @@ from typing import Any
 
 import lightning as L
 
-from diffusion.training.callbacks.bar import steps_of
 from diffusion.training.callbacks.metrics import Metrics
+from diffusion.training.trainable import training_steps
 
 SHOWN = 12  # classes at most that are counted one by one
 FILES = {
@@ -51,6 +51,15 @@ class Summary(L.Callback):
 
     on_test_start = on_predict_start = on_validation_start
 
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Says why nothing was trained, if nothing was."""
+        end = training_steps(trainer)
+        if not self.began and end is not None and trainer.global_step >= end:
+            self.began = True
+            if trainer.is_global_zero:
+                text = f"{trainer.global_step:,} steps are trained already; expected more than that"
+                _print({"trainer.max_steps": f"{end}; {text} to go on"})
+
 
 def about_data(data: Any) -> str:
     """Returns the name, the splits with their sizes, the shape and the classes of a data module."""
@@ -64,7 +73,7 @@ def about_run(trainer: L.Trainer, module: L.LightningModule) -> dict[str, str]:
     weights = list(module.parameters())
     every, trained = (sum(p.numel() for p in weights if p.requires_grad or all_) for all_ in (1, 0))
     part = "" if trained == every else f", {trained:,} of them trained"
-    data, end = _data(trainer), steps_of(trainer)
+    data, end = _data(trainer), training_steps(trainer)
     batch = data.batch_size * trainer.world_size * trainer.accumulate_grad_batches
     return {
         "model": f"{type(module).__name__}: {every:,} parameters{part}",
@@ -92,7 +101,7 @@ def at_the_end(trainer: L.Trainer, command: Sequence[str], figures: bool = False
     lines = {str(run / name): what for name, what in there.items()}
     last = run / "checkpoints/last.ckpt"
     if command and command[0] == "fit" and last.exists():
-        end = steps_of(trainer)
+        end = training_steps(trainer)
         if end is None or trainer.global_step < end:
             lines["goes on with"] = again(command)
         lines["measure"] = f"diffusion test --ckpt_path {shlex.quote(str(last))}"
