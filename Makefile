@@ -31,7 +31,7 @@ help: ## List the targets
 demo: .venv/installed ## Train on 1,797 real digits for about a minute, draw, and measure
 	@if [ -f runs/quickstart/metrics.json ]; then \
 	  echo "runs/quickstart is there already and stays as it is; to draw anew, move it away first."; \
-	  $(BIN)/python -m diffusion.training.report runs/quickstart; \
+	  $(BIN)/python -m diffusion.cli.report runs/quickstart; \
 	else \
 	  $(BIN)/diffusion fit --config configs/quickstart.yaml --ckpt_path last && \
 	  $(BIN)/diffusion test --ckpt_path runs/quickstart/checkpoints/last.ckpt; \

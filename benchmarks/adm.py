@@ -30,8 +30,8 @@ from diffusion.metrics.card import Card
 from diffusion.process import Variance
 from diffusion.sampler import Sampler, Spacing
 from diffusion.step import DDIM, DDPM, DPMSolver, Heun, Step, UniPC
-from diffusion.training.module import Diffusion
-from diffusion.training.trained import Trained
+from diffusion.systems.diffusion import Diffusion
+from diffusion.systems.frozen import Trained
 
 RUNS = {
     "simple": "ddpm_fashion_short",

@@ -13,16 +13,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from diffusion.common.files import written_aside
+from diffusion.common.progress import bar
 from diffusion.data import Images
-from diffusion.files import written_aside
 from diffusion.metrics import Extractor, LeNet, TextMeasure, quantize
 from diffusion.metrics.evaluations import Evaluations
-from diffusion.metrics.figures import Generated
-from diffusion.metrics.measure import Measure
-from diffusion.progress import bar
+from diffusion.metrics.generated import Generated
+from diffusion.metrics.suite import Measure
+from diffusion.plots import pictures
 from diffusion.sampler import Sampler
-from diffusion.training import pictures
-from diffusion.training.module import Diffusion
+from diffusion.systems.diffusion import Diffusion
 
 Row = dict[str, float | str]
 BASELINES = ("ceiling", "floor")  # how the figure of held-out real images ends

@@ -16,7 +16,7 @@ from diffusion.data import FashionMNIST
 from diffusion.guidance import ClassifierFree, Static
 from diffusion.sampler import Sampler
 from diffusion.step import DDIM
-from diffusion.training.module import Diffusion
+from diffusion.systems.diffusion import Diffusion
 
 
 def main() -> None:

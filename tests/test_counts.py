@@ -3,14 +3,14 @@ import re
 import pytest
 import torch
 
+from diffusion.callbacks.checkpoint import Checkpoint
+from diffusion.callbacks.likelihood import Likelihood
+from diffusion.callbacks.metrics import Metrics
+from diffusion.callbacks.samples import Samples
 from diffusion.data import Digits, SwissRoll
 from diffusion.networks import MLP, LinearUNet, TextTransformer, UNet, ViT
 from diffusion.process import Cosine, Linear, RectifiedFlow, ScaledLinear, Sigmoid, Sohl2015
-from diffusion.training.callbacks.checkpoint import Checkpoint
-from diffusion.training.callbacks.likelihood import Likelihood
-from diffusion.training.callbacks.metrics import Metrics
-from diffusion.training.callbacks.samples import Samples
-from diffusion.training.schedule import Warmup
+from diffusion.systems.schedules import Warmup
 
 UNETS = ("in_channels", "out_channels", "blocks", "groups")
 NUMBERS = {

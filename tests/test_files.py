@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from diffusion import files
-from diffusion.files import check_writable, folder_aside, kept, link, sweep, written_aside
+from diffusion.common import files
+from diffusion.common.files import check_writable, folder_aside, kept, link, sweep, written_aside
 
 
 def dead():

@@ -39,6 +39,18 @@ MAY_IMPORT = {
     "guidance": {"condition", "denoiser", "process", "spec"},
     "sampler": {"condition", "denoiser", "guidance", "process", "step"},
 }
+# What every other folder may import, besides the core.
+ROOMS = {
+    "common": set(),
+    "plots": {"common"},
+    "networks": {"common"},
+    "data": {"common"},
+    "metrics": {"common"},
+    "interop": {"common", "networks"},
+    "systems": {"common", "data", "interop", "metrics", "networks"},
+    "callbacks": {"common", "data", "metrics", "networks", "plots", "systems"},
+    "cli": {"callbacks", "common", "data", "interop", "metrics", "networks", "plots", "systems"},
+}
 HEAVY = {"lightning", "pytorch_lightning", "wandb", "torchmetrics", "torchvision", "sklearn"}
 
 
@@ -88,27 +100,29 @@ def test_networks_and_metrics_do_not_know_the_method(part):
     for path, of in modules():
         if of == part:
             # Adding noise to a condition needs a process, and noise of its own.
-            allowed = {"process", "noise"} if path.stem == "augmentation" else set()
+            allowed = {"process", "noise"} if path.stem == "low_resolution" else set()
             assert parts(path) & CORE <= allowed, path
 
 
-def test_nothing_imports_the_training_shell():
-    for path, part in modules():
-        if part not in ("training", "__main__"):
-            assert "training" not in parts(path), path
+@pytest.mark.parametrize("part", sorted(ROOMS))
+def test_rooms_open_one_way(part):
+    found = set().union(*(parts(path) for path, of in modules() if of == part))
+    assert found - {part} <= CORE | ROOMS[part]
 
 
-def test_interop_stands_on_the_core_and_the_networks_alone():
-    found = set().union(*(parts(path) for path, of in modules() if of == "interop"))
-    assert found <= CORE | {"networks", "interop", "files"}
+def test_every_room_is_listed():
+    folders = {path.name for path in ROOT.iterdir() if (path / "__init__.py").exists()}
+    assert folders - CORE == set(ROOMS)
 
 
-def test_only_the_shell_converts():
-    for path, part in modules():
-        if part not in ("training", "interop", "__main__"):
-            foreign = [name for name in imports(path) if name.startswith("diffusion.interop")]
-            # All files of weights are read by one reader, which runs nothing of them.
-            assert not [x for x in foreign if not x.startswith("diffusion.interop.weights")], path
+def test_no_room_is_crowded_and_no_name_stands_on_two_doors():
+    names = []
+    for folder in [ROOT, *(path for path in ROOT.rglob("*") if path.is_dir())]:
+        files = [path.name for path in folder.glob("*.py")]
+        assert len(files) <= 14, folder
+        names += files
+    twice = {name for name in names if names.count(name) > 1}
+    assert twice <= {"__init__.py", "base.py"}
 
 
 def test_nothing_that_runs_imports_other_peoples_diffusion():
@@ -116,7 +130,7 @@ def test_nothing_that_runs_imports_other_peoples_diffusion():
         assert "diffusers" not in {name.split(".")[0] for name in imports(path)}, path
 
 
-@pytest.mark.parametrize("part", sorted(CORE | {"interop", "networks"}))
+@pytest.mark.parametrize("part", sorted(CORE | {"common", "interop", "networks"}))
 def test_core_needs_no_framework(part):
     for path, of in modules():
         if of == part:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from diffusion import packages
-from diffusion.packages import Package, find, obtain
+from diffusion.common import packages
+from diffusion.common.packages import Package, find, obtain
 
 
 def digest(path):

@@ -1,18 +1,18 @@
 """Data modules: pictures and points to learn, in batches that any number of processes agree on."""
 
-from .cifar10 import CIFAR10
-from .digits import Digits
-from .downloaded import Downloaded
-from .emoji import Emoji
-from .image_folder import ImageFolder
-from .image_set import ImageSet
-from .image_text import ImageText
-from .memory import Memory
-from .mnist import MNIST, FashionMNIST
-from .module import Images
-from .swiss_roll import SwissRoll
-from .upsampling import Upsampling
-from .versions import Versions
+from diffusion.data.base import Images
+from diffusion.data.cifar10 import CIFAR10
+from diffusion.data.digits import Digits
+from diffusion.data.downloaded import Downloaded
+from diffusion.data.emoji import Emoji
+from diffusion.data.image_folder import ImageFolder
+from diffusion.data.image_text import ImageText
+from diffusion.data.memory import Memory
+from diffusion.data.mnist import MNIST, FashionMNIST
+from diffusion.data.sets import ImageSet
+from diffusion.data.swiss_roll import SwissRoll
+from diffusion.data.upsampling import Upsampling
+from diffusion.data.versions import Versions
 
 __all__ = [
     "CIFAR10",

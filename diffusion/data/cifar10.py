@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .downloaded import Downloaded
+from diffusion.data.downloaded import Downloaded
 
 
 class CIFAR10(Downloaded):

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from .memory import Memory
-from .module import Images
+from diffusion.data.base import Images
+from diffusion.data.memory import Memory
 
 
 class Digits(Images):

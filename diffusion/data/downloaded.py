@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from .memory import Memory
-from .module import Images
+from diffusion.data.base import Images
+from diffusion.data.memory import Memory
 
 TIMEOUT = 20.0
 

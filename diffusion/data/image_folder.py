@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from diffusion.data.base import Images
+from diffusion.data.reading.complete import looks_complete
+from diffusion.data.reading.decoding import read_picture
+from diffusion.data.reading.image_files import Files
+from diffusion.data.reading.listing import Listing, listed, shortened
+from diffusion.data.shares import share_of
 from diffusion.spec import DataSpec
-
-from .complete import looks_complete
-from .files import Files
-from .listing import Listing, listed, shortened
-from .module import Images
-from .picture import read_picture
-from .shares import share_of
 
 
 class ImageFolder(Images):

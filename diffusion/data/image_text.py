@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from .files import Files
-from .image_folder import ImageFolder
-from .listing import shortened
-from .prompts import Prompted, needed, plain_text
+from diffusion.data.image_folder import ImageFolder
+from diffusion.data.reading.image_files import Files
+from diffusion.data.reading.listing import shortened
+from diffusion.data.requests.prompts import Prompted, needed, plain_text
 
 KEYS = ("caption", "text")
 LARGEST = 2**20  # bytes of a file with a caption

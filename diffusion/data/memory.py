@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .image_set import ImageSet
+from diffusion.data.sets import ImageSet
 
 
 class Memory(ImageSet):

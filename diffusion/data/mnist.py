@@ -6,8 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .downloaded import Downloaded
-from .idx import read_idx
+from diffusion.data.downloaded import Downloaded
+from diffusion.data.idx import read_idx
 
 
 class MNIST(Downloaded):

@@ -5,10 +5,9 @@ import math
 import numpy as np
 import torch
 
-from diffusion.counts import check_counts
-
-from .memory import Memory
-from .module import Images
+from diffusion.common.validate import check_counts
+from diffusion.data.base import Images
+from diffusion.data.memory import Memory
 
 
 class SwissRoll(Images):

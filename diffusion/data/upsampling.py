@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from .image_folder import ImageFolder
-from .low_resolution import LowResolution
+from diffusion.data.image_folder import ImageFolder
+from diffusion.data.requests.small_pictures import LowResolution
 
 
 class Upsampling(ImageFolder):

@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from .image_set import ImageSet
+from diffusion.data.sets import ImageSet
 
 
 class Versions(ImageSet):

@@ -12,10 +12,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from diffusion.interop.weights import listed
-from diffusion.networks.attention import SelfAttention
-from diffusion.networks.blocks import Downsample, ResBlock, Upsample
-from diffusion.networks.encoder import Encoder, Stage
+from diffusion.common.weights import listed
+from diffusion.networks.unet.attention import SelfAttention
+from diffusion.networks.unet.blocks import Downsample, ResBlock, Upsample
+from diffusion.networks.unet.encoder import Encoder, Stage
 
 Kind = Literal["residual", "attention", "shrink", "grow"]
 Names = dict[str, str | tuple[str, ...]]

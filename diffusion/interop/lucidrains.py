@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffusion.interop.betas import named
 from diffusion.interop.layout import Names
 from diffusion.interop.presets import Model, Settings, of
-from diffusion.interop.schedule import named
 from diffusion.networks.linear_unet import LinearUNet
 
 PARTS = {

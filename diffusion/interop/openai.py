@@ -15,7 +15,7 @@ from diffusion.interop import layout
 from diffusion.interop.layout import Names, Place
 from diffusion.interop.presets import PRESETS, Model
 from diffusion.networks import ClassifierNetwork
-from diffusion.networks.encoder import Encoder
+from diffusion.networks.unet.encoder import Encoder
 
 PARTS = {
     "residual": {

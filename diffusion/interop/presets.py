@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import diffusion.networks
-from diffusion.networks.encoder import Encoder
+from diffusion.networks.unet.encoder import Encoder
 
 Settings = dict[str, Any]
 

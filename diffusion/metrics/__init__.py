@@ -1,17 +1,17 @@
 """Measures of generated images: quality, labels obeyed, and copies of the training data."""
 
+from diffusion.common.pixels import quantize
 from diffusion.metrics.card import Card
 from diffusion.metrics.distance import frechet, inception_score, kernel
-from diffusion.metrics.effnet import EfficientNet
-from diffusion.metrics.extractor import Extractor
-from diffusion.metrics.inception import Inception
+from diffusion.metrics.features.base import Extractor
+from diffusion.metrics.features.efficientnet import EfficientNet
+from diffusion.metrics.features.lenet import LeNet
+from diffusion.metrics.features.torch_fidelity import Inception
+from diffusion.metrics.features.vgg16 import VGG16
 from diffusion.metrics.judge import Judge
-from diffusion.metrics.lenet import LeNet
 from diffusion.metrics.manifold import density_coverage, f1, precision_recall
 from diffusion.metrics.neighbours import near_copies, nearest
-from diffusion.metrics.quantize import quantize
 from diffusion.metrics.text_score import TextMeasure
-from diffusion.metrics.vgg16 import VGG16
 
 __all__ = [
     "VGG16",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from diffusion.metrics.split import Data, pick
+from diffusion.metrics.real_images import Data, pick
 
 
 def mean_at(cosines: Tensor, which: Tensor) -> float:

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from diffusion.counts import check_counts
-from diffusion.metrics.conventions import K_COVERAGE, K
-from diffusion.metrics.extractor import Extractor
-from diffusion.metrics.figures import Generated, some
+from diffusion.common.validate import check_counts
+from diffusion.metrics.features.base import Extractor
+from diffusion.metrics.fidelity import K_COVERAGE, K
+from diffusion.metrics.generated import Generated, some
 from diffusion.metrics.neighbours import neighbours
-from diffusion.metrics.split import Data, collect, shown
+from diffusion.metrics.real_images import Data, collect, shown
 
 
 @dataclass(frozen=True)

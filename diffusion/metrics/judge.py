@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusion.metrics.figures import some
-from diffusion.metrics.split import Data, collect
+from diffusion.metrics.generated import some
+from diffusion.metrics.real_images import Data, collect
 from diffusion.metrics.worth import tested
 
 

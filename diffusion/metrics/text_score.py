@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from diffusion.metrics.captions import exchanged, matching, mean_at, retrieval
-from diffusion.metrics.figures import Generated, some
-from diffusion.metrics.split import Data, pick
+from diffusion.metrics.generated import Generated, some
+from diffusion.metrics.real_images import Data, pick
 from diffusion.metrics.worth import at_chance
 
 AT_ONCE = 250

@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from diffusion.metrics.extractor import Extractor
-from diffusion.metrics.split import Data
+from diffusion.metrics.features.base import Extractor
+from diffusion.metrics.real_images import Data
 
 LEVEL = 0.01  # a classifier that guesses passes for a better one with at most this probability
 ENOUGH = 2  # images for each dimension of the features

@@ -4,20 +4,20 @@
 that can be forgotten.
 """
 
-from diffusion.networks.augmentation import Augmentation
-from diffusion.networks.classifier import ClassifierNetwork
-from diffusion.networks.clip import Towers
-from diffusion.networks.hugging_face import HuggingFace
-from diffusion.networks.inpainter import Inpainter
+from diffusion.networks.conditioning.low_resolution import Augmentation
+from diffusion.networks.conditioning.tokens import Stream
 from diffusion.networks.linear_unet import LinearUNet
-from diffusion.networks.minilm import MiniLM
 from diffusion.networks.mlp import MLP
-from diffusion.networks.streams import Stream
-from diffusion.networks.text import TextEncoder, Tokens
+from diffusion.networks.text.base import TextEncoder, Tokens
+from diffusion.networks.text.hugging_face import HuggingFace
+from diffusion.networks.text.minilm import MiniLM
+from diffusion.networks.towers import Towers
 from diffusion.networks.transformer import TextTransformer
-from diffusion.networks.unet import UNet
-from diffusion.networks.upsampler import Upsampler
-from diffusion.networks.vision_transformer import ViT
+from diffusion.networks.unet.classifier_network import ClassifierNetwork
+from diffusion.networks.unet.inpainter import Inpainter
+from diffusion.networks.unet.unet import UNet
+from diffusion.networks.unet.upsampler import Upsampler
+from diffusion.networks.vit import ViT
 
 __all__ = [
     "MLP",

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffusion.counts import check_counts
-from diffusion.networks.layers import sinusoidal
+from diffusion.common.validate import check_counts
+from diffusion.networks.unet.style import sinusoidal
 
 
 class RMSNorm(nn.Module):

@@ -3,8 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffusion.counts import check_counts
-from diffusion.networks.layers import TimeLabelEmbedding, xavier, zero
+from diffusion.common.validate import check_counts
+from diffusion.networks.unet.style import TimeLabelEmbedding, xavier, zero
 
 
 class PointBlock(nn.Module):

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffusion.counts import check_counts
-from diffusion.networks.attention import heads_of, split_heads
-from diffusion.networks.text import TextEncoder, Tokens
+from diffusion.common.validate import check_counts
+from diffusion.networks.text.base import TextEncoder, Tokens
+from diffusion.networks.unet.attention import heads_of, split_heads
 
 
 class Block(nn.Module):

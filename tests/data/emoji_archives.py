@@ -8,7 +8,7 @@ import zipfile
 
 from PIL import Image
 
-from diffusion.packages import Package
+from diffusion.common.packages import Package
 
 GROUPS = {"subgroups": {"0": "face-smiling", "1": "person-role", "2": "food-fruit", "3": "flag"}}
 LIGHT_AND_DARK = ("1F3FB", "1F3FF")

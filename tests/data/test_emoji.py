@@ -6,7 +6,7 @@ import pytest
 import torch
 from emoji_archives import GROUPS, HALF, LIGHT_AND_DARK, emojibase, npm, pack, scistag
 
-from diffusion import packages
+from diffusion.common import packages
 from diffusion.data import Emoji
 from diffusion.data.emoji import prepare
 

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from diffusion.data import Digits, SwissRoll
-from diffusion.data.given import Given
+from diffusion.data.requests.edits import Given
 
 
 @pytest.fixture

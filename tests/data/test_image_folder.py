@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from diffusion.data import ImageFolder
-from diffusion.data.complete import looks_complete
-from diffusion.data.picture import read_picture
+from diffusion.data.reading.complete import looks_complete
+from diffusion.data.reading.decoding import read_picture
 from diffusion.data.shares import share_of
 
 
@@ -160,7 +160,7 @@ def test_fingerprint_follows_settings_and_files(tmp_path, fill):
 
 @pytest.mark.filterwarnings("ignore:skipped")
 def test_an_error_in_a_worker_keeps_its_cause(tmp_path, fill):
-    from diffusion.training.messages import one_line
+    from diffusion.cli.errors import one_line
 
     fill(tmp_path / "a_folder", 4, size=(32, 32))
     for i in (1, 2):

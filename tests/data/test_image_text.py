@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from diffusion.data import ImageText
-from diffusion.data.picture import read_picture
+from diffusion.data.reading.decoding import read_picture
 from diffusion.spec import DataSpec
 
 

@@ -6,7 +6,7 @@ import unicodedata
 import pytest
 
 from diffusion.data import ImageFolder
-from diffusion.data.listing import listed
+from diffusion.data.reading.listing import listed
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from diffusion.data import Memory, Versions
-from diffusion.data.positions import Shuffled
+from diffusion.data.reading.order import Shuffled
 
 GROUPS = [[0], [1, 2, 3, 4, 5], [6, 7], [8]]
 

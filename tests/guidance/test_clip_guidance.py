@@ -304,7 +304,7 @@ def test_two_halves_are_guided_alike_and_may_be_guided_by_a_classifier_too():
 
 
 def test_its_evaluations_can_be_counted():
-    from diffusion.training.generation import networks
+    from diffusion.callbacks.generation import networks
 
     guide = Clip(1.0, Net(Linear()))
     sampler = types.SimpleNamespace(guidance=[guide, Clip(2.0, guide.scorer)])

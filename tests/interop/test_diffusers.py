@@ -10,8 +10,9 @@ from seeded import weights as seeded
 
 from diffusion.denoiser import NetworkDenoiser
 from diffusion.guidance import ClassifierFree, Dynamic, Static
-from diffusion.interop import diffusers, folder, layout, scheduler
-from diffusion.interop.schedule import betas, named
+from diffusion.interop import layout
+from diffusion.interop.betas import betas, named
+from diffusion.interop.diffusers import folder, scheduler, unet_weights
 from diffusion.networks import MLP, UNet, Upsampler
 from diffusion.parameterization import X0, Eps, Mean, V, Velocity
 from diffusion.process import (
@@ -38,10 +39,10 @@ def network(**changes):
 
 
 def exported(at, net, process, parameterization, sampler):
-    unet = diffusers.config(net)
+    unet = unet_weights.config(net)
     variance = net.out_channels == 2 * net.in_channels
     schedule = scheduler.config(process, parameterization, sampler, variance)
-    folder.write(at, unet, diffusers.theirs(net), schedule, "card")
+    folder.write(at, unet, unet_weights.theirs(net), schedule, "card")
     return at
 
 
@@ -94,7 +95,7 @@ def test_a_folder_is_read_as_what_was_written(name, tmp_path):
     at = exported(tmp_path / "out", net, process, parameterization, sampler)
     model = folder.describe(at)
     again = model.network()
-    again.load_state_dict(layout.ours(again, diffusers.names(again), folder.weights(at)))
+    again.load_state_dict(layout.ours(again, unet_weights.names(again), folder.weights(at)))
     for key, value in net.state_dict().items():
         assert torch.equal(again.state_dict()[key], value)
     assert model.settings["parameterization"] == type(parameterization).__name__
@@ -210,7 +211,7 @@ def published(tmp_path):
         downsample_padding=0,
         attention_head_dim=None,
     ).eval()
-    names = {new: old for old, new in diffusers.OLD.items()}
+    names = {new: old for old, new in unet_weights.OLD.items()}
     state = theirs.state_dict()
     old = {}
     for key, value in state.items():
@@ -235,7 +236,7 @@ def test_a_published_folder_is_read(published, kind):
         (at / folder.WEIGHTS[0]).unlink()
     model = folder.describe(at)
     ours = model.network()
-    ours.load_state_dict(layout.ours(ours, diffusers.names(ours), folder.weights(at)))
+    ours.load_state_dict(layout.ours(ours, unet_weights.names(ours), folder.weights(at)))
     x_t = torch.randn(2, 3, 8, 8)
     output, expected = ours.eval()(x_t, torch.tensor([8, 8])), theirs(x_t, 7).sample
     torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-5)

@@ -11,7 +11,7 @@ from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 from diffusion import guidance, networks, parameterization, process, step
 from diffusion.denoiser import NetworkDenoiser
 from diffusion.guidance import Dynamic, Static
-from diffusion.interop import diffusers, scheduler
+from diffusion.interop.diffusers import scheduler, unet_weights
 from diffusion.networks import UNet
 from diffusion.parameterization import Eps, V
 from diffusion.process import Linear
@@ -77,11 +77,14 @@ def test_every_sampler_that_is_written_draws_the_same_there(name):
 
 def test_an_exported_pipeline_draws_pictures_that_are_not_square():
     net = UNet(8, 3, channels=16, multipliers=(1, 2), attention=(4,), blocks=1, groups=4).eval()
-    config = diffusers.config(net, (3, 8, 12))
+    config = unet_weights.config(net, (3, 8, 12))
     assert config["sample_size"] == [8, 12]
-    assert diffusers.config(net, (3, 8, 8))["sample_size"] == diffusers.config(net)["sample_size"]
+    assert (
+        unet_weights.config(net, (3, 8, 8))["sample_size"]
+        == unet_weights.config(net)["sample_size"]
+    )
     there = UNet2DModel.from_config(config)
-    there.load_state_dict(diffusers.theirs(net))
+    there.load_state_dict(unet_weights.theirs(net))
     it, sampler = Linear(T, 1e-3, 0.3), Sampler(DDPM("small"), 2, [], "linspace")
     schedule = DDPMScheduler.from_config(scheduler.config(it, Eps(), sampler, False))
     pipeline = DDPMPipeline(there, schedule)
@@ -136,7 +139,7 @@ def reason(path, overlay=None, groups=None):
     sampler = Sampler(made(said.pop("step"), step), guidance=guides, **said)
     it, of = made(init["process"], process), made(init["parameterization"], parameterization)
     try:
-        diffusers.config(net)
+        unet_weights.config(net)
         scheduler.config(it, of, sampler, net.out_channels == 2 * net.in_channels)
     except ValueError as error:
         return str(error)
@@ -168,4 +171,4 @@ def test_a_network_that_reads_texts_is_refused():
     net = UNet(8, 3, channels=16, multipliers=(1,), attention=(), blocks=1, groups=4)
     net.streams = torch.nn.Identity()
     with pytest.raises(ValueError, match=r"network\.streams: it reads texts; expected none"):
-        diffusers.config(net)
+        unet_weights.config(net)

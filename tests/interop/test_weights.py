@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 from seeded import weights as seeded
 
+from diffusion.common.weights import listed, read, tensors
 from diffusion.interop import layout, lucidrains, openai
-from diffusion.interop.weights import listed, read, tensors
 from diffusion.networks import LinearUNet, UNet
 from diffusion.process import Cosine, Sigmoid
 

@@ -4,18 +4,19 @@ import json
 import pytest
 import torch
 
+from diffusion.common.files import kept
 from diffusion.data import Digits
-from diffusion.files import kept
-from diffusion.metrics import Card, sheet
+from diffusion.metrics import Card
 from diffusion.metrics.card import find_nearest
-from diffusion.metrics.conventions import fidelity
-from diffusion.metrics.figures import Generated, accuracy_by_label
-from diffusion.metrics.meaning import KINDS, held_out, parse
-from diffusion.metrics.page import bars, inline, picture, settings
-from diffusion.metrics.record import plain
-from diffusion.metrics.reference import real_features
-from diffusion.metrics.sheet import render
-from diffusion.metrics.split import collect
+from diffusion.metrics.features.real import real_features
+from diffusion.metrics.fidelity import fidelity
+from diffusion.metrics.generated import Generated, accuracy_by_label
+from diffusion.metrics.real_images import collect
+from diffusion.metrics.report import card_page
+from diffusion.metrics.report.card_page import render
+from diffusion.metrics.report.html import bars, inline, picture, settings
+from diffusion.metrics.report.names import KINDS, held_out, parse
+from diffusion.metrics.report.record import plain
 
 RECORD = {
     "figures": {
@@ -63,7 +64,7 @@ def test_page_is_alone_and_has_all_figures(made, digits, alone):
 
 def test_all_stages_are_named():
     stages = [RECORD["sampler"], {"step": "DDPM()", "steps": 20, "guidance": ["Static", "Guide"]}]
-    text = sheet._subtitle({**RECORD, "sampler": {"stages": stages}})
+    text = card_page._subtitle({**RECORD, "sampler": {"stages": stages}})
     assert "by DDIM(eta=0.0) in 50 steps, guidance none, then by DDPM() in 20 steps, " in text
     assert "guidance Static, Guide" in text
 
@@ -72,8 +73,8 @@ def test_samples_are_a_row_a_label_however_often_it_was_asked(digits, monkeypatc
     labels = torch.tensor([5, 2, 2, 7, 2])
     images = (labels * 30).to(torch.uint8).view(-1, 1, 1, 1).expand(5, 1, 2, 2)
     shown = []
-    monkeypatch.setattr(sheet, "picture", lambda image, *_: shown.append(image) or "")
-    sheet._samples(Generated(images, labels, None, None, 0.1))
+    monkeypatch.setattr(card_page, "picture", lambda image, *_: shown.append(image) or "")
+    card_page._samples(Generated(images, labels, None, None, 0.1))
     (grid,) = shown
     assert grid[0, 1::3, 1::3].tolist() == [[60, 60, 60], [150, 255, 255], [210, 255, 255]]
 
@@ -190,7 +191,7 @@ def test_plain_settings():
     ],
 )
 def test_settings_are_checked_before_anything_is_drawn(settings, line):
-    from diffusion.training.callbacks.metrics import Metrics
+    from diffusion.callbacks.metrics import Metrics
 
     with pytest.raises(ValueError, match=line):
         Metrics(n=500, card=Card(**settings))

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from diffusion.metrics.compare import best, compare, every, read, why_not
-from diffusion.metrics.meaning import parse
+from diffusion.metrics.report.compare import best, compare, every, read, why_not
+from diffusion.metrics.report.names import parse
 
 RECORD = {
     "figures": {

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from waves import filled, images
 
 import diffusion
-from diffusion.metrics.efficientnet import Conv, Lite0, load, renamed
-from diffusion.metrics.effnet import resized
+from diffusion.metrics.features.efficientnet import resized
+from diffusion.metrics.features.efficientnet_lite0 import Conv, Lite0, load, renamed
 
 ROOT = Path(diffusion.__file__).parents[1] / "data"  # what `make data` has fetched
 CAT, ESPRESSO = 285, 967  # ImageNet's Egyptian cat and espresso

@@ -4,11 +4,11 @@ import torch.nn.functional as F
 from waves import filled
 
 from diffusion.metrics import EfficientNet, frechet, kernel
-from diffusion.metrics import effnet as module
-from diffusion.metrics.efficientnet import Lite0
-from diffusion.metrics.probe import principal, probe
-from diffusion.metrics.reference import real_features
-from diffusion.metrics.split import collect
+from diffusion.metrics.features import efficientnet as module
+from diffusion.metrics.features.efficientnet_lite0 import Lite0
+from diffusion.metrics.features.probe import principal, probe
+from diffusion.metrics.features.real import real_features
+from diffusion.metrics.real_images import collect
 
 
 class Stripes:

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from diffusion.callbacks.generation import networks
 from diffusion.condition import Condition
 from diffusion.denoiser import NetworkDenoiser
 from diffusion.guidance import Guidance
@@ -11,7 +12,6 @@ from diffusion.parameterization import Eps
 from diffusion.process import Cosine
 from diffusion.sampler import Sampler
 from diffusion.step import DDIM
-from diffusion.training.generation import networks
 
 
 class Net(nn.Module):

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from diffusion.metrics import Judge
-from diffusion.metrics.split import collect
+from diffusion.metrics.real_images import collect
 
 
 def test_judges_digits(digits):

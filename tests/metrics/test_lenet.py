@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from diffusion.metrics import LeNet, frechet, kernel, quantize
-from diffusion.metrics.reference import real_features
-from diffusion.metrics.split import collect, pick
+from diffusion.metrics.features.real import real_features
+from diffusion.metrics.real_images import collect, pick
 
 
 def test_reads_digits(lenet, digits):

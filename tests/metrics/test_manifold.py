@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from diffusion.metrics import density_coverage, f1, manifold, precision_recall
-from diffusion.metrics.conventions import fidelity, sets
+from diffusion.metrics.fidelity import fidelity, sets
 from diffusion.metrics.manifold import expected_coverage
 
 

@@ -5,14 +5,14 @@ import lightning as L
 import pytest
 import torch
 
+from diffusion.callbacks.metrics import Metrics
 from diffusion.condition import Condition
 from diffusion.data import Digits, Memory
-from diffusion.data.image_set import ImageSet
+from diffusion.data.sets import ImageSet
 from diffusion.metrics import Card, precision_recall
-from diffusion.metrics.extractor import Extractor
-from diffusion.metrics.figures import deal
-from diffusion.metrics.reference import real_features
-from diffusion.training.callbacks.metrics import Metrics
+from diffusion.metrics.features.base import Extractor
+from diffusion.metrics.features.real import real_features
+from diffusion.metrics.generated import deal
 
 
 class Replay(L.LightningModule):

@@ -3,13 +3,13 @@ import pytest
 import torch
 
 from diffusion.data import Images, Memory, Versions
-from diffusion.data.image_set import ImageSet
+from diffusion.data.sets import ImageSet
 from diffusion.metrics import Card, near_copies, nearest
 from diffusion.metrics import neighbours as module
 from diffusion.metrics.card import find_nearest
-from diffusion.metrics.figures import Generated, memorization
+from diffusion.metrics.generated import Generated, memorization
 from diffusion.metrics.neighbours import neighbours
-from diffusion.metrics.split import collect, pick, shown
+from diffusion.metrics.real_images import collect, pick, shown
 
 
 def train_of(data):

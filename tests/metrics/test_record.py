@@ -4,9 +4,9 @@ import os
 import pytest
 import torch
 
-from diffusion.files import written_aside
-from diffusion.metrics.cache import digest
-from diffusion.metrics.record import hardware, table, write
+from diffusion.common.files import written_aside
+from diffusion.common.hashing import digest
+from diffusion.metrics.report.record import hardware, table, write
 
 
 def test_earlier_record_is_kept(tmp_path):

@@ -4,13 +4,13 @@ import pytest
 import torch
 from test_metrics_callback import Replay, trainer
 
+from diffusion.callbacks.metrics import Metrics
 from diffusion.condition import Condition
 from diffusion.data import Digits
 from diffusion.metrics import TextMeasure
 from diffusion.metrics.captions import exchanged, matching, mean_at, retrieval
-from diffusion.metrics.figures import Generated
-from diffusion.metrics.meaning import KINDS, held_out, parse
-from diffusion.training.callbacks.metrics import Metrics
+from diffusion.metrics.generated import Generated
+from diffusion.metrics.report.names import KINDS, held_out, parse
 
 CPU = torch.device("cpu")
 

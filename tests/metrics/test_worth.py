@@ -4,10 +4,10 @@ import pytest
 import torch
 from test_metrics_callback import Pixels, Replay, trainer
 
+from diffusion.callbacks.metrics import Metrics
 from diffusion.data import Digits, Images, Memory
 from diffusion.metrics import Card, Judge, LeNet, worth
 from diffusion.metrics.worth import at_chance, tail, too_few
-from diffusion.training.callbacks.metrics import Metrics
 
 
 @pytest.mark.parametrize("n", [1, 16, 500, 10_000])
@@ -89,9 +89,9 @@ def test_guessing_judges_and_few_images_are_warned_of(guessed, alone):
 
 
 def test_what_judges_that_guess_have_measured_is_not_compared(guessed, capsys):
-    from diffusion.metrics.compare import read, why_not
-    from diffusion.metrics.meaning import parse
-    from diffusion.training.report import main
+    from diffusion.cli.report import main
+    from diffusion.metrics.report.compare import read, why_not
+    from diffusion.metrics.report.names import parse
 
     folder, record, _ = guessed
     cards = [read(folder), read(folder)]

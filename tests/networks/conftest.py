@@ -5,8 +5,8 @@ import zipfile
 import pytest
 import torch
 
-from diffusion.networks import minilm
-from diffusion.packages import Package
+from diffusion.common.packages import Package
+from diffusion.networks.text import minilm
 
 WORDS = "[PAD] [UNK] [CLS] [SEP] a emoji of red cat straw ##berry e . blue dog over and".split()
 CONFIG = {

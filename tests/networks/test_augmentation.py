@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from diffusion.networks import Augmentation, Upsampler
-from diffusion.networks.augmentation import quantized
+from diffusion.networks.conditioning.low_resolution import quantized
 from diffusion.noise import SeededNoise
 from diffusion.process import Cosine
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from diffusion.networks import MiniLM
-from diffusion.networks.frozen_text import ROWS, FrozenText, Pretrained
-from diffusion.training.callbacks.ema import EMA
+from diffusion.networks.text.frozen_text import ROWS, FrozenText, Pretrained
+from diffusion.systems.averages import EMA
 
 TEXTS = ["a red cat", "strawberry", "a emoji of a blue dog over a red strawberry and a cat .", "e"]
 TEXTS += [" ".join(["dog"] * n) for n in range(1, 12)]

@@ -7,9 +7,9 @@ import transformers
 from torch import nn
 from torch.nn.functional import normalize
 
+from diffusion.common.packages import obtain
 from diffusion.networks import MiniLM
-from diffusion.networks.minilm import PACKAGE, Bert, Layer
-from diffusion.packages import obtain
+from diffusion.networks.text.minilm import PACKAGE, Bert, Layer
 
 DATA = Path(__file__).parents[2] / "data"  # what `make data` has fetched
 

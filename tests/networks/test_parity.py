@@ -5,8 +5,8 @@ import torch
 from diffusers.models.unets.unet_2d import UNet2DModel
 
 from diffusion.interop import layout
-from diffusion.interop.diffusers import config, names, network_settings
-from diffusion.interop.diffusers import theirs as exported
+from diffusion.interop.diffusers.unet_weights import config, names, network_settings
+from diffusion.interop.diffusers.unet_weights import theirs as exported
 from diffusion.networks import UNet
 
 # As google/ddpm-cifar10-32 and as Improved DDPM and ADM, with fewer channels.

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from diffusion.networks import Stream, TextEncoder, TextTransformer, Tokens, UNet
-from diffusion.networks.attention import SelfAttention
-from diffusion.networks.layers import Style, TokenStyle
-from diffusion.networks.tokens import Source
+from diffusion.networks.unet.attention import SelfAttention
+from diffusion.networks.unet.style import Style, TokenStyle
+from diffusion.networks.unet.token_attention import Source
 
 B, C, H, L, D, HEADS = 3, 16, 4, 5, 6, 2
 

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from diffusion.networks import UNet
-from diffusion.networks.attention import SelfAttention
-from diffusion.networks.blocks import Downsample, ResBlock
-from diffusion.networks.layers import Style, group_norm, sinusoidal
+from diffusion.networks.unet.attention import SelfAttention
+from diffusion.networks.unet.blocks import Downsample, ResBlock
+from diffusion.networks.unet.style import Style, group_norm, sinusoidal
 
 ADM = {"family": "openai", "scale_shift": True, "resample": "block", "out_channels": 2}
 

@@ -47,11 +47,11 @@ class Run:
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    import diffusion.training.cli  # noqa: F401  # before Lightning's log could take capsys' stream
+    import diffusion.cli.main  # noqa: F401  # before Lightning's log could take capsys' stream
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
-    monkeypatch.setattr("diffusion.training.pictures.curve", lambda *_: False)  # takes time
+    monkeypatch.setattr("diffusion.plots.pictures.curve", lambda *_: False)  # takes time
     before = dict(os.environ)
     yield Run(tmp_path)
     for key in set(os.environ) - set(before):  # Lightning leaves PL_GLOBAL_SEED
@@ -86,7 +86,7 @@ def once(tmp_path_factory):
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(made)
             patch.setenv("PL_GLOBAL_SEED", "0")
-            patch.setattr("diffusion.training.pictures.curve", lambda *_: False)  # takes time
+            patch.setattr("diffusion.plots.pictures.curve", lambda *_: False)  # takes time
             yield Run(made)
 
     return folder

@@ -6,8 +6,8 @@ import json
 import pytest
 import yaml
 
-from diffusion.training import arguments, commands, unique
-from diffusion.training.arguments import arranged
+from diffusion.cli import arguments, commands, unique_keys
+from diffusion.cli.arguments import arranged
 
 
 def printed(run, capsys, *args):
@@ -160,7 +160,7 @@ def test_a_key_is_there_once_in_what_a_flag_says_too(refused, tmp_path):
 
 def test_merged_keys_are_no_repetition():
     text = "x: &x {decay: 0.5}\nema: {<<: *x, decay: 0.7}"
-    assert unique.load(text, "x")["ema"] == {"decay": 0.7}
+    assert unique_keys.load(text, "x")["ema"] == {"decay": 0.7}
 
 
 def test_the_nearest_file_is_named(refused, tmp_path):
@@ -188,7 +188,7 @@ def test_another_encoding_is_refused(tmp_path):
 def test_the_keys_are_those_of_the_parsers(monkeypatch):
     import lightning as L
 
-    from diffusion.training import cli
+    from diffusion.cli import main
 
     class Built(Exception):
         pass
@@ -199,23 +199,23 @@ def test_the_keys_are_those_of_the_parsers(monkeypatch):
         raise Built
 
     found = set()
-    monkeypatch.setattr(cli.CLI, "parse_arguments", parse)
+    monkeypatch.setattr(main.CLI, "parse_arguments", parse)
     with pytest.raises(Built):
-        cli.CLI(
+        main.CLI(
             *(L.LightningModule, L.LightningDataModule),
             **dict.fromkeys(("subclass_mode_data", "subclass_mode_model"), True),
-            parser_class=cli.Parser,
+            parser_class=main.Parser,
             auto_configure_optimizers=False,
         )
     assert found - {"==SUPPRESS=="} | {"print_config"} == set(arguments.KEYS)
 
 
 def test_the_parts_are_those_of_the_model():
-    from diffusion.training import cli
-    from diffusion.training.module import Diffusion
+    from diffusion.cli import main
+    from diffusion.systems.diffusion import Diffusion
 
     assert set(arguments.PARTS) == set(inspect.signature(Diffusion).parameters)
-    assert set(arguments.SECTIONS) <= {*cli.SECTIONS, "trainer"}
+    assert set(arguments.SECTIONS) <= {*main.SECTIONS, "trainer"}
 
 
 def test_commands_without_a_trainer_lose_nothing_either(monkeypatch, capsys):

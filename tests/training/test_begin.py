@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 
-from diffusion.training.module import Diffusion
+from diffusion.systems.diffusion import Diffusion
 
 STILL = ("--model.optimizer.lr=0", "--model.p_uncond=0")
 INPAINTER = {"model": {"network": {"class_path": "Inpainter"}}}

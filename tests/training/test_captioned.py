@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from diffusion.training.captioned import LINES, MARGIN, WIDE, captioned, labelled, wrapped, written
+from diffusion.plots.captioned import LINES, MARGIN, WIDE, captioned, labelled, wrapped, written
 
 
 def ten_letters(line):

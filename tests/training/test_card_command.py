@@ -97,7 +97,7 @@ def test_help_lists_the_commands(run, capsys):
 
 
 def test_too_many_neighbours_are_refused_before_anything_is_drawn(fitted, refused, monkeypatch):
-    from diffusion.training.module import Diffusion
+    from diffusion.systems.diffusion import Diffusion
 
     monkeypatch.setattr(Diffusion, "generate", lambda *_: pytest.fail("drew"))
     test = ("test", "--ckpt_path", fitted.last, "--config", CARD)

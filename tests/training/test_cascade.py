@@ -14,23 +14,23 @@ import torch
 from PIL import Image
 from tiny import TINY
 
+from diffusion.callbacks.generation import networks, sampling
+from diffusion.callbacks.recipe import difference, recipe
 from diffusion.condition import Condition
 from diffusion.data import Digits, ImageFolder
 from diffusion.guidance import ClassifierFree, Guidance, Inpaint, Static
 from diffusion.metrics.evaluations import Evaluations
-from diffusion.metrics.meaning import parse
+from diffusion.metrics.report.names import parse
 from diffusion.networks import Augmentation, UNet, Upsampler
 from diffusion.noise import SeededNoise, seed
 from diffusion.sampler import Sampler
 from diffusion.step import DDIM
-from diffusion.training.cascade import Cascade
-from diffusion.training.generation import networks, sampling
-from diffusion.training.recipe import difference, recipe
+from diffusion.systems.cascade import Cascade
 
 
 @pytest.fixture(scope="module")
 def stages(tmp_path_factory):
-    from diffusion.training.cli import main
+    from diffusion.cli.main import main
 
     folder = tmp_path_factory.mktemp("cascade")
     import yaml
@@ -239,7 +239,7 @@ def test_every_stage_draws_under_the_trainers_autocast(stages, monkeypatch):
 def test_it_predicts_from_the_command_line(stages, tmp_path, capsys):
     import yaml
 
-    from diffusion.training.cli import main
+    from diffusion.cli.main import main
 
     folder, checkpoints = stages
     config = yaml.safe_load((folder / "top.yaml").read_text())
@@ -264,7 +264,7 @@ def test_it_predicts_from_the_command_line(stages, tmp_path, capsys):
 def test_a_test_says_what_all_stages_did(stages, tmp_path):
     import yaml
 
-    from diffusion.training.cli import main
+    from diffusion.cli.main import main
 
     folder, checkpoints = stages
     for i, picture in enumerate(sorted((folder / "pictures").glob("*.png"))):

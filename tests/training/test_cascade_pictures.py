@@ -1,6 +1,6 @@
 import torch
 
-from diffusion.training.cascade import resized
+from diffusion.systems.cascade import resized
 
 
 def test_a_small_pixel_is_known_where_all_its_pixels_are():

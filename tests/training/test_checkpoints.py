@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from diffusion.training import latest, lock
-from diffusion.training.callbacks.checkpoint import Checkpoint, save
+from diffusion.callbacks.checkpoint import Checkpoint, save
+from diffusion.systems.checkpoints import latest, lock
 
 
 def write(path, step):
@@ -105,7 +105,7 @@ class Stop(Exception):
 
 def stop_at(monkeypatch, batch):
     """Lets a micro-batch fail, counted from 1 in this process."""
-    from diffusion.training.module import Diffusion
+    from diffusion.systems.diffusion import Diffusion
 
     step, seen = Diffusion.training_step, []
 
@@ -191,7 +191,7 @@ def test_checkpoints_are_staged_in_their_own_folder(run, monkeypatch):
     import lightning as L
 
     from diffusion.data import Digits
-    from diffusion.training.module import Diffusion
+    from diffusion.systems.diffusion import Diffusion
 
     seen = []
     make = torch.save
@@ -217,7 +217,7 @@ def test_checkpoints_are_staged_in_their_own_folder(run, monkeypatch):
 HOLD = """
 import sys, time
 from pathlib import Path
-from diffusion.training import lock
+from diffusion.systems.checkpoints import lock
 lock.hold(Path("run/checkpoints"))
 print("held", flush=True)
 time.sleep(60)
@@ -255,7 +255,7 @@ def test_the_first_cause_is_reported_where_saving_fails_too(run, monkeypatch):
     def fail(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("diffusion.training.callbacks.checkpoint.save", fail)
+    monkeypatch.setattr("diffusion.callbacks.checkpoint.save", fail)
     with pytest.warns(UserWarning, match="could not be saved.*No space"), pytest.raises(Stop):
         run.fit()
 
@@ -269,8 +269,8 @@ def test_a_full_disk_is_one_line_and_what_was_there_stays(run, refused, monkeypa
 
     monkeypatch.setattr(torch, "save", fail)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("diffusion.training.callbacks.checkpoint.rank_zero_warn", lambda _: None)
-        patch.setattr("diffusion.training.latest.rank_zero_info", lambda _: None)
+        patch.setattr("diffusion.callbacks.checkpoint.rank_zero_warn", lambda _: None)
+        patch.setattr("diffusion.systems.checkpoints.latest.rank_zero_info", lambda _: None)
         line = refused("fit", "--config=tiny.yaml", "--ckpt_path=last")
     assert line.startswith("run/checkpoints/step_4.ckpt: no space left on device; expected room")
     assert Path(run.last).read_bytes() == before
@@ -279,7 +279,7 @@ def test_a_full_disk_is_one_line_and_what_was_there_stays(run, refused, monkeypa
 
 def test_a_folder_that_cannot_be_written_to_is_known_before_training(run, refused, monkeypatch):
     monkeypatch.setattr(
-        "diffusion.training.module.Diffusion.on_fit_start", lambda _: pytest.fail("it began")
+        "diffusion.systems.diffusion.Diffusion.on_fit_start", lambda _: pytest.fail("it began")
     )
     (run.folder / "file").write_text("")
     line = refused("fit", "--config=tiny.yaml", "--trainer.default_root_dir=file/run")
@@ -288,7 +288,7 @@ def test_a_folder_that_cannot_be_written_to_is_known_before_training(run, refuse
     def fail(_):
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr("diffusion.files._probe", fail)
+    monkeypatch.setattr("diffusion.common.files._probe", fail)
     assert "(read-only file system)" in refused("fit", "--config=tiny.yaml")
     monkeypatch.undo()
     monkeypatch.chdir(run.folder)
@@ -316,7 +316,7 @@ def test_a_cache_that_cannot_be_written_to_is_known_before_the_test(fitted, run,
 def test_a_run_that_is_told_to_stop_saves_and_says_so_in_its_status(run, monkeypatch, name, status):
     import signal
 
-    from diffusion.training.module import Diffusion
+    from diffusion.systems.diffusion import Diffusion
 
     step, seen = Diffusion.training_step, []
 
@@ -341,7 +341,7 @@ def test_a_run_that_is_told_to_stop_saves_and_says_so_in_its_status(run, monkeyp
 def test_a_prediction_that_is_told_to_stop_ends(fitted, run, monkeypatch):
     import signal
 
-    from diffusion.training.module import Diffusion
+    from diffusion.systems.diffusion import Diffusion
 
     def generate(self, *args):
         os.kill(os.getpid(), signal.SIGTERM)

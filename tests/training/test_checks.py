@@ -5,7 +5,7 @@ import pytest
 from torch import nn
 
 from diffusion.guidance import ClassifierFree, Static
-from diffusion.training.checks import (
+from diffusion.systems.checks import (
     check_forgotten,
     check_precision,
     check_stage,

@@ -88,7 +88,7 @@ MOVED = (rename, "'square'; expected 'circle' as class 0", "{FOLDER: circle, squ
     ],
 )
 def test_other_classes_are_refused_and_can_be_mapped(shapes, monkeypatch, refused, command, change):
-    monkeypatch.setattr("diffusion.metrics.lenet.LeNet.prepare", lambda *_, **__: None)
+    monkeypatch.setattr("diffusion.metrics.features.lenet.LeNet.prepare", lambda *_, **__: None)
     happens, says, mend = change
     happens(Path("pictures"))
     line = refused(*command, "--data.root", str(Path("pictures").absolute()))
@@ -202,7 +202,7 @@ def test_starting_from_other_classes_is_refused_only_where_a_name_has_moved(shap
 
 def test_a_checkpoint_made_in_python_is_compared_too(shapes, tmp_path):
     from diffusion.data import ImageFolder
-    from diffusion.training.module import Diffusion
+    from diffusion.systems.diffusion import Diffusion
 
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     quiet |= {"accelerator": "cpu", "devices": 1, "use_distributed_sampler": False}

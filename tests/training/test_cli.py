@@ -4,7 +4,7 @@ import torch
 import yaml
 
 from diffusion.step import DDIM, DDPM
-from diffusion.training.module import Diffusion
+from diffusion.systems.diffusion import Diffusion
 
 
 def config(folder, command="fit"):
@@ -101,7 +101,7 @@ def test_fast_dev_run_leaves_no_checkpoint(run):
 
 
 def test_the_last_checkpoint_is_there_before_an_older_one_goes(run, monkeypatch):
-    from diffusion.training.callbacks.checkpoint import Checkpoint
+    from diffusion.callbacks.checkpoint import Checkpoint
 
     seen = []
 

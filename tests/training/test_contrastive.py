@@ -14,14 +14,14 @@ from diffusion.condition import Condition
 from diffusion.networks import TextTransformer, Towers, ViT
 from diffusion.process import Cosine
 from diffusion.spec import DataSpec
-from diffusion.training import gather, retrieval
-from diffusion.training.contrastive import Contrastive
-from diffusion.training.guide import fixed_noise
-from diffusion.training.info_nce import info_nce, numbers
-from diffusion.training.module import Diffusion
-from diffusion.training.retrieval import Pairs
-from diffusion.training.trained import Trained
-from diffusion.training.trained_clip import FrozenClip, TrainedClip
+from diffusion.systems import distributed, retrieval
+from diffusion.systems.contrastive import Contrastive
+from diffusion.systems.diffusion import Diffusion
+from diffusion.systems.frozen import Trained
+from diffusion.systems.frozen_clip import FrozenClip, TrainedClip
+from diffusion.systems.guide import fixed_noise
+from diffusion.systems.info_nce import info_nce, numbers
+from diffusion.systems.retrieval import Pairs
 
 TEXT = {
     "class_path": "TextTransformer",
@@ -197,10 +197,10 @@ def test_rows_of_all_processes_whatever_their_number():
         other[:1] = shares[1]
         return torch.stack([x, other])
 
-    found = gather.rows(types.SimpleNamespace(all_gather=all_gather), shares[0])
+    found = distributed.rows(types.SimpleNamespace(all_gather=all_gather), shares[0])
     assert torch.equal(found, torch.cat(shares))
     alone = types.SimpleNamespace(all_gather=lambda x: x)
-    assert torch.equal(gather.rows(alone, shares[0]), shares[0])
+    assert torch.equal(distributed.rows(alone, shares[0]), shares[0])
 
 
 def test_times_are_uniform_or_none():

@@ -10,13 +10,14 @@ import pytest
 import torch
 import yaml
 
-from diffusion.interop import diffusers, layout, openai
+from diffusion.interop import layout, openai
+from diffusion.interop.diffusers import unet_weights
 from diffusion.interop.presets import PRESETS, Model, of
 from diffusion.networks import ClassifierNetwork, LinearUNet, UNet
 from diffusion.spec import DataSpec
-from diffusion.training.classifier import NoisyClassifier
-from diffusion.training.module import Diffusion
-from diffusion.training.trained import Trained
+from diffusion.systems.diffusion import Diffusion
+from diffusion.systems.frozen import Trained
+from diffusion.systems.noisy_classifier import NoisyClassifier
 
 sys.path.append(str(Path(__file__).parents[1] / "interop"))
 
@@ -321,7 +322,7 @@ def test_a_malicious_pickle_runs_nothing(run, refused, name, zipped):
     Path("folder").mkdir()
     shutil.copy("trap.pt", "folder/diffusion_pytorch_model.bin")
     unet = UNet(8, 1, channels=8, multipliers=(1,), attention=(), groups=2)
-    Path("folder/config.json").write_text(json.dumps(diffusers.config(unet)))
+    Path("folder/config.json").write_text(json.dumps(unet_weights.config(unet)))
     run.write(
         "guided.yaml",
         {"model": {"sampler": {"guidance": [of("Classifier", scale=1.0, classifier=GUIDED)]}}},

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 
 from diffusion.noise import seed
-from diffusion.training.contrastive import Contrastive
-from diffusion.training.module import Diffusion
+from diffusion.systems.contrastive import Contrastive
+from diffusion.systems.diffusion import Diffusion
 
 pytestmark = pytest.mark.slow
 

@@ -9,8 +9,8 @@ from diffusion.parameterization import V
 from diffusion.process import Cosine
 from diffusion.sampler import Sampler
 from diffusion.step import DDIM
-from diffusion.training.callbacks.ema import EMA
-from diffusion.training.module import Diffusion
+from diffusion.systems.averages import EMA
+from diffusion.systems.diffusion import Diffusion
 
 
 class Watch(L.Callback):
@@ -131,7 +131,7 @@ def test_an_exception_in_validation_leaves_and_saves_the_right_weights(run, watc
     def fail(self, batch, batch_idx):
         raise KeyError("in validation")
 
-    monkeypatch.setattr("diffusion.training.module.Diffusion.validation_step", fail)
+    monkeypatch.setattr("diffusion.systems.diffusion.Diffusion.validation_step", fail)
     with pytest.raises(KeyError):
         run.fit("--trainer.val_check_interval=3")
     saved = run.load()
@@ -158,7 +158,7 @@ def test_testing_sees_the_average(fitted, run, watch):
 
 
 def test_frozen_parameters_are_not_averaged(run, watch, monkeypatch):
-    from diffusion.training.module import Diffusion
+    from diffusion.systems.diffusion import Diffusion
 
     init = Diffusion.__init__
 

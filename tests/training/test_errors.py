@@ -199,7 +199,7 @@ def test_errors_after_training_began_say_how_to_see_where(refused, run, monkeypa
     def fail(self, batch, batch_idx):
         raise ValueError("from within")
 
-    monkeypatch.setattr("diffusion.training.module.Diffusion.training_step", fail)
+    monkeypatch.setattr("diffusion.systems.diffusion.Diffusion.training_step", fail)
     line = refused(*FIT)
     assert line == "from within (DIFFUSION_TRACEBACK=1 shows where)"
     monkeypatch.setenv("DIFFUSION_TRACEBACK", "1")
@@ -224,7 +224,7 @@ def test_what_a_configuration_says_of_a_checkpoint_is_looked_at(refused, run):
 
 
 def test_the_nearest_words_are_not_cut():
-    from diffusion.training.messages import LONGEST, one_line
+    from diffusion.cli.errors import LONGEST, one_line
 
     text = one_line(
         f"data.root: {'x' * (LONGEST - 20)} https://example.org/a/long/address ends here"

@@ -11,6 +11,7 @@ import torch
 from exact import Gaussian
 from scipy.special import ndtr
 
+from diffusion.callbacks.likelihood import Likelihood
 from diffusion.data import Digits, SwissRoll
 from diffusion.data.memory import Memory
 from diffusion.noise import SeededNoise
@@ -19,8 +20,7 @@ from diffusion.parameterization import X0, Eps, Mean, MeanShift
 from diffusion.process import Cosine, Linear
 from diffusion.sampler import Sampler
 from diffusion.step import DDPM
-from diffusion.training.callbacks.likelihood import Likelihood
-from diffusion.training.module import Diffusion
+from diffusion.systems.diffusion import Diffusion
 
 MEAN, STD, T = 0.7, 0.3, 30
 

@@ -15,7 +15,7 @@ from diffusion.parameterization import Eps
 from diffusion.process import Cosine
 from diffusion.sampler import Sampler
 from diffusion.step import DDIM
-from diffusion.training.module import Diffusion
+from diffusion.systems.diffusion import Diffusion
 
 
 @pytest.fixture

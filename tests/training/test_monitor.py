@@ -8,7 +8,7 @@ import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
 
-from diffusion.training.callbacks.monitor import Monitor, NotFinite
+from diffusion.callbacks.monitor import Monitor, NotFinite
 
 
 class Timeless(L.LightningModule):

@@ -15,12 +15,12 @@ from diffusion.data import Digits
 from diffusion.networks import ClassifierNetwork
 from diffusion.process import Cosine, Linear
 from diffusion.spec import DataSpec
-from diffusion.training import accuracy
-from diffusion.training.checks import check_classifier
-from diffusion.training.classifier import NoisyClassifier
-from diffusion.training.guide import fixed_noise, random_crop
-from diffusion.training.module import Diffusion
-from diffusion.training.trained import Frozen, Trained
+from diffusion.systems import accuracy
+from diffusion.systems.checks import check_classifier
+from diffusion.systems.diffusion import Diffusion
+from diffusion.systems.frozen import Frozen, Trained
+from diffusion.systems.guide import fixed_noise, random_crop
+from diffusion.systems.noisy_classifier import NoisyClassifier
 
 CLASSIFIER = {
     "class_path": "NoisyClassifier",

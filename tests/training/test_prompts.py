@@ -17,7 +17,7 @@ PROMPT = "a google emoji of a red fox"
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A folder with captioned pictures, and a tiny model of them with a text transformer."""
-    from diffusion.training.cli import main
+    from diffusion.cli.main import main
 
     folder = tmp_path_factory.mktemp("texts")
     (folder / "pictures").mkdir()
@@ -45,7 +45,7 @@ def trained(tmp_path_factory):
 
 
 def predict(folder, where, *args):
-    from diffusion.training.cli import main
+    from diffusion.cli.main import main
 
     checkpoint = folder / "run/checkpoints/last.ckpt"
     main(["predict", "--ckpt_path", str(checkpoint), "--writer.folder", str(where), *args])
@@ -85,7 +85,7 @@ def test_all_prompts_and_all_files_are_drawn(trained, tmp_path):
 
 
 def test_prompts_of_training_stay_but_others_may_be_asked_for(trained, tmp_path):
-    from diffusion.training.layers import from_checkpoint
+    from diffusion.cli.checkpoint_config import from_checkpoint
 
     saved = torch.load(trained / "run/checkpoints/last.ckpt", weights_only=True)
     config = yaml.safe_load(saved["config"]) | {"prompt": "red"}
@@ -154,7 +154,7 @@ def test_prompts_need_data_with_captions(run, capsys):
 
 
 def test_a_network_that_reads_texts_needs_data_with_texts(trained, capsys):
-    from diffusion.training.cli import main
+    from diffusion.cli.main import main
 
     config = yaml.safe_load((trained / "c.yaml").read_text())
     config["data"] = {"class_path": "Digits"}

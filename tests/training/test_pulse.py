@@ -8,12 +8,12 @@ import sys
 import pytest
 from torch.utils.data import get_worker_info
 
-from diffusion import files
-from diffusion.data import workers
-from diffusion.data.positions import Shuffled
-from diffusion.data.workers import Loader, lost
-from diffusion.training.callbacks import pulse
-from diffusion.training.callbacks.pulse import Peer
+from diffusion.callbacks import pulse
+from diffusion.callbacks.pulse import Peer
+from diffusion.common import files
+from diffusion.data.reading import workers
+from diffusion.data.reading.order import Shuffled
+from diffusion.data.reading.workers import Loader, lost
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ import signal
 
 import lightning as L
 
-from diffusion.training.callbacks import pulse
+from diffusion.callbacks import pulse
 
 pulse.SILENCE, pulse.TICK = 8.0, 0.2
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from diffusion.callbacks.recipe import described, difference, recipe
 from diffusion.data import Digits
 from diffusion.guidance import Classifier, Static
 from diffusion.networks import MLP
@@ -13,9 +14,8 @@ from diffusion.parameterization import Eps
 from diffusion.process import Cosine, Linear
 from diffusion.sampler import Sampler
 from diffusion.step import DDIM
-from diffusion.training.module import Diffusion
-from diffusion.training.recipe import described, difference, recipe
-from diffusion.training.trained import Frozen
+from diffusion.systems.diffusion import Diffusion
+from diffusion.systems.frozen import Frozen
 
 ABOUT = {"name": "Digits", "shape": (1, 8, 8), "num_classes": 10, "classes": []}
 

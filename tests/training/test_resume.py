@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, OneCycleLR, PolynomialLR, StepLR
 
-from diffusion.training.resume import adopt
-from diffusion.training.schedule import Warmup, most
+from diffusion.systems.checkpoints.resume import adopt
+from diffusion.systems.schedules import Warmup, most
 
 KEYS = ("state_dict", "raw_state_dict", "optimizer_states", "lr_schedulers", "global_step")
 
@@ -44,7 +44,7 @@ def test_a_resumed_run_ends_in_the_same_weights(run, same, flags):
 def test_a_run_interrupted_between_micro_batches_ends_in_the_same_weights(
     run, same, accumulate, monkeypatch
 ):
-    from diffusion.training.module import Diffusion
+    from diffusion.systems.diffusion import Diffusion
 
     flags = [f"--trainer.accumulate_grad_batches={accumulate}", "--trainer.max_steps=6"]
     run.fit(*flags, "--trainer.default_root_dir=whole")
@@ -220,7 +220,7 @@ def test_an_optimizer_of_another_model_is_refused_and_nothing_written(run, fitte
 
 
 def test_what_fails_before_the_first_step_leaves_the_checkpoint_as_it_is(run, monkeypatch):
-    from diffusion.training.module import Diffusion
+    from diffusion.systems.diffusion import Diffusion
 
     run.fit("--trainer.max_steps=2")
     before = (run.folder / "run/checkpoints/last.ckpt").read_bytes()
@@ -410,7 +410,7 @@ def test_a_killed_run_ends_in_the_same_weights(run, same, accumulate):
 
 SLOW = """
 import sys, time, torch
-from diffusion.training import cli
+from diffusion.cli import main
 make = torch.save
 def save(checkpoint, file):
     make(checkpoint, file)
@@ -419,7 +419,7 @@ def save(checkpoint, file):
         print("writing", flush=True)
         time.sleep(600)
 torch.save = save
-cli.main(sys.argv[1:])
+main.main(sys.argv[1:])
 """
 
 

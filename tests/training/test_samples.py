@@ -7,11 +7,12 @@ import pytest
 import torch
 from torchvision.io import read_image
 
+from diffusion.callbacks.samples import Samples
+from diffusion.cli import loggers
 from diffusion.data import Digits
-from diffusion.training import loggers, pictures
-from diffusion.training.callbacks.samples import Samples
-from diffusion.training.module import Diffusion
-from diffusion.training.schedule import Warmup
+from diffusion.plots import pictures
+from diffusion.systems.diffusion import Diffusion
+from diffusion.systems.schedules import Warmup
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])

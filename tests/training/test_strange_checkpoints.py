@@ -7,9 +7,9 @@ import pytest
 import torch
 import yaml
 
-from diffusion.training.begin import begin
-from diffusion.training.module import Diffusion
-from diffusion.training.trained import Trained
+from diffusion.systems.checkpoints.start import begin
+from diffusion.systems.diffusion import Diffusion
+from diffusion.systems.frozen import Trained
 
 VALUES = [
     None,

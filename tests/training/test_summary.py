@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from diffusion.training.callbacks.bar import Bar
-from diffusion.training.callbacks.monitor import Monitor
-from diffusion.training.callbacks.summary import again
+from diffusion.callbacks.bar import Bar
+from diffusion.callbacks.monitor import Monitor
+from diffusion.callbacks.summary import again
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_a_command_is_said_again_as_a_shell_takes_it():
 
 def test_an_interrupted_run_says_how_to_go_on_and_draws_its_loss(said, run, monkeypatch, capsys):
     drawn = []
-    monkeypatch.setattr("diffusion.training.pictures.curve", lambda *args: drawn.append(args))
+    monkeypatch.setattr("diffusion.plots.pictures.curve", lambda *args: drawn.append(args))
 
     def interrupt(self, trainer, *_):
         if trainer.global_step == 2 and not drawn:

@@ -6,10 +6,10 @@ import pytest
 import torch
 import yaml
 
-from diffusion.training.cli import SECTIONS
-from diffusion.training.declared import check_network, made
-from diffusion.training.layers import PARTS
-from diffusion.training.trust import Taken
+from diffusion.cli.checkpoint_config import PARTS
+from diffusion.cli.main import SECTIONS
+from diffusion.systems.checkpoints.declared import check_network, made
+from diffusion.systems.checkpoints.trust import Taken
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -20,7 +20,7 @@ def test_nothing_in_it_is_refused(path):
     model = config.get("model", {})
     if "class_path" not in model:  # the command line's default
         config["model"] = {
-            "class_path": "diffusion.training.module.Diffusion",
+            "class_path": "diffusion.systems.diffusion.Diffusion",
             "init_args": model.get("init_args", model),
         }
     if "class_path" not in config.get("data", {"class_path": None}):

@@ -6,10 +6,10 @@ import lightning as L
 import pytest
 from torch import nn
 
-from diffusion.networks.text import TextEncoder
-from diffusion.training.callbacks.metrics import Metrics
-from diffusion.training.restorable import Restorable
-from diffusion.training.texts import remember
+from diffusion.callbacks.metrics import Metrics
+from diffusion.networks.text.base import TextEncoder
+from diffusion.systems.checkpoints.restorable import Restorable
+from diffusion.systems.texts import remember
 
 DATA = SimpleNamespace(texts=["a", "b"])
 

@@ -10,12 +10,12 @@ import torch
 import yaml
 from torch import nn
 
-from diffusion.training.cascade import Cascade
-from diffusion.training.convert import export
-from diffusion.training.module import Diffusion
-from diffusion.training.trained import Trained
-from diffusion.training.trained_clip import TrainedClip
-from diffusion.training.trust import DEEPEST, LONGEST, Taken, loaded, trusting
+from diffusion.cli.convert import export
+from diffusion.systems.cascade import Cascade
+from diffusion.systems.checkpoints.trust import DEEPEST, LONGEST, Taken, loaded, trusting
+from diffusion.systems.diffusion import Diffusion
+from diffusion.systems.frozen import Trained
+from diffusion.systems.frozen_clip import TrainedClip
 
 CALL = {
     "class_path": "sympy.Lambda",
@@ -28,7 +28,7 @@ MODEL = {
     "a class to import": ("network", {"class_path": "canary.Net"}),
     "a bare name to import": ("network", "canary.Net"),
     "a function": ("network", "canary.touch"),
-    "what the package imports": ("network", "diffusion.training.cli.LightningCLI"),
+    "what the package imports": ("network", "diffusion.cli.main.LightningCLI"),
     "a program": ("network", "diffusion.__main__.main"),
     "torch, not torch.optim": ("network", "torch.nn.Identity"),
     "another of our classes": ("network", "diffusion.process.Linear"),
@@ -129,8 +129,8 @@ def test_a_cascade_of_the_command_line_does_not_either(hostile, refused, run):
 @pytest.mark.parametrize("kind", [Trained, TrainedClip])
 def test_guides_do_not_either(hostile, kind, run):
     about = {"name": "Digits", "shape": [1, 8, 8], "num_classes": 10, "classes": []}
-    module = "classifier.NoisyClassifier" if kind is Trained else "contrastive.Contrastive"
-    made_by = {"_class_path": f"diffusion.training.{module}", "network": LAMBDA}
+    module = "noisy_classifier.NoisyClassifier" if kind is Trained else "contrastive.Contrastive"
+    made_by = {"_class_path": f"diffusion.systems.{module}", "network": LAMBDA}
     made_by |= {"_instantiator": "lightning.pytorch.cli.instantiate_module", "process": "Linear"}
     path = hostile(data=about, hyper_parameters=made_by)
     with pytest.raises(ValueError, match=r"guidance.*asks for model.network: torchvision"):
@@ -207,7 +207,7 @@ def test_sets_are_not_fetched_into_its_folders():
 
 
 def test_the_run_is_where_the_checkpoint_lies(fitted, run, tmp_path):
-    from diffusion.training.cli import main
+    from diffusion.cli.main import main
 
     (tmp_path / "moved/checkpoints").mkdir(parents=True)
     place = tmp_path / "moved/checkpoints/a.ckpt"
@@ -295,8 +295,8 @@ def test_absurd_sizes_take_no_memory(hostile, refused, changes):
 
 
 def classes():
-    from diffusion.training.cli import SECTIONS
-    from diffusion.training.layers import PARTS
+    from diffusion.cli.checkpoint_config import PARTS
+    from diffusion.cli.main import SECTIONS
 
     left, found = [*PARTS.values(), *SECTIONS.values()], set()
     while left:

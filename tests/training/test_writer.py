@@ -6,11 +6,11 @@ import pytest
 import torch
 from torchvision.io import read_image
 
+from diffusion.callbacks import predictions
+from diffusion.callbacks.writer import Writer
+from diffusion.common.pixels import quantize
 from diffusion.data import Digits
-from diffusion.metrics.quantize import quantize
-from diffusion.training import predictions
-from diffusion.training.callbacks.writer import Writer
-from diffusion.training.module import Diffusion
+from diffusion.systems.diffusion import Diffusion
 
 
 @pytest.fixture

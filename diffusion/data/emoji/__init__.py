@@ -1,5 +1,5 @@
 """Emoji: captioned colour pictures in four styles of drawing."""
 
-from .module import Emoji
+from diffusion.data.emoji.emoji import Emoji
 
 __all__ = ["Emoji"]

@@ -13,13 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffusion.files import check_writable, written_aside
-from diffusion.packages import Package
-from diffusion.progress import bar
-
-from .colours import colours
-from .packs import drawn, on_white
-from .table import Entry
+from diffusion.common.files import check_writable, written_aside
+from diffusion.common.packages import Package
+from diffusion.common.progress import bar
+from diffusion.data.emoji.colours import colours
+from diffusion.data.emoji.packs import drawn, on_white
+from diffusion.data.emoji.table import Entry
 
 # To be raised when pictures or the names of colours come out otherwise than before.
 RECIPE = 2

@@ -8,7 +8,7 @@ long: a google emoji of a woman farmer with dark skin. brown and green person ro
 import hashlib
 import re
 
-from .table import Entry
+from diffusion.data.emoji.table import Entry
 
 KEYWORDS = 4
 

@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from diffusion.packages import Package
-
-from .table import Entry, from_emojibase, from_scistag, plain
+from diffusion.common.packages import Package
+from diffusion.data.emoji.table import Entry, from_emojibase, from_scistag, plain
 
 SIDE = 128
 SPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from diffusion.packages import obtain
-
-from .cache import bake, cache_path
-from .packs import EMOJIBASE, PACKS, SCISTAG, emojibase, pack, scistag
+from diffusion.common.packages import obtain
+from diffusion.data.emoji.cache import bake, cache_path
+from diffusion.data.emoji.packs import EMOJIBASE, PACKS, SCISTAG, emojibase, pack, scistag
 
 
 def drawn_styles(root: Path, styles: Sequence[str], size: int) -> dict[str, Path]:

@@ -1,0 +1,153 @@
+"""Bits per dimension of held-out data, split into the bound's terms."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.utilities import move_data_to_device
+from torch import Tensor
+
+from diffusion import bound
+from diffusion.common.files import written_aside
+from diffusion.common.validate import check_counts
+from diffusion.guidance import Static
+from diffusion.metrics.report.record import finite
+from diffusion.noise import SeededNoise
+from diffusion.process import Variance
+
+NOISE = 0  # one seed for all runs, so that two of them differ by their models alone
+
+
+class Likelihood(L.Callback):
+    """The variational bound on −log p(x_0) of held-out data: L_T, Σ L_{t−1} and L_0 (DDPM, eq. 5).
+
+    Every time of the process is visited for every image, so it costs n · T evaluations. Logs each
+    term and, if n > 1, the standard error of their sum as "test/…@n" and "val/…@n"; a test also
+    writes `<run>/likelihood.json`, with the terms by t. Where data has grey levels the unit is
+    bits/dim of the discrete data; for points it is that of a density.
+
+    The model may be the one with x̂_0 clipped to −1 … 1, of which the papers' figures are
+    (`clip_denoised` in the code of DDPM and Improved DDPM), or the one without. "clipped" in the
+    file, and "_clipped" in the names of what is logged, say so.
+
+    Args:
+        n: How many test samples, evenly spaced in the split; 0 switches it off.
+        variance: Σ of the reverse transitions.
+        batch_size: Samples at once.
+        validate: How many validation samples at each validation; 0 for none.
+        clip: Whether x̂_0 is clipped. By default it is, except where published code does not clip
+            either: points have no range, and a network that puts out a mean gives p's mean itself.
+
+    Raises:
+        ValueError: If a number is negative, or the batch size is not positive.
+    """
+
+    def __init__(
+        self,
+        n: int = 0,
+        variance: Variance = "small",
+        batch_size: int = 250,
+        validate: int = 0,
+        clip: bool | None = None,
+    ) -> None:
+        check_counts("likelihood", least=0, n=n, validate=validate)
+        check_counts("likelihood", batch_size=batch_size)
+        self.n, self.batch_size, self.validate, self.clip = n, batch_size, validate, clip
+        self.variance: Variance = variance
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Refuses to clip what must not be clipped.
+
+        Raises:
+            ValueError: If it is to clip where there is no range, or the network puts out a mean.
+        """
+        data: Any = getattr(trainer, "datamodule", None)
+        if (self.n or self.validate) and data is not None and hasattr(pl_module, "denoiser"):
+            self._clips(pl_module, data)
+
+    def _clips(self, module: Any, data: Any) -> bool:
+        """Returns whether x̂_0 is clipped."""
+        parameterization = module.denoiser.parameterization
+        reason = "points have no range" if data.levels is None else None
+        if not parameterization.clippable:
+            reason = f"{type(parameterization).__name__} must not be clipped"
+        if self.clip and reason:
+            raise ValueError(f"likelihood.clip: true; expected false or null, {reason}")
+        return reason is None if self.clip is None else self.clip
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Measures some of the validation data, if asked to."""
+        if self.validate and not trainer.sanity_checking and hasattr(pl_module, "denoiser"):
+            terms = self._measure(trainer, pl_module, "val", self.validate)
+            self._log(pl_module, "val", terms, self._clips(pl_module, data_of(trainer)))
+
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Measures the test data, and writes what it found."""
+        if self.n and hasattr(pl_module, "denoiser"):
+            terms = self._measure(trainer, pl_module, "test", self.n)
+            clipped = self._clips(pl_module, data_of(trainer))
+            figures = self._log(pl_module, "test", terms, clipped)
+            if trainer.is_global_zero:
+                note = {"n": len(terms), "variance": self.variance, "clipped": clipped}
+                content = {**figures, **note, "by_t": terms.mean(0).tolist()}
+                with written_aside(Path(trainer.default_root_dir) / "likelihood.json") as aside:
+                    aside.write_text(json.dumps(finite(content), indent=1, allow_nan=False))
+
+    @torch.no_grad()
+    def _measure(self, trainer: L.Trainer, pl_module: Any, split: str, n: int) -> Tensor:
+        """Returns the terms of n samples, (n, T + 1), each process having done its share."""
+        data, terms = data_of(trainer), []
+        for k, batch in enumerate(data.batches(split, self.batch_size, n)):
+            batch = move_data_to_device(batch, pl_module.device)
+            if k % trainer.world_size == trainer.global_rank:
+                terms.append(self._terms(pl_module, batch, data, k))
+            else:  # another process fills these rows in
+                terms.append(batch["image"].new_zeros(len(batch["image"]), terms_of(pl_module)))
+        every: Any = trainer.strategy.reduce(torch.cat(terms), reduce_op="sum")
+        return every.double().cpu()
+
+    def _terms(self, module: Any, batch: dict[str, Tensor], data: Any, k: int) -> Tensor:
+        """Returns L_0, L_1 … L_{T−1} and L_T of each sample, (B, T + 1), in bits/dim."""
+        x_0, process, first = batch["image"], module.process, k * self.batch_size
+        index = torch.arange(first, first + len(x_0))
+        cond = module.network_condition({**batch, "index": index, "seed": NOISE})
+        denoise = Static()(module.denoiser) if self._clips(module, data) else module.denoiser
+        noise = SeededNoise(NOISE, index.tolist())  # the same in any batch
+        columns = []
+        for time in range(1, process.T + 1):
+            t = torch.full((len(x_0),), time, device=x_0.device)
+            pred = denoise(process.diffuse(x_0, t, noise(x_0)), t, cond)
+            columns.append(bound.term(pred, process, x_0, t, self.variance, data.levels))
+        return torch.stack([*columns, bound.prior_term(process, x_0)], 1)
+
+    def _log(
+        self, module: L.LightningModule, prefix: str, terms: Tensor, clipped: bool
+    ) -> dict[str, float]:
+        """Logs the means over the samples, and returns them."""
+        total = terms.sum(1)
+        figures = {
+            "bits_per_dim": total.mean().item(),
+            "L_T": terms[:, -1].mean().item(),
+            "L_sum": terms[:, 1:-1].sum(1).mean().item(),
+            "L_0": terms[:, 0].mean().item(),
+        }
+        if len(terms) > 1:  # of one sample there is none
+            figures["standard_error"] = total.std().item() / math.sqrt(len(terms))
+        names = {"standard_error": "bits_per_dim_standard_error"}
+        at = f"{'_clipped' if clipped else ''}@{len(terms)}"
+        logged = {f"{prefix}/{names.get(k, k)}{at}": v for k, v in figures.items()}
+        module.log_dict(logged)
+        return figures
+
+
+def data_of(trainer: L.Trainer) -> Any:
+    """The data module."""
+    return trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def terms_of(module: Any) -> int:
+    """The number of terms of the bound: L_0 … L_T."""
+    return module.process.T + 1

@@ -1,0 +1,242 @@
+"""Several processes: where one dies or stops answering the others end too, and say which it was."""
+
+import faulthandler
+import os
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from subprocess import Popen, TimeoutExpired
+from typing import Any, NoReturn
+
+import lightning as L
+import torch.distributed as dist
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+
+from diffusion.common import files
+from diffusion.systems.checkpoints import latest
+
+TICK = 2.0  # seconds between two beats
+SILENCE = 40.0  # seconds without one; the rest of a minute is for ending
+GRACE = 8.0  # seconds that the first process has to notice by itself, and then saves
+FAILED, LOST = "failed", "lost"  # instead of a beat: an error of its own; of another process
+
+
+class Peer:
+    """What one process knows of another, by the file that the other touches at every tick.
+
+    Times are counted in one's own ticks: neither clocks that differ nor a whole run that was
+    suspended for an hour say anything about a process.
+
+    Args:
+        rank: The other's number.
+        path: Its file.
+    """
+
+    def __init__(self, rank: int, path: Path) -> None:
+        self.rank = rank
+        self.path = path
+        self.beats = self.silent = 0
+        self.seen: tuple[str, int] | None = None
+
+    def look(self) -> str | None:
+        """Returns what happened to it, once a tick: FAILED, LOST, other words, or None.
+
+        Nothing happened to one that has no file: it has ended well, or not begun. One whose file
+        never changed may be on a file system of its own.
+        """
+        try:
+            with self.path.open() as file:  # opened anew, since NFS looks at the server then
+                now = file.read(), os.fstat(file.fileno()).st_mtime_ns
+        except OSError:
+            self.beats = self.silent = 0
+            return None
+        self.silent = self.silent + 1 if now == self.seen else 0
+        self.beats += now != self.seen
+        self.seen = now
+        if now[0] in (FAILED, LOST):
+            return now[0]
+        where, process, host = now[0].split() or ("", "0", "")  # it is being written
+        name = f"process {process} on {host}"
+        if files.ended(where, int(process)):
+            return f"({name}) died"
+        if self.beats > 1 and self.silent * TICK >= SILENCE:
+            return f"({name}) has not answered for {SILENCE:.0f} s"
+        return None
+
+
+class Pulse(L.Callback):
+    """Lets a thread of each process say that it lives, and look at the others.
+
+    It uses files in the run's folder and no collective operation, so that a process may do
+    something alone for as long as it likes. The first looks at all, the others look at the first,
+    which tells them what it found. The process that failed speaks for itself; for one that cannot,
+    the first does, or each machine's first. The others end in silence. With one process there is
+    nothing to do.
+    """
+
+    def __init__(self) -> None:
+        self.rank = 0
+        self.speaks = True
+        self.file: Path | None = None
+        self.peers: list[Peer] = []
+        self.children: list[Popen] = []
+        self.why: str | None = None  # this process has to end
+        self.error: BaseException | None = None
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Begins to beat, once the processes know each other."""
+        if trainer.world_size == 1 or self.file is not None or trainer.fast_dev_run:  # pyright: ignore
+            return
+        self.rank, self.world, self.stage = trainer.global_rank, trainer.world_size, stage
+        self.stop, self.noticed, self.judged = (threading.Event() for _ in range(3))
+        self.run = Path(trainer.default_root_dir)
+        folder = Path(trainer.strategy.broadcast(str(files.beside(self.run / "ranks"))))
+        every = [Peer(rank, folder / str(rank)) for rank in range(self.world)]
+        self.peers = every[1:] if self.rank == 0 else every[:1]
+        self.speaks = self.rank <= 1 or trainer.local_rank == 0
+        self.file = every[self.rank].path
+        launcher = trainer.strategy.launcher
+        if isinstance(launcher, _SubprocessScriptLauncher):
+            # Lightning's own observer has the list, and would kill this process, too.
+            watched, self.children = launcher.procs, [*launcher.procs]
+            launcher.procs = self.children
+            watched.clear()
+        self.beat()
+        threading.Thread(target=self._watch, daemon=True, name="pulse").start()
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Says that this process ends well."""
+        if self.file is not None:
+            self.stop.set()
+            with suppress(OSError):
+                self.file.unlink()
+                self.file.parent.rmdir()  # the last one can
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Finds out whose error this is, so that the first process can save without the others."""
+        if self.file is None:
+            return
+        if not isinstance(exception, Exception):
+            self.stop.set()  # all were told to stop, and do it together
+            return
+        if threading.current_thread() is threading.main_thread():
+            # torchrun sends it, and the trainer would then ask the others.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if not _of_others(exception):
+            self.tell(FAILED)
+        else:
+            self.error = exception
+            self.noticed.set()
+            if not self.judged.wait(SILENCE + GRACE):
+                self.tell(FAILED)
+        trainer.strategy.barrier = _alone
+        if dist.get_backend() == "gloo":
+            dist.destroy_process_group()  # the others notice
+
+    def ended(self) -> None:
+        """Ends the process if another one was what failed, else does nothing."""
+        if self.why is not None:
+            self.end()
+
+    def beat(self) -> None:
+        """Touches the file, which needs no room on the disk; makes it if it is not there."""
+        assert self.file is not None
+        with suppress(OSError):
+            try:
+                os.utime(self.file)
+            except FileNotFoundError:
+                self.file.parent.mkdir(parents=True, exist_ok=True)
+                host = socket.gethostname()
+                self.file.write_text(f"{files.machine()} {os.getpid()} {host}")
+
+    def tell(self, state: str) -> None:
+        """Says instead of a beat why this process ends."""
+        self.stop.set()
+        assert self.file is not None
+        with suppress(OSError):
+            self.file.write_text(state)
+
+    def look(self) -> bool:
+        """Looks at the others, and returns whether this process has to end; then `why` says why."""
+        for child in self.children:
+            child.poll()
+        for peer in self.peers:
+            if (found := peer.look()) is None:
+                continue
+            who = f"rank {peer.rank} of {self.world}"
+            self.why = "" if found in (FAILED, LOST) else f"{who} {found}{self._signal(peer.rank)}"
+            return True
+        return False
+
+    def end(self) -> NoReturn:
+        """Writes where this process was, says what happened to the other one, and ends with 1."""
+        with suppress(OSError), files.kept(self.run / "errors" / f"rank{self.rank}.txt") as aside:
+            aside.write_text(self._traceback())
+        until = time.monotonic() + (GRACE / 2 if self.why else 3 * GRACE)  # one may have to speak
+        for child in self.children:
+            try:
+                child.wait(max(0, until - time.monotonic()))
+            except TimeoutExpired:
+                child.kill()
+        if self.why and self.speaks:
+            sys.stderr.write(f"diffusion: error: {self.why}; {self._left()}\n")
+        sys.stderr.flush()
+        sys.stdout.flush()
+        os._exit(1)  # whatever the main thread waits for
+
+    def _watch(self) -> None:
+        while not self.stop.wait(TICK):
+            self.beat()
+            if not self.look() or self.stop.is_set():
+                continue
+            if self.rank == 0:
+                self.tell(LOST)
+                self.judged.set()
+                if dist.get_backend() == "gloo" and self.noticed.wait(GRACE):
+                    return  # the main thread saves, and ends
+            self.end()
+
+    def _signal(self, rank: int) -> str:
+        """Returns which signal it was, if it is known; the children are ranks 1, 2 and so on."""
+        codes = [child.returncode or 0 for child in self.children][rank - 1 : rank]
+        name = next((signal.Signals(-code).name for code in codes if code < 0), "")
+        hint = ", as where memory runs out" if name == "SIGKILL" else ""
+        return f" by {name}{hint}" if name else ""
+
+    def _left(self) -> str:
+        where = f"where the others were is in {self.run / 'errors'}"
+        if self.stage != "fit":
+            return where
+        try:
+            last = latest.find(self.run / "checkpoints")
+        except ValueError:
+            last = None
+        saved = f"--ckpt_path last goes on from {last}" if last else "no checkpoint was saved yet"
+        return f"{saved}; {where}"
+
+    def _traceback(self) -> str:
+        if self.error is not None:
+            return "".join(traceback.format_exception(self.error))
+        with tempfile.TemporaryFile("w+") as file:
+            faulthandler.dump_traceback(file)
+            file.seek(0)
+            return file.read()
+
+
+def _alone(*args: Any, **kwargs: Any) -> None:
+    """Instead of a barrier to which nobody else comes."""
+
+
+def _of_others(error: BaseException) -> bool:
+    """Whether an error says that another process does not answer."""
+    return isinstance(error, dist.DistError) or (
+        isinstance(error, RuntimeError) and "gloo" in str(error)
+    )

@@ -1,0 +1,193 @@
+"""Pictures of what the model draws, while it trains and when it is tested."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.utilities import move_data_to_device
+from torch import Tensor
+
+from diffusion.callbacks.generation import draws
+from diffusion.common.progress import bar
+from diffusion.common.validate import check_counts
+from diffusion.data.requests.base import in_order
+from diffusion.plots import pictures
+from diffusion.plots.captioned import captioned, class_name, labelled
+from diffusion.systems.averages import EMA
+from diffusion.systems.diffusion import evaluating
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Samples.
+
+    Attributes:
+        x_0: All of them, (n, ...).
+        way: The first of each row, or all points, at some moments from x_T to x_0.
+        names: The class of each row, or the text of each sample, or nothing.
+    """
+
+    x_0: Tensor
+    way: list[Tensor]
+    names: list[str]
+
+
+class Samples(L.Callback):
+    """Draws the same samples (noise and labels) again and again, with raw and averaged weights.
+
+    While fitting: `<run>/samples/step_N_raw.png` and `…_average.png`, and the loggers; at the end
+    of testing: `<run>/samples.png` (a row a class, if there are classes) and
+    `<run>/trajectory.png`, x_T on the left and x_0 on the right; the run is
+    `trainer.default_root_dir`. Rows have the names of their classes, or samples their texts, where
+    the model reads them. Points are drawn as clouds.
+
+    Args:
+        every_n_steps: How often while fitting; 0 is never.
+        columns: Samples a row.
+        rows: How many rows; by default one a class, or as many as columns. Where the data has
+            texts the samples are of the first ones that it asks for.
+        points: How many points, for data of points.
+        moments: How many moments the trajectory shows, closer together towards x_0.
+        batch_size: Samples drawn at once.
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
+
+    def __init__(
+        self,
+        every_n_steps: int = 1000,
+        columns: int = 10,
+        rows: int | None = None,
+        points: int = 1000,
+        moments: int = 10,
+        batch_size: int = 250,
+    ) -> None:
+        check_counts("samples", least=0, every_n_steps=every_n_steps)
+        check_counts("samples", columns=columns, rows=rows, points=points, moments=moments)
+        check_counts("samples", batch_size=batch_size)
+        self.every_n_steps, self.columns, self.rows = every_n_steps, columns, rows
+        self.points, self.moments, self.drawn = points, moments, -1
+        self.batch_size = batch_size
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """What a resumed run starts from was drawn before."""
+        self.drawn = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *_args: Any
+    ) -> None:
+        """Draws every n optimizer steps, on the first process only."""
+        step = trainer.global_step
+        if not self.every_n_steps or step % self.every_n_steps or step == self.drawn:
+            return
+        if not hasattr(pl_module, "generate"):  # a classifier draws nothing
+            return
+        self.drawn = step
+        if not trainer.is_global_zero:
+            return
+        self._save(trainer, self._draw(trainer, pl_module), f"step_{step:07d}_raw")
+        for ema in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
+            if isinstance(ema, EMA) and ema.average:
+                with ema.averaged(pl_module):
+                    drawn = self._draw(trainer, pl_module)
+                self._save(trainer, drawn, f"step_{step:07d}_average")
+
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draws the samples, and the way to the first of each row."""
+        if not trainer.is_global_zero or not hasattr(pl_module, "generate"):
+            return
+        run, drawn = Path(trainer.default_root_dir), self._draw(trainer, pl_module)
+        pictures.save(self._page(drawn, "x_0"), run / "samples.png")
+        pictures.save(self._trajectory(drawn), run / "trajectory.png")
+
+    def _draw(self, trainer: L.Trainer, module: Any) -> Drawn:
+        """Draws all samples, `batch_size` at once."""
+        data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        texts = getattr(data, "texts", None) is not None
+        rows = self.rows or (not texts and data.num_classes) or self.columns
+        n = rows * self.columns if len(data.shape) == 3 else self.points
+        rounds = in_order(n, self.batch_size)
+        with bar("steps", draws(trainer)) as progress:
+            steps = len(module.sampler.times(module.process)) * len(rounds)
+            task = progress.add_task("Drawing", total=steps)
+
+            def tick() -> None:
+                progress.advance(task)
+                progress.refresh()  # beneath the trainer's own bar it is not redrawn by itself
+
+            parts = []
+            for numbers in rounds:
+                batch = data.request(numbers) if texts else self._batch(data, numbers, n, rows)
+                parts.append(self._part(module, data, batch, numbers, tick))
+        way = [torch.cat(moment) for moment in zip(*(part.way for part in parts))]
+        names = [name for part in parts for name in part.names]
+        return Drawn(torch.cat([part.x_0 for part in parts]), way, names)
+
+    def _batch(self, data: Any, numbers: Sequence[int], n: int, rows: int) -> dict[str, Tensor]:
+        """Returns what samples are to be where each row has a class."""
+        index = torch.tensor(numbers)
+        if not data.num_classes:
+            return {"index": index}
+        # A sample's number still says its label, i mod K, for data that goes by the number.
+        label = index * rows // n % data.num_classes
+        return {"index": label + data.num_classes * (index % self.columns), "label": label}
+
+    def _part(
+        self,
+        module: Any,
+        data: Any,
+        batch: dict[str, Any],
+        numbers: Sequence[int],
+        tick: Callable[[], None],
+    ) -> Drawn:
+        """Draws the samples of some numbers."""
+        points = len(data.shape) != 3
+        first = [i for i, number in enumerate(numbers) if points or number % self.columns == 0]
+        batch = move_data_to_device(batch, module.device)
+        with evaluating(module):
+            cond = module.condition(data.on_after_batch_transfer(batch, 0))
+        names: list[str] = []
+        if "text" in batch and cond.values:
+            names = batch["text"]
+        elif "label" in cond.values and not points:
+            names = [class_name(data, y) for y in batch["label"][first].tolist()]
+        steps = len(module.sampler.times(module.process))
+        left = torch.linspace(1, 0, min(self.moments, steps)) ** 2  # closer together towards x_0
+        keep = set(((1 - left) * (steps - 1)).round().int().tolist())
+        way, x = [], torch.empty(0)
+        for i, x in enumerate(module.trajectory(cond, data.shape, numbers)):
+            if i in keep:
+                way.append(x[first].cpu())
+            tick()
+        return Drawn(x.cpu(), way, names)
+
+    def _page(self, drawn: Drawn, title: str) -> Tensor:
+        """Returns the samples as a picture."""
+        if drawn.x_0.ndim == 2:
+            return pictures.clouds([drawn.x_0], [title])
+        if len(drawn.names) == len(drawn.x_0) > len(drawn.way[0]):
+            return captioned(drawn.x_0, drawn.names, self.columns)
+        page = pictures.grid(drawn.x_0, self.columns)
+        return labelled(page, drawn.names) if drawn.names else page
+
+    def _trajectory(self, drawn: Drawn) -> Tensor:
+        """Returns the way as a picture."""
+        if drawn.x_0.ndim == 2:
+            return pictures.clouds(drawn.way, ["x_T", *[""] * (len(drawn.way) - 2), "x_0"])
+        page = pictures.grid(torch.stack(drawn.way, 1).flatten(0, 1), len(drawn.way))
+        of_each = len(drawn.names) == len(drawn.x_0)
+        names = drawn.names[:: self.columns] if of_each else drawn.names
+        return labelled(page, names) if names else page
+
+    def _save(self, trainer: L.Trainer, drawn: Drawn, name: str) -> None:
+        """Writes the samples to the run's folder and to loggers that take images."""
+        path = Path(trainer.default_root_dir) / "samples" / f"{name}.png"
+        pictures.save(self._page(drawn, name), path)
+        for logger in trainer.loggers:
+            if hasattr(logger, "log_image"):
+                key = f"samples/{name.rsplit('_', 1)[-1]}"
+                logger.log_image(key, [str(path)], step=trainer.global_step)  # pyright: ignore

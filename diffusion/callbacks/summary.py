@@ -1,0 +1,143 @@
+"""What begins, in a few lines before training; and where everything is, at the end."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from diffusion.callbacks.metrics import Metrics
+from diffusion.systems.base import training_steps
+
+SHOWN = 12  # classes at most that are counted one by one
+FILES = {
+    "checkpoints/last.ckpt": "checkpoint, averaged weights first",
+    "samples.png": "samples",
+    "samples": "samples while it trained",
+    "trajectory.png": "from noise to samples",
+    "accuracy.png": "accuracy against t",
+    "loss.png": "loss against images seen",
+    "metrics.json": "figures, and what they depend on",
+    "likelihood.json": "bits per dimension, by term",
+    "card.html": "the evaluation card",
+}
+
+
+class Summary(L.Callback):
+    """Prints what is about to be trained, on the first process.
+
+    The data with its splits, classes and what was left out; the model with its parameters; the
+    device; the run's folder and the steps.
+
+    Attributes:
+        began: Whether anything was trained, tested or drawn.
+    """
+
+    began = False
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Called once everything is in place, and a checkpoint is restored."""
+        self.began = True
+        if trainer.is_global_zero:
+            data = _data(trainer)
+            _print({"data": about_data(data), **about_run(trainer, pl_module)})
+            for text in data.mentioned:
+                _print({"data": text})
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Only notes that there will be something to say at the end."""
+        self.began = True
+
+    on_test_start = on_predict_start = on_validation_start
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Says why nothing was trained, if nothing was."""
+        end = training_steps(trainer)
+        if not self.began and end is not None and trainer.global_step >= end:
+            self.began = True
+            if trainer.is_global_zero:
+                text = f"{trainer.global_step:,} steps are trained already; expected more than that"
+                _print({"trainer.max_steps": f"{end}; {text} to go on"})
+
+
+def about_data(data: Any) -> str:
+    """Returns the name, the splits with their sizes, the shape and the classes of a data module."""
+    splits = [f"{len(getattr(data, f'{s}_set')):,} {s}" for s in data.SPLITS]
+    text = f"{type(data).__name__}: {', '.join(splits)}; {' x '.join(map(str, data.shape))}"
+    return f"{text}; {_classes(data)}"
+
+
+def about_run(trainer: L.Trainer, module: L.LightningModule) -> dict[str, str]:
+    """Returns the model's parameters, the device, the folder and the steps, each in a line."""
+    weights = list(module.parameters())
+    every, trained = (sum(p.numel() for p in weights if p.requires_grad or all_) for all_ in (1, 0))
+    part = "" if trained == every else f", {trained:,} of them trained"
+    data, end = _data(trainer), training_steps(trainer)
+    batch = data.batch_size * trainer.world_size * trainer.accumulate_grad_batches
+    return {
+        "model": f"{type(module).__name__}: {every:,} parameters{part}",
+        "device": f"{module.device.type} x {trainer.world_size}, {trainer.precision}; "
+        f"{batch} samples a step",
+        "run": f"{trainer.default_root_dir}: steps {trainer.global_step:,} … "
+        f"{'without end' if end is None else f'{end:,}'}",
+    }
+
+
+def at_the_end(trainer: L.Trainer, command: Sequence[str], figures: bool = False) -> None:
+    """Prints what was measured and where everything is, and the command that goes on.
+
+    Args:
+        trainer: Of a command that ended, well or not.
+        command: What the user typed after the program's name.
+        figures: Whether to print what was logged, unless `Metrics` has printed it.
+    """
+    callbacks: Any = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+    shown = {name for c in callbacks if isinstance(c, Metrics) for name in c.figures}
+    logged = trainer.callback_metrics.items() if figures else ()
+    _print({k: f"{float(v):.4g}" for k, v in logged if k.split("/", 1)[-1] not in shown})
+    run = Path(trainer.default_root_dir)
+    there = {name: what for name, what in FILES.items() if (run / name).exists()}
+    lines = {str(run / name): what for name, what in there.items()}
+    last = run / "checkpoints/last.ckpt"
+    if command and command[0] == "fit" and last.exists():
+        end = training_steps(trainer)
+        if end is None or trainer.global_step < end:
+            lines["goes on with"] = again(command)
+        lines["measure"] = f"diffusion test --ckpt_path {shlex.quote(str(last))}"
+        lines["draw"] = f"diffusion predict --ckpt_path {shlex.quote(str(last))}"
+    _print(lines)
+
+
+def again(command: Sequence[str]) -> str:
+    """Returns the command that goes on with an interrupted one, to be typed into a shell."""
+    kept, skip = [], False
+    for word in command:
+        if not skip and word != "--ckpt_path" and not word.startswith("--ckpt_path="):
+            kept.append(word)
+        skip = not skip and word == "--ckpt_path"
+    return f"diffusion {shlex.join([*kept, '--ckpt_path', 'last'])}"
+
+
+def _classes(data: Any) -> str:
+    """Returns how many training pictures each class has."""
+    if not data.num_classes:
+        return "no classes"
+    counts = data.class_counts("train")
+    names = list(getattr(data, "classes", None) or range(data.num_classes))
+    if len(counts) > SHOWN:
+        return f"{len(counts)} classes of {min(counts):,} … {max(counts):,} training pictures"
+    return "training pictures " + ", ".join(f"{n} {c:,}" for n, c in zip(names, counts))
+
+
+def _data(trainer: L.Trainer) -> Any:
+    return trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _print(lines: dict[str, str]) -> None:
+    from rich import get_console
+
+    width = max(map(len, lines), default=0)
+    for name, text in lines.items():
+        line = f"{name:<{width}}  {text}"
+        get_console().print(line, markup=False, highlight=False, soft_wrap=True)

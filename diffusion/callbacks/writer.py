@@ -1,0 +1,158 @@
+"""`diffusion predict` writes what it draws to disk, and goes on where it stopped."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from diffusion.callbacks import predictions
+from diffusion.callbacks.generation import draws
+from diffusion.callbacks.recipe import recipe
+from diffusion.common.files import check_writable, written_aside
+from diffusion.common.pixels import quantize
+from diffusion.common.progress import bar
+from diffusion.plots import pictures
+from diffusion.plots.captioned import captioned, class_name
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+GRID = 64  # images at most on the page with captions
+CLOUD = 10_000  # points at most
+
+
+class Writer(L.Callback):
+    """Writes predictions to `<run>/predictions`, image i from the noise of number i.
+
+    A file that is there is not drawn again, so a second call goes on where the first stopped. All
+    that the images depend on, see `recipe`, is noted in `settings.json`, and their texts, if there
+    are any, in `captions.json`; a folder whose images are of other settings, labels or texts is
+    refused. `grid.png` has the first images with what they were asked to be.
+
+    Args:
+        folder: Where to; by default `<trainer.default_root_dir>/predictions`.
+        format: "png": one `000042_3.png` an image, index and label; "npz": `samples.npz` with
+            "images" (N, H, W, C) uint8, "labels" and "index", as evaluation suites read it.
+    """
+
+    def __init__(self, folder: str | None = None, format: Literal["png", "npz"] = "png") -> None:
+        self.folder, self.format = folder, format
+        self.bar: Progress | None = None
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Will look at what is there already, once the weights are in place."""
+        if stage != "predict" or not hasattr(pl_module, "generate"):
+            return
+        data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        if self.format == "png" and len(data.shape) != 3:
+            raise ValueError("writer.format: png; expected npz for data of points")
+        self.path = Path(self.folder or Path(trainer.default_root_dir) / "predictions")
+        check_writable(self.path, "writer.folder")
+        data.done = lambda: self._done(trainer, pl_module, data)
+        data.allow_zero_length_dataloader_with_multiple_devices = True  # little may be left to draw
+
+    def _done(self, trainer: L.Trainer, module: L.LightningModule, data: Any) -> set[int]:
+        """Returns the numbers of the samples that are there, made as those to come will be."""
+        settings = {**recipe(trainer, module, data), "writer": {"format": self.format}}
+        predictions.check_settings(self.path, settings)
+        self.texts = predictions.captions(self.path, data)
+        made = set(predictions.numbered(self.path))
+        self.left = -(-(data.samples - len(made)) // trainer.world_size)
+        if trainer.is_global_zero:
+            predictions.note(self.path / predictions.SETTINGS, settings)
+            if self.texts:
+                predictions.note(self.path / predictions.CAPTIONS, self.texts)
+        if self.left <= 0:
+            rank_zero_info(f"Nothing is left to draw: {self.path} has {len(made)} samples")
+        return made
+
+    def on_predict_batch_start(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        batch: dict[str, Tensor],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Shows how many images of this process are drawn, and how fast."""
+        if self.bar is not None:
+            return
+        # Not in on_predict_start: the trainer's own bar resets the console there, and comes later.
+        self.bar = bar("images", draws(trainer))
+        self.task = self.bar.add_task("Drawing", total=self.left)
+        self.bar.start()
+
+    def on_predict_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: dict[str, Tensor],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Writes a batch."""
+        module: Any = pl_module
+        index, label = batch["index"].tolist(), batch.get("label") if module.reads_labels else None
+        labels = [-1] * len(index) if label is None else label.tolist()
+        if outputs.ndim == 4:
+            outputs = quantize(outputs)
+        for i, y, image in zip(index, labels, outputs.cpu()):
+            name = f"{i:06d}" if y < 0 else f"{i:06d}_{y}"
+            if self.format == "png":
+                pictures.save(image, self.path / f"{name}.png")
+            else:
+                with written_aside(self.path / f"{name}.npy", durable=False) as aside:
+                    np.save(aside, image.numpy())
+        if self.bar is not None:
+            self.bar.advance(self.task, len(index))
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Ends the bar, and says where the images are."""
+        done, self.bar = self.bar, None
+        if done is None:  # nothing was left to draw
+            return
+        task = done.tasks[0]
+        done.stop()
+        if task.completed and task.elapsed:
+            rate = task.completed / task.elapsed
+            rank_zero_info(f"{task.completed:.0f} images, {rate:.1f} a second: {self.path}")
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Ends the bar."""
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Gathers what all processes drew; also where a process had nothing to draw."""
+        if stage != "predict":
+            return
+        trainer.strategy.barrier()
+        made = predictions.numbered(self.path)
+        if not trainer.is_global_zero or not made:
+            return
+        pictures.save(self._grid(made, trainer.datamodule), self.path / "grid.png")  # pyright: ignore
+        if self.format == "npz":
+            predictions.gather(made, self.path / "samples.npz")
+
+    def _grid(self, made: dict[int, Path], data: Any) -> Tensor:
+        """Returns the first images, each with its text or class if it has one, or a cloud."""
+        if len(data.shape) != 3:
+            points = [predictions.read(file) for file in list(made.values())[:CLOUD]]
+            return pictures.clouds([torch.stack(points)], ["x_0"])
+        shown = dict(list(made.items())[:GRID])
+        images = torch.stack([predictions.read(file) for file in shown.values()]).float()
+        labels = [predictions.label_of(file) for file in shown.values()]
+        names = ["" if y is None else class_name(data, y) for y in labels]
+        texts = [self.texts.get(f"{number:06d}", name) for number, name in zip(shown, names)]
+        columns = math.ceil(len(images) ** 0.5)
+        images = images / 127.5 - 1
+        return captioned(images, texts, columns) if any(texts) else pictures.grid(images, columns)

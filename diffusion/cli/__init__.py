@@ -1,0 +1,1 @@
+"""The command line: Lightning's, with checks, one-line errors, and commands of its own."""

@@ -1,0 +1,279 @@
+"""What stands on the command line: files in front, then flags, a whole before its parts.
+
+What is wrong with it is said before Lightning is imported, which takes many seconds; so this needs
+no more than the standard library and, for the files, YAML.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diffusion.cli.errors import nearest
+from diffusion.common.files import decoded
+
+COMMANDS = {
+    "fit": "Trains a model.",
+    "validate": "Evaluates the loss of a checkpoint at fixed times and noise.",
+    "test": "Measures what a checkpoint draws.",
+    "predict": "Draws, and writes pictures to files.",
+}
+SECTIONS = ("checkpoint", "ema", "likelihood", "metrics", "samples", "trainer", "writer")
+KEYS = (
+    *("ckpt_path", "config", "data", "help", "model", "print_config", "prompt", "prompts"),
+    *(
+        "return_predictions",
+        "seed_everything",
+        "trust",
+        "verbose",
+        "wandb",
+        "weights_only",
+        *SECTIONS,
+    ),
+)
+PARTS = (
+    *("network", "process", "parameterization", "objective", "sampler", "p_uncond"),
+    *("optimizer", "lr_scheduler", "start"),
+)
+NAMED = ("last", "best", "hpc", "null")  # checkpoints that are no paths
+SEVERAL = ("prompt", "prompts")
+ORDER = (
+    "Flags win over files wherever they stand, and a later --config over an earlier one. "
+    "Flags may stand in any order; --prompt and --prompts may be repeated, of another flag the "
+    "last counts."
+)
+
+
+@dataclass(frozen=True)
+class Flag:
+    """--key value, --key=value, --key or, without a key, just a value.
+
+    Attributes:
+        key: Without dashes, such as "trainer.max_steps" or "model.sampler.guidance+".
+        value: The text behind it, or None if there is none.
+    """
+
+    key: str
+    value: str | None = None
+
+    def __str__(self) -> str:
+        parts = [f"--{self.key}"] * bool(self.key) + [self.value] * (self.value is not None)
+        return "=".join(map(str, parts))
+
+
+def check(args: Sequence[str], others: Iterable[str] = ()) -> list[Flag]:
+    """Returns the flags of a command with a trainer, or says what cannot be right.
+
+    Args:
+        args: What follows the program's name.
+        others: Names of commands without a trainer.
+
+    Raises:
+        ValueError: If there is no such command, section or form of a flag, or no YAML in a file.
+        FileNotFoundError: If there is no such file.
+    """
+    name, known = args[0] if args else "", [*COMMANDS, *others]
+    if name.startswith("-"):
+        raise ValueError(
+            f"{name}: expected a command first, one of {', '.join(known)}, as in "
+            "`diffusion fit --config FILE`"
+        )
+    if name not in COMMANDS:
+        near = nearest(name, known)
+        perhaps = f"; perhaps '{near}'" if near else ""
+        raise ValueError(f"{name}: no such command; expected one of {', '.join(known)}{perhaps}")
+    flags = split(args[1:])
+    for flag in flags:
+        check_key(flag.key)
+        if flag.key == "config":
+            check_file(flag.value or "")
+        if flag.key == "ckpt_path" and flag.value not in NAMED:
+            if not Path(str(flag.value)).is_file():
+                text = "expected a checkpoint file, there is none"
+                raise FileNotFoundError(f"ckpt_path: {flag.value}; {text}")
+    return flags
+
+
+def arranged(args: Sequence[str]) -> list[str]:
+    """Returns the arguments in an order in which nothing that was said is lost.
+
+    Configurations come first, so that flags win over them. A flag for a whole comes before those
+    for its parts, as in `--data.root X --data ImageFolder`. Of a flag that is repeated the last
+    value counts, and one line says so; prompts are all kept.
+
+    Args:
+        args: What follows the program's name.
+
+    Raises:
+        ValueError: As `check`, or if a list is given twice.
+        FileNotFoundError: As `check`.
+    """
+    flags = check(args)
+    files = [flag for flag in flags if flag.key == "config"]
+    ordered: list[Flag] = []
+    for flag in once(several([flag for flag in flags if flag.key != "config"], SEVERAL)):
+        whole = (f"{flag.key}.", f"{flag.key}+")
+        at = (i for i, part in enumerate(ordered) if part.key.startswith(whole))
+        ordered.insert(next(at, len(ordered)), flag)
+    return [args[0], *map(str, files), *map(str, ordered)]
+
+
+def split(words: Sequence[str], bare: bool = False) -> list[Flag]:
+    """Returns the flags that words are.
+
+    Args:
+        words: The words.
+        bare: Whether there may be values without a flag; they come first.
+
+    Raises:
+        ValueError: If a word is none, or a value is missing.
+    """
+    flags, words = [], list(words)
+    while words:
+        word = words.pop(0)
+        key, given, value = word.lstrip("-").partition("=")
+        if word in ("-c", "-h"):
+            word = {"-c": "--config", "-h": "--help"}[word]
+            key = word[2:]
+        if bare and not word.startswith("-"):
+            flags.append(Flag("", word))
+            continue
+        if not word.startswith("--") or not key:
+            raise ValueError(f"{word}: expected a flag, --KEY VALUE{_meant(word)}")
+        alone = key in ("help", "print_config", "trust")
+        if given or alone:
+            flags.append(Flag(key, value if given else None))
+        elif words and _is_value(words[0]):
+            flags.append(Flag(key, words.pop(0)))
+        elif key.endswith(".help"):
+            flags.append(Flag(key))
+        else:
+            raise ValueError(f"{key}: no value; expected one, --{key} VALUE")
+    return sorted(flags, key=lambda flag: flag.key != "")
+
+
+def several(flags: Sequence[Flag], keys: Iterable[str]) -> list[Flag]:
+    """Returns the flags with all values of those that may be repeated in a list each."""
+    found: dict[str, list[str]] = {key: [] for key in keys}
+    for flag in flags:
+        if flag.key in found and flag.value not in (None, "null"):
+            found[flag.key].append(str(flag.value))
+    rest = [flag for flag in flags if not found.get(flag.key)]
+    return rest + [Flag(k, json.dumps(v, ensure_ascii=False)) for k, v in found.items() if v]
+
+
+def once(flags: Sequence[Flag]) -> list[Flag]:
+    """Returns the flags without earlier values of one that is repeated, and says so.
+
+    Mappings and files of a section are layers, and are all kept, as is what is added to a list.
+
+    Raises:
+        ValueError: If a list is given twice.
+    """
+    last = {flag.key: flag for flag in flags}
+    kept = []
+    for flag in flags:
+        value, final = str(flag.value), str(last[flag.key].value)
+        layer = value.startswith("{") or value.endswith((".yaml", ".yml", ".json"))
+        if last[flag.key] is flag or layer or not flag.key or flag.key.endswith("+"):
+            kept.append(flag)
+        elif value == final:
+            continue
+        elif "[" in (value[:1], final[:1]):
+            raise ValueError(
+                f"{flag.key}: given twice, {value} and {final}; expected one list with all of it"
+            )
+        else:
+            sys.stderr.write(f"{flag.key}: given twice, {value} and {final}; {final} counts\n")
+    return kept
+
+
+def check_key(key: str) -> None:
+    """Refuses a key whose section does not exist.
+
+    A name without a section may be meant for one that only the parser knows, which says so.
+
+    Raises:
+        ValueError: If there is no such section.
+    """
+    key = key.rstrip("+")
+    first, dot, rest = key.partition(".")
+    if first in KEYS:
+        return
+    if first in PARTS:
+        raise ValueError(f"{key}: no such key; the nearest is 'model.{key}'")
+    begin = [name for name in KEYS if name.startswith(first)]
+    near = begin[0] if len(begin) == 1 else nearest(first, KEYS, 0.6 if dot else 0.75)
+    if near:
+        raise ValueError(f"{key}: no such key; the nearest is '{near}{dot}{rest}'")
+    if dot:
+        raise ValueError(f"{key}: no such section; expected one of data, model, {_listed()}")
+
+
+def check_file(value: str) -> None:
+    """Refuses a configuration that is not there or cannot be one.
+
+    Args:
+        value: A path, or the configuration itself, in braces.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no YAML, or has a section that does not exist or is no mapping.
+    """
+    if value.lstrip().startswith("{"):
+        return check_sections(value, "config")
+    if "://" in value:  # read by fsspec
+        return
+    path = Path(value).expanduser()
+    if not value or not path.exists():
+        siblings = path.parent.glob("*.y*ml") if value else ()
+        files = {file.name: file for file in [*Path("configs").rglob("*.yaml"), *siblings]}
+        near = nearest(path.name, files)
+        right = f"; the nearest is {files[near]}" if near else ""
+        raise FileNotFoundError(f"config: {value!r}; expected a file, there is none{right}")
+    if path.is_dir():
+        raise ValueError(f"config: {value}; expected a file, this is a folder")
+    if path.is_file():  # not a pipe, which can be read only once
+        check_sections(decoded(path, "config"), f"config: {value}")
+
+
+def check_sections(text: str, where: str) -> None:
+    """Refuses a configuration whose sections do not exist.
+
+    Args:
+        text: The configuration.
+        where: What errors call it.
+
+    Raises:
+        ValueError: If there is no such section, or one is no mapping.
+    """
+    from diffusion.cli import unique_keys
+
+    config: Any = unique_keys.load(text, where)
+    if not isinstance(config, dict):
+        was = "it is empty" if config is None else f"it is a {type(config).__name__}"
+        raise ValueError(f"{where}; expected sections such as model and trainer, {was}")
+    for key, value in config.items():
+        check_key(".".join([str(key), *list(value)[:1]]) if isinstance(value, dict) else str(key))
+        if key in SECTIONS and not isinstance(value, dict | str):
+            raise ValueError(f"{key}: {json.dumps(value)}; expected keys with values below it")
+
+
+def _is_value(word: str) -> bool:
+    """Whether a word behind a flag is its value: it has no dash, or is a number or a text."""
+    return not word.startswith("-") or re.fullmatch(r"-([\d.]\S*|inf)|-\S*\s.*", word) is not None
+
+
+def _meant(word: str) -> str:
+    if re.match(r"-\w", word):
+        return f"; perhaps -{word}"
+    if "=" in word:
+        return f"; perhaps --{word}"
+    return f"; perhaps --config {word}" if word.endswith((".yaml", ".yml", ".json")) else ""
+
+
+def _listed() -> str:
+    return ", ".join(SECTIONS)

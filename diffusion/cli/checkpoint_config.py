@@ -1,0 +1,135 @@
+"""The configuration that a checkpoint carries, as the first layer of the command line."""
+
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import yaml
+from lightning.pytorch.utilities import rank_zero_warn
+
+from diffusion.callbacks.save_config import CONFIG
+from diffusion.common import weights
+from diffusion.interop.presets import Settings
+from diffusion.systems.checkpoints.declared import check_network
+from diffusion.systems.checkpoints.trust import TRUST, Taken, loaded, named, trusting
+
+COMMANDS = ("fit", "validate", "test", "predict")
+OF_ONE_COMMAND = (
+    *("ckpt_path", "weights_only", "verbose", "return_predictions"),
+    *("prompt", "prompts"),  # the data has the texts, and another flag may ask for others
+)
+PARTS = {"model": L.LightningModule, "data": L.LightningDataModule}
+FLAG = "--trust"
+
+
+def checkpoint_path(args: Sequence[str]) -> str | None:
+    """Returns what --ckpt_path says, or None."""
+    for i, arg in enumerate(args):
+        if arg == "--ckpt_path" and i + 1 < len(args):
+            return args[i + 1]
+        if arg.startswith("--ckpt_path="):
+            return arg.split("=", 1)[1]
+    return None
+
+
+@contextmanager
+def from_checkpoint(
+    args: Sequence[str], sections: Mapping[str, type] | None = None
+) -> Iterator[list[str]]:
+    """Yields the arguments, with the checkpoint's own configuration in front of the user's.
+
+    `--config` and flags come later and so win over what was trained with. What `Taken` does not
+    take of it is taken with `--trust` only. The run is where the checkpoint lies.
+
+    Args:
+        args: What follows the program's name.
+        sections: The class of each section of the configuration that gives the arguments of one.
+
+    Raises:
+        FileNotFoundError: If the checkpoint is not there.
+        ValueError: If it cannot be read, or asks for what is not taken.
+    """
+    said, trust = [arg for arg in args if arg != FLAG], FLAG in args
+    path = checkpoint_path(said)
+    with trusting(trust, named(said)):
+        if not said or said[0] not in COMMANDS or path in (None, "last", "best", "hpc", "null"):
+            yield said
+            return
+        layer = first_layer(Path(str(path)), sections or {})
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "checkpoint.yaml"
+            file.write_text(yaml.safe_dump(layer), encoding="utf-8")
+            yield [said[0], "--config", str(file), *said[1:]]
+
+
+def first_layer(path: Path, sections: Mapping[str, type]) -> Settings:
+    """Returns what a checkpoint's own configuration says, and which folder its run has."""
+    file = f"ckpt_path: {path}"
+    content = read(path)
+    run: Settings = {"trainer": {"default_root_dir": str(run_of(path))}}
+    if content.get(CONFIG) is None:
+        return run
+    config = loaded(content[CONFIG], file)
+    if TRUST.get().all:
+        return run | {k: v for k, v in config.items() if k not in OF_ONE_COMMAND}
+    taken = Taken(file)
+    found = taken.configuration(config, PARTS, sections)
+    check_network(found.get("model", {}), content["state_dict"], file)
+    if taken.left:
+        rank_zero_warn(
+            f"{file}: left out of its configuration: {weights.listed(taken.left)} "
+            f"({FLAG} takes all of a file that you made)"
+        )
+    return {**found, "trainer": {**found.get("trainer", {}), **run["trainer"]}}
+
+
+def run_of(path: Path) -> Path:
+    """Returns the folder of a checkpoint's run: where it lies, or a new one under its name."""
+    for place in (path, path.absolute()):
+        if place.parent.name == "checkpoints":
+            return place.parent.parent
+    return Path("runs") / path.stem
+
+
+def read(path: Path, key: str = "ckpt_path") -> dict[str, Any]:
+    """Returns what a checkpoint holds; its configuration, if it has one, is under "config".
+
+    Raises:
+        FileNotFoundError: If the checkpoint is not there.
+        ValueError: If it is something else, or would need code to be run.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{key}: {path}; expected a checkpoint file, there is none")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(
+            f"{key}: {path}; expected a checkpoint of this project, "
+            "this file is cut short or something else"
+        )
+    content = weights.read(path, key)
+    return {**content, "state_dict": weights.state(content, key, path)}
+
+
+def model_of(content: Mapping[str, Any], file: str) -> Settings:
+    """Returns what is taken of the model section of a checkpoint's configuration.
+
+    Args:
+        content: What `read` returned.
+        file: What errors call it.
+
+    Raises:
+        ValueError: If it has none, or asks for what is not taken.
+    """
+    if content.get(CONFIG) is None:
+        raise ValueError(f"{file}; expected one with its configuration, as fit writes it")
+    section = loaded(content[CONFIG], file).get("model")
+    if not isinstance(section, Mapping):
+        raise ValueError(f"{file}; expected a configuration with a model section")
+    if TRUST.get().all:
+        return dict(section)
+    found = Taken(file).object(section, L.LightningModule, "model")
+    check_network(found, content["state_dict"], file)
+    return found

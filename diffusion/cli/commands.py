@@ -1,0 +1,100 @@
+"""Commands that need no trainer: a typed function each, whose docstring is its help."""
+
+import ast
+import inspect
+import typing
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from diffusion.cli import arguments
+
+COMMANDS = {
+    "compare": "diffusion.metrics.report.compare.compare",
+    "export": "diffusion.cli.convert.export",
+    "import": "diffusion.cli.convert.import_",
+}
+PACKAGE = Path(__file__).parents[1]
+
+
+def overview() -> str:
+    """Returns the help of `diffusion`."""
+    from docstring_parser import parse
+
+    others = {name: str(parse(_doc(declared(name))).short_description) for name in COMMANDS}
+    rows = [f"  {name:10}{text}" for name, text in (arguments.COMMANDS | others).items()]
+    return "\n".join(
+        [
+            f"usage: diffusion {'|'.join(arguments.COMMANDS)} --config FILE ... --KEY VALUE ...",
+            f"       diffusion {'|'.join(COMMANDS)} ...",
+            "",
+            *rows,
+            "",
+            *arguments.ORDER.replace(". ", ".\n").splitlines(),
+            "`diffusion COMMAND --help` lists the keys; --print_config shows what they amount to.",
+        ]
+    )
+
+
+def declared(name: str) -> Callable[..., None]:
+    """Returns a function with a command's signature and docstring, and nothing in it.
+
+    They are read from its file, as importing that takes seconds.
+    """
+    module, _, function = COMMANDS[name].rpartition(".")
+    path = PACKAGE.joinpath(*module.split(".")[1:]).with_suffix(".py")
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    found = next(n for n in body if isinstance(n, ast.FunctionDef) and n.name == function)
+    found.body = found.body[:1]
+    scope: dict[str, Any] = dict(vars(typing))
+    exec(compile(ast.Module([found], []), str(path), "exec"), scope)
+    return scope[function]
+
+
+def load(name: str) -> Callable[..., None]:
+    """Returns the function of a command."""
+    module, _, function = COMMANDS[name].rpartition(".")
+    return getattr(import_module(module), function)
+
+
+def run(name: str, args: Sequence[str]) -> None:
+    """Parses a command's arguments and calls its function.
+
+    `*more` is positional; every other parameter is a flag, required if it has no default. A flag
+    whose parameter is a list may be repeated. A name that Python keeps for itself has an underscore
+    at its end, the flag has not: `from_`, --from.
+
+    Args:
+        name: One of COMMANDS.
+        args: What follows it.
+    """
+    from docstring_parser import parse
+
+    from diffusion.cli.parser import OneLine
+
+    function = declared(name)
+    doc = parse(_doc(function))
+    cli = OneLine(prog=f"diffusion {name}", description=doc.short_description)
+    parameters = inspect.signature(function).parameters.values()
+    texts = {x.arg_name: x.description for x in doc.params}
+    many = [p for p in parameters if p.kind is p.VAR_POSITIONAL]
+    flags = {p.name.rstrip("_"): p for p in parameters if p not in many}
+    for p in many:
+        cli.add_argument(p.name, nargs="+", type=p.annotation, help=texts.get(p.name))
+    for flag, p in flags.items():
+        needed: dict[str, Any] = {"type": p.annotation, "default": p.default}
+        if p.annotation is bool:
+            needed = {"action": "store_true"}
+        elif p.default is p.empty:
+            needed = {"type": p.annotation, "required": True}
+        cli.add_argument(f"--{flag}", help=texts.get(p.name), **needed)
+    lists = [flag for flag, p in flags.items() if "list" in str(p.annotation)]
+    words = arguments.once(arguments.several(arguments.split(args, bool(many)), lists))
+    values: dict[str, Any] = cli.parse_args(list(map(str, words))).as_dict()
+    more = [value for p in many for value in values[p.name]]
+    load(name)(*more, **{p.name: values[flag] for flag, p in flags.items()})
+
+
+def _doc(function: Callable[..., None]) -> str:
+    return inspect.getdoc(function) or ""

@@ -1,0 +1,36 @@
+"""A parser whose errors are one line that names what would have been right."""
+
+import os
+import sys
+from typing import Any, NoReturn
+
+from jsonargparse import ArgumentParser
+
+from diffusion.cli.errors import one_line
+
+TRACEBACK = "DIFFUSION_TRACEBACK"
+
+
+class OneLine(ArgumentParser):
+    """A parser that ends the program with one line and code 2, where others show their usage."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Ends the program with code 2."""
+        if not self.exit_on_error or os.environ.get(TRACEBACK):
+            super().error(message, ex)
+        fail(one_line(message, known(self)))
+
+
+def known(parser: ArgumentParser) -> dict[str, Any]:
+    """Returns the keys that a parser and its subcommands know, with the types of their values."""
+    actions = getattr(parser._subcommands_action, "choices", None) or {}
+    parsers = [parser, *actions.values()]
+    found = [action for p in parsers for action in p._actions]
+    return {str(action.dest): getattr(action, "_typehint", None) for action in found}
+
+
+def fail(message: str) -> NoReturn:
+    """Prints one line, without what a terminal would obey, and ends the program with code 2."""
+    shown = "".join(c if c.isprintable() else "?" for c in message)
+    sys.stderr.write(f"diffusion: error: {shown}\n")
+    raise SystemExit(2)

@@ -1,0 +1,1 @@
+"""What every part may use: files, bars, bytes, digests, checks of numbers. Needs no Lightning."""

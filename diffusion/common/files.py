@@ -1,0 +1,267 @@
+"""Files that are whole or not there at all."""
+
+import errno
+import functools
+import hashlib
+import os
+import re
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+PART = re.compile(r"\..+\.part-([0-9a-f]{8})-(\d+)(\.[^.]*)?")
+STALE = 24 * 3600  # seconds; what another machine left unfinished for longer is nobody's any more
+EXPECTED = {
+    errno.ENOSPC: "room on the disk (what was there before is intact)",
+    errno.EDQUOT: "room in the quota (what was there before is intact)",
+    errno.EROFS: "a disk that can be written to",
+    errno.EACCES: "permission to read and write",
+    errno.EPERM: "permission to read and write",
+}
+PROBE = 65536  # bytes; fewer may find room where a file does not
+
+
+@contextmanager
+def written_aside(path: Path, durable: bool = True) -> Iterator[Path]:
+    """Yields a path beside the given one, which becomes it when the block ends without an error.
+
+    A reader, or a second process that computes the same, never sees half a file; a file that is
+    there already stays until its successor is whole. The folder is made if need be; the ending of
+    the name stays, since many writers go by it. What a killed process left unfinished goes away.
+
+    Args:
+        path: The file.
+        durable: Whether the file has to survive a loss of power, which takes some milliseconds.
+
+    Raises:
+        OSError: If it cannot be written, also where the writer calls the reason something else.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _swept_once(path.parent.absolute())
+    aside = beside(path)
+    try:
+        yield aside
+        if durable:
+            _flush(aside)
+        aside.replace(path)
+        if durable:
+            with suppress(OSError):  # some file systems cannot flush a folder
+                _flush(path.parent)
+    except Exception as error:
+        if not isinstance(error, OSError):
+            _raise_cause(error, path)
+        raise
+    finally:
+        with suppress(OSError):  # of the first cause
+            aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def kept(path: Path) -> Iterator[Path]:
+    """Yields a path as `written_aside` does; a file that is there is kept under another name.
+
+    Args:
+        path: The file, say metrics.json; the earlier becomes metrics.YYYYmmdd-HHMMSS.json.
+    """
+    with written_aside(path) as aside:
+        yield aside
+        if path.exists():
+            earlier = _earlier(path)
+            try:
+                os.link(path, earlier)  # so that the name is there at any moment
+            except OSError:  # no links here
+                path.rename(_earlier(path))
+
+
+@contextmanager
+def folder_aside(path: Path) -> Iterator[Path]:
+    """Yields a new folder beside the given one, which becomes it as in `written_aside`.
+
+    Raises:
+        FileExistsError: If there is a folder or file of this name.
+    """
+    if path.exists():
+        raise FileExistsError(f"output: {path} exists; expected the name of a new folder")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _swept_once(path.parent.absolute())
+    aside = beside(path)
+    shutil.rmtree(aside, ignore_errors=True)  # of an earlier process with this number
+    aside.mkdir()
+    try:
+        yield aside
+        for file in aside.rglob("*"):
+            if file.is_file():
+                _flush(file)
+        aside.rename(path)
+    except Exception as error:
+        if not isinstance(error, OSError):
+            _raise_cause(error, path)
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def check_writable(folder: Path, key: str) -> None:
+    """Tries to write a small file, and removes what killed processes left unfinished.
+
+    Args:
+        folder: Made if need be.
+        key: What the error calls it.
+
+    Raises:
+        OSError: If it cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        sweep(folder)
+        _probe(folder)
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise OSError(
+            f"{key}: {folder}; expected a folder that can be written to ({why})"
+        ) from error
+
+
+def sweep(folder: Path) -> None:
+    """Removes what writers that do not live any more left unfinished in a folder."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        match = PART.fullmatch(path.name)
+        if match is None:
+            continue
+        with suppress(OSError):  # another process was faster, or it is not ours to remove
+            if not _unfinished(match[1], int(match[2]), path):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+def reason(error: OSError) -> str:
+    """Returns what went wrong in words: the file, what it was and what was expected."""
+    if not error.strerror:
+        return str(error)
+    expected = EXPECTED.get(error.errno or 0)
+    text = error.strerror.lower() + (f"; expected {expected}" if expected else "")
+    return f"{error.filename}: {text}" if error.filename else text
+
+
+def link(path: Path, target: Path) -> None:
+    """Makes a path a link to a file beside it, or a copy where there are no links, at once."""
+    aside = beside(path)
+    aside.unlink(missing_ok=True)
+    try:
+        aside.symlink_to(target.name)
+    except OSError:
+        shutil.copyfile(target, aside)
+    aside.replace(path)
+
+
+def beside(path: Path) -> Path:
+    """Returns the name under which this process writes a file; see `sweep`."""
+    return path.with_name(f".{path.stem}.part-{machine()}-{os.getpid()}{path.suffix}")
+
+
+_swept_once = functools.cache(sweep)
+
+
+@functools.cache
+def machine() -> str:
+    """Returns 8 hexadecimal digits of where a process's number means something."""
+    parts = [socket.gethostname()]
+    with suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text())
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
+
+
+def ended(where: str, process: int) -> bool:
+    """Whether a process is known to have ended; another machine's never is.
+
+    Args:
+        where: What `machine` returned there.
+        process: Its number.
+    """
+    if where != machine():
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    with suppress(OSError):  # one that nobody waited for yet
+        return Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[:1] == [b"Z"]
+    return False
+
+
+def _unfinished(where: str, process: int, path: Path) -> bool:
+    """Whether nobody writes a file any more."""
+    if where == machine() and process == os.getpid():
+        return False
+    return ended(where, process) or time.time() - path.lstat().st_mtime > STALE
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _probe(folder: Path) -> None:
+    file = folder / f".probe.part-{machine()}-{os.getpid()}"
+    try:
+        file.write_bytes(bytes(PROBE))
+        _flush(file)
+    finally:
+        with suppress(OSError):
+            file.unlink(missing_ok=True)
+
+
+def _raise_cause(error: BaseException, path: Path) -> None:
+    """Raises the OSError behind the error of a writer that does not name it, if there is one."""
+    number = re.search(r"\(os error (\d+)\)", str(error))  # Rust's way to say it
+    if number:
+        code = int(number[1])
+        raise OSError(code, os.strerror(code), str(path)) from error
+    try:
+        _probe(path.parent)
+    except OSError as cause:
+        if cause.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
+            return
+        raise OSError(cause.errno, cause.strerror, str(path)) from error
+
+
+def _earlier(path: Path) -> Path:
+    """Returns a free name for the file that is there, after the time it was written."""
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(path.stat().st_mtime))
+    free = path.with_name(f"{path.stem}.{stamp}{path.suffix}")
+    count = 1
+    while free.exists():
+        count += 1
+        free = path.with_name(f"{path.stem}.{stamp}-{count}{path.suffix}")
+    return free
+
+
+def decoded(path: Path, key: str) -> str:
+    """Returns the text of a file in UTF-8, or in UTF-16 with its mark.
+
+    Args:
+        path: The file.
+        key: What errors call it.
+
+    Raises:
+        ValueError: If it is in another encoding.
+    """
+    content = path.read_bytes()
+    wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+    try:
+        return content.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ValueError(f"{key}: {path}; expected a text in UTF-8, line {line} is not") from error

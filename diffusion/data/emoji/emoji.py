@@ -1,0 +1,127 @@
+"""The data module of the emoji."""
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+
+from diffusion.data.emoji.cache import Drawings, read
+from diffusion.data.emoji.captions import captions as written
+from diffusion.data.emoji.prepare import draw, drawn_styles
+from diffusion.data.emoji.splits import splits
+from diffusion.data.emoji.table import CLASSES
+from diffusion.data.memory import Memory
+from diffusion.data.requests.prompts import Prompted, needed
+from diffusion.data.sets import ImageSet
+from diffusion.data.versions import Versions
+
+STYLES = ("google", "twitter", "microsoft", "openmoji")
+
+
+class Emoji(Prompted):
+    """1,644 emoji in four styles of drawing, with captions and 23 classes.
+
+    A picture of a split is one concept in one style. Its skin tones are versions of it, shown in
+    turn, so that people do not outweigh all else. The splits go by concept: 90 % train, 5 % val and
+    5 % test, whose concepts are unseen; "pairs" are 5 % of the training concepts' (concept, style)
+    pairs, held out from training, whose concepts train in other styles.
+
+    The pictures are drawn once, from pinned packages of npm. Where they cannot be had, Google's
+    style alone comes from a package of pip.
+
+    Args:
+        root: Folder of the packages and of the drawn pictures.
+        size: Height and width, a multiple of 8 up to 128.
+        styles: Whose drawings: google, twitter, microsoft, openmoji; None for all.
+        captions: "short", "long", or "both" in turn.
+        prompts: What `predict` asks for in turn, or None for captions of the split `ask`.
+        ask: The split whose captions and classes `predict` asks for.
+        download: Get what is missing.
+        low_size: If not None, batches also have "low_res", as `LowResolution` says; with neither
+            `low_root` nor prompts, samples get that of the picture whose caption they have.
+        low_root: A folder of small pictures to draw samples from.
+        **kwargs: As for `Images`.
+
+    Attributes:
+        texts: After `setup`, all captions and prompts, sorted.
+
+    Raises:
+        ValueError: An argument is out of its range.
+    """
+
+    SPLITS: ClassVar = ("train", "val", "test", "pairs")
+
+    num_classes = len(CLASSES)
+    classes = tuple(CLASSES)
+    pairs_set: ImageSet
+
+    def __init__(
+        self,
+        root: str = "data",
+        size: int = 32,
+        styles: list[Literal["google", "twitter", "microsoft", "openmoji"]] | None = None,
+        captions: Literal["short", "long", "both"] = "short",
+        prompts: list[str] | None = None,
+        ask: Literal["train", "val", "test", "pairs"] = "val",
+        download: bool = True,
+        low_size: int | None = None,
+        low_root: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if size % 8 or not 8 <= size <= 128:
+            raise ValueError(f"size: {size}, expected a multiple of 8 up to 128")
+        chosen = list(STYLES if styles is None else styles)
+        if not chosen or len({*chosen}) < len(chosen) or not {*chosen} <= {*STYLES}:
+            raise ValueError(f"styles: {styles}, expected some of {', '.join(STYLES)}")
+        if captions not in ("short", "long", "both"):
+            raise ValueError(f"captions: {captions!r}, expected short, long or both")
+        self.root = root
+        self.shape = (3, size, size)
+        self.styles = [style for style in STYLES if style in chosen]
+        self.captions = captions
+        self._asks(prompts, ask, low_size, low_root)
+        self.download = download
+        self.reason = ""
+
+    def prepare_data(self) -> None:
+        """Draw what has not been drawn yet; prompts and labels need no data to be asked for.
+
+        Raises:
+            FileNotFoundError: Something could not be fetched or drawn.
+        """
+        sampling = self.trainer is not None and self.trainer.predicting
+        if self.download and not (sampling and not self.needs_pictures):
+            with needed("predict" if sampling else "fit"):
+                self.reason = draw(self._root, self.styles, self.shape[-1])
+
+    def setup(self, stage: str) -> None:
+        """Read the drawn pictures and split them.
+
+        Raises:
+            FileNotFoundError: They are not there.
+        """
+        if self._is_read(stage):
+            return
+        with needed(stage):
+            found = drawn_styles(self._root, self.styles, self.shape[-1])
+        if missing := [style for style in self.styles if style not in found]:
+            self.mention(f"styles: only google, without {', '.join(missing)}{self.reason}")
+        self._split_up({style: read(path) for style, path in found.items()})
+
+    @property
+    def _root(self) -> Path:
+        return Path(self.root).expanduser()
+
+    def _split_up(self, drawings: dict[str, Drawings]) -> None:
+        labels, texts, bases = [], [], {}
+        for style, one in drawings.items():
+            bases[style] = [entry.base for entry in one.entries]
+            labels += [entry.label for entry in one.entries]
+            known = zip(one.entries, one.colours)
+            texts += [written(self.captions, style, entry, names) for entry, names in known]
+        images = torch.cat([one.images for one in drawings.values()])
+        everything = Memory(images, torch.tensor(labels), texts)
+        for split, groups in splits(bases).items():
+            setattr(self, f"{split}_set", Versions(everything, groups))
+        self.texts = sorted({*self.texts, *(text for of_one in texts for text in of_one)})

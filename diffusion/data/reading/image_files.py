@@ -1,0 +1,105 @@
+"""Pictures in files, decoded when they are asked for."""
+
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffusion.data.reading.decoding import read_picture
+from diffusion.data.sets import ImageSet
+
+READING = 2  # to be raised when `read_picture` gives other pixels than before
+
+
+class Files(ImageSet):
+    """Picture files of one folder as squares of one size.
+
+    A file that turns out to be unreadable is replaced by the next readable one, so that a run
+    goes on and gives the same batches every time.
+
+    Args:
+        root: The folder.
+        names: Paths of the files relative to it.
+        labels: A class for each, or None.
+        size: Height and width of the squares.
+        channels: 1 for grey, 3 for colour.
+        max_unreadable: Share of the files that may be unreadable.
+        texts: A caption for each, or None.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        names: list[str],
+        labels: list[int] | None,
+        size: int,
+        channels: int,
+        max_unreadable: float,
+        texts: list[str] | None = None,
+    ) -> None:
+        self.root = root
+        self.names = names
+        self.labels = None if labels is None else torch.tensor(labels, dtype=torch.int64)
+        self.size = size
+        self.channels = channels
+        self.max_unreadable = max_unreadable
+        self.texts = texts
+        self.unreadable: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
+        read = [self._readable(i) for i in indices]
+        images = torch.stack([image for _, image in read])
+        return {"image": images, **self.conditions([i for i, _ in read])}
+
+    def conditions(self, indices: Sequence[int]) -> dict[str, Any]:
+        """Labels and captions."""
+        known = {}
+        if self.labels is not None:
+            known["label"] = self.labels[list(indices)]
+        if self.texts is not None:
+            known["text"] = [self.texts[i] for i in indices]
+        return known
+
+    def digest(self) -> bytes:
+        """SHA-256 of names, sizes and times of the files, labels and captions if there are any."""
+        digest = hashlib.sha256(f"{READING} {self.size} {self.channels}\n".encode())
+        for name in self.names:
+            stat = (self.root / name).stat()
+            digest.update(os.fsencode(name) + f"\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        if self.labels is not None:
+            digest.update(json.dumps(self.labels.tolist()).encode())
+        if self.texts is not None:
+            digest.update(json.dumps(self.texts).encode())
+        return digest.digest()
+
+    def _readable(self, index: int) -> tuple[int, Tensor]:
+        """The picture at an index, or else the next one that can be read, with its index."""
+        while True:
+            if index not in self.unreadable:
+                try:
+                    path = self.root / self.names[index]
+                    return index, read_picture(path, self.size, self.channels)
+                # Decoders fail in many ways: OSError, SyntaxError, struct.error, zlib.error, …
+                except Exception as error:
+                    self._skip(index, error)
+            index = (index + 1) % len(self.names)
+
+    def _skip(self, index: int, error: Exception) -> None:
+        self.unreadable.add(index)
+        bad, name = len(self.unreadable), self.names[index]
+        if bad == len(self.names) or bad > self.max_unreadable * len(self.names):
+            raise ValueError(
+                f"max_unreadable: {bad} of {len(self.names)} pictures are unreadable, expected at "
+                f"most a share of {self.max_unreadable}; the last was {name} ({error})"
+            ) from None
+        if bad <= 10:
+            warnings.warn(f"skipped the unreadable picture {name} ({error})", stacklevel=2)

@@ -1,0 +1,134 @@
+"""Endless shuffled sampling by position, so that a resumed run reads what it would have read.
+
+Training reads the positions p = 0, 1, 2, … of one endless sequence. With N pictures, position p
+lies in epoch p // N and shows picture π(p mod N), where the permutation π and the coin that
+decides a flip are drawn from (seed, epoch) alone. A run that continues at position p therefore
+needs no state of any sampler, worker or generator.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from diffusion.data.sets import ImageSet
+
+
+class Reading:
+    """How many positions training has read, over all processes, as far as steps are complete.
+
+    What the micro-batches of an unfinished optimizer step have read does not count: a run that
+    goes on begins that step anew. What is read ahead does not count either.
+
+    Args:
+        complete: How many a run that goes on has read.
+    """
+
+    def __init__(self, complete: int = 0) -> None:
+        self.complete, self.begun, self.step = complete, 0, -1
+
+    def take(self, positions: int, step: int) -> None:
+        """Count what is about to be trained on, after so many complete optimizer steps."""
+        self.upto(step)
+        self.begun += positions
+
+    def upto(self, step: int) -> int:
+        """How many positions all steps have read, now that so many are complete."""
+        if step != self.step:
+            self.complete, self.begun, self.step = self.complete + self.begun, 0, step
+        return self.complete
+
+
+class Positions(Sampler[list[int]]):
+    """Batches of the positions start + rank, start + rank + world, … without end.
+
+    Batch b of all ranks together holds the world · batch_size positions that one process with
+    that batch size would take.
+
+    Args:
+        start: Gives the first position; asked anew at every iteration.
+        batch_size: Positions in a batch of this process.
+        rank: Number of this process.
+        world: Number of processes.
+        epoch: How many batches a trainer should take for an epoch; None for no epochs.
+        period: After so many positions they begin again at 0; None for never.
+    """
+
+    def __init__(
+        self,
+        start: Callable[[], int],
+        batch_size: int,
+        rank: int,
+        world: int,
+        epoch: int | None = None,
+        period: int | None = None,
+    ) -> None:
+        self.start = start
+        self.batch_size = batch_size
+        self.rank = rank
+        self.world = world
+        self.epoch = epoch
+        self.period = period
+
+    def __iter__(self) -> Iterator[list[int]]:
+        first, stride = self.start(), self.batch_size * self.world
+        while True:
+            batch = range(first + self.rank, first + stride, self.world)
+            yield [p % self.period for p in batch] if self.period else list(batch)
+            first += stride
+
+    def __len__(self) -> int:
+        if self.epoch is None:
+            raise TypeError("batches without end have no length")
+        return self.epoch
+
+
+class Shuffled(Dataset):
+    """The endless shuffled sequence over a set, read by position.
+
+    Args:
+        pictures: The set, with N pictures.
+        seed: Decides the permutations and the flips.
+        flip: Mirror half of the positions left to right.
+
+    Raises:
+        ValueError: The set is empty.
+    """
+
+    def __init__(self, pictures: ImageSet, seed: int, flip: bool) -> None:
+        if len(pictures) == 0:
+            raise ValueError("train_set: 0 pictures, expected at least 1")
+        self.pictures = pictures
+        self.seed = seed
+        self.flip = flip
+        self._epochs: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+    def __getitems__(self, positions: Sequence[int]) -> dict[str, Tensor]:
+        epochs, places = np.divmod(np.asarray(positions, dtype=np.int64), len(self.pictures))
+        indices, heads = np.empty_like(places), np.empty(len(places), dtype=bool)
+        for epoch in np.unique(epochs):
+            here = epochs == epoch
+            order, coins = self.epoch(int(epoch))
+            indices[here], heads[here] = order[places[here]], coins[places[here]]
+        batch = self.pictures.visit(indices.tolist(), epochs.tolist())
+        if self.flip:
+            image, mirrored = batch["image"], torch.from_numpy(heads)[:, None, None, None]
+            batch = {**batch, "image": torch.where(mirrored, image.flip(-1), image)}
+        return batch
+
+    def epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Order and flips of an epoch.
+
+        Returns:
+            The permutation, int64 (N,), and whether to mirror, bool (N,).
+        """
+        if epoch not in self._epochs:
+            # A batch can span the end of an epoch, so the one before stays.
+            self._epochs = {e: drawn for e, drawn in self._epochs.items() if e == epoch - 1}
+            # RandomState, because NumPy promises that its stream never changes.
+            random = np.random.RandomState([self.seed, epoch])
+            order = random.permutation(len(self.pictures))
+            self._epochs[epoch] = order, random.random_sample(len(self.pictures)) < 0.5
+        return self._epochs[epoch]

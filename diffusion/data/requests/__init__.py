@@ -1,0 +1,1 @@
+"""What samples are asked for: classes, prompts, pictures."""

@@ -1,0 +1,131 @@
+"""Pictures that samples continue from, and which of their pixels stay as they are."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from diffusion.data.reading.decoding import read_picture, upright_size
+from diffusion.data.reading.listing import picture_names
+
+
+class Given:
+    """Sample i continues from picture i mod N; what is to be repainted is the same for all.
+
+    Pictures are read as `ImageFolder` reads them: the shorter side resized, the centre cropped.
+
+    Args:
+        edit: A picture, or a folder of N pictures, which are taken in the order of their names.
+        mask: What to repaint: a box "x0,y0,x1,y1" in pixels of the result, x to the right, y
+            downwards, x1 and y1 not included; or a picture, white where to repaint, as large as
+            those to edit, and read as they are, or as the result. None if nothing has to stay.
+        shape: (C, H, W) of the data.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If a picture cannot be read, the sizes differ, or nothing is to be repainted.
+    """
+
+    def __init__(self, edit: str, mask: str | None, shape: Sequence[int]) -> None:
+        if len(shape) != 3 or shape[1] != shape[2]:
+            raise ValueError(f"data.edit: {edit!r}; expected null, as the data is not square")
+        self.shape, self.mask = tuple(shape), mask
+        path = Path(edit).expanduser()
+        self.pictures = _listed(path) if path.is_dir() else [_file(path, "edit")]
+        self.sizes = [_size(path, "edit") for path in self.pictures]
+        self.known = None if mask is None else ~self._repainted(mask)
+
+    def batch(self, numbers: Sequence[int]) -> dict[str, Tensor]:
+        """Returns what the samples of these numbers continue from.
+
+        Returns:
+            "known": float32 (B, C, H, W) in [−1, 1]; "mask", if there is one: float32
+            (B, 1, H, W), 0 where to repaint and 1 elsewhere.
+        """
+        places = [i % len(self.pictures) for i in numbers]
+        read = {i: self._read(self.pictures[i], self.shape[0], "edit") for i in set(places)}
+        batch = {"known": torch.stack([read[i] for i in places]).float() / 127.5 - 1}
+        if self.known is not None:
+            batch["mask"] = self.known.float().expand(len(places), *self.known.shape)
+        return batch
+
+    def digest(self) -> str:
+        """Returns 16 digits that change when a pixel does, of the pictures or of the mask."""
+        digest = hashlib.sha256()
+        for path in self.pictures:
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+        if self.known is not None:
+            digest.update(self.known.numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def _repainted(self, mask: str) -> Tensor:
+        """Returns where to repaint, (1, H, W) bool."""
+        if re.fullmatch(r"\s*\d+(\s*,\s*\d+){3}\s*", mask):
+            where = self._box(*map(int, mask.split(",")))
+        else:
+            path = _file(Path(mask).expanduser(), "mask")
+            self._check_size(path)
+            where = self._read(path, 1, "mask") > 127
+        if not where.any():
+            raise ValueError(
+                f"data.mask: {mask!r} has nothing to repaint; expected a box x0,y0,x1,y1 with "
+                "x0 < x1 and y0 < y1, or a picture that is white there"
+            )
+        return where
+
+    def _box(self, x0: int, y0: int, x1: int, y1: int) -> Tensor:
+        _, height, width = self.shape
+        if x1 > width or y1 > height:
+            raise ValueError(
+                f"data.mask: '{x0},{y0},{x1},{y1}'; expected a box x0,y0,x1,y1 inside "
+                f"0,0,{width},{height}"
+            )
+        where = torch.zeros(1, height, width, dtype=torch.bool)
+        where[:, y0:y1, x0:x1] = True
+        return where
+
+    def _check_size(self, mask: Path) -> None:
+        """Refuses a mask that would be cropped otherwise than the pictures."""
+        size, result = _size(mask, "mask"), self.shape[:0:-1]
+        for path, other in zip(self.pictures, self.sizes):
+            if size not in (other, result):
+                raise ValueError(
+                    f"data.mask: {mask} is {size[0]} x {size[1]}; expected {other[0]} x {other[1]} "
+                    f"as {path} is, or {result[0]} x {result[1]} as the samples are"
+                )
+
+    def _read(self, path: Path, channels: int, key: str) -> Tensor:
+        try:
+            return read_picture(path, self.shape[-1], channels)
+        # Decoders fail in many ways: OSError, SyntaxError, struct.error, zlib.error, …
+        except Exception as error:
+            raise ValueError(f"data.{key}: {path}; expected a picture ({error})") from error
+
+
+def _file(path: Path, key: str) -> Path:
+    if not path.is_file():
+        other = "box such as 2,2,6,6" if key == "mask" else "folder of pictures"
+        raise FileNotFoundError(
+            f"data.{key}: {path}; expected a picture or a {other}, there is no such file"
+        )
+    return path
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return [folder / name for name in picture_names(folder)]
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"data.edit: {folder}; expected a folder with pictures, it holds none"
+        ) from error
+
+
+def _size(path: Path, key: str) -> tuple[int, int]:
+    """Returns width and height as one sees them, upright."""
+    try:
+        return upright_size(path)
+    except Exception as error:
+        raise ValueError(f"data.{key}: {path}; expected a picture ({error})") from error

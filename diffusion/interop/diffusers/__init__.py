@@ -1,0 +1,1 @@
+"""Weights, samplers and folders of Hugging Face's diffusers."""

@@ -1,0 +1,1 @@
+"""What pictures are compared in: extractors, and the features of real pictures."""

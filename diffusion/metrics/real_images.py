@@ -1,0 +1,74 @@
+"""Which real images an extractor learns from, and which it is compared with."""
+
+from collections.abc import Iterator
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from diffusion.common.pixels import quantize
+
+Rule = Literal["all", "even", "odd"]
+
+
+class Data(Protocol):
+    """What the metrics ask of a data module."""
+
+    shape: tuple[int, ...]
+    num_classes: int | None
+
+    def batches(self, split: str, batch_size: int = 500) -> Iterator[dict[str, Any]]:
+        """Yields "image" in [−1, 1], (B, C, H, W), in a fixed order.
+
+        And "label", (B,), and "text", B strings, if there are any.
+        """
+        ...
+
+    def shown(self) -> Iterator[Tensor]:
+        """Yields all images that training shows, in [−1, 1], (B, C, H, W): versions, mirrored."""
+        ...
+
+    def class_counts(self, split: str) -> list[int] | None:
+        """Returns the number of a split's images of each class; None without classes."""
+        ...
+
+    def fingerprint(self, split: str) -> str:
+        """Returns a hash of the split's content."""
+        ...
+
+
+def pick(data: Data, split: str, rule: Rule = "all") -> Iterator[dict[str, Any]]:
+    """Yields the batches' images with an even or odd number in the split, quantized.
+
+    Args:
+        data: The data module.
+        split: "train", "val", "test" or another that the data has.
+        rule: "even" for images 0, 2, 4, …, "odd" for 1, 3, 5, …, "all" for both.
+    """
+    seen = 0
+    for batch in data.batches(split):
+        count = len(batch["image"])
+        first = 0 if rule == "all" else (seen + (rule == "odd")) % 2
+        seen += count
+        rows = slice(first, None, 1 if rule == "all" else 2)
+        part = {"image": quantize(batch["image"][rows])}
+        part |= {key: batch[key][rows] for key in ("label", "text") if key in batch}
+        if len(part["image"]):
+            yield part
+
+
+def shown(data: Data) -> Iterator[Tensor]:
+    """Yields all images that training shows, quantized: uint8 (B, C, H, W).
+
+    These are more than the training split has where a thing has several versions, or is mirrored.
+    """
+    return map(quantize, data.shown())
+
+
+def collect(data: Data, split: str, rule: Rule = "all") -> tuple[Tensor, Tensor | None]:
+    """Returns all picked images, uint8 (N, C, H, W), and their labels, (N,), if there are any."""
+    parts = list(pick(data, split, rule))
+    if not parts:
+        raise ValueError(f"metrics: split {split!r} has no images, expected at least 2")
+    labels = torch.cat([p["label"] for p in parts]) if "label" in parts[0] else None
+    return torch.cat([p["image"] for p in parts]), labels

@@ -1,0 +1,113 @@
+"""What stays of a measurement: metrics.json, and a table on the screen."""
+
+import json
+import math
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from diffusion.common.files import kept
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def hardware(device: torch.device) -> dict[str, Any]:
+    """Returns what the images were generated on, without which a time says nothing."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {
+        "device": name,
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+
+
+def write(path: Path, record: Mapping[str, Any]) -> None:
+    """Writes the record as JSON; a file that is there is first renamed after its time.
+
+    Args:
+        path: The file; see `kept`.
+        record: What JSON can hold; see `finite`.
+    """
+    known = finite(json.loads(json.dumps(record, default=str)))
+    text = json.dumps(known, indent=2, ensure_ascii=False, allow_nan=False)
+    with kept(path) as part:
+        part.write_text(text + "\n", encoding="utf-8")
+
+
+def finite(value: Any) -> Any:
+    """Returns a record without numbers that JSON has not: left out, or None in a list.
+
+    Args:
+        value: Nested mappings and lists.
+    """
+    if isinstance(value, Mapping):
+        return {k: finite(v) for k, v in value.items() if not _no_number(v)}
+    if isinstance(value, list | tuple):
+        return [None if _no_number(v) else finite(v) for v in value]
+    return value
+
+
+def _no_number(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def plain(part: Any) -> str:
+    """Returns an object as its class and plain settings, such as "DDIM(eta=0.0)".
+
+    Args:
+        part: A step, a guidance or the like, whose public attributes are its settings.
+    """
+    kinds = (bool, int, float, str, list, tuple)
+    public = {k: v for k, v in vars(part).items() if not k.startswith("_")}
+    settings = ", ".join(f"{k}={v}" for k, v in public.items() if isinstance(v, kinds))
+    return f"{type(part).__name__}({settings})" if settings else type(part).__name__
+
+
+def notes(record: Mapping[str, Any]) -> list[str]:
+    """Returns what the figures are worth, a line each: how good those are who judge, and warnings.
+
+    Args:
+        record: What metrics.json holds.
+    """
+    judges = {"extractor": "accuracy", "judge": "test_accuracy"}
+    known = {who: record.get(who) or {} for who in judges}
+    found = [
+        f"{about.get('name', who)} itself: right on {about[judges[who]]:.1%} of "
+        f"{about['held_out']} held-out real images, a guess on {about['chance']:.1%}"
+        for who, about in known.items()
+        if "chance" in about
+    ]
+    return [*found, *(f"warning: {text}" for text in record.get("warnings", ()))]
+
+
+def table(figures: Mapping[str, float], notes: Sequence[str] = ()) -> "Table":
+    """Returns the figures as a table to print.
+
+    Args:
+        figures: By name.
+        notes: Lines beneath it.
+    """
+    from rich.markup import escape
+    from rich.table import Table
+
+    out = Table("metric", title="generated images", caption_justify="left")
+    out.caption = escape("\n".join(notes)) or None
+    out.add_column("value", justify="right")
+    for name, value in figures.items():
+        out.add_row(name, f"{value:.4g}")
+    return out
+
+
+def _processor() -> str:
+    """Returns the processor's name; on Linux `platform` knows only its architecture."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

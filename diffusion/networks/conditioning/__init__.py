@@ -1,0 +1,1 @@
+"""How a network takes in a condition."""

@@ -1,0 +1,76 @@
+"""Noise conditioning augmentation (Ho et al. 2021, CDM, section 4.2; Imagen, section 2.4)."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diffusion.networks.unet.style import sinusoidal
+from diffusion.noise import SeededNoise, seed
+from diffusion.process import Process
+
+STREAM = 2**32  # keeps this noise apart from x_T's and the steps', which the run's seed itself has
+
+
+class Augmentation:
+    """z = α_s x_low + σ_s ε: an upsampler learns not to trust every detail of what it is given.
+
+    In training s is uniform in 0 … `most`, drawn for each sample; when sampling it is `level`. The
+    upsampler is told s, so that one network serves all levels.
+
+    Args:
+        process: Of the augmentation; its times are the levels s, and s = 0 adds nothing.
+        most: The noisiest level of training, 0 … T.
+        level: The level at which small images are given to the network when it samples, 0 … most.
+
+    Raises:
+        ValueError: If a level is out of its range.
+    """
+
+    def __init__(self, process: Process, most: int, level: int) -> None:
+        if not 0 <= most <= process.T:
+            raise ValueError(f"augmentation.most: {most}; expected 0 … T = {process.T}")
+        if not 0 <= level <= most:
+            raise ValueError(f"augmentation.level: {level}; expected 0 … most = {most}")
+        self.process, self.most, self.level = process, most, level
+
+    def train(self, x_low: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns z of images x_low (B, C, h, w) in [−1, 1] at random levels s, and s (B,)."""
+        s = torch.randint(self.most + 1, x_low.shape[:1], device=x_low.device)
+        return self.process.diffuse(x_low, s, torch.randn_like(x_low)), s
+
+    def sample(self, x_low: Tensor, numbers: Sequence[int], run: int = 0) -> tuple[Tensor, Tensor]:
+        """Returns z at `level`, and s (B,).
+
+        Args:
+            x_low: Images (B, C, h, w) in [−1, 1].
+            numbers: The number of each sample; its noise depends on it and on `run` alone.
+            run: The seed of the run, or of the stage of a cascade.
+        """
+        noise = SeededNoise(seed(run, STREAM), numbers)
+        s = torch.full(x_low.shape[:1], self.level, device=x_low.device)
+        return self.process.diffuse(x_low, s, noise(x_low)), s
+
+
+class LevelEmbedding(nn.Module):
+    """W₂ SiLU(W₁ sinusoidal(s)), which is added to the embedding of the time.
+
+    Args:
+        dim: Size of the sinusoidal embedding.
+        width: Size E of the result.
+    """
+
+    def __init__(self, dim: int, width: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.fc_in, self.fc_out = nn.Linear(dim, width), nn.Linear(width, width)
+
+    def forward(self, s: Tensor) -> Tensor:
+        """Maps levels s (B,) to (B, width)."""
+        return self.fc_out(F.silu(self.fc_in(sinusoidal(s, self.dim).to(self.fc_in.weight.dtype))))
+
+
+def quantized(x: Tensor) -> Tensor:
+    """Returns images in [−1, 1] as 8 bits hold them, so that real and drawn ones are alike."""
+    return ((x.clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1

@@ -1,0 +1,88 @@
+"""CLIP: an encoder of pictures and one of texts (Radford et al. 2021; arXiv 2103.00020)."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diffusion.networks.text.base import TextEncoder
+from diffusion.networks.unet.classifier_network import MeanPool
+
+LARGEST = math.log(100)  # of λ
+
+
+class Towers(nn.Module):
+    """f(x_t, t) and g(c), unit vectors of D numbers, and the inverse temperature e^λ.
+
+    The logits of pictures against texts are e^λ ⟨f, g⟩, with λ = log 1/0.07 at first and at most
+    log 100 (section 2.4 and 2.5). t = 0 means the clean picture x_0.
+
+    Args:
+        image: Called as network(x_t, t), returns (B, D), such as `ViT`, or `ClassifierNetwork` with
+            num_classes D.
+        text: The encoder whose pooled vector becomes g, through LayerNorm and a linear map as in
+            CLIP. One that is frozen holds no parameters.
+        width: D; by default what the image tower says, in `out_channels` or `num_classes`.
+        hidden: Units of a GELU layer in front of the linear map, which a frozen encoder needs to
+            be bent to pictures; None for no such layer.
+
+    Raises:
+        ValueError: If D is not known, or the tower starts at 0, which has no direction.
+    """
+
+    def __init__(
+        self,
+        image: nn.Module,
+        text: TextEncoder,
+        width: int | None = None,
+        hidden: int | None = None,
+    ) -> None:
+        super().__init__()
+        said: Any = getattr(image, "out_channels", None) or getattr(image, "num_classes", None)
+        if width is None and not isinstance(said, int):
+            raise ValueError("width=None: expected D, as the image tower does not say it")
+        if isinstance(getattr(image, "pool", None), MeanPool):
+            raise ValueError(
+                "image.pool: mean, which starts at 0 and has no direction there; expected attention"
+            )
+        self.width: int = said if width is None else width
+        self.image, self.text = image, text
+        pooled = text.pooled_width
+        layers = [] if hidden is None else [nn.Linear(pooled, hidden), nn.GELU()]
+        last = nn.Linear(hidden or pooled, self.width, bias=False)
+        self.projection = nn.Sequential(nn.LayerNorm(pooled), *layers, last)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+
+    @property
+    def scale(self) -> Tensor:
+        """e^λ, shape ()."""
+        return self.log_scale.clamp(max=LARGEST).exp()
+
+    def embed_image(self, x: Tensor, t: Tensor) -> Tensor:
+        """Returns f, (B, D) in float32.
+
+        Args:
+            x: Pictures (B, ...).
+            t: Their times in 0 … T, shape (B,) on x's device, or () for all.
+        """
+        if t.ndim == 0:
+            t = torch.full(x.shape[:1], int(t), device=x.device)
+        return F.normalize(self.image(x, t).float(), dim=1)
+
+    def embed_text(self, values: Mapping[str, Tensor]) -> Tensor:
+        """Returns g, (B, D) in float32, of what the encoder's `read` returned.
+
+        Raises:
+            ValueError: If the encoder has no pooled vector.
+        """
+        pooled = self.text(values).pooled
+        if pooled is None:
+            raise ValueError("text: an encoder without a pooled vector; expected one that has it")
+        return F.normalize(self.projection(pooled).float(), dim=1)
+
+    def forward(self, x: Tensor, t: Tensor, values: Mapping[str, Tensor]) -> Tensor:
+        """Returns the logits e^λ ⟨f, g⟩ of all pictures against all texts, (B, B')."""
+        return self.scale * self.embed_image(x, t) @ self.embed_text(values).T

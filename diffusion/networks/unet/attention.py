@@ -1,0 +1,111 @@
+"""Self-attention over the positions of a feature map, and pooling by it."""
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diffusion.networks.unet.style import QKVOrder, Style, zero
+from diffusion.networks.unet.token_attention import Source, TokenAttention
+
+
+def heads_of(channels: int, heads: int, head_width: int | None) -> int:
+    """Returns the number of heads: `heads`, or as many as have `head_width` channels each.
+
+    Raises:
+        ValueError: If the channels do not divide.
+    """
+    if head_width is not None:
+        if head_width < 1 or channels % head_width:
+            raise ValueError(
+                f"head_width={head_width}: expected a divisor of the {channels} channels"
+            )
+        return channels // head_width
+    if heads < 1 or channels % heads:
+        raise ValueError(f"heads={heads}: expected a divisor of the {channels} channels")
+    return heads
+
+
+def split_heads(qkv: Tensor, heads: int, order: QKVOrder) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns Q, K and V, each (B, heads, N, C / heads), of (B, N, 3C).
+
+    Args:
+        qkv: What the joint weight made of N tokens.
+        heads: Number of heads.
+        order: "qkv-heads": all of Q first, then K, then V, each with one slice per head;
+            "heads-qkv": one slice per head, each with its q, k and v.
+    """
+    if order == "qkv-heads":
+        q, k, v = qkv.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+    else:
+        q, k, v = qkv.unflatten(2, (heads, 3, -1)).permute(3, 0, 2, 1, 4).unbind(0)
+    return q, k, v
+
+
+class SelfAttention(nn.Module):
+    """h ↦ h + W softmax(QKᵀ/√d) V of GN(h), over all H·W positions (DDPM, appendix B).
+
+    Where the style has streams of tokens, the positions also read those; see `Stream`.
+
+    Args:
+        channels: C, a multiple of the heads or of their width.
+        style: What the network's layers have in common.
+
+    Raises:
+        ValueError: If `channels` does not divide into heads.
+    """
+
+    def __init__(self, channels: int, style: Style) -> None:
+        super().__init__()
+        self.heads = heads_of(channels, style.heads, style.head_width)
+        self.qkv_order: QKVOrder = style.qkv_order
+        self.norm = style.norm(channels)
+        self.qkv = style.start(nn.Linear(channels, 3 * channels), parts=3)
+        self.tokens = TokenAttention(channels, self.heads, style) if style.streams else None
+        self.out = zero(nn.Linear(channels, channels))
+
+    def forward(self, h: Tensor, sources: Mapping[str, Source] | None = None) -> Tensor:
+        """Maps h (B, C, H, W) to the same shape, with the streams' states."""
+        tokens = self.norm(h).flatten(2).transpose(1, 2)  # (B, H·W, C), a view if channels_last
+        q, k, v = split_heads(self.qkv(tokens), self.heads, self.qkv_order)
+        if self.tokens is None:
+            values = F.scaled_dot_product_attention(q, k, v)
+        else:
+            values = self.tokens(q, k, v, sources or {})
+        values = self.out(values.transpose(1, 2).flatten(2))
+        return h + values.transpose(1, 2).unflatten(2, h.shape[2:])
+
+
+class AttentionPool(nn.Module):
+    """What the mean of all positions reads from them in one layer of attention.
+
+    The N = H·W positions and their mean in front get a learned position each; the result is what
+    the mean's token attends to, W softmax(q₀Kᵀ/√d) V (CLIP, Radford et al. 2021, section 2.4, as
+    ADM's classifier uses it). Q, K and V are split before the heads here, whatever the order of
+    the network's other attention, as in ADM's code.
+
+    Args:
+        size: H = W of the feature map.
+        channels: C.
+        out_channels: Of the result.
+        style: What the network's layers have in common.
+
+    Raises:
+        ValueError: If `channels` does not divide into heads.
+    """
+
+    def __init__(self, size: int, channels: int, out_channels: int, style: Style) -> None:
+        super().__init__()
+        self.heads = heads_of(channels, style.heads, style.head_width)
+        self.position = nn.Parameter(torch.randn(channels, size**2 + 1) / channels**0.5)
+        self.qkv = style.start(nn.Linear(channels, 3 * channels), parts=3)
+        self.out = style.start(nn.Linear(channels, out_channels))
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Maps h (B, C, H, W) to (B, out_channels)."""
+        tokens = h.flatten(2)
+        tokens = torch.cat([tokens.mean(2, keepdim=True), tokens], dim=2) + self.position
+        q, k, v = split_heads(self.qkv(tokens.transpose(1, 2)), self.heads, "qkv-heads")
+        value = F.scaled_dot_product_attention(q[:, :, :1], k, v)  # (B, heads, 1, C / heads)
+        return self.out(value.flatten(1))

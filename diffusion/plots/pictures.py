@@ -1,0 +1,87 @@
+"""Samples as pictures: grids of images, clouds of points, curves."""
+
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from diffusion.common.files import written_aside
+
+SMALLEST = 32  # images are shown at least this wide, each pixel a square
+
+
+def grid(images: Tensor, columns: int) -> Tensor:
+    """Returns one uint8 picture (3, H, W) of images (B, C, H, W) in [−1, 1], row by row."""
+    from torchvision.utils import make_grid
+
+    zoom = math.ceil(SMALLEST / images.shape[-1])
+    images = images.detach().float().cpu().clamp(-1, 1)
+    images = images.repeat_interleave(zoom, -1).repeat_interleave(zoom, -2)
+    picture = make_grid((images + 1) / 2, nrow=columns, padding=2, pad_value=1.0)
+    return (picture * 255).round().to(torch.uint8)
+
+
+def save(picture: Tensor, path: Path) -> None:
+    """Writes a uint8 picture (C, H, W), C = 1 or 3, as PNG."""
+    from torchvision.io import encode_png
+
+    with written_aside(path, durable=False) as aside:
+        aside.write_bytes(encode_png(picture.cpu().contiguous()).numpy().tobytes())
+
+
+def clouds(points: Sequence[Tensor], titles: Sequence[str]) -> Tensor:
+    """Returns one uint8 picture (3, H, W) of clouds of points (B, 2), side by side."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(2.4 * len(points), 2.75), dpi=100, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.subplots(1, len(points), squeeze=False)[0]
+    for ax, cloud, title in zip(axes, points, titles):
+        x, y = cloud.detach().float().cpu().T
+        ax.scatter(x, y, s=2, alpha=0.5, linewidths=0)
+        ax.set(title=title, xlim=(-3, 3), ylim=(-3, 3), xticks=[], yticks=[], aspect="equal")
+    canvas.draw()
+    rgba = torch.frombuffer(bytearray(canvas.buffer_rgba()), dtype=torch.uint8)
+    height, width = canvas.get_width_height()[::-1]
+    return rgba.reshape(height, width, 4)[..., :3].permute(2, 0, 1).contiguous()
+
+
+def curve(logs: Sequence[Path], path: Path) -> bool:
+    """Draws the losses of metrics.csv files against the images seen; False if there are none."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = [row for log in logs for row in csv.DictReader(log.open())]
+    images = {row["step"]: float(row["train/images"]) for row in rows if row.get("train/images")}
+    figure = Figure(figsize=(6, 3.6), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    ax = figure.subplots()
+    drawn = False
+    quarters = [f"train/loss_q{i}" for i in (1, 2, 3, 4)]
+    for name in ("train/loss", *quarters, "val/loss"):
+        seen = {r["step"]: float(r[name]) for r in rows if r.get(name)}
+        known = sorted((n, seen[step]) for step, n in _images(images, seen).items())
+        if known:
+            faint = name in quarters
+            seen_at, losses = zip(*known)
+            ax.plot(seen_at, losses, label=name, alpha=0.35 if faint else 1.0)
+            drawn = True
+    if drawn:
+        ax.set(xlabel="images seen", ylabel="loss", yscale="log")
+        ax.legend(fontsize=8)
+        with written_aside(path) as aside:
+            figure.savefig(aside)
+    return drawn
+
+
+def _images(images: dict[str, float], seen: dict[str, float]) -> dict[str, float]:
+    """Images seen at each step of a curve; validation is logged one step off the others."""
+    steps = sorted((int(k), v) for k, v in images.items())
+    if not steps:
+        return {}
+    each = steps[-1][1] / max(1, steps[-1][0])
+    return {k: images.get(k, int(k) * each) for k in seen}

@@ -1,0 +1,1 @@
+"""What can be trained: LightningModules around the mathematics."""

@@ -1,0 +1,100 @@
+"""`--ckpt_path last`: the newest checkpoint of a run that is whole."""
+
+import os
+import re
+import zipfile
+from pathlib import Path
+
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+
+from diffusion.common import weights
+
+LAST = "last.ckpt"
+STEP = re.compile(r"step_(\d+)\.ckpt")
+
+
+def resolve(path: str | None, run: Path, command: str) -> str | None:
+    """Returns the checkpoint that --ckpt_path names, and says which one "last" is.
+
+    Args:
+        path: What was said; everything but "last" is returned as it is.
+        run: The run's folder.
+        command: fit, validate, test or predict; the first may begin without one.
+
+    Raises:
+        ValueError: If it is "last", and no checkpoint of the run is whole.
+    """
+    if path != "last":
+        return path
+    found = find(run / "checkpoints")
+    if found is not None:
+        rank_zero_info(f"ckpt_path: last is {found}")
+        return str(found)
+    if command == "fit":
+        rank_zero_info(f"ckpt_path: last; {run} has no checkpoint yet, training begins")
+    return None
+
+
+def find(folder: Path) -> Path | None:
+    """Returns the newest whole checkpoint of a folder, or None if there is no checkpoint at all.
+
+    That is the one of the most steps, but none that is older than the one that last.ckpt points to:
+    such a file is of a run that went on from an earlier checkpoint.
+
+    Args:
+        folder: With files `step_N.ckpt`, and last.ckpt.
+
+    Raises:
+        ValueError: If there are checkpoints, and none is whole.
+    """
+    last = folder / LAST
+    times = {p: p.stat().st_mtime for p in steps(folder)}
+    if last.is_file() and not last.is_symlink():  # a copy, where there are no links
+        times[last] = last.stat().st_mtime
+    target = folder / os.readlink(last) if last.is_symlink() else last
+    since = times.get(target, 0)
+    order = sorted(times, key=lambda p: (times[p] >= since, _step(p), times[p]), reverse=True)
+    for path in order:
+        if whole(path):
+            return path
+        rank_zero_warn(f"ckpt_path: {path} is damaged or cut short, and left out")
+    if order or last.is_symlink():
+        names = ", ".join(p.name for p in order) or f"{LAST}, a link to nothing,"
+        raise ValueError(
+            f"ckpt_path: last; expected a whole checkpoint in {folder}, {names} is damaged or cut "
+            "short (to train anew, move it away)"
+        )
+    return None
+
+
+def steps(folder: Path) -> list[Path]:
+    """Returns the files `step_N.ckpt` of a folder, those of the most steps first."""
+    files = [p for p in folder.glob("step_*.ckpt") if STEP.fullmatch(p.name) and p.exists()]
+    return sorted(files, key=_step, reverse=True)
+
+
+def whole(path: Path) -> bool:
+    """Whether a file is a checkpoint whose every record is as it was written."""
+    if not path.is_file():
+        return False
+    try:
+        with zipfile.ZipFile(path) as file:
+            records = file.infolist()
+            plain = all(record.compress_type == zipfile.ZIP_STORED for record in records)
+            size = sum(record.file_size for record in records)
+            if not plain or size > path.stat().st_size:  # so that reading is bounded
+                return False
+            pickled = any(record.filename.endswith("/data.pkl") for record in records)
+            return pickled and file.testzip() is None
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile):
+        return False
+
+
+def _step(path: Path) -> int:
+    """Returns how many steps a checkpoint has seen, by its name if it says so."""
+    if match := STEP.fullmatch(path.name):
+        return int(match[1])
+    try:
+        return int(weights.read(path, "ckpt_path")["global_step"])
+    except (ValueError, TypeError, KeyError):
+        return -1

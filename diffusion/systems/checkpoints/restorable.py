@@ -1,0 +1,91 @@
+"""Modules that a checkpoint rebuilds, of what it says as much as `Taken` takes."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import lightning as L
+import torch
+from lightning.pytorch.cli import instantiate_module
+
+from diffusion.common import weights
+from diffusion.interop.presets import Settings
+from diffusion.systems.checkpoints.declared import check_network
+from diffusion.systems.checkpoints.trust import TRUST, Taken, trusting
+
+KEY = "checkpoint_path"
+ABOUT = ("_class_path", "_instantiator")
+
+
+class Restorable(L.LightningModule):
+    """A module whose `load_from_checkpoint` runs nothing that a file asks for.
+
+    Attributes:
+        cache: The folder for files that are computed once; that of `Metrics`, if a trainer has it.
+    """
+
+    cache = Path(".cache")
+
+    @classmethod
+    def load_from_checkpoint(  # pyright: ignore[reportIncompatibleVariableOverride]
+        cls,
+        checkpoint_path: str | Path,
+        map_location: str | torch.device | None = None,
+        strict: bool = True,
+        weights_only: bool | None = None,
+        trust: bool = False,
+        **kwargs: Any,
+    ) -> Self:
+        """Returns the module of a checkpoint with its averaged weights.
+
+        Args:
+            checkpoint_path: The file.
+            map_location: The device; by default the CPU.
+            strict: Whether all tensors of the module and no others must be there.
+            weights_only: Nothing else is possible; for calls that are written for Lightning.
+            trust: Whether you made the file, so that all the classes it names may be made.
+            **kwargs: Arguments of the module, over those in the file.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is something else, or names what is not taken.
+        """
+        path = Path(checkpoint_path).expanduser()
+        content = weights.read(path, KEY)
+        values = weights.state(content, KEY, path)
+        own = f"{cls.__module__}.{cls.__qualname__}"
+        with trusting(trust, [own]):
+            given = settings(cls, content, f"{KEY}: {path}")
+            module = instantiate_module(cls, {**given, **kwargs}) if given else cls(**kwargs)
+        module.on_load_checkpoint(content)
+        try:
+            module.load_state_dict(values, strict=strict)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(f"{KEY}: {path} is of another model: {reason}") from None
+        return module.to(map_location or "cpu")
+
+
+def settings(kind: type[L.LightningModule], content: Mapping[str, Any], file: str) -> Settings:
+    """Returns the hyperparameters of a checkpoint as `instantiate_module` reads them.
+
+    Args:
+        kind: The class that the module has to be of.
+        content: What the file holds.
+        file: What errors call it.
+
+    Raises:
+        ValueError: If they are none, or name what is not taken.
+    """
+    found = content.get("hyper_parameters") or {}
+    if not isinstance(found, Mapping):
+        raise ValueError(f"{file}; expected hyper_parameters by name")
+    given = {k: v for k, v in found.items() if k not in ABOUT}
+    path = found.get("_class_path", f"{kind.__module__}.{kind.__qualname__}")
+    if not given:
+        return {}
+    if TRUST.get().all:
+        return {"_class_path": path, **given}
+    made = Taken(file).object({"class_path": path, "init_args": given}, kind, "model")
+    check_network(made, content["state_dict"], file)
+    return {"_class_path": made["class_path"], **made.get("init_args", {})}

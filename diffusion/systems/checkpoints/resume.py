@@ -1,0 +1,134 @@
+"""What a run that goes on takes from its checkpoint, and what from its configuration.
+
+Options are the configuration's: learning rate, betas, weight decay, the schedule. What training
+has learnt is the checkpoint's: an optimizer's moments, where they fit, and the number of steps, at
+which the schedule goes on as if it had been this one from the first step.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from diffusion.systems.schedules import move
+
+Make = Callable[[Iterable[nn.Parameter]], Optimizer]
+OPTIMIZERS = "optimizer_states"
+SCHEDULES = "lr_schedulers"
+
+
+def adopt(
+    checkpoint: dict[str, Any], make: Make, optimizer: Optimizer, schedule: LRScheduler | None
+) -> None:
+    """Puts today's options into a checkpoint, before Lightning restores optimizer and schedule.
+
+    Args:
+        checkpoint: Changed in place.
+        make: From parameters to an optimizer, as the configuration has it.
+        optimizer: One of the module's parameters, to be thrown away.
+        schedule: Its schedule, or None.
+
+    Raises:
+        ValueError: If the checkpoint has no optimizer, or that of another model.
+    """
+    state = _state(checkpoint, optimizer)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    wanted = remembered(make, {p.ndim for p in parameters})
+    if not all(_named(state.get(i, {}), p, wanted) for i, p in enumerate(parameters)):
+        rank_zero_warn(
+            f"model.optimizer: {type(optimizer).__name__} remembers other things than the "
+            "checkpoint's optimizer did; it begins anew, from the weights as they are"
+        )
+        state = {}
+    for i, p in enumerate(parameters):
+        _check_shapes(state.get(i, {}), p, wanted)
+    if schedule is not None:
+        move(schedule, checkpoint["global_step"])
+    groups = optimizer.state_dict()["param_groups"]
+    checkpoint[OPTIMIZERS] = [{"state": state, "param_groups": groups}]
+    checkpoint[SCHEDULES] = [] if schedule is None else [schedule.state_dict()]
+
+
+def remembered(make: Make, ndims: Iterable[int]) -> dict[int, dict[str, tuple[int, ...] | None]]:
+    """Returns what an optimizer remembers of a tensor of so many dimensions, found by a step.
+
+    Names with shapes, those of a tensor with two entries in each dimension; None for what is no
+    tensor. Empty for an optimizer that cannot do such a step on the CPU.
+    """
+    tensors = {n: nn.Parameter(torch.zeros((2,) * n)) for n in ndims}
+    for p in tensors.values():
+        p.grad = torch.ones_like(p)
+    try:
+        optimizer = make(tensors.values())
+        optimizer.step(lambda: 0.0)
+    except (AssertionError, RuntimeError):
+        return {}
+    return {
+        n: {k: tuple(v.shape) if isinstance(v, Tensor) else None for k, v in state.items()}
+        for n, state in ((n, optimizer.state.get(p, {})) for n, p in tensors.items())
+    }
+
+
+def _state(checkpoint: Mapping[str, Any], optimizer: Optimizer) -> dict[int, dict[str, Any]]:
+    """Returns what the checkpoint's optimizer remembers, by the number of the parameter."""
+    saved = checkpoint.get(OPTIMIZERS)
+    if not saved:
+        raise ValueError(
+            "ckpt_path: a checkpoint of weights alone; expected one that training can go on from, "
+            "or model.start, to begin with its weights"
+        )
+    theirs = sum(len(group["params"]) for group in saved[0]["param_groups"])
+    mine = sum(len(group["params"]) for group in optimizer.param_groups)
+    if theirs != mine:
+        raise ValueError(
+            f"ckpt_path: its optimizer trains {theirs} tensors; expected {mine}, as the model does"
+        )
+    return saved[0]["state"]
+
+
+def _named(state: Mapping[str, Any], p: Tensor, wanted: Mapping[int, Mapping[str, Any]]) -> bool:
+    """Whether an optimizer finds all that it wants of a parameter, or nothing as before a step."""
+    return not state or p.ndim not in wanted or state.keys() == wanted[p.ndim].keys()
+
+
+def _check_shapes(
+    state: Mapping[str, Any], p: Tensor, wanted: Mapping[int, Mapping[str, Any]]
+) -> None:
+    """Refuses moments that have not the shape of their parameter."""
+    for name, shape in wanted.get(p.ndim, {}).items():
+        there = state.get(name)
+        if shape == (2,) * p.ndim and isinstance(there, Tensor) and there.shape != p.shape:
+            raise ValueError(
+                f"ckpt_path: its optimizer's {name} is {tuple(there.shape)} where a tensor of the "
+                f"model is {tuple(p.shape)}; expected a checkpoint of this model"
+            )
+
+
+def count(
+    loops: dict[str, Any], batches: int, steps: int, accumulated: int, epoch: int | None
+) -> None:
+    """Tells Lightning's loops where in its epoch training is: at the end of a step's last batch.
+
+    Args:
+        loops: The state of the fit loop, changed in place.
+        batches: How many of today's batches training has read.
+        steps: How many optimizer steps are complete.
+        accumulated: Batches of an optimizer step.
+        epoch: Batches of an epoch, or None for no epochs.
+    """
+    batches = max(batches, 1)
+    passed, now = divmod(batches - 1, epoch) if epoch else (0, batches - 1)
+    now = -(-(now + 1) // accumulated) * accumulated  # a step begins with its first batch
+    now = min(now, epoch) if epoch else now
+    total = passed * (epoch or 0) + now
+    batch, last = loops["epoch_loop.batch_progress"], now == epoch
+    for name, n in (("total", total), ("current", now)):
+        batch[name] = {"ready": n, "started": n, "processed": n, "completed": n - 1}
+    batch["is_last_batch"] = last
+    for counts in (loops["epoch_progress"]["total"], loops["epoch_progress"]["current"]):
+        counts.update(ready=passed + 1, started=passed + 1, processed=passed, completed=passed)
+    loops["epoch_loop.state_dict"]["_batches_that_stepped"] = steps - 1  # Lightning adds the last

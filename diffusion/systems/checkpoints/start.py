@@ -1,0 +1,54 @@
+"""Where training starts: from the weights of another model (fine-tuning)."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from diffusion.common.weights import read, state
+from diffusion.spec import DataSpec
+from diffusion.systems.checks import check_tensors, same_shape
+
+KEY = "model.start"
+WIDENED = "conv_in.weight"
+
+
+@torch.no_grad()
+def begin(module: nn.Module, path: Path) -> DataSpec | None:
+    """Copies a checkpoint's averaged weights into a module.
+
+    Both must have the same tensors. A network's first convolution may read more channels here, as
+    an `Inpainter`'s does: it then has zeros for the new ones, so that they count for nothing until
+    they are trained (Nichol et al. 2021, "Image inpainting").
+
+    Args:
+        module: What will be trained.
+        path: A checkpoint of this project.
+
+    Returns:
+        What the other model was trained on, if its checkpoint says so.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is something else, or of a model with other tensors.
+    """
+    content = read(path, KEY)
+    saved, mine = state(content, KEY, path), module.state_dict()
+    spec = DataSpec.read(content)
+    check_tensors(mine, saved, f"{KEY}: {path}", _fits)
+    for name, here in mine.items():
+        there = saved[name]
+        if here.shape == there.shape:
+            here.copy_(there)
+        else:
+            here.zero_()[:, : there.shape[1]] = there
+    return spec
+
+
+def _fits(name: str, here: Tensor, there: Tensor) -> bool:
+    """Whether a tensor can be copied, perhaps as the first of more input channels."""
+    if same_shape(name, here, there):
+        return True
+    wider = here.ndim == there.ndim == 4 and here.shape[1] > there.shape[1]
+    same = (here.shape[0], *here.shape[2:]) == (there.shape[0], *there.shape[2:])
+    return name.endswith(WIDENED) and wider and same

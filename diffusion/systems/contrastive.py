@@ -1,0 +1,187 @@
+"""CLIP, and the CLIP of noisy pictures (Radford et al. 2021; GLIDE, Nichol et al. 2021, 4.4)."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor
+
+from diffusion.common.files import kept
+from diffusion.common.validate import check_counts
+from diffusion.data import Images
+from diffusion.metrics.report.record import write
+from diffusion.networks.towers import LARGEST, Towers
+from diffusion.process import Process
+from diffusion.systems import distributed, retrieval
+from diffusion.systems.checks import check_towers
+from diffusion.systems.guide import Guide, fixed_noise, random_crop
+from diffusion.systems.info_nce import info_nce, numbers
+from diffusion.systems.texts import remember
+
+TIMES = 9  # at which a test measures
+
+
+class Contrastive(Guide):
+    """Trains f and g by `info_nce` on (x_t, t, text), t uniform in 1 … T, among all processes.
+
+    On batches {"image": (B, C, H, W) in [−1, 1], "text": B strings}. Without a process all pictures
+    are clean, t = 0. Logs val/recall@1, @5, @10 (picture → text, among the distinct captions of the
+    whole split), the same with _t2i (text → picture), and val/loss (among all its pairs); with a
+    process they are means over four fixed times, the middles of the quarters of 1 … T, and
+    val/recall@1_q1 … q4 are those of each. A test writes to the trainer's default_root_dir
+    `retrieval.json` and `retrieval.png`; with a process, at nine times from 1 to T.
+
+    Args:
+        network: f, g and λ.
+        process: The forward process, that of the model to be guided; None for clean pictures.
+        optimizer: From parameters to an optimizer.
+        lr_scheduler: From an optimizer to a schedule that moves once a step, or None.
+        crop: Training images are mirrored at their edges by so many pixels and cut back at a place
+            of each one's own; 0 leaves them alone.
+        clean: With a process, the share of training images that stay clean, t = 0, so that it can
+            score x̂_0 as well.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+
+    def __init__(
+        self,
+        network: Towers,
+        process: Process | None = None,
+        optimizer: OptimizerCallable = torch.optim.AdamW,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        crop: int = 0,
+        clean: float = 0.0,
+    ) -> None:
+        super().__init__(optimizer, lr_scheduler)
+        check_counts("model", least=0, crop=crop)
+        if not 0 <= clean < 1:
+            raise ValueError(f"model.clean: {clean}; expected 0 ≤ clean < 1")
+        self.network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.process, self.crop, self.clean = process, crop, clean
+
+    @property
+    def reads_labels(self) -> bool:
+        """Never."""
+        return False
+
+    def check(self, data: Images) -> None:
+        """See `Trainable`; also reads all texts once."""
+        if getattr(data, "texts", None) is None:
+            raise ValueError(
+                f"data: {type(data).__name__} has no texts; expected data with captions, such as "
+                "Emoji or ImageText"
+            )
+        check_towers(self.network.image, self.process, data, self.crop)
+        remember(self.network, data, self.cache, self.trainer)
+
+    def read(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Returns what the text tower reads of batch["text"], on this module's device."""
+        return {k: v.to(self.device) for k, v in self.network.text.read(batch["text"]).items()}
+
+    def draw(self, n: int) -> Tensor:
+        """Returns n random times on this module's device: uniform in 1 … T, or 0 if clean."""
+        if self.process is None:
+            return torch.zeros(n, dtype=torch.int64, device=self.device)
+        t = torch.randint(1, self.process.T + 1, (n,), device=self.device)
+        return (
+            torch.where(torch.rand(n, device=self.device) < self.clean, 0, t) if self.clean else t
+        )
+
+    def diffuse(self, x_0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+        """Returns x_t, which is x_0 at t = 0."""
+        return x_0 if self.process is None else self.process.diffuse(x_0, t, eps)
+
+    def losses(self, images: Tensor, texts: Tensor, number: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns `info_nce` of this process's pairs among those of all processes, each (B,).
+
+        The mean over its pairs, averaged over the processes as DDP averages gradients, is the loss
+        of one process that has all pairs.
+
+        Args:
+            images: f, (B, D).
+            texts: g, (B, D).
+            number: `numbers` of the texts, (B,).
+        """
+        width = images.shape[1]
+        every = [self.all_gather(x, sync_grads=True).reshape(-1, width) for x in (images, texts)]  # pyright: ignore
+        every.append(self.all_gather(number).reshape(-1))  # pyright: ignore
+        own = torch.arange(len(number), device=number.device) + self.global_rank * len(number)
+        with torch.autocast(images.device.type, enabled=False):
+            return info_nce(images, texts, self.network.scale, every, own)
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
+        """One loss, at random times and noise."""
+        self.seed_step(batch_idx)
+        with torch.no_grad():  # as CLIP's code does, so that λ does not get stuck beyond its bound
+            self.network.log_scale.clamp_(max=LARGEST)
+        x_0 = random_crop(batch["image"], self.crop) if self.crop else batch["image"]
+        t = self.draw(len(x_0))
+        images = self.network.embed_image(self.diffuse(x_0, t, torch.randn_like(x_0)), t)
+        texts = self.network.embed_text(self.read(batch))
+        losses, hits = self.losses(images, texts, numbers(batch["text"]).to(self.device))
+        return {"loss": losses.mean(), "losses": losses.detach(), "t": t, "hits": hits}
+
+    def on_validation_epoch_start(self) -> None:
+        """Chooses the times: the middles of the quarters of 1 … T."""
+        T = self.process.T if self.process else 0
+        self._begin([((2 * i + 1) * T + 7) // 8 for i in range(4)] if T else [0])
+
+    def on_test_epoch_start(self) -> None:
+        """Chooses the times, evenly from 1 to T."""
+        T = self.process.T if self.process else 0
+        self._begin(torch.linspace(1, T, min(TIMES, T)).round().long().tolist() if T else [0])
+
+    def _begin(self, times: list[int]) -> None:
+        self.times = times
+        self.images: list[list[Tensor]] = [[] for _ in times]
+        self.texts, self.numbers = [], []
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Keeps f of each picture at fixed times and noise, and g of its text."""
+        if not batch:  # another process has the last one
+            return
+        x_0, number = batch["image"], self.number(batch_idx)
+        for i, time in enumerate(self.times):
+            t = torch.full((len(x_0),), time, device=x_0.device)
+            x_t = self.diffuse(x_0, t, fixed_noise(x_0, number, i))
+            self.images[i].append(self.network.embed_image(x_t, t))
+        self.texts.append(self.network.embed_text(self.read(batch)))
+        self.numbers.append(numbers(batch["text"]))
+
+    test_step = validation_step
+
+    def _pairs(self) -> list[retrieval.Pairs]:
+        """Returns the pairs of all processes at each time."""
+        nothing, strategy = (
+            torch.empty(0, self.network.width, device=self.device),
+            self.trainer.strategy,
+        )
+        texts = distributed.rows(strategy, torch.cat([nothing, *self.texts]))
+        number = torch.cat([torch.empty(0, dtype=torch.int64), *self.numbers]).to(self.device)
+        number = distributed.rows(strategy, number)
+        images = (distributed.rows(strategy, torch.cat([nothing, *found])) for found in self.images)
+        return [retrieval.Pairs.of_each(found, texts, number) for found in images]
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs how well pictures and texts find each other."""
+        each = [pairs.figures(self.network.scale.cpu()) for pairs in self._pairs()]
+        figures = {f"val/{name}": value for name, value in retrieval.mean(each).items()}
+        for i, one in enumerate(each if self.process else ()):
+            figures[f"val/recall@1_q{i + 1}"] = one["recall@1"]
+        for name in ("val/loss", "val/recall@1"):
+            self.log(name, figures.pop(name), sync_dist=True, prog_bar=True)
+        self.log_dict(figures, sync_dist=True)
+
+    def on_test_epoch_end(self) -> None:
+        """Logs it, and writes it by t."""
+        times, scale = torch.tensor(self.times), self.network.scale.cpu()
+        record = retrieval.record(self.process, times, self._pairs(), scale)
+        self.log_dict({f"test/{k}": v for k, v in record["figures"].items()}, sync_dist=True)
+        if self.trainer.is_global_zero:
+            run = Path(self.trainer.default_root_dir)
+            write(run / "retrieval.json", {**record, "data": self.spec and self.spec.plain()})
+            with kept(run / "retrieval.png") as part:
+                retrieval.draw(record, part)

@@ -1,0 +1,248 @@
+"""The LightningModule: names the parts, trains them, and samples from them. No maths here."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import chain
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.plugins.precision import MixedPrecision
+from torch import Tensor, nn
+
+from diffusion.condition import Condition
+from diffusion.data import Images
+from diffusion.denoiser import NetworkDenoiser
+from diffusion.guidance import Clip, Guidance
+from diffusion.noise import SeededNoise
+from diffusion.objective import Objective
+from diffusion.parameterization import Parameterization
+from diffusion.process import Process
+from diffusion.sampler import Sampler
+from diffusion.systems.base import Trainable
+from diffusion.systems.checks import (
+    check_data,
+    check_forgotten,
+    check_given,
+    check_null,
+    check_stage,
+    check_variance,
+    settings_of,
+)
+from diffusion.systems.texts import remember
+
+GOLDEN_RATIO = 0.6180339887498949
+
+
+class Diffusion(Trainable):
+    """Trains a denoiser on batches {"image": (B, ...) in [−1, 1], **conditions}, and samples.
+
+    Args:
+        network: Called as network(x_t, t, **conditions); its attribute `null` says what ∅ is.
+        process: The forward process.
+        parameterization: What the network's output means.
+        objective: The training loss.
+        sampler: How `generate` samples.
+        p_uncond: How often training forgets a sample's condition, 0 … 1, for classifier-free
+            guidance.
+        optimizer: From parameters to an optimizer.
+        lr_scheduler: From an optimizer to a schedule that moves once a step, or None.
+        start: A checkpoint whose averaged weights training starts from; see `begin`.
+
+    Raises:
+        ValueError: If p_uncond lies outside 0 … 1, or is positive where the network has no ∅, or a
+            learned variance is used that the network does not put out.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        process: Process,
+        parameterization: Parameterization,
+        objective: Objective,
+        sampler: Sampler,
+        p_uncond: float = 0.0,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        start: str | None = None,
+    ) -> None:
+        super().__init__(optimizer, lr_scheduler, start)
+        if not 0 <= p_uncond <= 1:
+            raise ValueError(f"model.p_uncond: {p_uncond}; expected 0 … 1")
+        check_variance(network, {"model.objective": objective, "model.sampler.step": sampler.step})
+        network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.denoiser = NetworkDenoiser(network, process, parameterization)
+        check_null(self.denoiser, p_uncond)
+        self.objective, self.sampler, self.p_uncond = objective, sampler, p_uncond
+
+    @property
+    def process(self) -> Process:
+        """The forward process."""
+        return self.denoiser.process
+
+    @property
+    def reads_labels(self) -> bool:
+        """Whether the network or the guidance reads labels."""
+        conditions = self.denoiser.conditions
+        return conditions is None or "label" in conditions or "label" in self.sampler.needs
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether the network or the guidance reads texts."""
+        return super().reads_texts or any(isinstance(g, Clip) for g in self.sampler.guidance)
+
+    def setup(self, stage: str) -> None:
+        """Refuses data and samplers that do not fit the network, before anything is trained."""
+        self.sampler.begin(self.process)
+        check_stage(self.trainer, getattr(self.trainer, "datamodule", None), stage)
+        if stage == "fit":
+            trained = {"p_uncond": self.p_uncond, "start": self.start}
+            check_forgotten(self.sampler, trained, self.denoiser.network)
+        super().setup(stage)
+
+    def check(self, data: Images) -> None:
+        """See `Trainable`."""
+        check_data(self.denoiser.network, data)
+        data.asked_classes()
+        remember(self.denoiser.network, data, self.cache, self.trainer)
+        check_given([self], data)
+        for guide in self.sampler.guidance:
+            guide.check(self.process, data.spec)
+
+    def condition(self, batch: dict[str, Any]) -> Condition:
+        """Returns what of a batch of requests the network or the guidance reads."""
+        return self._condition(batch, self.sampler.needs, self.sampler.guidance)
+
+    def network_condition(self, batch: dict[str, Any]) -> Condition:
+        """Returns what of a batch the network reads: all that a loss needs, without guidance."""
+        return self._condition(batch)
+
+    def _condition(
+        self,
+        batch: dict[str, Any],
+        needs: frozenset[str] = frozenset(),
+        guidance: Sequence[Guidance] = (),
+    ) -> Condition:
+        """Returns a condition with the network's ∅.
+
+        What draws noise for it does so by the samples' "index" and "seed", this run's by default.
+        """
+        network: Any = self.denoiser.network
+        every = batch.keys() - {"image", "index"}
+        known = needs | (every if self.denoiser.conditions is None else self.denoiser.conditions)
+        values = {k: v for k, v in batch.items() if k in known and isinstance(v, Tensor)}
+        for reader in (network, *guidance):
+            if hasattr(reader, "read"):
+                values.update(reader.read({"seed": self.seed, **batch}))
+        null = dict(getattr(network, "null", {})) if values else {}
+        return Condition(
+            {k: v.to(self.device) for k, v in values.items()},
+            {k: v.to(self.device) if isinstance(v, Tensor) else v for k, v in null.items()},
+        )
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """One loss; forgetting labels for classifier-free guidance happens here."""
+        self.seed_step(batch_idx)
+        cond = self.network_condition(batch).drop(self.p_uncond)
+        t, eps = self.objective.draw(self.process, batch["image"])
+        losses = self.objective(self.denoiser, batch["image"], cond, t, eps)
+        loss = self.objective.weigh(t, losses).mean()
+        return {"loss": loss, "losses": losses.detach(), "t": t}
+
+    def on_validation_epoch_start(self) -> None:
+        """Begins to add up."""
+        self.total = torch.zeros(2, device=self.device)  # of losses, and how many
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """The loss at fixed times and noise, so that it compares from one time to the next."""
+        if not batch:  # another process has the last one
+            return
+        x_0 = batch["image"]
+        number = batch_idx * self.trainer.world_size + self.global_rank
+        i = torch.arange(len(x_0), dtype=torch.float64) + number * len(x_0)
+        t = 1 + ((i + 0.5) * GOLDEN_RATIO % 1 * self.process.T).long()
+        eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(number))
+        cond = self.network_condition({**batch, "index": i.long(), "seed": 0})
+        losses = self.objective(self.denoiser, x_0, cond, t.to(x_0.device), eps.to(x_0))
+        self.total += torch.stack([losses.sum(), torch.ones_like(losses).sum()])
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the mean over the pictures of all processes."""
+        total: Any = self.trainer.strategy.reduce(self.total, reduce_op="sum")
+        self.log("val/loss", total[0] / total[1], sync_dist=True, prog_bar=True)
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Callbacks measure the samples."""
+
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Samples with the numbers batch["index"] and the conditions in the batch."""
+        shape = self.trainer.datamodule.shape  # pyright: ignore[reportAttributeAccessIssue]
+        return self.generate(self.condition(batch), shape, batch["index"].tolist())
+
+    def generate(self, cond: Condition, shape: Sequence[int], seeds: Sequence[int]) -> Tensor:
+        """Samples x_0, shape (B, *shape), in the data's range but not clamped to it.
+
+        Args:
+            cond: What the B samples are conditioned on, on this module's device.
+            shape: One sample's shape, such as (C, H, W).
+            seeds: The number of each sample; the same number, condition and settings give the same
+                sample in any batch.
+        """
+        x = torch.empty(0)
+        for x in self.trajectory(cond, shape, seeds):  # noqa: B007
+            pass
+        return x
+
+    @torch.no_grad()
+    def trajectory(
+        self, cond: Condition, shape: Sequence[int], seeds: Sequence[int]
+    ) -> Iterator[Tensor]:
+        """Yields x_T, or what else the sampler starts from, then x at every time down to x_0.
+
+        Arguments as for `generate`.
+        """
+        noise = SeededNoise(self.seed, seeds)
+        with evaluating(self.denoiser):
+            x_T = noise.draw(shape, self.device)
+            steps = self.sampler.trajectory(self.denoiser, self.process, x_T, cond, noise)
+            first = self.sampler.start(self.process, x_T, cond)
+            yield from chain([first], self._with_precision(steps))
+
+    def _with_precision(self, steps: Iterator[Tensor]) -> Iterator[Tensor]:
+        """Runs each move under the Trainer's autocast, which callbacks' hooks do not have."""
+        end = object()
+        while True:
+            with self._autocast():
+                x = next(steps, end)
+            if x is end:
+                return
+            yield x  # pyright: ignore[reportReturnType]
+
+    def _autocast(self) -> AbstractContextManager:
+        plugin = self._trainer.precision_plugin if self._trainer is not None else None
+        return plugin.forward_context() if isinstance(plugin, MixedPrecision) else nullcontext()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """What the objective has learnt, too."""
+        super().on_save_checkpoint(checkpoint)
+        if state := self.objective.state_dict():
+            checkpoint["objective"] = state
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Hands it back, once it is known that the sampler suits how the model was trained."""
+        if self._trainer is not None and not self._trainer.training:
+            check_forgotten(self.sampler, settings_of(checkpoint), self.denoiser.network)
+        super().on_load_checkpoint(checkpoint)
+        self.objective.load_state_dict(checkpoint.get("objective", {}))
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Puts a module into evaluation for a while, and those of its parts that trained back."""
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True

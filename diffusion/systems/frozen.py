@@ -1,0 +1,146 @@
+"""A classifier of noisy images, fixed, as guidance calls it."""
+
+import copy
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from diffusion.common.weights import read
+from diffusion.condition import Condition
+from diffusion.guidance import NoiseAware
+from diffusion.process import Process
+from diffusion.spec import DATA, DataSpec
+from diffusion.systems.base import Trainable
+from diffusion.systems.guide import Guide
+from diffusion.systems.noisy_classifier import NoisyClassifier, log_prob
+
+Kind = TypeVar("Kind", bound=Guide)
+Module = TypeVar("Module", bound=Trainable)
+
+
+class Frozen(NoiseAware):
+    """log p_φ(y | x_t, t) with φ fixed: a copy of the network, in float32 and without gradients.
+
+    A label outside 0 … K − 1 is ∅: log p is 0 there, and so is the gradient.
+
+    Args:
+        network: Called as network(x_t, t), returns logits (B, K).
+        process: The forward process it was trained with.
+        spec: What it was trained on.
+
+    Raises:
+        ValueError: If it is not known what the network was trained on.
+    """
+
+    def __init__(self, network: nn.Module, process: Process, spec: DataSpec | None) -> None:
+        if spec is None:
+            raise ValueError("spec: None; expected what the classifier was trained on")
+        super().__init__(process, spec)
+        self.network = copy.deepcopy(network)
+        self.float().eval().requires_grad_(False)
+
+    def log_prob(self, x_t: Tensor, t: Tensor, cond: Condition) -> Tensor:
+        """See `NoiseAware`; the condition is "label", shape (B,)."""
+        if t.ndim == 0:
+            t = torch.full(x_t.shape[:1], int(t), device=x_t.device)
+        return log_prob(self.network, x_t, t, cond.values["label"])
+
+
+class Trained(Frozen):
+    """A `NoisyClassifier` from its checkpoint, with the averaged weights if there are any.
+
+    It is read at once, so that a wrong path is known before anything is trained.
+
+    Args:
+        checkpoint: The file, such as runs/classifier_fashion/checkpoints/last.ckpt.
+        trust: Whether you made it, so that all the classes it names may be made.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is something else.
+    """
+
+    def __init__(self, checkpoint: str, trust: bool = False) -> None:
+        key = "guidance.classifier.checkpoint"
+        module = load(NoisyClassifier, checkpoint, key, trust)
+        super().__init__(module.network, module.process, module.spec)
+
+
+def load(kind: type[Kind], checkpoint: str, key: str, trust: bool = False) -> Kind:
+    """Returns a guide with its averaged weights, on the CPU.
+
+    Args:
+        kind: The module's class.
+        checkpoint: The file.
+        key: What errors call it.
+        trust: Whether all the classes it names may be made.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is something else.
+    """
+    path, saved = opened(kind, checkpoint, key, DATA)
+    try:
+        DataSpec.read(saved)
+    except ValueError:
+        expected = "expected one that says what it was trained on"
+        raise ValueError(f"{key}: {path}; {expected}") from None
+    return restored(kind, path, key, trust)
+
+
+def opened(
+    kind: type[Trainable], checkpoint: str, key: str, *wanted: str
+) -> tuple[Path, dict[str, Any]]:
+    """Returns the path and the content of a checkpoint, once it is known for what it is.
+
+    Args:
+        kind: The class of the module that it has to be of.
+        checkpoint: The file.
+        key: What errors call it.
+        *wanted: What else such a checkpoint has.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is something else.
+    """
+    path = Path(checkpoint).expanduser()
+    expected = f"{key}: {path}; expected a {kind.__name__}'s checkpoint"
+    if not path.is_file():
+        raise FileNotFoundError(f"{expected}, there is no such file")
+    try:
+        saved = read(path, key)
+    except ValueError as error:
+        reason = str(error).rpartition(", ")[2].replace("it is", "this file is", 1)
+        raise ValueError(f"{expected}, {reason}") from error
+    if not isinstance(saved, dict) or "state_dict" not in saved:
+        raise ValueError(f"{expected}, this file has no more than weights")
+    about = saved.get("hyper_parameters")
+    made_by = about.get("_class_path") if isinstance(about, dict) else None
+    if not isinstance(made_by, str):
+        raise ValueError(f"{expected} made by `diffusion fit`, this one does not say of what")
+    package, _, name = made_by.rpartition(".")
+    ours = package.split(".")[0] == __name__.split(".")[0]  # of others' classes nothing is known
+    if not saved.keys() >= set(wanted) or (ours and name != kind.__name__):
+        raise ValueError(f"{expected}, this one is of {name}")
+    return path, saved
+
+
+def restored(kind: type[Module], path: Path, key: str, trust: bool = False) -> Module:
+    """Returns the module of a checkpoint with its averaged weights, on the CPU.
+
+    Args:
+        kind: Its class.
+        path: The file.
+        key: What errors call it.
+        trust: Whether all the classes it names may be made.
+
+    Raises:
+        ValueError: If it names others, or holds the weights of another module.
+    """
+    try:
+        with torch.random.fork_rng(devices=[]):  # initial weights leave no trace
+            return kind.load_from_checkpoint(path, trust=trust)
+    except ValueError as error:
+        raise ValueError(str(error).replace("checkpoint_path", key, 1)) from None

@@ -1,0 +1,145 @@
+"""A classifier of noisy images, for guidance (Dhariwal & Nichol 2021, section 4)."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+
+from diffusion.common.files import kept
+from diffusion.common.validate import check_counts
+from diffusion.data import Images
+from diffusion.metrics.report.record import write
+from diffusion.process import Process
+from diffusion.systems import accuracy
+from diffusion.systems.checks import check_classifier
+from diffusion.systems.guide import Guide, fixed_noise, random_crop
+
+GOLDEN_RATIO = 0.6180339887498949
+TIMES = 25  # at which a test measures the accuracy
+VISITS = 5  # of these times, for each test image
+
+
+class NoisyClassifier(Guide):
+    """Trains p_φ(y | x_t, t) by −log p_φ(y | α_t x_0 + σ_t ε, t), t uniform in 1 … T.
+
+    On batches {"image": (B, C, H, W) in [−1, 1], "label": (B,)}. Logs val/loss, val/accuracy and,
+    for t in the first … last quarter of 1 … T, val/accuracy_q1 … q4; training logs the same. A test
+    deals the images over 25 times, five each, and writes to the trainer's default_root_dir
+    `classifier.json` and `accuracy.png`, the accuracy against t. It should fall from that of an
+    ordinary classifier, near t = 1, to chance, near T.
+
+    Args:
+        network: Called as network(x_t, t), returns logits (B, K); its attribute `num_classes` is K.
+        process: The forward process, that of the model to be guided.
+        optimizer: From parameters to an optimizer.
+        lr_scheduler: From an optimizer to a schedule that moves once a step, or None.
+        crop: Training images are mirrored at their edges by so many pixels and cut back at a place
+            of each one's own; 0 leaves them alone. (The paper takes random crops of larger images.)
+
+    Raises:
+        ValueError: If `crop` is negative.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        process: Process,
+        optimizer: OptimizerCallable = torch.optim.AdamW,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        crop: int = 0,
+    ) -> None:
+        super().__init__(optimizer, lr_scheduler)
+        check_counts("model", least=0, crop=crop)
+        self.network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.process, self.crop = process, crop
+
+    def check(self, data: Images) -> None:
+        """See `Trainable`."""
+        check_classifier(self.network, data, self.crop)
+
+    def losses(self, x_0: Tensor, label: Tensor, t: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns −log p_φ(y | x_t, t), and whether y was the likeliest, each (B,)."""
+        logits = self.network(self.process.diffuse(x_0, t, eps), t).float()
+        return F.cross_entropy(logits, label, reduction="none"), logits.argmax(1) == label
+
+    def log_prob(self, x_t: Tensor, t: Tensor, label: Tensor) -> Tensor:
+        """Returns log p_φ(y | x_t, t), shape (B,).
+
+        Args:
+            x_t: Shape (B, C, H, W).
+            t: Times in 1 … T, shape (B,).
+            label: Shape (B,): classes 0 … K − 1, and all else is ∅, of which log p is 0.
+        """
+        return log_prob(self.network, x_t, t, label)
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """One loss, at random times and noise."""
+        self.seed_step(batch_idx)
+        x_0 = random_crop(batch["image"], self.crop) if self.crop else batch["image"]
+        t = torch.randint(1, self.process.T + 1, (len(x_0),), device=x_0.device)
+        losses, hits = self.losses(x_0, batch["label"], t, torch.randn_like(x_0))
+        return {"loss": losses.mean(), "losses": losses.detach(), "t": t, "hits": hits}
+
+    def on_validation_epoch_start(self) -> None:
+        """Begins to count."""
+        self.tally = accuracy.Tally(4, self.device)
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Fixed times and noise, so that it compares from one time to the next."""
+        if not batch:  # another process has the last one
+            return
+        x_0, number = batch["image"], self.number(batch_idx)
+        i = torch.arange(len(x_0), dtype=torch.float64) + number * len(x_0)
+        t = (1 + (i + 0.5) * GOLDEN_RATIO % 1 * self.process.T).long().to(x_0.device)
+        results = self.losses(x_0, batch["label"], t, fixed_noise(x_0, number))
+        self.tally.add(accuracy.quarters(t, self.process.T), *results)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs what was counted."""
+        loss, hits, counts = self.tally.means(self.trainer.strategy)
+        total = accuracy.by_quarter("val/loss", loss, counts)["val/loss"]
+        figures = {"val/loss": total, **accuracy.by_quarter("val/accuracy", hits, counts)}
+        self.log("val/loss", figures.pop("val/loss"), sync_dist=True, prog_bar=True)
+        self.log("val/accuracy", figures.pop("val/accuracy"), sync_dist=True, prog_bar=True)
+        self.log_dict(figures, sync_dist=True)
+
+    def on_test_epoch_start(self) -> None:
+        """Chooses the times, evenly from 1 to T."""
+        T = self.process.T
+        self.times = torch.linspace(1, T, min(TIMES, T)).round().long()
+        self.tally = accuracy.Tally(len(self.times), self.device)
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Each image at some of the times."""
+        if not batch:  # another process has the last one
+            return
+        x_0, number, n = batch["image"], self.number(batch_idx), len(self.times)
+        i = torch.arange(len(x_0)) + number * len(x_0)
+        for visit in range(VISITS):
+            place = (i + visit * n // VISITS) % n
+            t, place = self.times[place].to(x_0.device), place.to(x_0.device)
+            results = self.losses(x_0, batch["label"], t, fixed_noise(x_0, number, visit))
+            self.tally.add(place, *results)
+
+    def on_test_epoch_end(self) -> None:
+        """Logs the accuracy, and writes it by t."""
+        means = self.tally.means(self.trainer.strategy)
+        num_classes: Any = self.network.num_classes
+        record = accuracy.by_time(self.process, self.times, *means, chance=1 / num_classes)
+        self.log_dict({f"test/{k}": v for k, v in record["figures"].items()}, sync_dist=True)
+        if self.trainer.is_global_zero:
+            run, data = Path(self.trainer.default_root_dir), self.spec and self.spec.plain()
+            write(run / "classifier.json", {**record, "data": data, "visits": VISITS})
+            with kept(run / "accuracy.png") as part:
+                accuracy.draw(record, part)
+
+
+def log_prob(network: nn.Module, x_t: Tensor, t: Tensor, label: Tensor) -> Tensor:
+    """Returns log p(y | x_t, t), the network's; see `NoisyClassifier.log_prob`."""
+    log_p = network(x_t, t).float().log_softmax(1)
+    known = (label >= 0) & (label < log_p.shape[1])
+    of_label = log_p.gather(1, torch.where(known, label, 0)[:, None])[:, 0]
+    return torch.where(known, of_label, 0.0)

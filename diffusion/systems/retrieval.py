@@ -1,0 +1,167 @@
+"""How well pictures and texts find each other: recall@k, its chance, and what a test writes."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffusion.process import Process
+from diffusion.systems import accuracy
+from diffusion.systems.info_nce import info_nce
+
+KS = (1, 5, 10)
+ROWS = 1000  # of the matrix of products that are held at once
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """N pictures and their M distinct texts, as unit vectors.
+
+    Attributes:
+        images: f, (N, D).
+        texts: g, (M, D).
+        of: Which text is a picture's, int64 (N,), in 0 … M − 1; every text is some picture's.
+    """
+
+    images: Tensor
+    texts: Tensor
+    of: Tensor
+
+    @classmethod
+    def of_each(cls, images: Tensor, texts: Tensor, numbers: Tensor) -> "Pairs":
+        """Returns pairs with each text once, of pictures that each came with theirs.
+
+        Args:
+            images: f, (N, D).
+            texts: g of each picture's text, (N, D).
+            numbers: What tells the texts apart, (N,).
+        """
+        distinct, of = numbers.unique(return_inverse=True)
+        first = torch.full_like(distinct, len(of))
+        first.scatter_reduce_(0, of, torch.arange(len(of)), "amin")
+        return cls(images, texts[first], of)
+
+    def ranks(self) -> tuple[Tensor, Tensor]:
+        """Returns how many wrong ones come before the first right one, from 0.
+
+        A tie counts as before, so that vectors which are all the same find nothing.
+
+        Returns:
+            Of each picture among the texts, (N,), and of each text among the pictures, (M,).
+        """
+        to_text, to_image = [], []
+        for images, of in zip(self.images.split(ROWS), self.of.split(ROWS)):
+            products = images @ self.texts.T
+            right = products.gather(1, of[:, None])
+            to_text.append((products >= right).sum(1) - 1)
+        for texts, number in zip(self.texts.split(ROWS), torch.arange(len(self.texts)).split(ROWS)):
+            products = texts @ self.images.T
+            mine = number[:, None] == self.of
+            best = products.masked_fill(~mine, -torch.inf).amax(1, keepdim=True)
+            to_image.append(((products >= best) & ~mine).sum(1))
+        return torch.cat(to_text), torch.cat(to_image)
+
+    def figures(self, scale: Tensor) -> dict[str, float]:
+        """Returns "recall@k" (picture → text), "recall@k_t2i" (text → picture), and "loss".
+
+        A recall is the share of pictures whose text is among the k nearest of the M texts, or of
+        texts of which some picture is among the k nearest of the N. The loss is `info_nce` among
+        all N pairs.
+
+        Args:
+            scale: e^λ, shape ().
+        """
+        to_text, to_image = (rank.double() for rank in self.ranks())
+        found = {f"recall@{k}": (to_text < k).double().mean().item() for k in KS}
+        found |= {f"recall@{k}_t2i": (to_image < k).double().mean().item() for k in KS}
+        texts, places = self.texts[self.of], torch.arange(len(self.of))
+        losses = [
+            info_nce(self.images[i], texts[i], scale, (self.images, texts, self.of), i)[0]
+            for i in places.split(ROWS)
+        ]
+        return {**found, "loss": torch.cat(losses).mean().item()}
+
+    def chance(self) -> dict[str, float]:
+        """Returns the recalls of an order by chance: k / M, and 1 − C(N − n, k) / C(N, k).
+
+        The latter is the mean over the texts, with n pictures each.
+        """
+        N, M = len(self.of), len(self.texts)
+        found = {f"recall@{k}": min(1.0, k / M) for k in KS}
+        each = self.of.bincount(minlength=M).tolist()
+        for k in KS:
+            missed = sum(math.comb(N - n, min(k, N)) for n in each)
+            found[f"recall@{k}_t2i"] = 1 - missed / M / math.comb(N, min(k, N))
+        return found
+
+
+def mean(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Returns the mean of each figure."""
+    return {name: sum(one[name] for one in figures) / len(figures) for name in figures[0]}
+
+
+def record(
+    process: Process | None, times: Tensor, pairs: Sequence[Pairs], scale: Tensor
+) -> dict[str, Any]:
+    """Returns what a test found, as JSON can hold it.
+
+    "figures" are means over the times; the lists of "by_time" go along "t", where 0 is the clean
+    picture.
+
+    Args:
+        process: The forward process, or None for clean pictures.
+        times: Shape (K,), on the CPU.
+        pairs: At each time.
+        scale: e^λ.
+    """
+    each = [one.figures(scale) for one in pairs]
+    return {
+        "figures": mean(each),
+        "chance": pairs[0].chance(),
+        "n": len(pairs[0].of),
+        "texts": len(pairs[0].texts),
+        "scale": scale.item(),
+        "T": process and process.T,
+        "t": times.tolist(),
+        "log_snr": process and accuracy.log_snr(process, times),
+        "by_time": {name: [one[name] for one in each] for name in each[0]},
+    }
+
+
+def draw(record: Mapping[str, Any], path: Path) -> None:
+    """Draws recall@k against t, or, if all pictures were clean, a bar for each.
+
+    Args:
+        record: What `record` returns.
+        path: Where to.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3.8), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    ax = figure.subplots()
+    ways = {"picture → text": ("", "-"), "text → picture": ("_t2i", "--")}
+    for i, (way, (suffix, line)) in enumerate(ways.items()):
+        names = [f"recall@{k}{suffix}" for k in KS]
+        if record["log_snr"] is None:
+            places = [j + 0.4 * i - 0.2 for j in range(len(KS))]
+            ax.bar(places, [record["figures"][n] for n in names], 0.36, label=way)
+            chance = [record["chance"][n] for n in names]
+            ax.scatter(places, chance, marker="_", s=300, color="black", zorder=3)
+            continue
+        for j, name in enumerate(names):
+            values = record["by_time"][name]
+            ax.plot(record["t"], values, line, marker=".", color=f"C{j}", label=f"@{KS[j]}, {way}")
+            ax.axhline(record["chance"][name], color=f"C{j}", linestyle=line, alpha=0.3)
+    if record["log_snr"] is None:
+        ax.set_xticks(range(len(KS)), [f"recall@{k}" for k in KS])
+    else:
+        accuracy.level_axis(ax, record["t"], record["log_snr"])
+    ax.set(ylabel="recall (chance: pale, or black)", ylim=(0, 1.02))
+    ax.legend(fontsize=8)
+    figure.savefig(path)

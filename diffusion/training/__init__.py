@@ -1,1 +1,0 @@
-"""The shell: Lightning around the maths. Nothing outside this package imports it."""
