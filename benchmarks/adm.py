@@ -116,7 +116,7 @@ class Tables:
             rows = fill(self.out / "classifier_guidance.csv", ways(self.bench, model, keys, make))
             few = [make({"scale": s}) for s in SCALES]
             short = name.split(",")[-1].strip().split(" ")[0].replace("-", "_")
-            grid(self.out / f"guidance_{short}.png", model, few, self.bench.data.shape)
+            grid(self.out / f"guidance_{short}.png", model, few)
         plot(self.out / "classifier_guidance.png", rows, "scale", PANELS, by="method", log=False)
 
     def networks(self) -> None:

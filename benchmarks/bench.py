@@ -67,8 +67,8 @@ class Bench:
             for part in torch.arange(self.n).split(self.batch_size):
                 start = time.perf_counter()
                 request = self.data.request(part.tolist())
-                cond = model.condition(move_data_to_device(request, model.device))
-                x = model.generate(cond, self.data.shape, part.tolist())
+                request = move_data_to_device(request, model.device)
+                x = model.generate(request, part.tolist())
                 images.append(quantize(x).cpu())
                 seconds += time.perf_counter() - start
                 progress.advance(task, len(part))
@@ -167,11 +167,10 @@ def ways(
     return [(key, run(key)) for key in keys]
 
 
-def grid(path: Path, model: Diffusion, samplers: Sequence[Sampler], shape: Sequence[int]) -> None:
+def grid(path: Path, model: Diffusion, samplers: Sequence[Sampler]) -> None:
     """Draws a row a sampler, all from the same noise, one column a class."""
     rows = []
     for sampler in samplers:
         model.sampler = sampler
-        cond = model.condition({"label": torch.arange(10, device=model.device)})
-        rows.append(model.generate(cond, shape, range(10)))
+        rows.append(model.generate({"label": torch.arange(10)}, range(10)))
     pictures.save(pictures.grid(torch.cat(rows), 10), path)

@@ -45,7 +45,7 @@ def main() -> None:
     rows = fill(args.out / "ddim.csv", ways(bench, model, table, ddim))
     plot(args.out / "ddim.png", rows, "steps", ["fd_lenet", "kid_lenet"], by="eta")
     few = [ddim({"eta": e, "steps": s}) for e in (0, 1) for s in (5, 10, 20, 50, 200)]
-    grid(args.out / "ddim_samples.png", model, few, bench.data.shape)
+    grid(args.out / "ddim_samples.png", model, few)
 
     def guided(key: Row) -> Sampler:
         return Sampler(DDIM(), 25, [ClassifierFree(float(key["scale"])), static])
@@ -54,7 +54,7 @@ def main() -> None:
     rows = fill(args.out / "guidance.csv", ways(bench, model, scales, guided))
     panels = ["fd_lenet", "kid_lenet", "label_accuracy"]
     plot(args.out / "guidance.png", rows, "scale", panels, log=False)
-    grid(args.out / "guidance_samples.png", model, [guided(s) for s in scales], bench.data.shape)
+    grid(args.out / "guidance_samples.png", model, [guided(s) for s in scales])
 
     def at(path: Path) -> Callable[[], Row]:
         return lambda: bench(load(path), Sampler(DDIM(), 20, [static]), path.stem)

@@ -111,8 +111,7 @@ def shown(model: Diffusion, make: Ways, out: Path) -> None:
     guided = [("unconditional", 0), ("CLIP", 10), ("noise-aware CLIP", 10)]
     for method, s in [*guided, *product(["classifier-free"], (1, 2, 4, 8))]:
         model.sampler = make(method, s)
-        cond = model.condition({"text": prompts})
-        images = model.generate(cond, (3, 32, 32), range(len(prompts)))
+        images = model.generate({"text": prompts}, range(len(prompts)))
         name = f"glide_{method.replace(' ', '_').replace('-', '_').lower()}_{s}.png"
         pictures.save(captioned(images, prompts, 8), out / name)
 
@@ -138,14 +137,13 @@ def continued(model: Diffusion, runs: Path, root: str, out: Path) -> None:
     for drawn, step, steps in ((model, RePaint(DDPM(), 10), 25), (inpainter, DDIM(), 50)):
         drawn.sampler = Sampler(step, steps, [scale, Static(), Inpaint()])
         drawn.eval()
-        rows.append(drawn.generate(drawn.condition(request), (3, 32, 32), range(len(known))))
+        rows.append(drawn.generate(request, range(len(known))))
     pictures.save(pictures.grid(torch.cat(rows), len(known)), out / "glide_inpainted.png")
     rows = [known]
     other = [f"a google emoji of {text.split(' emoji of ')[1]}" for text in texts]
     for strength in (0.4, 0.6, 0.8):
         model.sampler = Sampler(DDIM(), 50, [scale, Static()], strength=strength)
-        cond = model.condition({**request, "text": other})
-        rows.append(model.generate(cond, (3, 32, 32), range(len(known))))
+        rows.append(model.generate({**request, "text": other}, range(len(known))))
     pictures.save(pictures.grid(torch.cat(rows), len(known)), out / "glide_edited.png")
 
 
@@ -156,8 +154,7 @@ def upsampled(runs: Path, out: Path) -> None:
         [Sampler(DDIM(), 50, [ClassifierFree(3), Static()]), Sampler(DDIM(), 25, [Static()])],
     )
     prompts = PROMPTS.read_text(encoding="utf-8").splitlines()
-    cond = cascade.condition({"text": prompts})
-    images = cascade.generate(cond, (3, 64, 64), range(len(prompts)))
+    images = cascade.generate({"text": prompts}, range(len(prompts)))
     pictures.save(captioned(images, prompts, 8), out / "glide_64.png")
 
 

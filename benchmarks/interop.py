@@ -18,7 +18,6 @@ from bench import Bench
 from diffusers import DDIMPipeline
 from torch import Tensor
 
-from diffusion.condition import Condition
 from diffusion.data import Digits
 from diffusion.metrics import quantize
 from diffusion.metrics.generated import Generated
@@ -53,7 +52,7 @@ def main() -> None:
     pipeline.set_progress_bar_config(disable=True)
 
     def ours(i: int) -> Tensor:
-        return model.generate(Condition(), data.shape, range(i * args.n, (i + 1) * args.n))
+        return model.generate({}, range(i * args.n, (i + 1) * args.n))
 
     def theirs(i: int) -> Tensor:
         drawn: Any = pipeline(

@@ -6,3 +6,12 @@ them.
 """
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    """Imports `Pipeline` where it is asked for: the package itself loads nothing."""
+    if name == "Pipeline":
+        from diffusion.pipeline import Pipeline
+
+        return Pipeline
+    raise AttributeError(f"diffusion.{name}; expected Pipeline, or a module of this package")

@@ -7,7 +7,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.utilities import move_data_to_device
-from torch import Tensor, nn
+from torch import Tensor
 
 from diffusion.common.pixels import quantize
 from diffusion.common.progress import bar
@@ -16,8 +16,9 @@ from diffusion.metrics.evaluations import Evaluations
 from diffusion.metrics.features.base import Extractor
 from diffusion.metrics.generated import Generated, deal
 from diffusion.metrics.report.record import plain
+from diffusion.process import Process
+from diffusion.sampler import Sampler
 from diffusion.systems import distributed
-from diffusion.systems.cascade import shape_of
 
 
 def generate(
@@ -29,8 +30,8 @@ def generate(
     are kept as bytes: n · C · H · W of them on every process, 0.6 GB for 50,000 of 3 × 64 × 64.
 
     Args:
-        trainer: Whose data module says the shape, and what is asked for.
-        module: With `condition` and `generate`.
+        trainer: Whose data module says what is asked for.
+        module: A `Generative`.
         n: Number of images of all processes.
         batch_size: Images generated at once by one process.
         extractor: Whose features and logits are taken, or None.
@@ -38,20 +39,19 @@ def generate(
     data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
     asked, seconds, stored = False, 0.0, {}
     rounds = deal(n, batch_size, trainer.global_rank, trainer.world_size)
-    drawn = sum(map(len, rounds))
-    counters = {name: Evaluations() for name in networks(module)}
+    drawn, counted = sum(map(len, rounds)), module.networks()
+    counters = {name: Evaluations() for name in counted}
     with bar("images", draws(trainer)) as progress, ExitStack() as counting:
-        for name, parts in networks(module).items():
+        for name, parts in counted.items():
             for network in parts:
                 counting.enter_context(counters[name].counting(network))
         task = progress.add_task("Generating", total=n)
         for mine in rounds:
             start = time.perf_counter()
             batch = move_data_to_device(data.measured(mine), module.device)
-            condition = module.condition(data.on_after_batch_transfer(batch, 0))
             # A label is asked for by itself, or with the caption of a picture that has it.
-            asked = "label" in condition.values or ("text" in batch and bool(condition.values))
-            images = quantize(module.generate(condition, tuple(data.shape), mine))
+            asked = module.reads_anything if "text" in batch else module.reads_labels
+            images = quantize(module.generate(data.on_after_batch_transfer(batch, 0), mine))
             images.cpu()  # waits for the device, so that the time is the images'
             seconds += time.perf_counter() - start
             found = (
@@ -83,49 +83,32 @@ def _asked(data: Any, n: int, batch_size: int) -> tuple[Tensor | None, list[str]
     return torch.cat(labels) if labels else None, texts or None
 
 
-def stages(module: Any) -> list[Any]:
-    """Returns what draws, one after the other: a cascade's stages, or the module itself."""
-    return list(getattr(module, "stages", [module]))
+def stages(module: Any) -> list[dict[str, Any]]:
+    """Returns the settings of what draws, one after the other."""
+    settings = module.settings()
+    return settings.get("stages", [settings])
 
 
 def guides(module: Any) -> list[Any]:
     """Returns the guidance of all stages."""
-    samplers = [getattr(stage, "sampler", None) for stage in stages(module)]
-    return [guide for sampler in samplers if sampler is not None for guide in sampler.guidance]
-
-
-def networks(module: Any) -> dict[str, list[nn.Module]]:
-    """Returns what is counted: denoising networks, in a cascade also by size, and what guides."""
-    found: dict[str, list[Any]] = {"nfe": []}
-    for stage in (every := stages(module)):
-        network = getattr(getattr(stage, "denoiser", None), "network", None)
-        found["nfe"].append(network)
-        if len(every) > 1:
-            _, height, width = shape_of(stage)
-            found.setdefault(f"nfe_{height}x{width}", []).append(network)
-    found["classifier_nfe"] = [
-        getattr(guide, name, None) for guide in guides(module) for name in ("classifier", "scorer")
-    ]
-    known = {
-        name: [net for net in dict.fromkeys(nets) if isinstance(net, nn.Module)]
-        for name, nets in found.items()
-    }
-    return {name: nets for name, nets in known.items() if nets}
+    samplers = [stage["sampler"] for stage in stages(module) if "sampler" in stage]
+    return [guide for sampler in samplers for guide in sampler.guidance]
 
 
 def sampling(module: Any) -> dict[str, Any] | None:
     """Returns how the images were drawn, by {"stages": …} if in several; None if it is not said."""
-    found = [_sampling(stage) for stage in stages(module)]
+    found = [_sampling(**stage) for stage in stages(module)]
     return {"stages": found} if len(found) > 1 else found[0]
 
 
-def _sampling(stage: Any) -> dict[str, Any] | None:
-    sampler, process = getattr(stage, "sampler", None), getattr(stage, "process", None)
+def _sampling(
+    sampler: Sampler | None = None, process: Process | None = None, **_rest: Any
+) -> dict[str, Any] | None:
     if sampler is None:
         return None
     return {
         "step": plain(sampler.step),
-        "steps": sampler.steps or getattr(process, "T", None),
+        "steps": sampler.steps or (process and process.T),
         "spacing": sampler.spacing,
         "guidance": [plain(guide) for guide in sampler.guidance],
     }

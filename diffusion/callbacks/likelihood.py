@@ -17,6 +17,7 @@ from diffusion.guidance import Static
 from diffusion.metrics.report.record import finite
 from diffusion.noise import SeededNoise
 from diffusion.process import Variance
+from diffusion.systems.diffusion import Diffusion
 
 NOISE = 0  # one seed for all runs, so that two of them differ by their models alone
 
@@ -65,7 +66,7 @@ class Likelihood(L.Callback):
             ValueError: If it is to clip where there is no range, or the network puts out a mean.
         """
         data: Any = getattr(trainer, "datamodule", None)
-        if (self.n or self.validate) and data is not None and hasattr(pl_module, "denoiser"):
+        if (self.n or self.validate) and data is not None and isinstance(pl_module, Diffusion):
             self._clips(pl_module, data)
 
     def _clips(self, module: Any, data: Any) -> bool:
@@ -80,13 +81,13 @@ class Likelihood(L.Callback):
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Measures some of the validation data, if asked to."""
-        if self.validate and not trainer.sanity_checking and hasattr(pl_module, "denoiser"):
+        if self.validate and not trainer.sanity_checking and isinstance(pl_module, Diffusion):
             terms = self._measure(trainer, pl_module, "val", self.validate)
             self._log(pl_module, "val", terms, self._clips(pl_module, data_of(trainer)))
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Measures the test data, and writes what it found."""
-        if self.n and hasattr(pl_module, "denoiser"):
+        if self.n and isinstance(pl_module, Diffusion):
             terms = self._measure(trainer, pl_module, "test", self.n)
             clipped = self._clips(pl_module, data_of(trainer))
             figures = self._log(pl_module, "test", terms, clipped)

@@ -24,6 +24,7 @@ from diffusion.metrics.report.record import hardware, notes, table, write
 from diffusion.metrics.suite import Measure
 from diffusion.metrics.text_score import TextMeasure
 from diffusion.metrics.worth import described
+from diffusion.systems.base import Generative
 from diffusion.systems.checkpoints.contents import fingerprint
 from diffusion.systems.checkpoints.restorable import Restorable
 from diffusion.systems.distributed import one_first
@@ -100,12 +101,14 @@ class Metrics(L.Callback):
         if isinstance(pl_module, Restorable):
             pl_module.cache = self.cache
         wanted = stage == "test" or (self.validate and stage in ("fit", "validate"))
-        if not wanted or not hasattr(pl_module, "generate"):
+        if not wanted or not isinstance(pl_module, Generative):
             return
         data = _data(trainer)
-        self._active = len(data.shape) == 3
+        self._active = len(pl_module.shape) == 3
         if not self._active:
-            rank_zero_warn(f"Metrics: data of shape {tuple(data.shape)} is not measured, no images")
+            rank_zero_warn(
+                f"Metrics: samples of shape {pl_module.shape} are no images, not measured"
+            )
             return
         if self.text:
             if warning := self.text.check(data, guides(pl_module)):

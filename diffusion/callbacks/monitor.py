@@ -1,6 +1,7 @@
 """What one watches while a model trains, and when to stop at once."""
 
 import time
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import lightning as L
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from diffusion.data import Images
+from diffusion.systems.base import System
 
 
 class NotFinite(RuntimeError):
@@ -19,10 +21,10 @@ class Monitor(L.Callback):
 
     train/loss, train/loss_q1 … q4 (the loss where t is in the first … last quarter of 1 … T, clean
     pictures in the first; not where there is no process or no t), for what tells classes or texts
-    apart train/accuracy and train/accuracy_q1 … q4 likewise, train/grad_norm (before clipping),
-    train/lr, train/images and train/images_per_second. Numbers stay on the device in between, so
-    that the processor never waits. The loss is checked for NaN then too, and before anything is
-    saved.
+    apart train/accuracy and train/accuracy_q1 … q4 likewise, train/grad_norm (before clipping) and
+    train/lr, both of the first optimizer, train/images and train/images_per_second. Numbers stay on
+    the device in between, so that the processor never waits. The loss is checked for NaN then too,
+    and before anything is saved. A module whose training step returns no `StepOutput` is refused.
     """
 
     def __init__(self) -> None:
@@ -43,8 +45,10 @@ class Monitor(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Any
     ) -> None:
         """Measures the gradient, where the step will be logged."""
-        if (trainer.global_step + 1) % _interval(trainer) == 0:
-            grads = [p.grad for p in pl_module.parameters() if p.grad is not None]
+        first = optimizer is trainer.optimizers[0]
+        if first and (trainer.global_step + 1) % _interval(trainer) == 0:
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            grads = [p.grad for p in parameters if p.grad is not None]
             self.grad_norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
 
     def on_train_batch_end(
@@ -56,10 +60,15 @@ class Monitor(L.Callback):
         batch_idx: int,
     ) -> None:
         """Adds to the sums, and logs when it is time."""
-        losses, process = outputs["losses"], getattr(pl_module, "process", None)
-        self.timed = process is not None and "t" in outputs
+        if not isinstance(outputs, Mapping) or "losses" not in outputs:
+            raise ValueError(
+                f"training_step: {type(outputs).__name__} without losses; expected a StepOutput, "
+                "such as {'loss': loss, 'losses': losses}"
+            )
+        losses, T = outputs["losses"], pl_module.T if isinstance(pl_module, System) else None
+        self.timed = T is not None and "t" in outputs
         t = outputs["t"] if self.timed else torch.zeros_like(losses, dtype=torch.int64)
-        quarter = (t - 1).clamp(min=0) * 4 // (process.T if process else 4)
+        quarter = (t - 1).clamp(min=0) * 4 // (T or 4)
         self.sums[0].index_add_(0, quarter, losses.float())
         self.sums[1].index_add_(0, quarter, torch.ones_like(losses, dtype=torch.float32))
         if "hits" in outputs:

@@ -25,17 +25,17 @@ def recipe(trainer: L.Trainer, module: Any, data: Any) -> dict[str, Any]:
 
     Args:
         trainer: With its callbacks.
-        module: A `Diffusion`, or what draws in `stages` of them; its weights are in place.
+        module: A `Generative`; its weights are in place.
         data: With `asked`, and a shape.
     """
     with ExitStack() as averages:
         for ema in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
             if isinstance(ema, EMA):
                 averages.enter_context(ema.averaged(module))
-        if (stages := getattr(module, "stages", None)) is None:
-            drawn = _stage(module)
-        else:
-            drawn = {"stages": [_stage(stage) for stage in stages]}
+        drawn = described(module.settings())
+    for stage in drawn.get("stages", [drawn]):
+        if isinstance(network := stage.get("network"), dict):
+            stage["weights"] = network.pop("weights", None)
     of_data = {"class": type(data).__name__, "shape": data.shape, "levels": data.levels}
     found = {
         "data": {**of_data, **data.asked()},
@@ -107,17 +107,6 @@ def _parts(module: nn.Module) -> str:
         for name, part in module.named_modules()
     ]
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _stage(module: Any) -> dict[str, Any]:
-    """Returns what one model's samples depend on."""
-    found = {name: getattr(module, name, None) for name in ("sampler", "process", "seed")}
-    denoiser = getattr(module, "denoiser", None)
-    if denoiser is not None:
-        network = denoiser.network
-        found["parameterization"] = denoiser.parameterization
-        found["network"] = {**_own(network), "parts": _parts(network)}
-    return {**found, "weights": weights_digest(module.state_dict())}
 
 
 def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:

@@ -17,7 +17,7 @@ from diffusion.data.requests.base import in_order
 from diffusion.plots import pictures
 from diffusion.plots.captioned import captioned, class_name, labelled
 from diffusion.systems.averages import EMA
-from diffusion.systems.diffusion import evaluating
+from diffusion.systems.base import Generative
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Samples(L.Callback):
         step = trainer.global_step
         if not self.every_n_steps or step % self.every_n_steps or step == self.drawn:
             return
-        if not hasattr(pl_module, "generate"):  # a classifier draws nothing
+        if not isinstance(pl_module, Generative):  # a classifier draws nothing
             return
         self.drawn = step
         if not trainer.is_global_zero:
@@ -98,7 +98,7 @@ class Samples(L.Callback):
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draws the samples, and the way to the first of each row."""
-        if not trainer.is_global_zero or not hasattr(pl_module, "generate"):
+        if not trainer.is_global_zero or not isinstance(pl_module, Generative):
             return
         run, drawn = Path(trainer.default_root_dir), self._draw(trainer, pl_module)
         pictures.save(self._page(drawn, "x_0"), run / "samples.png")
@@ -112,8 +112,7 @@ class Samples(L.Callback):
         n = rows * self.columns if len(data.shape) == 3 else self.points
         rounds = in_order(n, self.batch_size)
         with bar("steps", draws(trainer)) as progress:
-            steps = len(module.sampler.times(module.process)) * len(rounds)
-            task = progress.add_task("Drawing", total=steps)
+            task = progress.add_task("Drawing", total=module.moments * len(rounds))
 
             def tick() -> None:
                 progress.advance(task)
@@ -147,19 +146,17 @@ class Samples(L.Callback):
         """Draws the samples of some numbers."""
         points = len(data.shape) != 3
         first = [i for i, number in enumerate(numbers) if points or number % self.columns == 0]
-        batch = move_data_to_device(batch, module.device)
-        with evaluating(module):
-            cond = module.condition(data.on_after_batch_transfer(batch, 0))
+        batch = data.on_after_batch_transfer(move_data_to_device(batch, module.device), 0)
         names: list[str] = []
-        if "text" in batch and cond.values:
+        if "text" in batch and module.reads_anything:
             names = batch["text"]
-        elif "label" in cond.values and not points:
+        elif "label" in batch and module.reads_labels and not points:
             names = [class_name(data, y) for y in batch["label"][first].tolist()]
-        steps = len(module.sampler.times(module.process))
-        left = torch.linspace(1, 0, min(self.moments, steps)) ** 2  # closer together towards x_0
-        keep = set(((1 - left) * (steps - 1)).round().int().tolist())
+        last = module.moments - 1
+        left = torch.linspace(1, 0, min(self.moments, last + 1)) ** 2  # closer together towards x_0
+        keep = set(((1 - left) * last).round().int().tolist())
         way, x = [], torch.empty(0)
-        for i, x in enumerate(module.trajectory(cond, data.shape, numbers)):
+        for i, x in enumerate(module.trajectory(batch, numbers)):
             if i in keep:
                 way.append(x[first].cpu())
             tick()

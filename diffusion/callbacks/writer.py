@@ -18,6 +18,7 @@ from diffusion.common.pixels import quantize
 from diffusion.common.progress import bar
 from diffusion.plots import pictures
 from diffusion.plots.captioned import captioned, class_name
+from diffusion.systems.base import Generative
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -46,7 +47,7 @@ class Writer(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Will look at what is there already, once the weights are in place."""
-        if stage != "predict" or not hasattr(pl_module, "generate"):
+        if stage != "predict" or not isinstance(pl_module, Generative):
             return
         data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         if self.format == "png" and len(data.shape) != 3:

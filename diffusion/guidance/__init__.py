@@ -1,10 +1,10 @@
 """Guidance: a function from a denoiser to a denoiser, so that a list of them composes."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffusion.denoiser import Denoiser
 from diffusion.process import Process, Variance
@@ -24,6 +24,11 @@ class Guidance(ABC):
     def forgets(self) -> bool:
         """Whether it also asks the network what it makes of ∅."""
         return False
+
+    @property
+    def networks(self) -> Sequence[nn.Module]:
+        """The networks that it evaluates, to be counted."""
+        return ()
 
     def check(self, process: Process, data: DataSpec) -> None:  # noqa: B027  (most accept all)
         """Refuses what it cannot work with, before anything is sampled.

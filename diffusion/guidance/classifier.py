@@ -4,6 +4,7 @@ The score that `Gradient` follows is log p(y | x_t, t).
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from copy import copy
 from typing import ClassVar
 
@@ -84,6 +85,11 @@ class Classifier(Gradient):
                 "such as Trained with the checkpoint of a NoisyClassifier"
             )
         self.classifier = classifier
+
+    @property
+    def networks(self) -> Sequence[nn.Module]:
+        """What it follows."""
+        return (self.classifier,)
 
     def evaluate(
         self, denoise: Denoiser, x_t: Tensor, t: Tensor, cond: Condition

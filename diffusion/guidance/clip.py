@@ -142,6 +142,11 @@ class Clip(Gradient):
             )
         self.scorer, self.on, self.through, self.shifts = scorer, on, through, shifts
 
+    @property
+    def networks(self) -> Sequence[nn.Module]:
+        """What it follows."""
+        return (self.scorer,)
+
     def read(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """Returns what the scorer reads of batch["text"], if there are texts."""
         return self.scorer.read(batch["text"]) if "text" in batch else {}

@@ -3,14 +3,20 @@
 import os
 import re
 import warnings
-from collections.abc import Sized
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import lightning as L
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.core.optimizer import (
+    LightningOptimizer,
+    _init_optimizers_and_lr_schedulers,
+    do_nothing_closure,
+)
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
@@ -28,8 +34,28 @@ from diffusion.systems.checkpoints.start import begin
 from diffusion.systems.schedules import most
 
 
-class System(Restorable):
-    """A module with one optimizer, whose checkpoints hold averaged weights and rebuild it.
+class StepOutput(TypedDict):
+    """What a `training_step` returns, which callbacks read.
+
+    Attributes:
+        loss: The mean, which is differentiated.
+        losses: Of each sample, (B,).
+        t: The time of each sample, where there are times.
+        hits: Whether each sample was told apart rightly, by what tells samples apart.
+    """
+
+    loss: Tensor
+    losses: Tensor
+    t: NotRequired[Tensor]
+    hits: NotRequired[Tensor]
+
+
+class System(Restorable, ABC):
+    """What can be trained: its checkpoints hold averaged weights and rebuild it.
+
+    A system with several optimizers sets `automatic_optimization = False`, returns them from
+    `configure_optimizers`, and moves them in its `training_step`, the first one once: that counts
+    as the training's step, for `trainer.max_steps`, averages, checkpoints, and the step's seed.
 
     Args:
         optimizer: From parameters to an optimizer.
@@ -61,6 +87,11 @@ class System(Restorable):
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
 
     @property
+    def T(self) -> int | None:
+        """The last time t of its forward process, if it has one."""
+        return None
+
+    @property
     def reads_labels(self) -> bool:
         """Whether it matters which number a class has."""
         return True
@@ -87,13 +118,13 @@ class System(Restorable):
         self.check(data)
         self.spec = data.spec
 
+    @abstractmethod
     def check(self, data: Images) -> None:
         """Refuses data that does not fit.
 
         Raises:
             ValueError: If it does not.
         """
-        raise NotImplementedError
 
     def _data(self) -> Images | None:
         data = getattr(self._trainer, "datamodule", None)
@@ -146,6 +177,34 @@ class System(Restorable):
         schedule = {"scheduler": self.lr_scheduler(optimizer), "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
+    def optimizers(self, use_pl_optimizer: bool = True) -> Any:
+        """Returns the optimizer, or all of them; see `LightningModule`.
+
+        Lightning counts the steps of every optimizer; of several, only the first one's are counted.
+        """
+        found = super().optimizers(use_pl_optimizer)
+        for other in found[1:] if isinstance(found, list) else ():
+            if isinstance(other, LightningOptimizer):
+                other._on_before_step = other._on_after_step = do_nothing_closure
+        return found
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Remembers the step, to see that it is followed by the next one."""
+        self._before = self.trainer.global_step
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Refuses to count on where a batch was several steps.
+
+        Raises:
+            ValueError: If the first optimizer moved more than once.
+        """
+        if (steps := self.trainer.global_step - self._before) > 1:
+            raise ValueError(
+                f"training_step: {steps} steps of the first optimizer; expected one, or that "
+                "`configure_optimizers` returns first an optimizer that moves once, and "
+                "`self.optimizers()` is called in every training_step"
+            )
+
     def _check_schedule(self) -> None:
         """Refuses to train on where the schedule has come to its end."""
         make, steps = self.lr_scheduler, training_steps(self.trainer)
@@ -181,12 +240,7 @@ class System(Restorable):
             ema.restore(self, checkpoint)
         self._meet(DataSpec.read(checkpoint), self._data())
         if self._trainer is not None and self._trainer.training:
-            made = self.configure_optimizers()
-            if isinstance(made, dict):
-                optimizer, schedule = made["optimizer"], made["lr_scheduler"]["scheduler"]
-            else:
-                optimizer, schedule = made, None
-            adopt(checkpoint, self.optimizer, optimizer, schedule)
+            adopt(checkpoint, *_init_optimizers_and_lr_schedulers(self))
 
     def _meet(self, spec: DataSpec | None, data: Images | None) -> None:
         """Compares the data with a checkpoint's, or takes from there what is not known of it."""
@@ -220,6 +274,73 @@ def training_steps(trainer: L.Trainer) -> int | None:
     if (epochs := trainer.max_epochs or -1) > 0 and batches not in (None, float("inf")):
         limits.append(epochs * -(-int(batches) // trainer.accumulate_grad_batches))
     return min(limits, default=None)
+
+
+class Generative(ABC):
+    """What draws samples, beside `LightningModule` among a class's bases.
+
+    A subclass writes `trajectory`, and says what it draws and what the samples depend on; callbacks
+    draw, count, measure and write by these.
+    """
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """One sample's shape: (C, H, W) for a picture, (D,) for a point or a vector."""
+
+    @property
+    @abstractmethod
+    def moments(self) -> int:
+        """How many tensors `trajectory` yields."""
+
+    @property
+    @abstractmethod
+    def reads_labels(self) -> bool:
+        """Whether samples depend on the batch's labels."""
+
+    @property
+    @abstractmethod
+    def reads_anything(self) -> bool:
+        """Whether samples depend on more than their seeds."""
+
+    @abstractmethod
+    def networks(self) -> dict[str, list[nn.Module]]:
+        """Returns the networks whose evaluations are counted, by the name of the figure."""
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """Returns all that samples depend on besides the batch and the seeds.
+
+        Plain values and the objects themselves: "sampler", "network" and so on, or "stages", a list
+        of such dictionaries.
+        """
+
+    @abstractmethod
+    def trajectory(self, batch: Mapping[str, Any], seeds: Sequence[int]) -> Iterator[Tensor]:
+        """Yields x at every time, from noise down to the samples, (B, *shape).
+
+        Args:
+            batch: What the B samples are asked to be, on this module's device.
+            seeds: The number of each sample; the same number, request and settings give the same
+                sample in any batch.
+        """
+
+    def generate(self, batch: Mapping[str, Any], seeds: Sequence[int]) -> Tensor:
+        """Returns samples (B, *shape), in the data's range but not clamped to it.
+
+        Arguments as for `trajectory`.
+        """
+        x = torch.empty(0)
+        for x in self.trajectory(batch, seeds):  # noqa: B007
+            pass
+        return x
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """Returns the samples of the numbers batch["index"]."""
+        return self.generate(batch, batch["index"].tolist())
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:  # noqa: B027
+        """Nothing: callbacks measure the samples."""
 
 
 class Scoring(System):

@@ -1,6 +1,6 @@
 """Stages in a row: a base model, then upsamplers (Ho et al. 2021, CDM; GLIDE, DALL-E 2, Imagen)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -8,12 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffusion.condition import Condition
+from diffusion import noise
 from diffusion.data import Images
 from diffusion.networks import Augmentation
-from diffusion.noise import seed
 from diffusion.sampler import Sampler
-from diffusion.systems.base import check_stage
+from diffusion.systems.base import Generative, check_stage
 from diffusion.systems.checkpoints.agreement import agree
 from diffusion.systems.checkpoints.contents import settings_of
 from diffusion.systems.checkpoints.restorable import Restorable
@@ -23,7 +22,7 @@ from diffusion.systems.frozen import opened, restored
 from diffusion.systems.texts import remember
 
 
-class Cascade(Restorable):
+class Cascade(Generative, Restorable):
     """Draws x_0 of the first stage, then of each next one given the one before as `low_res`.
 
     It only samples: `diffusion predict` and `test` work as for a single model, and `fit` is of each
@@ -64,8 +63,6 @@ class Cascade(Restorable):
         for number, (stage, sampler) in enumerate(zip(self._stages(), given)):
             stage.sampler = stage.sampler if sampler is None else sampler
             check_forgotten(stage.sampler, settings_of(files[number][1]), stage.denoiser.network)
-            # The same noise numbers as the stage before would make its x_T a part of this one's.
-            stage.seed = seed(stage.seed, number) if number else stage.seed
             follows = "low_res" in (stage.denoiser.conditions or ())
             if follows != (number > 0):
                 raise ValueError(
@@ -77,10 +74,22 @@ class Cascade(Restorable):
                 stage.denoiser.network.augmentation = Augmentation(  # pyright: ignore
                     augmentation.process, augmentation.most, level
                 )
+        self.seed = self._stages()[0].seed
         self.eval().requires_grad_(False)
 
     def _stages(self) -> list[Diffusion]:
         return cast(list[Diffusion], list(self.stages))
+
+    @property
+    def seed(self) -> int:
+        """Of the first stage's noise."""
+        return self._stages()[0].seed
+
+    @seed.setter
+    def seed(self, value: int) -> None:
+        # The same noise numbers as the stage before would make its x_T a part of this one's.
+        for number, stage in enumerate(self._stages()):
+            stage.seed = noise.seed(value, number) if number else value
 
     @property
     def reads_labels(self) -> bool:
@@ -93,14 +102,39 @@ class Cascade(Restorable):
         return any(stage.reads_texts for stage in self._stages())
 
     @property
-    def sampler(self) -> Sampler:
-        """The last stage's."""
-        return self._stages()[-1].sampler
+    def reads_anything(self) -> bool:
+        """Whether a stage reads more than the picture of the one before."""
+        first, *others = self._stages()
+        read = (stage.denoiser.conditions for stage in others)
+        return first.reads_anything or any(
+            names is None or names - {"low_res"} or stage.sampler.needs
+            for names, stage in zip(read, others)
+        )
 
     @property
-    def process(self) -> Any:
+    def shape(self) -> tuple[int, ...]:
         """The last stage's."""
-        return self._stages()[-1].process
+        return self._stages()[-1].shape
+
+    @property
+    def moments(self) -> int:
+        """The last stage's."""
+        return self._stages()[-1].moments
+
+    def networks(self) -> dict[str, list[nn.Module]]:
+        """Returns those of all stages, and as "nfe_64x64" those that draw pictures of one size."""
+        found: dict[str, list[nn.Module]] = {}
+        for stage in self._stages():
+            mine = stage.networks()
+            if len(self.stages) > 1:
+                mine[f"nfe_{stage.shape[1]}x{stage.shape[2]}"] = mine["nfe"]
+            for name, parts in mine.items():
+                found[name] = list(dict.fromkeys([*found.get(name, []), *parts]))
+        return found
+
+    def settings(self) -> dict[str, Any]:
+        """Returns {"stages": those of each}."""
+        return {"stages": [stage.settings() for stage in self._stages()]}
 
     def setup(self, stage: str) -> None:
         """Refuses to train, data of another size, and pictures that no stage looks at.
@@ -119,7 +153,7 @@ class Cascade(Restorable):
         if data is None:
             return
         self._compare(data)
-        if tuple(data.shape) != (shape := shape_of(self._stages()[-1])):
+        if tuple(data.shape) != (shape := self.shape):
             raise ValueError(
                 f"data: images of shape {tuple(data.shape)}; expected {shape}, as the last stage "
                 "draws them"
@@ -142,55 +176,19 @@ class Cascade(Restorable):
         data.asked_classes()
         for stage in self._stages():
             for guide in stage.sampler.guidance:
-                guide.check(stage.process, replace(data.spec, shape=shape_of(stage)))
+                guide.check(stage.process, replace(data.spec, shape=stage.shape))
 
-    def condition(self, batch: dict[str, Any]) -> Condition:
-        """Returns what every stage reads of a batch, its names behind the number of the stage."""
-        values: dict[str, Tensor] = {}
-        null: dict[str, float | Tensor] = {}
-        for number, stage in enumerate(self._stages()):
-            mine = stage.condition(resized(batch, shape_of(stage)))
-            values.update({f"{number}.{k}": v for k, v in mine.values.items()})
-            null.update({f"{number}.{k}": v for k, v in mine.null.items()})
-        labels = {"label": batch["label"]} if "label" in batch and self.reads_labels else {}
-        return Condition({**labels, **values}, null)
-
-    def generate(self, cond: Condition, shape: Sequence[int], seeds: Sequence[int]) -> Tensor:
-        """Samples x_0 of the last stage; arguments as for `Diffusion.generate`."""
-        x = torch.empty(0)
-        for x in self.trajectory(cond, shape, seeds):  # noqa: B007
-            pass
-        return x
-
-    def trajectory(
-        self, cond: Condition, shape: Sequence[int], seeds: Sequence[int]
-    ) -> Iterator[Tensor]:
-        """Yields the last stage's x at every time; arguments as for `generate`."""
-        x_0: Tensor | None = None
-        for number, stage in enumerate(self._stages()):
-            mine = own(cond, number)
-            if x_0 is not None:
-                network: Any = stage.denoiser.network
-                index = torch.tensor(list(seeds))
-                small = network.read({"low_res": x_0, "index": index, "seed": stage.seed})
-                mine = Condition({**mine.values, **small}, mine.null)
-            walk = stage.trajectory(mine, shape_of(stage), seeds)
-            if number == len(self.stages) - 1:
-                yield from walk
-            else:
-                *_, x_0 = walk
-
-    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Callbacks measure the samples."""
-
-    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """Samples with the numbers batch["index"] and the conditions in the batch."""
-        return self.generate(
-            self.condition(batch), shape_of(self._stages()[-1]), batch["index"].tolist()
-        )
+    def trajectory(self, batch: Mapping[str, Any], seeds: Sequence[int]) -> Iterator[Tensor]:
+        """Yields the last stage's x at every time."""
+        *before, last = self._stages()
+        given: dict[str, Any] = {}
+        for stage in before:
+            x_0 = stage.generate({**resized(batch, stage.shape), **given}, seeds)
+            given = {"low_res": x_0, "index": torch.tensor(list(seeds))}
+        yield from last.trajectory({**resized(batch, last.shape), **given}, seeds)
 
 
-def resized(batch: dict[str, Any], shape: Sequence[int]) -> dict[str, Any]:
+def resized(batch: Mapping[str, Any], shape: Sequence[int]) -> dict[str, Any]:
     """Returns a batch for a stage of this shape (C, H, W), without what the stage before gives.
 
     "known" is shrunk by averaging; a pixel of "mask" is 1 where all that it stands for are known.
@@ -201,19 +199,3 @@ def resized(batch: dict[str, Any], shape: Sequence[int]) -> dict[str, Any]:
     if "mask" in mine:
         mine["mask"] = 1 - F.adaptive_max_pool2d(1 - mine["mask"], size)
     return mine
-
-
-def own(cond: Condition, number: int) -> Condition:
-    """Returns the conditions of one stage."""
-    prefix = f"{number}."
-    cut = len(prefix)
-    return Condition(
-        {k[cut:]: v for k, v in cond.values.items() if k.startswith(prefix)},
-        {k[cut:]: v for k, v in cond.null.items() if k.startswith(prefix)},
-    )
-
-
-def shape_of(stage: Diffusion) -> tuple[int, int, int]:
-    """Returns the shape (C, H, W) that a stage draws."""
-    network: Any = stage.denoiser.network
-    return network.in_channels, network.image_size, network.image_size

@@ -14,7 +14,7 @@ from diffusion.metrics.report.record import write
 from diffusion.networks.towers import LARGEST, Towers
 from diffusion.process import Process
 from diffusion.systems import distributed, retrieval
-from diffusion.systems.base import Scoring, fixed_noise, random_crop
+from diffusion.systems.base import Scoring, StepOutput, fixed_noise, random_crop
 from diffusion.systems.checks import check_towers
 from diffusion.systems.info_nce import info_nce, numbers
 from diffusion.systems.texts import remember
@@ -61,6 +61,11 @@ class Contrastive(Scoring):
             raise ValueError(f"model.clean: {clean}; expected 0 ≤ clean < 1")
         self.network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.process, self.crop, self.clean = process, crop, clean
+
+    @property
+    def T(self) -> int | None:
+        """The last time t of the forward process; None for clean pictures."""
+        return self.process and self.process.T
 
     @property
     def reads_labels(self) -> bool:
@@ -112,7 +117,7 @@ class Contrastive(Scoring):
         with torch.autocast(images.device.type, enabled=False):
             return info_nce(images, texts, self.network.scale, every, own)
 
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> StepOutput:
         """One loss, at random times and noise."""
         self.seed_step(batch_idx)
         with torch.no_grad():  # as CLIP's code does, so that λ does not get stuck beyond its bound

@@ -1,6 +1,6 @@
 """The LightningModule: names the parts, trains them, and samples from them. No maths here."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain
 from typing import Any
@@ -19,7 +19,7 @@ from diffusion.objective import Objective
 from diffusion.parameterization import Parameterization
 from diffusion.process import Process
 from diffusion.sampler import Sampler
-from diffusion.systems.base import System, check_stage
+from diffusion.systems.base import Generative, StepOutput, System, check_stage
 from diffusion.systems.checkpoints.contents import settings_of
 from diffusion.systems.checks import check_data, check_forgotten, check_null, check_variance
 from diffusion.systems.texts import remember
@@ -27,7 +27,7 @@ from diffusion.systems.texts import remember
 GOLDEN_RATIO = 0.6180339887498949
 
 
-class Diffusion(System):
+class Diffusion(Generative, System):
     """Trains a denoiser on batches {"image": (B, ...) in [−1, 1], **conditions}, and samples.
 
     Args:
@@ -74,6 +74,39 @@ class Diffusion(System):
         return self.denoiser.process
 
     @property
+    def T(self) -> int:
+        """The last time t of the forward process."""
+        return self.process.T
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of the data; while it has seen none, of the pictures that its network is made for.
+
+        Raises:
+            ValueError: If neither says it.
+        """
+        if (known := self.spec or self._data()) is not None:
+            return tuple(known.shape)
+        network: Any = self.denoiser.network
+        channels, side = (getattr(network, key, None) for key in ("in_channels", "image_size"))
+        if channels is None or side is None:
+            raise ValueError(
+                f"spec: None; expected what was trained on, as {type(network).__name__} does not "
+                "say the shape of a sample"
+            )
+        return channels, side, side
+
+    @property
+    def moments(self) -> int:
+        """How many times the sampler visits."""
+        return len(self.sampler.times(self.process))
+
+    @property
+    def reads_anything(self) -> bool:
+        """Whether the network or the guidance reads conditions."""
+        return self.denoiser.conditions != frozenset() or bool(self.sampler.needs)
+
+    @property
     def reads_labels(self) -> bool:
         """Whether the network or the guidance reads labels."""
         conditions = self.denoiser.conditions
@@ -102,17 +135,17 @@ class Diffusion(System):
         for guide in self.sampler.guidance:
             guide.check(self.process, data.spec)
 
-    def condition(self, batch: dict[str, Any]) -> Condition:
+    def condition(self, batch: Mapping[str, Any]) -> Condition:
         """Returns what of a batch of requests the network or the guidance reads."""
         return self._condition(batch, self.sampler.needs, self.sampler.guidance)
 
-    def network_condition(self, batch: dict[str, Any]) -> Condition:
+    def network_condition(self, batch: Mapping[str, Any]) -> Condition:
         """Returns what of a batch the network reads: all that a loss needs, without guidance."""
         return self._condition(batch)
 
     def _condition(
         self,
-        batch: dict[str, Any],
+        batch: Mapping[str, Any],
         needs: frozenset[str] = frozenset(),
         guidance: Sequence[Guidance] = (),
     ) -> Condition:
@@ -133,7 +166,7 @@ class Diffusion(System):
             {k: v.to(self.device) if isinstance(v, Tensor) else v for k, v in null.items()},
         )
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> StepOutput:
         """One loss; forgetting labels for classifier-free guidance happens here."""
         self.seed_step(batch_idx)
         cond = self.network_condition(batch).drop(self.p_uncond)
@@ -164,39 +197,34 @@ class Diffusion(System):
         total: Any = self.trainer.strategy.reduce(self.total, reduce_op="sum")
         self.log("val/loss", total[0] / total[1], sync_dist=True, prog_bar=True)
 
-    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Callbacks measure the samples."""
+    def networks(self) -> dict[str, list[nn.Module]]:
+        """Returns {"nfe": the network, "classifier_nfe": what guides, if anything does}."""
+        found: dict[str, list[nn.Module]] = {"nfe": [self.denoiser.network]}
+        for guide in self.sampler.guidance:
+            if guide.networks:
+                found.setdefault("classifier_nfe", []).extend(guide.networks)
+        return {name: list(dict.fromkeys(parts)) for name, parts in found.items()}
 
-    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """Samples with the numbers batch["index"] and the conditions in the batch."""
-        shape = self.trainer.datamodule.shape  # pyright: ignore[reportAttributeAccessIssue]
-        return self.generate(self.condition(batch), shape, batch["index"].tolist())
-
-    def generate(self, cond: Condition, shape: Sequence[int], seeds: Sequence[int]) -> Tensor:
-        """Samples x_0, shape (B, *shape), in the data's range but not clamped to it.
-
-        Args:
-            cond: What the B samples are conditioned on, on this module's device.
-            shape: One sample's shape, such as (C, H, W).
-            seeds: The number of each sample; the same number, condition and settings give the same
-                sample in any batch.
-        """
-        x = torch.empty(0)
-        for x in self.trajectory(cond, shape, seeds):  # noqa: B007
-            pass
-        return x
+    def settings(self) -> dict[str, Any]:
+        """Returns sampler, process, seed, parameterization and network."""
+        return {
+            "sampler": self.sampler,
+            "process": self.process,
+            "seed": self.seed,
+            "parameterization": self.denoiser.parameterization,
+            "network": self.denoiser.network,
+        }
 
     @torch.no_grad()
-    def trajectory(
-        self, cond: Condition, shape: Sequence[int], seeds: Sequence[int]
-    ) -> Iterator[Tensor]:
+    def trajectory(self, batch: Mapping[str, Any], seeds: Sequence[int]) -> Iterator[Tensor]:
         """Yields x_T, or what else the sampler starts from, then x at every time down to x_0.
 
-        Arguments as for `generate`.
+        Arguments as for `Generative`.
         """
         noise = SeededNoise(self.seed, seeds)
         with evaluating(self.denoiser):
-            x_T = noise.draw(shape, self.device)
+            cond = self.condition({"index": torch.tensor(list(seeds)), **batch})
+            x_T = noise.draw(self.shape, self.device)
             steps = self.sampler.trajectory(self.denoiser, self.process, x_T, cond, noise)
             first = self.sampler.start(self.process, x_T, cond)
             yield from chain([first], self._with_precision(steps))

@@ -14,7 +14,7 @@ from diffusion.data import Images
 from diffusion.metrics.report.record import write
 from diffusion.process import Process
 from diffusion.systems import accuracy
-from diffusion.systems.base import Scoring, fixed_noise, random_crop
+from diffusion.systems.base import Scoring, StepOutput, fixed_noise, random_crop
 from diffusion.systems.checks import check_classifier
 
 GOLDEN_RATIO = 0.6180339887498949
@@ -56,6 +56,11 @@ class NoisyClassifier(Scoring):
         self.network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.process, self.crop = process, crop
 
+    @property
+    def T(self) -> int:
+        """The last time t of the forward process."""
+        return self.process.T
+
     def check(self, data: Images) -> None:
         """See `System`."""
         check_classifier(self.network, data, self.crop)
@@ -75,7 +80,7 @@ class NoisyClassifier(Scoring):
         """
         return log_prob(self.network, x_t, t, label)
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> StepOutput:
         """One loss, at random times and noise."""
         self.seed_step(batch_idx)
         x_0 = random_crop(batch["image"], self.crop) if self.crop else batch["image"]

@@ -1,5 +1,4 @@
 import math
-import types
 
 import pytest
 import torch
@@ -10,11 +9,13 @@ from diffusion.condition import Condition
 from diffusion.denoiser import NetworkDenoiser, Prediction
 from diffusion.guidance import Classifier, ClassifierFree, Clip, NoiseAware, Static, TextScore
 from diffusion.guidance.clip import OFFSETS
+from diffusion.objective import Simple
 from diffusion.parameterization import Eps
 from diffusion.process import Cosine, Linear, RectifiedFlow, ZeroTerminal
 from diffusion.sampler import Sampler
 from diffusion.spec import DataSpec
 from diffusion.step import DDIM
+from diffusion.systems.diffusion import Diffusion
 
 B = 6
 SHAPE = (1, 4, 4)
@@ -304,12 +305,10 @@ def test_two_halves_are_guided_alike_and_may_be_guided_by_a_classifier_too():
 
 
 def test_its_evaluations_can_be_counted():
-    from diffusion.callbacks.generation import networks
-
     guide = Clip(1.0, Net(Linear()))
-    sampler = types.SimpleNamespace(guidance=[guide, Clip(2.0, guide.scorer)])
-    module = types.SimpleNamespace(sampler=sampler, denoiser=denoiser())
-    assert networks(module)["classifier_nfe"] == [guide.scorer]
+    sampler = Sampler(DDIM(), guidance=[guide, Clip(2.0, guide.scorer)])
+    module = Diffusion(denoiser().network, Linear(), Eps(), Simple(), sampler)
+    assert module.networks()["classifier_nfe"] == [guide.scorer]
     rows = []
     guide.scorer.register_forward_hook(lambda module, args, out: rows.append(len(args[0])))
     x_t, t, cond = batch(guide)

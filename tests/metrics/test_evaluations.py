@@ -2,16 +2,16 @@ import pytest
 import torch
 from torch import nn
 
-from diffusion.callbacks.generation import networks
-from diffusion.condition import Condition
-from diffusion.denoiser import NetworkDenoiser
-from diffusion.guidance import Guidance
+from diffusion.guidance import Classifier
 from diffusion.guidance.classifier_free import ClassifierFree
 from diffusion.metrics.evaluations import Evaluations
+from diffusion.objective import Simple
 from diffusion.parameterization import Eps
 from diffusion.process import Cosine
 from diffusion.sampler import Sampler
+from diffusion.spec import DataSpec
 from diffusion.step import DDIM
+from diffusion.systems.diffusion import Diffusion
 
 
 class Net(nn.Module):
@@ -25,7 +25,7 @@ class Net(nn.Module):
         return x * 0.1
 
 
-class Classified(Guidance):
+class Classified(Classifier):
     """Evaluates a classifier twice for each x̂_0."""
 
     def __init__(self):
@@ -40,15 +40,14 @@ class Classified(Guidance):
         return guided
 
 
-class Module:
-    def __init__(self, guidance, steps=7):
-        process = Cosine(T=20)
-        self.denoiser = NetworkDenoiser(Net(), process, Eps())
-        self.sampler = Sampler(DDIM(), steps, guidance)
+def model(*guidance):
+    module = Diffusion(Net(), Cosine(T=20), Eps(), Simple(), Sampler(DDIM(), 7, guidance))
+    module.spec = DataSpec(None, (4,), 3)
+    return module
 
-    def draw(self, n):
-        cond = Condition({"label": torch.ones(n, dtype=torch.long)}, {"label": 0})
-        self.sampler(self.denoiser, self.denoiser.process, torch.randn(n, 4), cond)
+
+def draw(module, n):
+    module.generate({"label": torch.ones(n, dtype=torch.long)}, range(n))
 
 
 @pytest.mark.parametrize(
@@ -61,27 +60,23 @@ class Module:
     ],
 )
 def test_counts_are_the_networks_own(guidance, nfe):
-    module, count = Module(guidance), Evaluations()
-    (network,) = networks(module)["nfe"]
+    module, count = model(*guidance), Evaluations()
+    (network,) = module.networks()["nfe"]
     with count.counting(network):
-        module.draw(5)
+        draw(module, 5)
     assert count.rows / 5 == nfe == network.calls / 5
-    module.draw(5)
+    draw(module, 5)
     assert count.rows == 5 * nfe
 
 
 def test_a_guiding_classifier_is_counted_apart():
-    module, counts = Module([Classified()]), {"nfe": Evaluations(), "classifier_nfe": Evaluations()}
-    found = networks(module)
+    module, counts = model(Classified()), {"nfe": Evaluations(), "classifier_nfe": Evaluations()}
+    found = module.networks()
     assert set(found) == set(counts)
     with (
         counts["nfe"].counting(found["nfe"][0]),
         counts["classifier_nfe"].counting(found["classifier_nfe"][0]),
     ):
-        module.draw(2)
+        draw(module, 2)
     assert counts["nfe"].rows == 2 * 7
     assert counts["classifier_nfe"].rows == 2 * 2 * 7
-
-
-def test_nothing_to_count():
-    assert networks(object()) == {}

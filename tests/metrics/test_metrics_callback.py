@@ -6,16 +6,16 @@ import pytest
 import torch
 
 from diffusion.callbacks.metrics import Metrics
-from diffusion.condition import Condition
 from diffusion.data import Digits, Memory
 from diffusion.data.sets import ImageSet
 from diffusion.metrics import Card, precision_recall
 from diffusion.metrics.features.base import Extractor
 from diffusion.metrics.features.real import real_features
 from diffusion.metrics.generated import deal
+from diffusion.systems.base import Generative
 
 
-class Replay(L.LightningModule):
+class Replay(Generative, L.LightningModule):
     """Generates training images with the labels asked, or noise."""
 
     def __init__(self, conditional=True):
@@ -24,17 +24,31 @@ class Replay(L.LightningModule):
         self.conditional = conditional
         self.seeds = []
 
-    def condition(self, batch):
-        return Condition({"label": batch["label"]} if self.conditional else {})
+    shape, moments, reads_anything = (1, 8, 8), 1, True  # pyright: ignore
 
-    def generate(self, cond, shape, seeds):
+    @property
+    def reads_labels(self):
+        return self.conditional
+
+    def networks(self):
+        return {}
+
+    def settings(self):
+        return {}
+
+    def trajectory(self, batch, seeds):
+        yield self.drawn(batch, seeds)
+
+    def drawn(self, asked, seeds):
         self.seeds += list(seeds)
         if not self.conditional:
-            rows = [torch.randn(shape, generator=torch.Generator().manual_seed(i)) for i in seeds]
+            rows = [
+                torch.randn(self.shape, generator=torch.Generator().manual_seed(i)) for i in seeds
+            ]
             return torch.stack(rows)
         batch = next(self.trainer.datamodule.batches("train", 1297))
         rows = []
-        for label, seed in zip(cond.values["label"].tolist(), seeds):
+        for label, seed in zip(asked["label"].tolist(), seeds):
             found = (batch["label"] == label).nonzero().flatten()
             rows.append(found[seed % len(found)])
         return batch["image"][torch.stack(rows)]
@@ -43,9 +57,6 @@ class Replay(L.LightningModule):
         return self.layer(torch.ones(1, 1)).sum()
 
     def validation_step(self, batch, i):
-        pass
-
-    def test_step(self, batch, i):
         pass
 
     def configure_optimizers(self):
@@ -183,9 +194,9 @@ class Unbalanced(Digits):
 class Perfect(Replay):
     """Draws real pictures of the labels asked for."""
 
-    def generate(self, cond, shape, seeds):
+    def drawn(self, asked, seeds):
         data = self.trainer.datamodule
-        rows = zip(cond.values["label"].tolist(), seeds)
+        rows = zip(asked["label"].tolist(), seeds)
         drawn = [data.rest[label][seed % len(data.rest[label])] for label, seed in rows]
         return data.normalize(torch.stack(drawn))
 
@@ -310,13 +321,13 @@ def test_default_extractor_and_none(cache, digits, lenet, tmp_path):
 
 
 def test_points_are_left_alone(tmp_path):
-    class Points(Digits):
+    class Points(Replay):
         shape = (64,)
 
-    module, metrics = Replay(), Metrics(n=4, cache=str(tmp_path))
-    with pytest.warns(UserWarning, match="is not measured"):
-        metrics.setup(_Attached(Points()), module, "test")
-    metrics.on_test_epoch_end(_Attached(Points()), module)
+    module, metrics = Points(), Metrics(n=4, cache=str(tmp_path))
+    with pytest.warns(UserWarning, match="not measured"):
+        metrics.setup(_Attached(Digits()), module, "test")
+    metrics.on_test_epoch_end(_Attached(Digits()), module)
     assert module.seeds == []
 
 

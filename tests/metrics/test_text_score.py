@@ -5,7 +5,6 @@ import torch
 from test_metrics_callback import Replay, trainer
 
 from diffusion.callbacks.metrics import Metrics
-from diffusion.condition import Condition
 from diffusion.data import Digits
 from diffusion.metrics import TextMeasure
 from diffusion.metrics.captions import exchanged, matching, mean_at, retrieval
@@ -196,11 +195,9 @@ class Named(Digits):
 class Read(Replay):
     """Knows the captions only."""
 
-    def condition(self, batch):
-        return Condition({"text": torch.tensor([int(t.split()[1]) for t in batch["text"]])})
-
-    def generate(self, cond, shape, seeds):
-        return super().generate(Condition({"label": cond.values["text"]}), shape, seeds)
+    def drawn(self, asked, seeds):
+        digits = torch.tensor([int(text.split()[1]) for text in asked["text"]])
+        return super().drawn({"label": digits}, seeds)
 
 
 class Logits:

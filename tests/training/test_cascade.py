@@ -14,9 +14,8 @@ import torch
 from PIL import Image
 from tiny import TINY
 
-from diffusion.callbacks.generation import networks, sampling
+from diffusion.callbacks.generation import sampling
 from diffusion.callbacks.recipe import difference, recipe
-from diffusion.condition import Condition
 from diffusion.data import Digits, ImageFolder
 from diffusion.guidance import ClassifierFree, Guidance, Inpaint, Static
 from diffusion.metrics.evaluations import Evaluations
@@ -76,15 +75,13 @@ def test_a_stage_continues_from_the_one_before(stages):
     _, checkpoints = stages
     cascade = Cascade(checkpoints)
     batch = {"index": torch.tensor([4, 9]), "label": torch.tensor([1, 3])}
-    drawn = cascade.generate(cascade.condition(batch), (1, 16, 16), [4, 9])
+    drawn = cascade.generate(batch, [4, 9])
     base, top = cascade.stages
-    small = base.generate(Condition({"label": batch["label"]}, {"label": 10}), (1, 8, 8), [4, 9])
+    small = base.generate({"label": batch["label"]}, [4, 9])
     assert top.seed == seed(base.seed, 1)
-    read = {"low_res": small, "index": batch["index"], "seed": top.seed}
-    given = top.denoiser.network.read(read)
-    torch.testing.assert_close(drawn, top.generate(Condition(given), (1, 16, 16), [4, 9]))
-    alone = cascade.condition({k: v[1:] for k, v in batch.items()})
-    torch.testing.assert_close(drawn[1:], cascade.generate(alone, (1, 16, 16), [9]))
+    torch.testing.assert_close(drawn, top.generate({"low_res": small}, [4, 9]))
+    alone = {k: v[1:] for k, v in batch.items()}
+    torch.testing.assert_close(drawn[1:], cascade.generate(alone, [9]))
 
 
 def test_every_stage_of_every_run_has_noise_of_its_own(stages, monkeypatch):
@@ -104,7 +101,7 @@ def test_every_stage_of_every_run_has_noise_of_its_own(stages, monkeypatch):
         drawn = []
         for other in (0, 1):  # what else draws random numbers does not matter
             torch.manual_seed(other)
-            drawn.append(cascade.generate(cascade.condition(batch), (1, 16, 16), [4, 9]))
+            drawn.append(cascade.generate(batch, [4, 9]))
         assert torch.equal(*drawn)
         del noises[-4:]
         seeds = [stage.seed for stage in cascade.stages]
@@ -142,6 +139,10 @@ class Guide(Guidance):
     def __init__(self):
         self.classifier, self.checked = torch.nn.Linear(1, 1), []
 
+    @property
+    def networks(self):
+        return (self.classifier,)
+
     def check(self, process, data):
         self.checked.append(data.shape)
 
@@ -163,18 +164,18 @@ def test_evaluations_of_all_stages_are_counted(stages):
         ],
     )
     counts, expected = {}, {"nfe": 4 + 3 + 4, "nfe_8x8": 4, "nfe_16x16": 7, "classifier_nfe": 2 + 3}
-    found = networks(cascade)
+    found = cascade.networks()
     with ExitStack() as counting:
         for name, parts in found.items():
             counts[name] = Evaluations()
             for part in parts:
                 counting.enter_context(counts[name].counting(part))
         batch = {"index": torch.tensor([4, 9]), "label": torch.tensor([1, 3])}
-        cascade.generate(cascade.condition(batch), (1, 16, 16), [4, 9])
+        cascade.generate(batch, [4, 9])
     assert {name: count.rows / 2 for name, count in counts.items()} == expected
     assert [stage["steps"] for stage in sampling(cascade)["stages"]] == [2, 3, 4]
     assert [parse(name).title for name in expected][1:3] == ["NFE (8x8)", "NFE (16x16)"]
-    assert set(networks(cascade.stages[0])) == {"nfe", "classifier_nfe"}
+    assert set(cascade.stages[0].networks()) == {"nfe", "classifier_nfe"}
 
 
 def attached(cascade, data, **settings):
@@ -230,7 +231,7 @@ def test_every_stage_draws_under_the_trainers_autocast(stages, monkeypatch):
     monkeypatch.setattr(UNet, "forward", spy)
     cascade = attached(Cascade(stages[1]), pictures(stages[0]), precision="bf16-mixed")
     batch = {"index": torch.tensor([4]), "label": torch.tensor([1])}
-    steps = cascade.trajectory(cascade.condition(batch), (1, 16, 16), [4])
+    steps = cascade.trajectory(batch, [4])
     assert not any(torch.is_autocast_enabled("cpu") for _ in steps)
     assert {kind for kind, _ in seen} == {UNet, Upsampler}
     assert all(enabled for _, enabled in seen)

@@ -62,8 +62,7 @@ def test_load_from_checkpoint_gives_averaged_weights_that_draw(fitted):
         torch.testing.assert_close(weight, checkpoint["state_dict"][name], rtol=0, atol=0)
     raw = checkpoint["raw_state_dict"]
     assert any(not torch.equal(raw[k], checkpoint["state_dict"][k]) for k in raw)
-    cond = module.condition({"label": torch.tensor([1, 2])})
-    images = module.generate(cond, (1, 8, 8), [0, 1])
+    images = module.generate({"label": torch.tensor([1, 2])}, [0, 1])
     assert images.shape == (2, 1, 8, 8)
     assert images.isfinite().all()
 

@@ -467,7 +467,7 @@ def test_a_model_is_guided_by_a_text(contrasted, draw, kind, settings, flags):
     assert not any("scorer" in name or "text" in name for name in saved["state_dict"])
     module = Diffusion.load_from_checkpoint(draw.last)
     one, other = (
-        module.generate(module.condition({"text": [text] * 4}), (3, 8, 8), range(4))
+        module.generate({"text": [text] * 4}, range(4))
         for text in ("a red bar on the left", "a blue bar on the right")
     )
     assert not torch.allclose(one, other)

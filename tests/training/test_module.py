@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from diffusion.condition import Condition
 from diffusion.guidance import Guidance
 from diffusion.networks import MLP
 from diffusion.noise import seed
@@ -14,6 +13,7 @@ from diffusion.objective import Simple
 from diffusion.parameterization import Eps
 from diffusion.process import Cosine
 from diffusion.sampler import Sampler
+from diffusion.spec import DataSpec
 from diffusion.step import DDIM
 from diffusion.systems.diffusion import Diffusion
 
@@ -24,7 +24,7 @@ def module(fitted):
 
 
 def labelled(n):
-    return Condition({"label": torch.arange(n) % 10}, {"label": 10})
+    return {"label": torch.arange(n) % 10}
 
 
 def rows(run):
@@ -81,11 +81,11 @@ def test_validation_leaves_training_as_it_was(run, same):
 
 
 def test_a_sample_does_not_depend_on_the_batch_it_is_in(module):
-    together = module.generate(labelled(8), (1, 8, 8), range(8))
+    together = module.generate(labelled(8), range(8))
     for i in range(8):
-        alone = Condition({"label": torch.tensor([i])}, {"label": 10})
+        alone = {"label": torch.tensor([i])}
         torch.testing.assert_close(
-            module.generate(alone, (1, 8, 8), [i]), together[i : i + 1], rtol=0, atol=1e-5
+            module.generate(alone, [i]), together[i : i + 1], rtol=0, atol=1e-5
         )
     assert not torch.equal(together[0], together[1])
 
@@ -96,21 +96,21 @@ def test_generating_leaves_the_generator_and_the_modes_as_they_were(module):
     before = [m.training for m in module.modules()]
     torch.manual_seed(3)
     state = torch.get_rng_state()
-    module.generate(labelled(2), (1, 8, 8), [0, 1])
+    module.generate(labelled(2), [0, 1])
     assert torch.equal(torch.get_rng_state(), state)
     assert [m.training for m in module.modules()] == before
-    steps = module.trajectory(labelled(2), (1, 8, 8), [0, 1])
+    steps = module.trajectory(labelled(2), [0, 1])
     next(steps)
     steps.close()  # given up half way
     assert [m.training for m in module.modules()] == before
 
 
 def test_a_trajectory_begins_with_the_noise_and_ends_with_the_sample(module):
-    moments = list(module.trajectory(labelled(2), (1, 8, 8), [5, 6]))
+    moments = list(module.trajectory(labelled(2), [5, 6]))
     assert len(moments) == 4
     noise = torch.Generator().manual_seed(seed(0, 6))
     assert torch.equal(moments[0][1], torch.randn(1, 8, 8, generator=noise))
-    assert torch.equal(moments[-1], module.generate(labelled(2), (1, 8, 8), [5, 6]))
+    assert torch.equal(moments[-1], module.generate(labelled(2), [5, 6]))
 
 
 @pytest.mark.parametrize("every", [3, 1])
@@ -271,7 +271,8 @@ def test_without_attributes_the_same_is_read_in_training_and_in_sampling(monkeyp
     module.denoiser.network.seen.clear()
     request = {"index": torch.arange(4), "label": BATCH["label"]}
     module._trainer = None
-    module.generate(module.condition(request), (2,), range(4))
+    module.spec = DataSpec(None, (2,))
+    module.generate(request, range(4))
     assert module.denoiser.network.seen == names
 
 

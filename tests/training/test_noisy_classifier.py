@@ -384,9 +384,9 @@ def test_a_guided_models_checkpoint_has_no_classifier_in_it(classified, fitted, 
     module = Diffusion.load_from_checkpoint(run.last)
     assert not any("classifier" in name for name, _ in module.named_parameters())
     label = torch.arange(4)
-    images = module.generate(module.condition({"label": label}), (1, 8, 8), range(4))
+    images = module.generate({"label": label}, range(4))
     module.sampler.guidance[0].scale = 0.0
-    plain = module.generate(module.condition({"label": label}), (1, 8, 8), range(4))
+    plain = module.generate({"label": label}, range(4))
     assert not torch.allclose(images, plain)
     run("predict", "--ckpt_path", run.last, "--data.samples=2", "--data.batch_size=2")
     assert len(list((run.folder / "run/predictions").glob("0*.png"))) == 2
@@ -399,10 +399,7 @@ def test_a_network_without_labels_is_guided_by_them(classified, run, tiny):
     run.write("guided.yaml", guided(classified.last, scale=50.0))
     run.fit("--config", "guided.yaml")
     module = Diffusion.load_from_checkpoint(run.last)
-    one, other = (
-        module.generate(module.condition({"label": torch.full((4,), y)}), (1, 8, 8), range(4))
-        for y in (0, 7)
-    )
+    one, other = (module.generate({"label": torch.full((4,), y)}, range(4)) for y in (0, 7))
     assert not torch.allclose(one, other)
 
 

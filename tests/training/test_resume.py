@@ -10,6 +10,7 @@ from functools import partial
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.utilities.types import LRSchedulerConfig
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, OneCycleLR, PolynomialLR, StepLR
 
 from diffusion.systems.checkpoints.resume import adopt
@@ -148,7 +149,8 @@ def test_a_schedule_goes_on_as_if_it_had_always_been_this_one(first, then, same)
     always = trained(SCHEDULES[then], 5, make)
     moments = copy.deepcopy(found["optimizer_states"][0]["state"])
     optimizer = make([torch.nn.Parameter(torch.ones(3, 2))])
-    adopt(found, make, optimizer, SCHEDULES[then] and SCHEDULES[then](optimizer))
+    schedules = [SCHEDULES[then](optimizer)] if SCHEDULES[then] else []
+    adopt(found, [optimizer], [LRSchedulerConfig(s, interval="step") for s in schedules])
     assert same(found["optimizer_states"][0]["state"], moments)
     groups = [x["optimizer_states"][0]["param_groups"] for x in (found, always)]
     assert same(*groups)
@@ -173,7 +175,7 @@ def test_a_schedule_goes_on_as_if_it_had_always_been_this_one(first, then, same)
 def test_an_optimizer_keeps_what_it_remembers_itself(make, same):
     found = trained(None, 3, make)
     before = copy.deepcopy(found)
-    adopt(found, make, make([torch.nn.Parameter(torch.ones(3, 2))]), None)
+    adopt(found, [make([torch.nn.Parameter(torch.ones(3, 2))])], [])
     assert same(found, before)
 
 

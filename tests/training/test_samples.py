@@ -40,7 +40,7 @@ def test_a_test_draws_a_row_a_class_and_the_way_to_the_first_of_each(run, fitted
     assert way.shape == (3, 10 * 34 + 2, 3 * 34 + 2)
     module = Diffusion.load_from_checkpoint(fitted.last)
     label = torch.arange(10).repeat_interleave(2)
-    images = module.generate(module.condition({"label": label}), (1, 8, 8), range(20))
+    images = module.generate({"label": label}, range(20))
     expected = pictures.grid(images, 2)
     assert (grid.int() - expected.int()).abs().max() <= 1
     rows = [grid[:, 34 * i : 34 * i + 34, :34] for i in range(10)]  # the first of each class
@@ -55,9 +55,9 @@ def test_samples_are_drawn_in_batches_and_are_the_same(fitted, monkeypatch):
     )
     sizes, draw = [], Diffusion.trajectory
 
-    def spy(self, cond, shape, seeds):
+    def spy(self, batch, seeds):
         sizes.append(len(seeds))
-        return draw(self, cond, shape, seeds)
+        return draw(self, batch, seeds)
 
     monkeypatch.setattr(Diffusion, "trajectory", spy)
     once = Samples(columns=3, moments=3)._draw(trainer, module)

@@ -5,55 +5,66 @@ has learnt is the checkpoint's: an optimizer's moments, where they fit, and the 
 which the schedule goes on as if it had been this one from the first step.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+import copy
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities.types import LRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from diffusion.systems.schedules import move
 
-Make = Callable[[Iterable[nn.Parameter]], Optimizer]
 OPTIMIZERS = "optimizer_states"
 SCHEDULES = "lr_schedulers"
 
 
 def adopt(
-    checkpoint: dict[str, Any], make: Make, optimizer: Optimizer, schedule: LRScheduler | None
+    checkpoint: dict[str, Any],
+    optimizers: Sequence[Optimizer],
+    schedules: Sequence[LRSchedulerConfig],
 ) -> None:
-    """Puts today's options into a checkpoint, before Lightning restores optimizer and schedule.
+    """Puts today's options into a checkpoint, before Lightning restores optimizers and schedules.
+
+    A schedule that moves once a step is moved to the checkpoint's step, any other one as often as
+    it had moved.
 
     Args:
         checkpoint: Changed in place.
-        make: From parameters to an optimizer, as the configuration has it.
-        optimizer: One of the module's parameters, to be thrown away.
-        schedule: Its schedule, or None.
+        optimizers: Of the module's parameters, to be thrown away.
+        schedules: Theirs.
 
     Raises:
-        ValueError: If the checkpoint has no optimizer, or that of another model.
+        ValueError: If the checkpoint has no optimizer, or those of another model.
     """
-    state = _state(checkpoint, optimizer)
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    wanted = remembered(make, {p.ndim for p in parameters})
-    if not all(_named(state.get(i, {}), p, wanted) for i, p in enumerate(parameters)):
-        rank_zero_warn(
-            f"model.optimizer: {type(optimizer).__name__} remembers other things than the "
-            "checkpoint's optimizer did; it begins anew, from the weights as they are"
+    saved, moved = checkpoint.get(OPTIMIZERS), checkpoint.get(SCHEDULES) or []
+    if not saved:
+        raise ValueError(
+            "ckpt_path: a checkpoint of weights alone; expected one that training can go on from, "
+            "or model.start, to begin with its weights"
         )
-        state = {}
-    for i, p in enumerate(parameters):
-        _check_shapes(state.get(i, {}), p, wanted)
-    if schedule is not None:
-        move(schedule, checkpoint["global_step"])
-    groups = optimizer.state_dict()["param_groups"]
-    checkpoint[OPTIMIZERS] = [{"state": state, "param_groups": groups}]
-    checkpoint[SCHEDULES] = [] if schedule is None else [schedule.state_dict()]
+    if len(saved) != len(optimizers):
+        raise ValueError(
+            f"ckpt_path: {len(saved)} optimizers; expected {len(optimizers)}, as the model has"
+        )
+    states = [_state(*pair) for pair in zip(saved, optimizers)]
+    for i, schedule in enumerate(schedules):
+        alone = moved[i].get("last_epoch", 0) if i < len(moved) else 0
+        steps = checkpoint["global_step"] if schedule.interval == "step" else alone
+        move(schedule.scheduler, steps)  # pyright: ignore[reportArgumentType]
+    checkpoint[OPTIMIZERS] = [
+        {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+        for state, optimizer in zip(states, optimizers)
+    ]
+    checkpoint[SCHEDULES] = [schedule.scheduler.state_dict() for schedule in schedules]
 
 
-def remembered(make: Make, ndims: Iterable[int]) -> dict[int, dict[str, tuple[int, ...] | None]]:
+def remembered(
+    optimizer: Optimizer, ndims: Iterable[int]
+) -> dict[int, dict[str, tuple[int, ...] | None]]:
     """Returns what an optimizer remembers of a tensor of so many dimensions, found by a step.
 
     Names with shapes, those of a tensor with two entries in each dimension; None for what is no
@@ -62,32 +73,42 @@ def remembered(make: Make, ndims: Iterable[int]) -> dict[int, dict[str, tuple[in
     tensors = {n: nn.Parameter(torch.zeros((2,) * n)) for n in ndims}
     for p in tensors.values():
         p.grad = torch.ones_like(p)
+    fresh = copy.copy(optimizer)
+    fresh.state, fresh.param_groups = defaultdict(dict), []
     try:
-        optimizer = make(tensors.values())
-        optimizer.step(lambda: 0.0)
-    except (AssertionError, RuntimeError):
+        fresh.add_param_group({"params": list(tensors.values())})
+        fresh.step(lambda: 0.0)
+    except Exception:  # whatever it needs besides
         return {}
     return {
         n: {k: tuple(v.shape) if isinstance(v, Tensor) else None for k, v in state.items()}
-        for n, state in ((n, optimizer.state.get(p, {})) for n, p in tensors.items())
+        for n, state in ((n, fresh.state.get(p, {})) for n, p in tensors.items())
     }
 
 
-def _state(checkpoint: Mapping[str, Any], optimizer: Optimizer) -> dict[int, dict[str, Any]]:
-    """Returns what the checkpoint's optimizer remembers, by the number of the parameter."""
-    saved = checkpoint.get(OPTIMIZERS)
-    if not saved:
+def _state(saved: Mapping[str, Any], optimizer: Optimizer) -> dict[int, dict[str, Any]]:
+    """Returns what a checkpoint's optimizer remembers that this one can use.
+
+    By the number of the parameter; nothing, with a warning, if this one remembers other things.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    theirs = sum(len(group["params"]) for group in saved["param_groups"])
+    if theirs != len(parameters):
         raise ValueError(
-            "ckpt_path: a checkpoint of weights alone; expected one that training can go on from, "
-            "or model.start, to begin with its weights"
+            f"ckpt_path: its optimizer trains {theirs} tensors; expected {len(parameters)}, as the "
+            "model does"
         )
-    theirs = sum(len(group["params"]) for group in saved[0]["param_groups"])
-    mine = sum(len(group["params"]) for group in optimizer.param_groups)
-    if theirs != mine:
-        raise ValueError(
-            f"ckpt_path: its optimizer trains {theirs} tensors; expected {mine}, as the model does"
+    state = saved["state"]
+    wanted = remembered(optimizer, {p.ndim for p in parameters})
+    if not all(_named(state.get(i, {}), p, wanted) for i, p in enumerate(parameters)):
+        rank_zero_warn(
+            f"model.optimizer: {type(optimizer).__name__} remembers other things than the "
+            "checkpoint's optimizer did; it begins anew, from the weights as they are"
         )
-    return saved[0]["state"]
+        return {}
+    for i, p in enumerate(parameters):
+        _check_shapes(state.get(i, {}), p, wanted)
+    return state
 
 
 def _named(state: Mapping[str, Any], p: Tensor, wanted: Mapping[int, Mapping[str, Any]]) -> bool:
