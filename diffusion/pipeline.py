@@ -15,12 +15,14 @@ from typing import Any, Self
 
 import lightning as L
 import torch
+import yaml
 from lightning.fabric.utilities import move_data_to_device
 from PIL import Image
 from torch import Tensor
 
 from diffusion.callbacks.checkpoint import Checkpoint
 from diffusion.callbacks.monitor import Monitor
+from diffusion.callbacks.save_config import CONFIG
 from diffusion.common import weights
 from diffusion.common.pixels import quantize
 from diffusion.data import Images
@@ -31,7 +33,7 @@ from diffusion.plots import pictures
 from diffusion.sampler import Sampler
 from diffusion.spec import DataSpec
 from diffusion.systems.averages import EMA
-from diffusion.systems.base import Generative
+from diffusion.systems.base import TRAINER, Generative, check_trainer
 from diffusion.systems.cascade import Cascade
 from diffusion.systems.checkpoints import latest
 from diffusion.systems.checkpoints.contents import settings_of
@@ -42,14 +44,6 @@ from diffusion.systems.checks import check_forgotten
 from diffusion.systems.diffusion import Diffusion, check_given
 from diffusion.systems.texts import remember
 
-TRAINER = {
-    "check_val_every_n_epoch": None,
-    "enable_model_summary": False,
-    "inference_mode": False,  # guidance may need gradients while sampling
-    "num_sanity_val_steps": 0,
-    "use_distributed_sampler": False,  # the data modules deal their batches themselves
-    "val_check_interval": 1000,
-}
 HUB = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -70,7 +64,9 @@ def trainer(run: str | Path | None = None, *callbacks: L.Callback, **options: An
     else:
         own += [kind() for kind in (Checkpoint, Monitor) if kind not in have]
         options = {"default_root_dir": run, "logger": False, **options}
-    return L.Trainer(**{**TRAINER, **options}, callbacks=[*own, *callbacks])
+    check_trainer({"default_root_dir": ".", **options})
+    epochs = {} if "max_epochs" in options else {"max_epochs": -1}
+    return L.Trainer(**{**TRAINER, **epochs, **options}, callbacks=[*own, *callbacks])
 
 
 class Pipeline:
@@ -78,13 +74,15 @@ class Pipeline:
 
     Args:
         system: What draws.
+        section: The model section that describes it, for its checkpoints.
 
     Attributes:
         system: What draws, and can be trained by `trainer(…).fit(pipeline.system, data)`.
     """
 
-    def __init__(self, system: Generative) -> None:
+    def __init__(self, system: Generative, section: Mapping[str, Any] | None = None) -> None:
         self.system: Any = system
+        self.section = section
         self.averages: list[EMA] = []
 
     @classmethod
@@ -104,7 +102,8 @@ class Pipeline:
             dict(config) if isinstance(config, Mapping) else model_section(Path(config))
             for config in configs
         ]
-        return cls(_drawing(build(sections)[0], "config"))
+        system, section = build(sections)
+        return cls(_drawing(system, "config"), section)
 
     @classmethod
     def from_pretrained(
@@ -147,7 +146,8 @@ class Pipeline:
             run: The run's folder; None to write nothing.
             **options: Of the Trainer, such as max_steps; `callbacks` and all others of `trainer`.
         """
-        made = trainer(run, *options.pop("callbacks", ()), **options)
+        described = [] if self.section is None else [Described(self.section)]
+        made = trainer(run, *options.pop("callbacks", ()), *described, **options)
         made.fit(self.system, data)
         callbacks: list[Any] = made.callbacks  # pyright: ignore[reportAttributeAccessIssue]
         self.averages = [callback for callback in callbacks if isinstance(callback, EMA)]
@@ -277,6 +277,23 @@ class Pipeline:
                 guide.check(stage.process, stage.spec or data.spec)
         if data.prompts is not None:
             remember(system, data, system.cache, None)
+
+
+class Described(L.Callback):
+    """Puts the model section of a configuration into checkpoints.
+
+    Args:
+        section: It.
+    """
+
+    def __init__(self, section: Mapping[str, Any]) -> None:
+        self.text = yaml.safe_dump({"model": dict(section)}, sort_keys=False)
+
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Puts it there."""
+        checkpoint[CONFIG] = self.text
 
 
 class Asked(Images):

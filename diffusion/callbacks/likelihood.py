@@ -11,6 +11,7 @@ from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
 from diffusion import bound
+from diffusion.codec import Pixels
 from diffusion.common.files import written_aside
 from diffusion.common.validate import check_counts
 from diffusion.guidance import Static
@@ -71,6 +72,11 @@ class Likelihood(L.Callback):
 
     def _clips(self, module: Any, data: Any) -> bool:
         """Returns whether x̂_0 is clipped."""
+        if not isinstance(module.codec, Pixels):
+            raise ValueError(
+                f"likelihood: {type(module.codec).__name__} is what is diffused; expected Pixels, "
+                "as the bound is of the data, or likelihood.n 0"
+            )
         parameterization = module.denoiser.parameterization
         reason = "points have no range" if data.levels is None else None
         if not parameterization.clippable:

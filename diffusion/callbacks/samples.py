@@ -42,7 +42,8 @@ class Samples(L.Callback):
     of testing: `<run>/samples.png` (a row a class, if there are classes) and
     `<run>/trajectory.png`, x_T on the left and x_0 on the right; the run is
     `trainer.default_root_dir`. Rows have the names of their classes, or samples their texts, where
-    the model reads them. Points are drawn as clouds.
+    the model reads them. Points are drawn as clouds. Of a module that draws nothing, or vectors of
+    more than two dimensions, there is no picture.
 
     Args:
         every_n_steps: How often while fitting; 0 is never.
@@ -84,7 +85,7 @@ class Samples(L.Callback):
         step = trainer.global_step
         if not self.every_n_steps or step % self.every_n_steps or step == self.drawn:
             return
-        if not isinstance(pl_module, Generative):  # a classifier draws nothing
+        if not _shown(pl_module):
             return
         self.drawn = step
         if not trainer.is_global_zero:
@@ -98,12 +99,13 @@ class Samples(L.Callback):
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draws the samples, and the way to the first of each row."""
-        if not trainer.is_global_zero or not isinstance(pl_module, Generative):
+        if not trainer.is_global_zero or not _shown(pl_module):
             return
         run, drawn = Path(trainer.default_root_dir), self._draw(trainer, pl_module)
         pictures.save(self._page(drawn, "x_0"), run / "samples.png")
         pictures.save(self._trajectory(drawn), run / "trajectory.png")
 
+    @torch.no_grad()
     def _draw(self, trainer: L.Trainer, module: Any) -> Drawn:
         """Draws all samples, `batch_size` at once."""
         data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
@@ -158,9 +160,9 @@ class Samples(L.Callback):
         way, x = [], torch.empty(0)
         for i, x in enumerate(module.trajectory(batch, numbers)):
             if i in keep:
-                way.append(x[first].cpu())
+                way.append(module.decoded(x[first]).cpu())
             tick()
-        return Drawn(x.cpu(), way, names)
+        return Drawn(module.decoded(x).cpu(), way, names)
 
     def _page(self, drawn: Drawn, title: str) -> Tensor:
         """Returns the samples as a picture."""
@@ -188,3 +190,8 @@ class Samples(L.Callback):
             if hasattr(logger, "log_image"):
                 key = f"samples/{name.rsplit('_', 1)[-1]}"
                 logger.log_image(key, [str(path)], step=trainer.global_step)  # pyright: ignore
+
+
+def _shown(module: L.LightningModule) -> bool:
+    """Whether it draws what can be looked at: pictures, or points of a plane."""
+    return isinstance(module, Generative) and (len(module.shape) == 3 or module.shape == (2,))

@@ -44,14 +44,18 @@ class Writer(L.Callback):
     def __init__(self, folder: str | None = None, format: Literal["png", "npz"] = "png") -> None:
         self.folder, self.format = folder, format
         self.bar: Progress | None = None
+        self.path: Path | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Will look at what is there already, once the weights are in place."""
-        if stage != "predict" or not isinstance(pl_module, Generative):
+        if stage != "predict":
+            return
+        if not isinstance(pl_module, Generative):
+            rank_zero_info(f"writer: {type(pl_module).__name__} draws nothing; nothing is written")
             return
         data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-        if self.format == "png" and len(data.shape) != 3:
-            raise ValueError("writer.format: png; expected npz for data of points")
+        if self.format == "png" and len(pl_module.shape) != 3:
+            raise ValueError("writer.format: png; expected npz for points and vectors")
         self.path = Path(self.folder or Path(trainer.default_root_dir) / "predictions")
         check_writable(self.path, "writer.folder")
         data.done = lambda: self._done(trainer, pl_module, data)
@@ -59,6 +63,7 @@ class Writer(L.Callback):
 
     def _done(self, trainer: L.Trainer, module: L.LightningModule, data: Any) -> set[int]:
         """Returns the numbers of the samples that are there, made as those to come will be."""
+        assert self.path is not None
         settings = {**recipe(trainer, module, data), "writer": {"format": self.format}}
         predictions.check_settings(self.path, settings)
         self.texts = predictions.captions(self.path, data)
@@ -81,7 +86,7 @@ class Writer(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Shows how many images of this process are drawn, and how fast."""
-        if self.bar is not None:
+        if self.bar is not None or self.path is None:
             return
         # Not in on_predict_start: the trainer's own bar resets the console there, and comes later.
         self.bar = bar("images", draws(trainer))
@@ -98,6 +103,8 @@ class Writer(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Writes a batch."""
+        if self.path is None:
+            return
         module: Any = pl_module
         index, label = batch["index"].tolist(), batch.get("label") if module.reads_labels else None
         labels = [-1] * len(index) if label is None else label.tolist()
@@ -116,7 +123,7 @@ class Writer(L.Callback):
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Ends the bar, and says where the images are."""
         done, self.bar = self.bar, None
-        if done is None:  # nothing was left to draw
+        if done is None or self.path is None:  # nothing was left to draw
             return
         task = done.tasks[0]
         done.stop()
@@ -134,7 +141,7 @@ class Writer(L.Callback):
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Gathers what all processes drew; also where a process had nothing to draw."""
-        if stage != "predict":
+        if stage != "predict" or self.path is None:
             return
         trainer.strategy.barrier()
         made = predictions.numbered(self.path)

@@ -40,9 +40,8 @@ from diffusion.common.files import reason
 from diffusion.data.base import Images
 from diffusion.data.reading.workers import lost
 from diffusion.data.requests.prompts import prompts_of
-from diffusion.systems import checks
 from diffusion.systems.averages import EMA
-from diffusion.systems.base import System, check_precision
+from diffusion.systems.base import TRAINER, System, check_precision, check_trainer
 from diffusion.systems.checkpoints import latest
 from diffusion.systems.checkpoints.contents import check_checkpoint
 
@@ -54,15 +53,6 @@ SECTIONS = {
     "monitor": Monitor,
     "samples": Samples,
     "writer": Writer,
-}
-TRAINER = {
-    "check_val_every_n_epoch": None,
-    "default_root_dir": "runs/default",
-    "enable_model_summary": False,  # Summary says it in one line
-    "inference_mode": False,  # guidance may need gradients while sampling
-    "num_sanity_val_steps": 0,
-    "use_distributed_sampler": False,  # the data modules deal their batches themselves
-    "val_check_interval": 1000,
 }
 ERRORS = (ValueError, OSError, MisconfigurationException, NotFinite)
 
@@ -134,7 +124,7 @@ class CLI(LightningCLI):
         Samples that are written are not kept.
         """
         command, config = str(self.subcommand), self.config[str(self.subcommand)]
-        checks.check_trainer(config.trainer)
+        check_trainer(config.trainer)
         check_precision(config.trainer.precision)
         said, run = config.ckpt_path, Path(config.trainer.default_root_dir)
         found = latest.resolve(said, run, command)
@@ -277,7 +267,7 @@ def main(args: Sequence[str] | None = None) -> None:
                 seed_everything_default=0,
                 subclass_mode_data=True,
                 subclass_mode_model=True,
-                trainer_defaults=TRAINER,
+                trainer_defaults={**TRAINER, "default_root_dir": "runs/default"},
                 auto_configure_optimizers=False,
             )
     except ERRORS as error:

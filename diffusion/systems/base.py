@@ -317,7 +317,7 @@ class Generative(ABC):
 
     @abstractmethod
     def trajectory(self, batch: Mapping[str, Any], seeds: Sequence[int]) -> Iterator[Tensor]:
-        """Yields x at every time, from noise down to the samples, (B, *shape).
+        """Yields x at every time, from noise down to the samples; `decoded` shows what it is.
 
         Args:
             batch: What the B samples are asked to be, on this module's device.
@@ -325,6 +325,11 @@ class Generative(ABC):
                 sample in any batch.
         """
 
+    def decoded(self, x: Tensor) -> Tensor:
+        """Returns what x of `trajectory` looks like as samples, (B, *shape)."""
+        return x
+
+    @torch.no_grad()
     def generate(self, batch: Mapping[str, Any], seeds: Sequence[int]) -> Tensor:
         """Returns samples (B, *shape), in the data's range but not clamped to it.
 
@@ -333,7 +338,7 @@ class Generative(ABC):
         x = torch.empty(0)
         for x in self.trajectory(batch, seeds):  # noqa: B007
             pass
-        return x
+        return self.decoded(x)
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Returns the samples of the numbers batch["index"]."""
@@ -382,7 +387,46 @@ def fixed_noise(x: Tensor, *key: int) -> Tensor:
     return torch.randn(x.shape, generator=generator).to(x)
 
 
+TRAINER: dict[str, Any] = {
+    "check_val_every_n_epoch": None,
+    "enable_model_summary": False,  # Summary says it in one line
+    "inference_mode": False,  # guidance may need gradients while sampling
+    "num_sanity_val_steps": 0,
+    "use_distributed_sampler": False,  # the data modules deal their batches themselves
+    "val_check_interval": 1000,
+}
+LEAST = {
+    "accumulate_grad_batches": 1,
+    "check_val_every_n_epoch": 1,
+    "gradient_clip_val": 0,
+    "log_every_n_steps": 1,
+    "num_nodes": 1,
+    "num_sanity_val_steps": -1,
+}
 PRECISIONS = ("64", "64-true", "16-true", "bf16-true")
+
+
+def check_trainer(options: Mapping[str, Any]) -> None:
+    """Refuses what Lightning takes without a word and then fails with, or does nothing.
+
+    Args:
+        options: Of the trainer.
+
+    Raises:
+        ValueError: If a number is out of its range, or the run has no folder.
+    """
+    for key, least in LEAST.items():
+        value = options.get(key)
+        if value is not None and value < least:
+            raise ValueError(f"trainer.{key}: {value}; expected at least {least}")
+    steps, interval = options.get("max_steps", -1), options.get("val_check_interval")
+    if steps != -1 and steps < 1:
+        raise ValueError(f"trainer.max_steps: {steps}; expected at least 1, or -1 for no end")
+    if isinstance(interval, int | float) and interval <= 0:
+        raise ValueError(f"trainer.val_check_interval: {interval}; expected at least 1")
+    run = options.get("default_root_dir")
+    if not run or Path(run).is_file():
+        raise ValueError(f"trainer.default_root_dir: {run!r}; expected a folder for the run")
 
 
 def check_precision(precision: str | int | None) -> None:

@@ -21,9 +21,13 @@ from diffusion.systems.diffusion import Diffusion, check_given
 from diffusion.systems.frozen import opened, restored
 from diffusion.systems.texts import remember
 
+HANDED = frozenset(("low_res", "embedding"))
+
 
 class Cascade(Generative, Restorable):
-    """Draws x_0 of the first stage, then of each next one given the one before as `low_res`.
+    """Draws x_0 of the first stage, then of each next one given that of the one before.
+
+    Which is `low_res`, a picture, or `embedding`, a vector of a stage whose codec only encodes.
 
     It only samples: `diffusion predict` and `test` work as for a single model, and `fit` is of each
     stage alone. Every stage reads the batch's texts and labels itself.
@@ -63,11 +67,13 @@ class Cascade(Generative, Restorable):
         for number, (stage, sampler) in enumerate(zip(self._stages(), given)):
             stage.sampler = stage.sampler if sampler is None else sampler
             check_forgotten(stage.sampler, settings_of(files[number][1]), stage.denoiser.network)
-            follows = "low_res" in (stage.denoiser.conditions or ())
-            if follows != (number > 0):
+            follows = HANDED.intersection(stage.denoiser.conditions or ())
+            before = self._stages()[number - 1] if number else None
+            if follows != ({handed(before)} if before else set()):
                 raise ValueError(
                     f"model.checkpoints: {checkpoints[number]} is stage {number + 1}; expected "
-                    "a base model first, then models with an Upsampler"
+                    "a base model first, then models with an Upsampler, or that read the embedding "
+                    "which the stage before draws"
                 )
             augmentation = getattr(stage.denoiser.network, "augmentation", None)
             if level is not None and isinstance(augmentation, Augmentation):
@@ -107,7 +113,7 @@ class Cascade(Generative, Restorable):
         first, *others = self._stages()
         read = (stage.denoiser.conditions for stage in others)
         return first.reads_anything or any(
-            names is None or names - {"low_res"} or stage.sampler.needs
+            names is None or names - HANDED or stage.sampler.needs
             for names, stage in zip(read, others)
         )
 
@@ -127,7 +133,8 @@ class Cascade(Generative, Restorable):
         for stage in self._stages():
             mine = stage.networks()
             if len(self.stages) > 1:
-                mine[f"nfe_{stage.shape[1]}x{stage.shape[2]}"] = mine["nfe"]
+                *_, height, width = (*stage.shape, 1) if len(stage.shape) == 1 else stage.shape
+                mine[f"nfe_{height}x{width}"] = mine["nfe"]
             for name, parts in mine.items():
                 found[name] = list(dict.fromkeys([*found.get(name, []), *parts]))
         return found
@@ -135,6 +142,10 @@ class Cascade(Generative, Restorable):
     def settings(self) -> dict[str, Any]:
         """Returns {"stages": those of each}."""
         return {"stages": [stage.settings() for stage in self._stages()]}
+
+    def decoded(self, x: Tensor) -> Tensor:
+        """Returns what the last stage makes of x."""
+        return self._stages()[-1].decoded(x)
 
     def setup(self, stage: str) -> None:
         """Refuses to train, data of another size, and pictures that no stage looks at.
@@ -178,14 +189,20 @@ class Cascade(Generative, Restorable):
             for guide in stage.sampler.guidance:
                 guide.check(stage.process, replace(data.spec, shape=stage.shape))
 
+    @torch.no_grad()
     def trajectory(self, batch: Mapping[str, Any], seeds: Sequence[int]) -> Iterator[Tensor]:
         """Yields the last stage's x at every time."""
         *before, last = self._stages()
         given: dict[str, Any] = {}
         for stage in before:
             x_0 = stage.generate({**resized(batch, stage.shape), **given}, seeds)
-            given = {"low_res": x_0, "index": torch.tensor(list(seeds))}
+            given = {handed(stage): x_0, "index": torch.tensor(list(seeds))}
         yield from last.trajectory({**resized(batch, last.shape), **given}, seeds)
+
+
+def handed(stage: Diffusion) -> str:
+    """Returns the condition as which the next stage reads what this one draws."""
+    return "low_res" if len(stage.shape) == 3 else "embedding"
 
 
 def resized(batch: Mapping[str, Any], shape: Sequence[int]) -> dict[str, Any]:
@@ -193,7 +210,10 @@ def resized(batch: Mapping[str, Any], shape: Sequence[int]) -> dict[str, Any]:
 
     "known" is shrunk by averaging; a pixel of "mask" is 1 where all that it stands for are known.
     """
-    mine, size = {k: v for k, v in batch.items() if k != "low_res"}, (shape[1], shape[2])
+    mine = {k: v for k, v in batch.items() if k not in HANDED}
+    if len(shape) != 3:
+        return {k: v for k, v in mine.items() if k not in ("known", "mask")}
+    size = (shape[1], shape[2])
     if "known" in mine:
         mine["known"] = F.adaptive_avg_pool2d(mine["known"], size)
     if "mask" in mine:

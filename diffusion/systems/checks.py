@@ -1,45 +1,12 @@
 """What can be known to fail before training starts."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from diffusion.denoiser import NetworkDenoiser
 from diffusion.process import Process
-
-LEAST = {
-    "accumulate_grad_batches": 1,
-    "check_val_every_n_epoch": 1,
-    "gradient_clip_val": 0,
-    "log_every_n_steps": 1,
-    "num_nodes": 1,
-    "num_sanity_val_steps": -1,
-}
-
-
-def check_trainer(options: Mapping[str, Any]) -> None:
-    """Refuses what Lightning takes without a word and then fails with, or does nothing.
-
-    Args:
-        options: Of the trainer.
-
-    Raises:
-        ValueError: If a number is out of its range, or the run has no folder.
-    """
-    for key, least in LEAST.items():
-        value = options.get(key)
-        if value is not None and value < least:
-            raise ValueError(f"trainer.{key}: {value}; expected at least {least}")
-    steps, interval = options.get("max_steps", -1), options.get("val_check_interval")
-    if steps != -1 and steps < 1:
-        raise ValueError(f"trainer.max_steps: {steps}; expected at least 1, or -1 for no end")
-    if isinstance(interval, int | float) and interval <= 0:
-        raise ValueError(f"trainer.val_check_interval: {interval}; expected at least 1")
-    run = options.get("default_root_dir")
-    if not run or Path(run).is_file():
-        raise ValueError(f"trainer.default_root_dir: {run!r}; expected a folder for the run")
 
 
 def check_null(denoiser: NetworkDenoiser, p_uncond: float) -> None:

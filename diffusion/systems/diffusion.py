@@ -10,6 +10,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 
+from diffusion.codec import Codec, Pixels
 from diffusion.condition import Condition
 from diffusion.data import Images
 from diffusion.denoiser import NetworkDenoiser
@@ -41,6 +42,7 @@ class Diffusion(Generative, System):
         optimizer: From parameters to an optimizer.
         lr_scheduler: From an optimizer to a schedule that moves once a step, or None.
         start: A checkpoint whose averaged weights training starts from; see `begin`.
+        codec: What is diffused; the pixels themselves by default.
 
     Raises:
         ValueError: If p_uncond lies outside 0 … 1, or is positive where the network has no ∅, or a
@@ -58,8 +60,10 @@ class Diffusion(Generative, System):
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
         start: str | None = None,
+        codec: Codec | None = None,
     ) -> None:
         super().__init__(optimizer, lr_scheduler, start)
+        self.codec = (Pixels() if codec is None else codec).eval().requires_grad_(False)
         if not 0 <= p_uncond <= 1:
             raise ValueError(f"model.p_uncond: {p_uncond}; expected 0 … 1")
         check_variance(network, {"model.objective": objective, "model.sampler.step": sampler.step})
@@ -80,13 +84,20 @@ class Diffusion(Generative, System):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """That of the data; while it has seen none, of the pictures that its network is made for.
+        """That of the data or, where the codec only encodes, of what is diffused."""
+        known = self.spec or self._data()
+        return tuple(known.shape) if known and self.codec.decodes else self.diffused
+
+    @property
+    def diffused(self) -> tuple[int, ...]:
+        """The shape of what is diffused; without data, of what the network is made for.
 
         Raises:
             ValueError: If neither says it.
         """
-        if (known := self.spec or self._data()) is not None:
-            return tuple(known.shape)
+        data = self._data()
+        if (known := self.spec or (data and data.spec)) is not None:
+            return self.codec.spec(known).shape
         network: Any = self.denoiser.network
         channels, side = (getattr(network, key, None) for key in ("in_channels", "image_size"))
         if channels is None or side is None:
@@ -95,6 +106,15 @@ class Diffusion(Generative, System):
                 "say the shape of a sample"
             )
         return channels, side, side
+
+    @torch.no_grad()
+    def encoded(self, x: Tensor) -> Tensor:
+        """Returns what is diffused of pictures."""
+        return self.codec.encode(x)
+
+    def decoded(self, x: Tensor) -> Tensor:
+        """Returns what the codec makes of x, or x itself where it only encodes."""
+        return self.codec.decode(x) if self.codec.decodes else x
 
     @property
     def moments(self) -> int:
@@ -128,12 +148,17 @@ class Diffusion(Generative, System):
 
     def check(self, data: Images) -> None:
         """See `System`."""
-        check_data(self.denoiser.network, data)
+        spec = self.codec.spec(data.spec)
+        check_data(self.denoiser.network, data if isinstance(self.codec, Pixels) else spec)
+        if "mask" in self.sampler.needs and not isinstance(self.codec, Pixels):
+            raise ValueError(
+                f"model.codec: {type(self.codec).__name__}; expected Pixels, as a mask is of pixels"
+            )
         data.asked_classes()
         remember(self.denoiser.network, data, self.cache, self.trainer)
         check_given([self], data)
         for guide in self.sampler.guidance:
-            guide.check(self.process, data.spec)
+            guide.check(self.process, spec)
 
     def condition(self, batch: Mapping[str, Any]) -> Condition:
         """Returns what of a batch of requests the network or the guidance reads."""
@@ -160,6 +185,8 @@ class Diffusion(Generative, System):
         for reader in (network, *guidance):
             if hasattr(reader, "read"):
                 values.update(reader.read({"seed": self.seed, **batch}))
+        if "known" in values and not isinstance(self.codec, Pixels):
+            values["known"] = self.encoded(values["known"].to(self.device))
         null = dict(getattr(network, "null", {})) if values else {}
         return Condition(
             {k: v.to(self.device) for k, v in values.items()},
@@ -170,8 +197,9 @@ class Diffusion(Generative, System):
         """One loss; forgetting labels for classifier-free guidance happens here."""
         self.seed_step(batch_idx)
         cond = self.network_condition(batch).drop(self.p_uncond)
-        t, eps = self.objective.draw(self.process, batch["image"])
-        losses = self.objective(self.denoiser, batch["image"], cond, t, eps)
+        x_0 = self.encoded(batch["image"])
+        t, eps = self.objective.draw(self.process, x_0)
+        losses = self.objective(self.denoiser, x_0, cond, t, eps)
         loss = self.objective.weigh(t, losses).mean()
         return {"loss": loss, "losses": losses.detach(), "t": t}
 
@@ -183,7 +211,7 @@ class Diffusion(Generative, System):
         """The loss at fixed times and noise, so that it compares from one time to the next."""
         if not batch:  # another process has the last one
             return
-        x_0 = batch["image"]
+        x_0 = self.encoded(batch["image"])
         number = batch_idx * self.trainer.world_size + self.global_rank
         i = torch.arange(len(x_0), dtype=torch.float64) + number * len(x_0)
         t = 1 + ((i + 0.5) * GOLDEN_RATIO % 1 * self.process.T).long()
@@ -224,7 +252,7 @@ class Diffusion(Generative, System):
         noise = SeededNoise(self.seed, seeds)
         with evaluating(self.denoiser):
             cond = self.condition({"index": torch.tensor(list(seeds)), **batch})
-            x_T = noise.draw(self.shape, self.device)
+            x_T = noise.draw(self.diffused, self.device)
             steps = self.sampler.trajectory(self.denoiser, self.process, x_T, cond, noise)
             first = self.sampler.start(self.process, x_T, cond)
             yield from chain([first], self._with_precision(steps))

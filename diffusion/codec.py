@@ -1,0 +1,58 @@
+"""What is diffused: the pixels themselves, or what a codec makes of them."""
+
+from abc import ABC, abstractmethod
+from typing import Self
+
+from torch import Tensor, nn
+
+from diffusion.spec import DataSpec
+
+
+class Codec(nn.Module, ABC):
+    """A fixed map from pictures x to what is diffused, z, and back.
+
+    Its parameters are not trained, and it is always in evaluation. One that only encodes, such as
+    the image tower of a CLIP, leaves `decode` as it is and sets `decodes` to False: what is drawn
+    are then its z.
+
+    Attributes:
+        decodes: Whether it has a way back.
+    """
+
+    decodes = True
+
+    @abstractmethod
+    def encode(self, x: Tensor) -> Tensor:
+        """Returns z, (B, ...), of pictures x in [−1, 1], (B, C, H, W)."""
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Returns x of z.
+
+        Raises:
+            ValueError: If it only encodes.
+        """
+        raise ValueError(f"codec: {type(self).__name__} only encodes; expected one that decodes")
+
+    @abstractmethod
+    def spec(self, data: DataSpec) -> DataSpec:
+        """Returns what z is, where x is this: its shape, and None for levels that it has not."""
+
+    def train(self, mode: bool = True) -> Self:
+        """Stays in evaluation."""
+        return super().train(False)
+
+
+class Pixels(Codec):
+    """z = x."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Returns x."""
+        return x
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Returns z."""
+        return z
+
+    def spec(self, data: DataSpec) -> DataSpec:
+        """Returns the data's own."""
+        return data
