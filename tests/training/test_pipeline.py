@@ -80,7 +80,7 @@ def test_what_is_exported_is_read(fitted, tmp_path, monkeypatch):
     from diffusion.cli.convert import export
 
     model = {**TINY["model"], "p_uncond": 0.0, "network": dict(TINY["model"]["network"])}
-    model["network"]["init_args"] = {**model["network"]["init_args"]}
+    model["network"]["init_args"] = {**model["network"]["init_args"], "channels": 16}
     del model["network"]["init_args"]["num_classes"]
     model["sampler"] = {"step": {"class_path": "DDIM"}, "steps": 2, "guidance": ["Static"]}
     pipeline = Pipeline.from_config(model)
