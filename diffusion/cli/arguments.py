@@ -78,7 +78,7 @@ def check(args: Sequence[str], others: Iterable[str] = ()) -> list[Flag]:
     name, known = args[0] if args else "", [*COMMANDS, *others]
     if name.startswith("-"):
         raise ValueError(
-            f"{name}: expected a command first, one of {', '.join(known)}, as in "
+            f"{name}: no command; expected one first: {', '.join(known)}, as in "
             "`diffusion fit --config FILE`"
         )
     if name not in COMMANDS:
@@ -142,7 +142,7 @@ def split(words: Sequence[str], bare: bool = False) -> list[Flag]:
             flags.append(Flag("", word))
             continue
         if not word.startswith("--") or not key:
-            raise ValueError(f"{word}: expected a flag, --KEY VALUE{_meant(word)}")
+            raise ValueError(f"{word}: no flag; expected --KEY VALUE{_meant(word)}")
         alone = key in ("help", "print_config", "trust")
         if given or alone:
             flags.append(Flag(key, value if given else None))

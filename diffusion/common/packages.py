@@ -110,13 +110,13 @@ def _check(package: Package, path: Path) -> None:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != package.sha256:
         raise ValueError(
-            f"{path}: SHA-256 {found}, expected {package.sha256}; delete it and get it again"
+            f"root: {path} has SHA-256 {found}; expected {package.sha256}: delete it, get it again"
         )
 
 
 def _not_found(package: Package, root: Path, reason: str) -> FileNotFoundError:
     by_hand = " ".join(package.command)
     return FileNotFoundError(
-        f"root: {str(root)!r} lacks {package.name} {package.version}, which could not be fetched "
-        f"({reason}); with a network, run there: {by_hand}"
+        f"root: {root}; expected {package.name} {package.version} there, it could not be fetched "
+        f"({reason}): with a network, run there: {by_hand}"
     )

@@ -17,18 +17,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from diffusion.common.pixels import scaled
-from diffusion.common.validate import check_counts
+from diffusion.common.validate import check_choice, check_counts
 from diffusion.data.reading.order import Positions, Reading, Shuffled
 from diffusion.data.reading.workers import Loader
-from diffusion.data.requests.base import (
-    Requests,
-    apportioned,
-    in_order,
-    is_even,
-    requested_classes,
-    spread,
-)
-from diffusion.data.requests.edits import Given
+from diffusion.data.requests.base import Ask, Requests, in_order, spread
+from diffusion.data.requests.edits import Edits
+from diffusion.data.requests.labels import Labels, apportioned, is_even, requested_classes
+from diffusion.data.requests.small_pictures import SmallPictures, shrunk
 from diffusion.data.sets import Dealt, ImageSet, as_is
 from diffusion.spec import DataSpec
 
@@ -49,7 +44,7 @@ class Images(L.LightningDataModule, ABC):
         seed: Decides the order of training and the flips, 0 .. 2³² − 1.
         samples: How many samples `predict` draws.
         labels: The classes `predict` asks for in turn, by number or name; None for all of them.
-        edit: A picture, or a folder of pictures, that samples continue from; see `Given`.
+        edit: A picture, or a folder of pictures, that samples continue from; see `Edits`.
         mask: What to repaint of them: a picture that is white there, or "x0,y0,x1,y1".
 
     Attributes:
@@ -58,6 +53,8 @@ class Images(L.LightningDataModule, ABC):
         classes: Their names, if they have some; a label is a place among them.
         levels: Number of grey levels, None for continuous data.
         ask: The split whose captions are asked for; None where the data has none.
+        texts: All captions and prompts, once the data is set up; None where it has none.
+        low: What batches have as small pictures, "low_res", or None.
         mentioned: What was left out of the data, a line each.
         done: Called once the weights are in place: the samples `predict` need not draw again.
 
@@ -72,6 +69,8 @@ class Images(L.LightningDataModule, ABC):
     classes: Sequence[str] = ()
     levels: int | None = 256
     ask: str | None = None
+    texts: list[str] | None = None
+    low: SmallPictures | None = None
     train_set: ImageSet
     val_set: ImageSet
     test_set: ImageSet
@@ -88,23 +87,21 @@ class Images(L.LightningDataModule, ABC):
         mask: str | None = None,
     ) -> None:
         super().__init__()
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.flip = flip
-        self.seed = seed
-        self.samples = samples
-        self.labels = labels
-        self.edit = edit
-        self.mask = mask
+        self.batch_size, self.num_workers, self.flip, self.seed = (
+            batch_size,
+            num_workers,
+            flip,
+            seed,
+        )
+        self.samples, self.labels, self.edit, self.mask = samples, labels, edit, mask
         self.done: Callable[[], set[int]] = set
         self._counts: dict[str, list[int]] = {}
         self.mentioned: list[str] = []
         self.reading = Reading()
         self.allow_zero_length_dataloader_with_multiple_devices = True  # with little to predict
-        for key, low in (("batch_size", 1), ("num_workers", 0), ("samples", 0)):
-            check_counts("data", low, **{key: getattr(self, key)})
-        if not 0 <= seed < 2**32:
-            raise ValueError(f"data.seed: {seed}; expected 0 .. 2**32 - 1")
+        check_counts("data", batch_size=batch_size)
+        check_counts("data", least=0, num_workers=num_workers, samples=samples)
+        check_counts("data", least=0, most=2**32 - 1, seed=seed)
         if mask is not None and edit is None:
             raise ValueError(f"data.mask: {mask!r}; expected data.edit too, a picture to repaint")
 
@@ -125,7 +122,7 @@ class Images(L.LightningDataModule, ABC):
     @property
     def spec(self) -> DataSpec:
         """What the data is, as checkpoints keep it; right once `is_known`."""
-        captioned = self.ask is not None or "texts" in vars(self)
+        captioned = self.ask is not None or self.texts is not None
         return DataSpec(
             type(self).__name__,
             tuple(self.shape),
@@ -224,22 +221,28 @@ class Images(L.LightningDataModule, ABC):
         rank_and_world = self._rank_and_world()
         return Requests(self.samples, self.batch_size, self.request, self.done(), *rank_and_world)
 
+    def described(self) -> list[Ask]:
+        """Returns what `request` says of samples: the classes `labels`, in turn."""
+        labels = self.asked_classes()
+        return [] if labels is None else [Labels(labels)]
+
+    def pictured(self) -> list[Ask]:
+        """Returns the pictures that samples start from, which are read once a batch is drawn."""
+        return [ask for ask in (self.edits, self.low) if ask is not None]
+
     def request(self, numbers: Sequence[int]) -> dict[str, Any]:
-        """Say what samples are to be: sample i has the class labels[i mod len(labels)].
+        """Returns what samples are asked to be: "index", int64 (B,), and what `described` adds.
 
         Args:
             numbers: The numbers of B samples.
-
-        Returns:
-            "index": int64 (B,); "label": int64 (B,), if there are classes.
         """
-        batch = {"index": torch.tensor(numbers)}
-        if (labels := self.asked_classes()) is not None:
-            batch["label"] = torch.tensor([labels[i % len(labels)] for i in numbers])
+        batch: dict[str, Any] = {"index": torch.tensor(numbers)}
+        for ask in self.described():
+            batch.update(ask.ask(numbers))
         return batch
 
     def measured(self, numbers: Sequence[int]) -> dict[str, Any]:
-        """Say what samples that are compared with real pictures are to be.
+        """Returns what samples that are compared with real pictures are asked to be.
 
         As `request`, but with the classes as often as `frequencies` has them, so that the samples
         of a perfect model have the distribution of the real pictures.
@@ -252,14 +255,27 @@ class Images(L.LightningDataModule, ABC):
             batch["label"] = torch.tensor(apportioned(counts, numbers))
         return batch
 
+    def asked(self) -> dict[str, Any]:
+        """Returns what all samples are asked to be and start from, as digests by argument."""
+        asks = (*self.described(), *self.pictured())
+        classes = list(self.classes) or self.num_classes
+        return {"classes": classes, **{ask.argument: ask.digest() for ask in asks}}
+
+    @cached_property
+    def edits(self) -> Edits | None:
+        """The pictures that samples continue from, if there are some."""
+        return None if self.edit is None else Edits(self.edit, self.mask, self.shape)
+
     @property
     def frequencies(self) -> list[int] | None:
         """The training pictures of each class, if `measured` samples are to have the same shares.
 
-        None if they have the classes in turn: where `labels` says which, where there are none, and
-        where there are as many of each as chance would have it (`is_even`).
+        None if they have the classes in turn: where `labels` says which, where there are none,
+        where there are as many of each as chance would have it (`is_even`), and where samples
+        start from small pictures, which were drawn so.
         """
-        counts = None if self.labels is not None else self.class_counts("train")
+        drawn = self.low is not None and self.low.root is not None
+        counts = None if self.labels is not None or drawn else self.class_counts("train")
         return None if counts is None or is_even(counts) else counts
 
     def class_counts(self, split: str) -> list[int] | None:
@@ -278,33 +294,20 @@ class Images(L.LightningDataModule, ABC):
             self._counts[split] = labels.bincount(minlength=self.num_classes).tolist()
         return self._counts[split]
 
-    def asked(self) -> dict[str, Any]:
-        """Say what a sample is asked to be besides its number, and continues from, for JSON.
-
-        Labels and texts of single samples need not be in it: `request` has them.
-        """
-        return {
-            "classes": list(self.classes) or self.num_classes,
-            "labels": self.labels,
-            "edit": None if self.given is None else self.given.digest(),
-        }
-
-    @cached_property
-    def given(self) -> Given | None:
-        """The pictures that samples continue from, if there are some."""
-        return None if self.edit is None else Given(self.edit, self.mask, self.shape)
-
     def on_after_batch_transfer(self, batch: dict, dataloader_idx: int) -> dict:
-        """Normalise the pictures where they are now: on the device.
+        """Normalises pictures where they are now, on the device, and adds small ones if wanted.
 
-        A batch of requests gets "known" and "mask", if samples continue from pictures.
+        A batch of requests gets the pictures that its samples start from.
         """
         if "image" in batch:
-            return {**batch, "image": self.normalize(batch["image"])}
-        if self.given is None or not batch:
-            return batch
-        given, index = self.given.batch(batch["index"].tolist()), batch["index"]
-        return {**batch, **{name: value.to(index.device) for name, value in given.items()}}
+            batch = {**batch, "image": self.normalize(batch["image"])}
+            small = {} if self.low is None else {"low_res": shrunk(batch["image"], self.low.size)}
+            return {**small, **batch}
+        for ask in self.pictured() if batch else ():
+            if not batch.keys() & {*ask.keys}:
+                index, found = batch["index"], ask.ask(batch["index"].tolist())
+                batch = {**batch, **{key: value.to(index.device) for key, value in found.items()}}
+        return batch
 
     def normalize(self, images: Tensor) -> Tensor:
         """Give x = 2 v / (levels − 1) − 1.
@@ -380,8 +383,7 @@ class Images(L.LightningDataModule, ABC):
         return (self.on_after_batch_transfer(batch, 0) for batch in loader)
 
     def _split(self, split: str) -> ImageSet:
-        if split not in self.SPLITS:
-            raise ValueError(f"split: {split!r}, expected one of {', '.join(self.SPLITS)}")
+        check_choice("data", self.SPLITS, split=split)
         if not self.is_set_up:
             self.prepare_data()
             self.setup("fit")

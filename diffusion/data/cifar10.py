@@ -17,18 +17,7 @@ class CIFAR10(Downloaded):
     """
 
     native: ClassVar = (3, 32, 32)
-    classes = (
-        "airplane",
-        "automobile",
-        "bird",
-        "cat",
-        "deer",
-        "dog",
-        "frog",
-        "horse",
-        "ship",
-        "truck",
-    )
+    classes = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
     advice: ClassVar = (
         "get it with `download: true` where there is a network, or unpack "
         "cifar-10-python.tar.gz of https://www.cs.toronto.edu/~kriz/cifar.html there"
@@ -59,8 +48,8 @@ class CIFAR10(Downloaded):
             cifar = CIFAR10(self.root, train=train)
         except RuntimeError:
             raise ValueError(
-                f"root: {self.root!r} holds corrupt files, expected those with torchvision's "
-                "checksums; delete cifar-10-batches-py and get it again"
+                f"data.root: {self.root}; expected files with torchvision's checksums: delete "
+                "cifar-10-batches-py and get it again"
             ) from None
         images = torch.from_numpy(cifar.data).permute(0, 3, 1, 2).contiguous()
         return images, torch.tensor(cifar.targets)

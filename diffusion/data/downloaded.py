@@ -41,9 +41,8 @@ class Downloaded(Images):
         super().__init__(**kwargs)
         channels, height, width = self.native
         if size is not None and size < max(height, width):
-            raise ValueError(f"size: {size}, expected null or at least {max(height, width)}")
-        self.root = root
-        self.download = download
+            raise ValueError(f"data.size: {size}; expected null or at least {max(height, width)}")
+        self.root, self.download = root, download
         self.shape = (channels, size or height, size or width)
 
     @abstractmethod
@@ -101,8 +100,7 @@ class Downloaded(Images):
         more = f" and {len(others)} more" if others else ""
         name = type(self).__name__
         return FileNotFoundError(
-            f"data.root: {self.root!r} lacks {first}{more} of {name}; expected them there: "
-            f"{self.advice}{reason}"
+            f"data.root: {self.root}; expected {first}{more} of {name} there: {self.advice}{reason}"
         )
 
 

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from diffusion.data.image_folder import ImageFolder
+from diffusion.data.prompted import Prompted, needed
 from diffusion.data.reading.image_files import Files
 from diffusion.data.reading.listing import shortened
-from diffusion.data.requests.prompts import Prompted, needed, plain_text
+from diffusion.data.requests.prompts import plain_text
 
 KEYS = ("caption", "text")
 LARGEST = 2**20  # bytes of a file with a caption
@@ -23,7 +24,7 @@ class ImageText(Prompted, ImageFolder):
         prompts: What `predict` asks for in turn, or None for captions of the split `ask`.
         ask: The split whose captions `predict` asks for; by default "val", or "train" if
             `val_share` is 0.
-        low_size: If not None, batches also have "low_res", as `LowResolution` says.
+        low_size: If not None, batches also have "low_res", as `SmallPictures` says.
         low_root: A folder of small pictures to draw samples from.
         **kwargs: As for `ImageFolder`.
 
@@ -57,7 +58,7 @@ class ImageText(Prompted, ImageFolder):
             return
         with needed(stage):
             super().setup("fit")
-        self.texts = sorted({*self.texts, *self.captions.values()})
+        self._read(self.captions.values())
 
     def names(self, root: Path, names: list[str]) -> list[str]:
         """Paths of the pictures that have captions.
@@ -69,7 +70,7 @@ class ImageText(Prompted, ImageFolder):
         self.captions = {name: text for name, text in read.items() if text}
         if not self.captions:
             raise FileNotFoundError(
-                f"root: {self.root!r} holds no caption for its {len(names)} pictures, expected "
+                f"data.root: {self.root}; expected captions of its {len(names)} pictures, such as "
                 f"{Path(names[0]).stem}.txt or .json beside {names[0]}"
             )
         if left_out := [name for name in names if name not in self.captions]:
@@ -106,7 +107,7 @@ def caption(picture: Path) -> str:
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         expected = f"UTF-8 text, or JSON with a string under {' or '.join(KEYS)}"
         raise ValueError(
-            f"{picture}: its caption is unreadable ({error}), expected {expected}"
+            f"data.root: {picture} has an unreadable caption ({error}); expected {expected}"
         ) from None
 
 
@@ -117,5 +118,5 @@ def content(path: Path) -> str:
         ValueError: It is no UTF-8 text, or too large to be a caption.
     """
     if (size := path.stat().st_size) > LARGEST:
-        raise ValueError(f"{size:,} bytes, expected at most {LARGEST:,}")
+        raise ValueError(f"{size:,} bytes, more than {LARGEST:,}")
     return path.read_text(encoding="utf-8-sig")

@@ -54,11 +54,11 @@ class MNIST(Downloaded):
         images, labels = read_idx(paths[0], 3), read_idx(paths[1], 1)
         if images.shape[1:] != self.native[1:]:
             height, width = images.shape[1:]
-            raise ValueError(f"{paths[0]}: {height}x{width} pixels, expected 28x28")
-        if len(labels) != len(images):
-            raise ValueError(f"{paths[1]}: {len(labels)} labels, expected {len(images)}")
-        if len(labels) and labels.max() >= 10:
-            raise ValueError(f"{paths[1]}: label {int(labels.max())}, expected 0 .. 9")
+            raise ValueError(f"data.root: {paths[0]} has {height}x{width} pixels; expected 28x28")
+        if (n := len(labels)) != len(images):
+            raise ValueError(f"data.root: {paths[1]} has {n} labels; expected {len(images)}")
+        if n and labels.max() >= 10:
+            raise ValueError(f"data.root: {paths[1]} has label {labels.max()}; expected 0 .. 9")
         return images[:, None], labels.to(torch.int64)
 
     def _folders(self) -> list[Path]:
@@ -74,16 +74,8 @@ class FashionMNIST(MNIST):
     """
 
     classes = (
-        "T-shirt/top",
-        "trouser",
-        "pullover",
-        "dress",
-        "coat",
-        "sandal",
-        "shirt",
-        "sneaker",
-        "bag",
-        "ankle boot",
+        *("T-shirt/top", "trouser", "pullover", "dress", "coat"),
+        *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
     )
     advice: ClassVar = (
         "get it with `download: true` where there is a network, or install Debian's package "
@@ -107,20 +99,20 @@ def read_idx(path: Path, dimensions: int) -> Tensor:
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(
-            f"{path}: broken gzip file ({error}), delete it and get it again"
-        ) from None
+        raise _broken(path, f"it is no gzip file ({error})") from None
     start = 4 * (1 + dimensions)
     magic, *shape = struct.unpack_from(f">{1 + dimensions}I", content.ljust(start, b"\0"))
     if magic != 2048 + dimensions:
-        raise ValueError(f"{path}: starts with {magic}, expected {2048 + dimensions} (an idx file)")
+        raise _broken(path, f"it starts with {magic} instead of {2048 + dimensions}")
     size = start + math.prod(shape)
     if len(content) != size:
-        raise ValueError(
-            f"{path}: {len(content)} bytes, expected {size}, delete it and get it again"
-        )
+        raise _broken(path, f"it has {len(content)} bytes instead of {size}")
     values = np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
     return torch.from_numpy(values.copy())
+
+
+def _broken(path: Path, why: str) -> ValueError:
+    return ValueError(f"data.root: {path}; expected an idx file, {why}: delete it and get it again")
 
 
 def _path(folder: Path, name: str) -> Path:

@@ -74,12 +74,8 @@ class Memory(ImageSet):
     ) -> None:
         for key, values in (("labels", labels), ("texts", texts)):
             if values is not None and len(values) != len(images):
-                raise ValueError(
-                    f"{key}: {len(values)} {key}, expected {len(images)}, one per image"
-                )
-        self.images = images.contiguous()
-        self.labels = labels
-        self.texts = texts
+                raise ValueError(f"{key}: {len(values)}; expected {len(images)}, one per image")
+        self.images, self.labels, self.texts = images.contiguous(), labels, texts
 
     def __len__(self) -> int:
         return len(self.images)
@@ -128,8 +124,7 @@ class Versions(ImageSet):
     """
 
     def __init__(self, pictures: ImageSet, groups: Sequence[Sequence[int]]) -> None:
-        self.pictures = pictures
-        self.groups = groups
+        self.pictures, self.groups = pictures, groups
 
     def __len__(self) -> int:
         return len(self.groups)

@@ -41,9 +41,7 @@ class SwissRoll(Images):
     ) -> None:
         super().__init__(batch_size, num_workers, seed=seed, samples=samples)
         check_counts("data", points=points)
-        self.points = points
-        self.noise = noise
-        self.points_seed = points_seed
+        self.points, self.noise, self.points_seed = points, noise, points_seed
 
     def setup(self, stage: str) -> None:
         """Draw the points of the three splits."""

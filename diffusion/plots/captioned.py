@@ -42,10 +42,7 @@ def captioned(images: Tensor, texts: Sequence[str], columns: int) -> Tensor:
     from PIL import Image, ImageDraw
 
     if len(texts) != len(images) or not len(images):
-        raise ValueError(
-            f"captioned: {len(texts)} captions, expected as many as images, {len(images)}, "
-            "and at least one"
-        )
+        raise ValueError(f"texts: {len(texts)}; expected one for each of {len(images)} images")
     zoom = math.ceil(WIDE / images.shape[-1])
     x = rounded(images.detach().cpu())
     x = x.expand(-1, 3, -1, -1).repeat_interleave(zoom, -1).repeat_interleave(zoom, -2)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from diffusion.data import SwissRoll
-from diffusion.data.requests.base import apportioned, is_even
+from diffusion.data.requests.labels import apportioned, is_even
 
 
 def read(data):

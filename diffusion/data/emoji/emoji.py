@@ -8,11 +8,12 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from diffusion.common.hashing import share_of
+from diffusion.common.validate import check_choice
 from diffusion.data.emoji.cache import Drawings, read
 from diffusion.data.emoji.captions import captions as written
 from diffusion.data.emoji.prepare import draw, drawn_styles
 from diffusion.data.emoji.table import CLASSES
-from diffusion.data.requests.prompts import Prompted, needed
+from diffusion.data.prompted import Prompted, needed
 from diffusion.data.sets import ImageSet, Memory, Versions
 
 HELD_OUT = 0.05
@@ -38,7 +39,7 @@ class Emoji(Prompted):
         prompts: What `predict` asks for in turn, or None for captions of the split `ask`.
         ask: The split whose captions and classes `predict` asks for.
         download: Get what is missing.
-        low_size: If not None, batches also have "low_res", as `LowResolution` says; with neither
+        low_size: If not None, batches also have "low_res", as `SmallPictures` says; with neither
             `low_root` nor prompts, samples get that of the picture whose caption they have.
         low_root: A folder of small pictures to draw samples from.
         **kwargs: As for `Images`.
@@ -70,20 +71,15 @@ class Emoji(Prompted):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if size % 8 or not 8 <= size <= 128:
-            raise ValueError(f"size: {size}, expected a multiple of 8 up to 128")
+        check_choice("data", range(8, 136, 8), size=size)
         chosen = list(STYLES if styles is None else styles)
         if not chosen or len({*chosen}) < len(chosen) or not {*chosen} <= {*STYLES}:
-            raise ValueError(f"styles: {styles}, expected some of {', '.join(STYLES)}")
-        if captions not in ("short", "long", "both"):
-            raise ValueError(f"captions: {captions!r}, expected short, long or both")
-        self.root = root
-        self.shape = (3, size, size)
+            raise ValueError(f"data.styles: {styles}; expected some of {', '.join(STYLES)}")
+        check_choice("data", ("short", "long", "both"), captions=captions)
+        self.root, self.shape = root, (3, size, size)
         self.styles = [style for style in STYLES if style in chosen]
-        self.captions = captions
         self._asks(prompts, ask, low_size, low_root)
-        self.download = download
-        self.reason = ""
+        self.captions, self.download, self.reason = captions, download, ""
 
     def prepare_data(self) -> None:
         """Draw what has not been drawn yet; prompts and labels need no data to be asked for.
@@ -125,7 +121,7 @@ class Emoji(Prompted):
         everything = Memory(images, torch.tensor(labels), texts)
         for split, groups in splits(bases).items():
             setattr(self, f"{split}_set", Versions(everything, groups))
-        self.texts = sorted({*self.texts, *(text for of_one in texts for text in of_one)})
+        self._read(text for of_one in texts for text in of_one)
 
 
 def splits(bases: Mapping[str, Sequence[str]]) -> dict[str, list[list[int]]]:

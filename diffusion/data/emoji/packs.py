@@ -53,10 +53,7 @@ EMOJIBASE = Package(
 )
 # Google's pictures once more, as PNG files: for machines with pip alone.
 SCISTAG = Package(
-    "scistag",
-    "0.9.0",
-    "8b5d02a47200c9492934bbfe1a02167d97f2f385dbd5c77bd5267a9a520ad8ba",
-    "pip",
+    "scistag", "0.9.0", "8b5d02a47200c9492934bbfe1a02167d97f2f385dbd5c77bd5267a9a520ad8ba", "pip"
 )
 
 

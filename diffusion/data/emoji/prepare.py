@@ -23,8 +23,8 @@ def drawn_styles(root: Path, styles: Sequence[str], size: int) -> dict[str, Path
     if "google" in styles and alone.is_file():
         return {"google": alone}
     raise FileNotFoundError(
-        f"root: {str(root)!r} lacks {paths[missing[0]].name} of Emoji; get it with "
-        "`download: true` where there is a network, or copy the folder emoji there"
+        f"data.root: {root}; expected {paths[missing[0]].name} of Emoji there: get it with "
+        "`download: true` where there is a network, or copy the folder emoji"
     )
 
 

@@ -65,12 +65,8 @@ class Positions(Sampler[list[int]]):
         epoch: int | None = None,
         period: int | None = None,
     ) -> None:
-        self.start = start
-        self.batch_size = batch_size
-        self.rank = rank
-        self.world = world
-        self.epoch = epoch
-        self.period = period
+        self.start, self.batch_size, self.rank, self.world = start, batch_size, rank, world
+        self.epoch, self.period = epoch, period
 
     def __iter__(self) -> Iterator[list[int]]:
         first, stride = self.start(), self.batch_size * self.world
@@ -99,10 +95,8 @@ class Shuffled(Dataset):
 
     def __init__(self, pictures: ImageSet, seed: int, flip: bool) -> None:
         if len(pictures) == 0:
-            raise ValueError("train_set: 0 pictures, expected at least 1")
-        self.pictures = pictures
-        self.seed = seed
-        self.flip = flip
+            raise ValueError("data: no picture to train on; expected at least 1")
+        self.pictures, self.seed, self.flip = pictures, seed, flip
         self._epochs: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def __getitems__(self, positions: Sequence[int]) -> dict[str, Tensor]:
