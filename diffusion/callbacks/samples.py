@@ -155,7 +155,7 @@ class Samples(L.Callback):
         if "text" in batch and cond.values:
             names = batch["text"]
         elif "label" in cond.values and not points:
-            names = [class_name(data, y) for y in batch["label"][first].tolist()]
+            names = [class_name(data.classes, y) for y in batch["label"][first].tolist()]
         steps = len(module.sampler.times(module.process))
         left = torch.linspace(1, 0, min(self.moments, steps)) ** 2  # closer together towards x_0
         keep = set(((1 - left) * (steps - 1)).round().int().tolist())

@@ -22,6 +22,8 @@ from diffusion.common.pixels import quantize, scaled
 from diffusion.common.progress import bar
 from diffusion.plots import pictures
 from diffusion.plots.captioned import captioned, class_name
+from diffusion.systems.cascade import Cascade
+from diffusion.systems.diffusion import Diffusion
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -56,10 +58,10 @@ class Writer(L.Callback):
         self.bar: Progress | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Will look at what is there already, once the weights are in place."""
-        if stage != "predict" or not hasattr(pl_module, "generate"):
+        """Lets the data skip what is there already, once the weights are in place."""
+        if stage != "predict" or not isinstance(pl_module, Diffusion | Cascade):
             return
-        data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        self.data = data = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         if self.format == "png" and len(data.shape) != 3:
             raise ValueError("writer.format: png; expected npz for data of points")
         self.path = Path(self.folder or Path(trainer.default_root_dir) / "predictions")
@@ -111,7 +113,6 @@ class Writer(L.Callback):
     ) -> None:
         """Writes a batch."""
         module: Any = pl_module
-        data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         index, label = batch["index"].tolist(), batch.get("label") if module.reads_labels else None
         labels = [-1] * len(index) if label is None else label.tolist()
         if outputs.ndim == 4:
@@ -119,8 +120,10 @@ class Writer(L.Callback):
         for k, (i, y, image) in enumerate(zip(index, labels, outputs.cpu())):
             name = f"{i:06d}" if y < 0 else f"{i:06d}_{y}"
             if self.format == "png":
-                asked = {"label": class_name(data, y)} if y >= 0 else {}
-                asked |= {"prompt": batch["text"][k]} if "text" in batch else {}
+                asked = {"label": class_name(self.data.classes, y)} if y >= 0 else {}
+                asked |= (
+                    {"prompt": batch["text"][k]} if "text" in batch and module.reads_texts else {}
+                )
                 about = {**self.about, "index": str(i), **asked} if self.metadata else {}
                 pictures.save(image, self.path / f"{name}.png", about)
             else:
@@ -156,19 +159,19 @@ class Writer(L.Callback):
         made = predictions.numbered(self.path)
         if not trainer.is_global_zero or not made:
             return
-        pictures.save(self._grid(made, trainer.datamodule), self.path / "grid.png", self.about)  # pyright: ignore
+        pictures.save(self._grid(made), self.path / "grid.png", self.about)
         if self.format == "npz":
             predictions.gather(made, self.path / "samples.npz")
 
-    def _grid(self, made: dict[int, Path], data: Any) -> Tensor:
+    def _grid(self, made: dict[int, Path]) -> Tensor:
         """Returns the first images, each with its text or class if it has one, or a cloud."""
-        if len(data.shape) != 3:
+        if len(self.data.shape) != 3:
             points = [predictions.read(file) for file in list(made.values())[:CLOUD]]
             return pictures.clouds([torch.stack(points)], ["x_0"])
         shown = dict(list(made.items())[:GRID])
         images = torch.stack([predictions.read(file) for file in shown.values()])
         labels = [predictions.label_of(file) for file in shown.values()]
-        names = ["" if y is None else class_name(data, y) for y in labels]
+        names = ["" if y is None else class_name(self.data.classes, y) for y in labels]
         texts = [self.texts.get(f"{number:06d}", name) for number, name in zip(shown, names)]
         columns = math.ceil(len(images) ** 0.5)
         images = scaled(images)

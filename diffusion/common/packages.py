@@ -51,7 +51,7 @@ class Package:
 
 
 def obtain(package: Package, root: Path) -> Path:
-    """Give the path of an archive in a folder, fetched if it is not there yet.
+    """Returns the path of an archive in a folder, fetched if it is not there yet.
 
     The archive is whole or not there at all, however many processes ask for it.
 
@@ -59,12 +59,9 @@ def obtain(package: Package, root: Path) -> Path:
         package: Which archive.
         root: The folder, made if need be.
 
-    Returns:
-        The path of the archive, whose SHA-256 is right.
-
     Raises:
-        FileNotFoundError: It is not there and could not be fetched.
-        ValueError: It is another file than the one expected.
+        FileNotFoundError: If it is not there and could not be fetched.
+        ValueError: If it is another file than the one expected.
     """
     if (path := find(package, root)) is None:
         check_writable(root, "root")
@@ -81,7 +78,7 @@ def obtain(package: Package, root: Path) -> Path:
 
 
 def find(package: Package, root: Path) -> Path | None:
-    """Give the path of an archive that lies in a folder already, unchecked, or None."""
+    """Returns the path of an archive that lies in a folder already, unchecked, or None."""
     endings = ("-*.whl", ".tar.gz", ".tgz")
     found = [path for ending in endings for path in root.glob(package.stem + ending)]
     return min(found, default=None)

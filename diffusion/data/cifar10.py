@@ -24,23 +24,23 @@ class CIFAR10(Downloaded):
     )
 
     def missing(self) -> list[str]:
-        """Batch files that are not in `root`/cifar-10-batches-py."""
+        """Returns the batch files that are not in `root`/cifar-10-batches-py."""
         folder = "cifar-10-batches-py"
         names = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"]
         root = Path(self.root).expanduser()
         return [f"{folder}/{name}" for name in names if not (root / folder / name).is_file()]
 
     def fetch(self) -> None:
-        """Download with torchvision."""
+        """Downloads with torchvision."""
         from torchvision.datasets import CIFAR10
 
         CIFAR10(self.root, download=True)
 
     def read(self, train: bool) -> tuple[Tensor, Tensor]:
-        """Read the pictures of one split.
+        """Returns the pictures and labels of one split.
 
         Raises:
-            ValueError: A checksum is wrong.
+            ValueError: If a checksum is wrong.
         """
         from torchvision.datasets import CIFAR10
 

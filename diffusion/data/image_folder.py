@@ -38,7 +38,7 @@ class ImageFolder(Images):
         **kwargs: As for `Images`.
 
     Raises:
-        ValueError: A number is out of its range.
+        ValueError: If a number is out of its range.
     """
 
     def __init__(
@@ -67,12 +67,12 @@ class ImageFolder(Images):
         return self.is_set_up or self.is_restored
 
     def restore(self, spec: DataSpec) -> None:
-        """Take the classes from a checkpoint, so that samples can be asked for without the data."""
+        """Takes the classes from a checkpoint, which samples are asked for by."""
         super().restore(spec)
         self.is_restored = True
 
     def remedy(self, spec: DataSpec) -> str:
-        """Say which argument would make this the data that a checkpoint was trained on."""
+        """Returns which argument would make this the data that a checkpoint was trained on."""
         if spec.shape != self.shape:
             return f"data.size: {spec.shape[-1]} and data.channels: {spec.shape[0]} make them so"
         folders = [name if name in self.classes else f"FOLDER: {name}" for name in spec.classes]
@@ -85,13 +85,13 @@ class ImageFolder(Images):
         return f"--data.classes '{{{', '.join(both)}}}' says which folder is which class"
 
     def setup(self, stage: str) -> None:
-        """List the pictures, leave out those that are cut short, and split the rest.
+        """Lists the pictures, leaves out those that are cut short, and splits the rest.
 
         Samples need nothing of this.
 
         Raises:
-            FileNotFoundError: The folder is missing or holds no picture.
-            ValueError: Too many are unreadable, only some have a class, or a split is empty.
+            FileNotFoundError: If the folder is missing or holds no picture.
+            ValueError: If too many are unreadable, only some have a class, or a split is empty.
         """
         if self.is_set_up or stage == "predict":
             return
@@ -110,11 +110,11 @@ class ImageFolder(Images):
         self.val_set = self.test_set = self._files(root, val)
 
     def names(self, root: Path, names: list[str]) -> list[str]:
-        """Which of the pictures under the root to take."""
+        """Returns the pictures under the root to take."""
         return names
 
     def _mention(self, listing: Listing, names: list[str]) -> None:
-        """Say in one line what is left out, and which classes have nothing to learn from."""
+        """Warns in one line of what is left out, and which classes have nothing to learn from."""
         of = self.class_of or {}
         chosen = [x for x in listing.folders if x in of or not self.chooses]
         if left_out := listing.left_out(names, chosen):
@@ -131,10 +131,10 @@ class ImageFolder(Images):
         return "val" if share_of(self._key(name)) < self.val_share else "train"
 
     def _classed(self, names: list[str]) -> list[str]:
-        """Say what the classes are, and return the pictures that are in them.
+        """Decides what the classes are, and returns the pictures that are in them.
 
         Raises:
-            ValueError: Only some have a class, or a folder in `classes` is not there.
+            ValueError: If only some have a class, or a folder in `classes` is not there.
         """
         folders = sorted({name.split("/")[0] for name in names if "/" in name})
         loose = sum("/" not in name for name in names)
@@ -161,7 +161,7 @@ class ImageFolder(Images):
         return [name for name in names if not folders or name.split("/")[0] in self.class_of]
 
     def _key(self, name: str) -> str:
-        """A picture's class and its path in there, which the name of the folder does not change."""
+        """Returns a picture's class and its path in there, whatever the folder is called."""
         folder, _, rest = name.partition("/")
         return f"{self.class_of[folder]}/{rest}" if self.class_of else name
 
@@ -218,10 +218,10 @@ class Upsampling(ImageFolder):
 
 
 def _class_of(classes: Sequence[str] | Mapping[str, str] | None) -> dict[str, str] | None:
-    """The class of each folder that `classes` names, None for all as they are.
+    """Returns the class of each folder that `classes` names, None for all as they are.
 
     Raises:
-        ValueError: It names none, or one twice.
+        ValueError: If it names none, or one twice.
     """
     if classes is None:
         return None
@@ -232,5 +232,5 @@ def _class_of(classes: Sequence[str] | Mapping[str, str] | None) -> dict[str, st
 
 
 def named(folder: str) -> str:
-    """The class that a folder is: its name, composed, with bytes that are no text as escapes."""
+    """Returns the class of a folder: its name, composed, bytes that are no text as escapes."""
     return unicodedata.normalize("NFC", os.fsencode(folder).decode("utf-8", "backslashreplace"))

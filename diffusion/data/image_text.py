@@ -32,7 +32,7 @@ class ImageText(Prompted, ImageFolder):
         texts: After `setup`, all captions and prompts, sorted.
 
     Raises:
-        ValueError: An argument is out of its range.
+        ValueError: If an argument is out of its range.
     """
 
     def __init__(
@@ -48,11 +48,11 @@ class ImageText(Prompted, ImageFolder):
         self.captions: dict[str, str] = {}
 
     def setup(self, stage: str) -> None:
-        """Read the captions, then list and split the pictures; prompts need neither.
+        """Reads the captions, then lists and splits the pictures; prompts need neither.
 
         Raises:
-            FileNotFoundError: The folder is missing or no picture in it has a caption.
-            ValueError: A caption cannot be read, or as for `ImageFolder`.
+            FileNotFoundError: If the folder is missing or no picture in it has a caption.
+            ValueError: If a caption cannot be read, or as for `ImageFolder`.
         """
         if self._is_read(stage):
             return
@@ -61,10 +61,10 @@ class ImageText(Prompted, ImageFolder):
         self._read(self.captions.values())
 
     def names(self, root: Path, names: list[str]) -> list[str]:
-        """Paths of the pictures that have captions.
+        """Returns the paths of the pictures that have captions.
 
         Raises:
-            FileNotFoundError: There is none.
+            FileNotFoundError: If there is none.
         """
         read = {name: caption(root / name) for name in names}
         self.captions = {name: text for name, text in read.items() if text}
@@ -87,13 +87,10 @@ class ImageText(Prompted, ImageFolder):
 
 
 def caption(picture: Path) -> str:
-    """Read the caption of a picture, as `plain_text` gives it.
-
-    Returns:
-        The caption, "" if there is none.
+    """Returns the caption of a picture, as `plain_text` gives it, "" if there is none.
 
     Raises:
-        ValueError: The file cannot be read.
+        ValueError: If the file cannot be read.
     """
     text, data = picture.with_suffix(".txt"), picture.with_suffix(".json")
     try:
@@ -103,8 +100,10 @@ def caption(picture: Path) -> str:
             return ""
         values = json.loads(content(data))
         found = next((values[key] for key in KEYS if key in values), "")
+        if not isinstance(found, str):
+            raise TypeError(f"a {type(found).__name__}")
         return plain_text(found)
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         expected = f"UTF-8 text, or JSON with a string under {' or '.join(KEYS)}"
         raise ValueError(
             f"data.root: {picture} has an unreadable caption ({error}); expected {expected}"
@@ -112,10 +111,10 @@ def caption(picture: Path) -> str:
 
 
 def content(path: Path) -> str:
-    """The text of a small file.
+    """Returns the text of a small file.
 
     Raises:
-        ValueError: It is no UTF-8 text, or too large to be a caption.
+        ValueError: If it is no UTF-8 text, or too large to be a caption.
     """
     if (size := path.stat().st_size) > LARGEST:
         raise ValueError(f"{size:,} bytes, more than {LARGEST:,}")

@@ -34,20 +34,21 @@ class MNIST(Downloaded):
     )
 
     def missing(self) -> list[str]:
-        """Files that are in neither folder, if no folder has all of them."""
+        """Returns the files that are in neither folder, if no folder has all of them."""
         return min((_missing(folder, self.files) for folder in self._folders()), key=len)
 
     def fetch(self) -> None:
-        """Download with torchvision."""
-        import torchvision.datasets
+        """Downloads with torchvision."""
+        from torchvision import datasets
 
-        getattr(torchvision.datasets, type(self).__name__)(self.root, download=True)
+        fashion = isinstance(self, FashionMNIST)
+        (datasets.FashionMNIST if fashion else datasets.MNIST)(self.root, download=True)
 
     def read(self, train: bool) -> tuple[Tensor, Tensor]:
-        """Read a pair of idx files.
+        """Returns the content of a pair of idx files.
 
         Raises:
-            ValueError: A file is corrupt, or the two do not fit together.
+            ValueError: If a file is corrupt, or the two do not fit together.
         """
         folder = next(f for f in self._folders() if not _missing(f, self.files))
         paths = [_path(folder, name) for name in self.files[slice(0, 2) if train else slice(2, 4)]]
@@ -84,17 +85,17 @@ class FashionMNIST(MNIST):
 
 
 def read_idx(path: Path, dimensions: int) -> Tensor:
-    """Read an idx file of bytes.
+    """Returns the bytes of an idx file, uint8 (N, H, W) or (N,).
+
+    A header of big-endian 32-bit numbers, 2048 + the number of dimensions and then the size of
+    each, is followed by the values.
 
     Args:
         path: The file; unpacked if its name ends in .gz.
         dimensions: 3 for images, 1 for labels.
 
-    Returns:
-        uint8, (N, H, W) or (N,).
-
     Raises:
-        ValueError: The file is cut short or is something else.
+        ValueError: If the file is cut short or is something else.
     """
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()

@@ -44,7 +44,7 @@ class SwissRoll(Images):
         self.points, self.noise, self.points_seed = points, noise, points_seed
 
     def setup(self, stage: str) -> None:
-        """Draw the points of the three splits."""
+        """Draws the points of the three splits."""
         self.train_set, self.val_set, self.test_set = (self._draw(number) for number in range(3))
 
     def _draw(self, number: int) -> Memory:

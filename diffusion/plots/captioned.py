@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -138,7 +138,6 @@ def wrapped(text: str, fits: Callable[[str], bool], most: int = LINES) -> list[s
     return [*lines[: most - 1], f"{last.rstrip()}…"]
 
 
-def class_name(data: Any, label: int) -> str:
-    """Returns the name of a class of the data, or its number where it has none."""
-    classes = getattr(data, "classes", None) or ()
+def class_name(classes: Sequence[str], label: int) -> str:
+    """Returns the name of a class, or its number where it has none."""
     return str(classes[label]) if label < len(classes) else str(label)

@@ -44,6 +44,13 @@ def test_a_sample_comes_with_the_small_picture_of_its_number(pictures):
         torch.testing.assert_close(found, wanted)
 
 
+def test_a_folder_of_predictions_has_more_than_samples(pictures):
+    before = made(pictures).low.digest()
+    Image.new("RGB", (20, 20)).save(pictures / "small/grid.png")
+    assert made(pictures).low.digest() == before
+    assert sorted(made(pictures).low.names) == list(range(5))
+
+
 def test_small_pictures_that_are_there_were_drawn_with_the_classes_in_turn(pictures, monkeypatch):
     monkeypatch.setattr(Upsampling, "class_counts", lambda *_: [30, 2])
     assert made(pictures).measured(range(4))["label"].tolist() == [0, 1, 0, 1]

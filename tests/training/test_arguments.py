@@ -6,7 +6,7 @@ import json
 import pytest
 import yaml
 
-from diffusion.cli import arguments, commands, unique_keys
+from diffusion.cli import arguments, commands, yaml_reader
 from diffusion.cli.arguments import arranged
 
 
@@ -160,7 +160,7 @@ def test_a_key_is_there_once_in_what_a_flag_says_too(refused, tmp_path):
 
 def test_merged_keys_are_no_repetition():
     text = "x: &x {decay: 0.5}\nema: {<<: *x, decay: 0.7}"
-    assert unique_keys.load(text, "x")["ema"] == {"decay": 0.7}
+    assert yaml_reader.load(text, "x")["ema"] == {"decay": 0.7}
 
 
 def test_the_nearest_file_is_named(refused, tmp_path):

@@ -14,7 +14,7 @@ from diffusion.data.emoji.captions import captions as written
 from diffusion.data.emoji.prepare import draw, drawn_styles
 from diffusion.data.emoji.table import CLASSES
 from diffusion.data.prompted import Prompted, needed
-from diffusion.data.sets import ImageSet, Memory, Versions
+from diffusion.data.sets import UNREAD, ImageSet, Memory, Versions
 
 HELD_OUT = 0.05
 STYLES = ("google", "twitter", "microsoft", "openmoji")
@@ -48,14 +48,14 @@ class Emoji(Prompted):
         texts: After `setup`, all captions and prompts, sorted.
 
     Raises:
-        ValueError: An argument is out of its range.
+        ValueError: If an argument is out of its range.
     """
 
     SPLITS: ClassVar = ("train", "val", "test", "pairs")
 
     num_classes = len(CLASSES)
     classes = tuple(CLASSES)
-    pairs_set: ImageSet
+    pairs_set: ImageSet = UNREAD
 
     def __init__(
         self,
@@ -82,10 +82,10 @@ class Emoji(Prompted):
         self.captions, self.download, self.reason = captions, download, ""
 
     def prepare_data(self) -> None:
-        """Draw what has not been drawn yet; prompts and labels need no data to be asked for.
+        """Draws what has not been drawn yet; prompts and labels need no data to be asked for.
 
         Raises:
-            FileNotFoundError: Something could not be fetched or drawn.
+            FileNotFoundError: If something could not be fetched or drawn.
         """
         sampling = self.trainer is not None and self.trainer.predicting
         if self.download and not (sampling and not self.needs_pictures):
@@ -93,10 +93,10 @@ class Emoji(Prompted):
                 self.reason = draw(self._root, self.styles, self.shape[-1])
 
     def setup(self, stage: str) -> None:
-        """Read the drawn pictures and split them.
+        """Reads the drawn pictures and splits them.
 
         Raises:
-            FileNotFoundError: They are not there.
+            FileNotFoundError: If they are not there.
         """
         if self._is_read(stage):
             return
@@ -105,6 +105,10 @@ class Emoji(Prompted):
         if missing := [style for style in self.styles if style not in found]:
             self.mention(f"styles: only google, without {', '.join(missing)}{self.reason}")
         self._split_up({style: read(path) for style, path in found.items()})
+
+    def sets(self) -> dict[str, ImageSet]:
+        """Returns the splits, "pairs" among them."""
+        return {**super().sets(), "pairs": self.pairs_set}
 
     @property
     def _root(self) -> Path:
@@ -119,22 +123,22 @@ class Emoji(Prompted):
             texts += [written(self.captions, style, entry, names) for entry, names in known]
         images = torch.cat([one.images for one in drawings.values()])
         everything = Memory(images, torch.tensor(labels), texts)
-        for split, groups in splits(bases).items():
-            setattr(self, f"{split}_set", Versions(everything, groups))
+        found = {split: Versions(everything, groups) for split, groups in splits(bases).items()}
+        self.train_set, self.val_set = found["train"], found["val"]
+        self.test_set, self.pairs_set = found["test"], found["pairs"]
         self._read(text for of_one in texts for text in of_one)
 
 
 def splits(bases: Mapping[str, Sequence[str]]) -> dict[str, list[list[int]]]:
-    """Group the pictures of all styles, one after the other, by concept and style, and split them.
+    """Returns the pictures of all styles, one after the other, in groups by concept and style.
 
     A concept is for validation or testing by its code points alone. A pair of a training concept
     and a style is held out by their names; one style of every concept stays.
 
+    For each split they are the numbers of the pictures of one concept in one style.
+
     Args:
         bases: For each style, the concept of every picture.
-
-    Returns:
-        For each split, its groups: the numbers of the pictures of one concept in one style.
     """
     groups: dict[str, dict[str, list[int]]] = defaultdict(dict)
     number = 0

@@ -53,7 +53,7 @@ class Files(ImageSet):
         return {"image": images, **self.conditions([i for i, _ in read])}
 
     def conditions(self, indices: Sequence[int]) -> dict[str, Any]:
-        """Labels and captions."""
+        """Returns labels and captions."""
         known = {}
         if self.labels is not None:
             known["label"] = self.labels[list(indices)]
@@ -62,7 +62,7 @@ class Files(ImageSet):
         return known
 
     def digest(self) -> bytes:
-        """SHA-256 of names, sizes and times of the files, labels and captions if there are any."""
+        """Returns SHA-256 of names, sizes and times of the files, labels and captions."""
         digest = hashlib.sha256(f"{READING} {self.size} {self.channels}\n".encode())
         for name in self.names:
             stat = (self.root / name).stat()
@@ -74,7 +74,7 @@ class Files(ImageSet):
         return digest.digest()
 
     def _readable(self, index: int) -> tuple[int, Tensor]:
-        """The picture at an index, or else the next one that can be read, with its index."""
+        """Returns the picture at an index, or the next one that can be read, with its index."""
         while True:
             if index not in self.unreadable:
                 try:
