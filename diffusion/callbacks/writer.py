@@ -73,7 +73,7 @@ class Writer(L.Callback):
         """Returns the numbers of the samples that are there, made as those to come will be."""
         settings = {**recipe(trainer, module, data), "writer": {"format": self.format}}
         predictions.check_settings(self.path, settings)
-        self.texts = predictions.captions(self.path, data)
+        self.texts = predictions.asked_captions(self.path, data)
         of = settings["model"].get("stages", [settings["model"]])
         self.about = origin(trainer, module, [stage["weights"] for stage in of])
         made = set(predictions.numbered(self.path))
@@ -166,10 +166,10 @@ class Writer(L.Callback):
     def _grid(self, made: dict[int, Path]) -> Tensor:
         """Returns the first images, each with its text or class if it has one, or a cloud."""
         if len(self.data.shape) != 3:
-            points = [predictions.read(file) for file in list(made.values())[:CLOUD]]
+            points = [predictions.read_sample(file) for file in list(made.values())[:CLOUD]]
             return pictures.clouds([torch.stack(points)], ["x_0"])
         shown = dict(list(made.items())[:GRID])
-        images = torch.stack([predictions.read(file) for file in shown.values()])
+        images = torch.stack([predictions.read_sample(file) for file in shown.values()])
         labels = [predictions.label_of(file) for file in shown.values()]
         names = ["" if y is None else class_name(self.data.classes, y) for y in labels]
         texts = [self.texts.get(f"{number:06d}", name) for number, name in zip(shown, names)]

@@ -51,7 +51,7 @@ def declared(name: str) -> Callable[..., None]:
     return scope[function]
 
 
-def load(name: str) -> Callable[..., None]:
+def imported(name: str) -> Callable[..., None]:
     """Returns the function of a command."""
     module, _, function = COMMANDS[name].rpartition(".")
     return getattr(import_module(module), function)
@@ -92,7 +92,7 @@ def run(name: str, args: Sequence[str]) -> None:
     words = arguments.once(arguments.several(arguments.split(args, bool(many)), lists))
     values: dict[str, Any] = cli.parse_args(list(map(str, words))).as_dict()
     more = [value for p in many for value in values[p.name]]
-    load(name)(*more, **{p.name: values[flag] for flag, p in flags.items()})
+    imported(name)(*more, **{p.name: values[flag] for flag, p in flags.items()})
 
 
 def _doc(function: Callable[..., None]) -> str:

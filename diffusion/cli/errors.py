@@ -72,13 +72,13 @@ def shortened(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST].rsplit(' ', 1)[0]} …"
 
 
-def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+def most_like(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     """Returns the name that is most like the given one, or None if none is."""
     found = difflib.get_close_matches(name, sorted(set(known)), n=1, cutoff=cutoff)
     return found[0] if found else None
 
 
-def described(kind: Any, value: str = "") -> str:
+def type_in_words(kind: Any, value: str = "") -> str:
     """Returns what values of a type look like.
 
     Args:
@@ -102,7 +102,7 @@ def described(kind: Any, value: str = "") -> str:
         elif _is_list(k):
             words.append(f"a list such as [{_example(*inner[:1], value=value)}]")
         elif origin is collections.abc.Callable:
-            words.append(described(inner[-1]))
+            words.append(type_in_words(inner[-1]))
         else:
             words.append(f"a class of {k.__name__}" if isinstance(k, type) else str(k))
     return " or ".join([", ".join(words[:-1])] * (len(words) > 1) + words[-1:])
@@ -117,7 +117,7 @@ def _example(kind: Any = str, value: str = "") -> str:
         return value or "text"
     texts = [k for k in kinds if isinstance(k, str)]
     names = texts or subclasses(tuple(k for k in kinds if isinstance(k, type)))
-    return nearest(value, names) or next(iter(names), "name")
+    return most_like(value, names) or next(iter(names), "name")
 
 
 def leaves(kind: Any) -> list[Any]:
@@ -150,7 +150,7 @@ def _argument(key: str, owner: type | None, match: re.Match, known: Mapping[str,
     if owner.__name__ in ("LightningModule", "LightningDataModule"):  # no class was said
         return f"{where}: no such argument; expected a class, --{key} CLASS, too"
     names = _arguments(owner)
-    near = nearest(name, names)
+    near = most_like(name, names)
     right = f"the nearest is '{near}'" if near else f"expected one of {', '.join(sorted(names))}"
     hint = _hint(key, _around(key, match.string), known)
     have = [n for n, c in _classes() if _is_list(hint) and _is_kind(c, hint)]
@@ -189,7 +189,7 @@ def _no_class(key: str, name: str, kinds: tuple[type, ...]) -> str:
         names = [n for n in names if n in sys.modules["diffusion.networks"].__all__]
     folded = {n.lower(): n for n in names}
     last = name.split(".")[-1]
-    near = folded.get(last.lower()) or nearest(last, names)
+    near = folded.get(last.lower()) or most_like(last, names)
     right = f"the nearest is '{near}'" if near else f"expected one of {', '.join(names[:12])}"
     right = right if names else f"expected {' or '.join(f'a {k.__name__}' for k in kinds)}"
     return f"{where}: '{name}' is no class for this; {right}"
@@ -226,7 +226,7 @@ def _key(key: str, owner: type | None, match: re.Match, known: Mapping[str, Any]
     ]
     if same := same + [k for k in known if "." in k and k.rsplit(".", 1)[-1] == name]:
         return f"{name}: no such key; expected {' or '.join(map(repr, same))}"
-    near = nearest(name, known) or nearest(first, {k.split(".")[0] for k in known})
+    near = most_like(name, known) or most_like(first, {k.split(".")[0] for k in known})
     if near and rest and "." not in near:
         near = f"{near}.{rest}"
     return f"{name}: no such key" + (f"; the nearest is '{near}'" if near else "; see --help")
@@ -251,9 +251,9 @@ def _value(key: str, owner: type | None, match: re.Match, known: Mapping[str, An
     kinds = tuple(k for k in leaves(hint) if k is not type(None))
     if all(isinstance(k, type) and k not in PLAIN for k in kinds) and not _is_list(hint):
         return _no_class(key, value, kinds)
-    near = nearest(value, [k for k in kinds if isinstance(k, str)])
+    near = most_like(value, [k for k in kinds if isinstance(k, str)])
     value = value if len(value) <= 80 else f"{value[:80].rsplit(' ', 1)[0]} …"
-    right = described(hint, value) + (f"; perhaps {near!r}" if near else "")
+    right = type_in_words(hint, value) + (f"; perhaps {near!r}" if near else "")
     return f"{key}: {value or repr('')}; expected {right}"
 
 

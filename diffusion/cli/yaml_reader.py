@@ -40,7 +40,7 @@ def checked(text: str) -> str:
     return text
 
 
-def load(text: str, where: str) -> Any:
+def read_yaml(text: str, where: str) -> Any:
     """Returns what a YAML text says.
 
     Args:

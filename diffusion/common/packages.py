@@ -63,12 +63,12 @@ def obtain(package: Package, root: Path) -> Path:
         FileNotFoundError: If it is not there and could not be fetched.
         ValueError: If it is another file than the one expected.
     """
-    if (path := find(package, root)) is None:
+    if (path := find_archive(package, root)) is None:
         check_writable(root, "root")
         prefix = f"{beside(root / 'fetched').name}."
         with tempfile.TemporaryDirectory(prefix=prefix, dir=root) as folder:
             _fetch(package, Path(folder), root)
-            if (fetched := find(package, Path(folder))) is None:
+            if (fetched := find_archive(package, Path(folder))) is None:
                 raise _not_found(package, root, "it fetched no such file")
             _check(package, fetched)
             path = root / fetched.name
@@ -77,7 +77,7 @@ def obtain(package: Package, root: Path) -> Path:
     return path
 
 
-def find(package: Package, root: Path) -> Path | None:
+def find_archive(package: Package, root: Path) -> Path | None:
     """Returns the path of an archive that lies in a folder already, unchecked, or None."""
     endings = ("-*.whl", ".tar.gz", ".tgz")
     found = [path for ending in endings for path in root.glob(package.stem + ending)]

@@ -51,3 +51,9 @@ def check_choice(owner: str, choices: Sequence[Any], **values: Any) -> None:
         if value not in choices:
             right = ", ".join(map(str, choices))
             raise ValueError(f"{owner}.{name}: {value}; expected one of {right}")
+
+
+def first_few(names: Sequence[str], shown: int = 3) -> str:
+    """Returns the first of some names, and how many more there are."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more

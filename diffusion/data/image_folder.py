@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from diffusion.common.hashing import share_of
-from diffusion.common.validate import check_choice, check_counts, check_shares
+from diffusion.common.validate import check_choice, check_counts, check_shares, first_few
 from diffusion.data.base import Images
 from diffusion.data.reading.decoding import looks_complete, read_picture
 from diffusion.data.reading.image_files import Files
-from diffusion.data.reading.listing import Listing, listed, shortened
+from diffusion.data.reading.listing import Listing, list_pictures
 from diffusion.data.requests.small_pictures import SmallPictures
 from diffusion.spec import DataSpec
 
@@ -96,7 +96,7 @@ class ImageFolder(Images):
         if self.is_set_up or stage == "predict":
             return
         root = Path(self.root).expanduser()
-        listing = listed(root)
+        listing = list_pictures(root)
         names = self._classed(self.names(root, listing.names))
         names = self._without_unreadable(root, names)
         self._mention(listing, names)
@@ -123,7 +123,7 @@ class ImageFolder(Images):
         lacking = sorted({name.split("/")[0] for name in names if "/" in name} - train)
         if self.classes and lacking:
             self.mention(
-                f"val_share: all pictures of {shortened(lacking)} are for validation; there is "
+                f"val_share: all pictures of {first_few(lacking, 10)} are for validation; there is "
                 "nothing to train these classes by"
             )
 
@@ -144,7 +144,7 @@ class ImageFolder(Images):
                 f"{loose} pictures beside the folder {folders[0]!r}"
             )
         if self.class_of is None:
-            of = {folder: named(folder) for folder in folders}
+            of = {folder: class_of_folder(folder) for folder in folders}
             self.class_of = dict(sorted(of.items(), key=lambda item: item[1]))
         other = [folder for folder in folders if folder not in self.class_of]
         missing = [folder for folder in self.class_of if folder not in folders]
@@ -153,9 +153,9 @@ class ImageFolder(Images):
             nearest = f"the nearest is {near[0]!r}" if near else f"expected some of {other[:9]}"
             raise ValueError(f"data.classes: no folder {missing[0]!r} in {self.root!r}; {nearest}")
         if missing:
-            self.mention(f"data.classes: no pictures of {shortened(missing)} in {self.root!r}")
+            self.mention(f"data.classes: no pictures of {first_few(missing, 10)} in {self.root!r}")
         if other:
-            self.mention(f"data.classes: left out {shortened(other)}, {len(other)} folders")
+            self.mention(f"data.classes: left out {first_few(other, 10)}, {len(other)} folders")
         self.classes = list(dict.fromkeys(self.class_of.values()))
         self.num_classes = len(self.classes) or None
         return [name for name in names if not folders or name.split("/")[0] in self.class_of]
@@ -177,9 +177,8 @@ class ImageFolder(Images):
         bad = [name for name in names if not self._is_readable(root / name)]
         if not bad:
             return names
-        found = (
-            f"{len(bad)} of {len(names)} pictures in {self.root!r} are unreadable: {shortened(bad)}"
-        )
+        n, which = len(names), first_few(bad, 10)
+        found = f"{len(bad)} of {n} pictures in {self.root!r} are unreadable: {which}"
         if len(bad) > self.max_unreadable * len(names):
             share = self.max_unreadable
             raise ValueError(f"data.max_unreadable: {share}; expected their share or more: {found}")
@@ -231,6 +230,6 @@ def _class_of(classes: Sequence[str] | Mapping[str, str] | None) -> dict[str, st
     return found
 
 
-def named(folder: str) -> str:
+def class_of_folder(folder: str) -> str:
     """Returns the class of a folder: its name, composed, bytes that are no text as escapes."""
     return unicodedata.normalize("NFC", os.fsencode(folder).decode("utf-8", "backslashreplace"))

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
+from diffusion.common.validate import first_few
 from diffusion.data.image_folder import ImageFolder
 from diffusion.data.prompted import Prompted, needed
 from diffusion.data.reading.image_files import Files
-from diffusion.data.reading.listing import shortened
 from diffusion.data.requests.prompts import plain_text
 
 KEYS = ("caption", "text")
@@ -76,7 +76,7 @@ class ImageText(Prompted, ImageFolder):
         if left_out := [name for name in names if name not in self.captions]:
             self.mention(
                 f"left out: {len(left_out)} of {len(names)} pictures in {self.root!r} have no "
-                f"caption: {shortened(left_out)}"
+                f"caption: {first_few(left_out, 10)}"
             )
         return list(self.captions)
 

@@ -160,7 +160,7 @@ def test_a_key_is_there_once_in_what_a_flag_says_too(refused, tmp_path):
 
 def test_merged_keys_are_no_repetition():
     text = "x: &x {decay: 0.5}\nema: {<<: *x, decay: 0.7}"
-    assert yaml_reader.load(text, "x")["ema"] == {"decay": 0.7}
+    assert yaml_reader.read_yaml(text, "x")["ema"] == {"decay": 0.7}
 
 
 def test_the_nearest_file_is_named(refused, tmp_path):
@@ -233,6 +233,6 @@ def test_commands_without_a_trainer_lose_nothing_either(monkeypatch, capsys):
 
 def test_a_function_is_declared_as_it_is():
     for name in commands.COMMANDS:
-        function, declared = commands.load(name), commands.declared(name)
+        function, declared = commands.imported(name), commands.declared(name)
         assert inspect.signature(function, eval_str=True) == inspect.signature(declared)
         assert function.__doc__ == declared.__doc__

@@ -77,7 +77,7 @@ def bake(
         save_file(tensors, aside, metadata={"records": json.dumps(records)})
 
 
-def read(path: Path) -> Drawings:
+def read_drawings(path: Path) -> Drawings:
     """Returns the content of the file that `bake` wrote."""
     from safetensors import safe_open
 

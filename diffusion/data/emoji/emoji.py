@@ -9,9 +9,9 @@ import torch
 
 from diffusion.common.hashing import share_of
 from diffusion.common.validate import check_choice
-from diffusion.data.emoji.cache import Drawings, read
+from diffusion.data.emoji.cache import Drawings, read_drawings
 from diffusion.data.emoji.captions import captions as written
-from diffusion.data.emoji.prepare import draw, drawn_styles
+from diffusion.data.emoji.prepare import draw_styles, drawn_styles
 from diffusion.data.emoji.table import CLASSES
 from diffusion.data.prompted import Prompted, needed
 from diffusion.data.sets import UNREAD, ImageSet, Memory, Versions
@@ -90,7 +90,7 @@ class Emoji(Prompted):
         sampling = self.trainer is not None and self.trainer.predicting
         if self.download and not (sampling and not self.needs_pictures):
             with needed("predict" if sampling else "fit"):
-                self.reason = draw(self._root, self.styles, self.shape[-1])
+                self.reason = draw_styles(self._root, self.styles, self.shape[-1])
 
     def setup(self, stage: str) -> None:
         """Reads the drawn pictures and splits them.
@@ -104,7 +104,7 @@ class Emoji(Prompted):
             found = drawn_styles(self._root, self.styles, self.shape[-1])
         if missing := [style for style in self.styles if style not in found]:
             self.mention(f"styles: only google, without {', '.join(missing)}{self.reason}")
-        self._split_up({style: read(path) for style, path in found.items()})
+        self._split_up({style: read_drawings(path) for style, path in found.items()})
 
     def sets(self) -> dict[str, ImageSet]:
         """Returns the splits, "pairs" among them."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from diffusion.common.packages import Package
-from diffusion.data.emoji.table import Entry, from_emojibase, from_scistag, plain
+from diffusion.data.emoji.table import Entry, code_points, from_emojibase, from_scistag
 
 SIDE = 128
 SPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
@@ -66,7 +66,7 @@ def emojibase(archive: Path) -> dict[str, Entry]:
 def pack(archive: Path) -> dict[str, str]:
     """Returns an Iconify pack: code points and SVG, on a square ground."""
     chars, icons = _json_files(archive, "package/chars.json", "package/icons.json")
-    return {plain(code): _svg(icons["icons"][name], icons) for code, name in chars.items()}
+    return {code_points(code): _svg(icons["icons"][name], icons) for code, name in chars.items()}
 
 
 def scistag(archive: Path) -> tuple[dict[str, Entry], dict[str, bytes]]:
@@ -78,7 +78,7 @@ def scistag(archive: Path) -> tuple[dict[str, Entry], dict[str, bytes]]:
         pictures = {}
         for name in files.namelist():
             if found := re.fullmatch(r"images/noto/cpngs/emoji_u(\w+)\.png", name):
-                pictures[plain(found[1].replace("_u", "_"))] = files.read(name)
+                pictures[code_points(found[1].replace("_u", "_"))] = files.read(name)
     return table, pictures
 
 

@@ -28,7 +28,7 @@ def drawn_styles(root: Path, styles: Sequence[str], size: int) -> dict[str, Path
     )
 
 
-def draw(root: Path, styles: Sequence[str], size: int) -> str:
+def draw_styles(root: Path, styles: Sequence[str], size: int) -> str:
     """Draws the styles that are missing; returns why it is Google's alone, or "" if it is not.
 
     Raises:

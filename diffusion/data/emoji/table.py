@@ -72,7 +72,7 @@ class Entry:
         return CLASS_OF[self.subgroup]
 
 
-def plain(code: str) -> str:
+def code_points(code: str) -> str:
     """Returns code points as they are written here."""
     return code.lower().replace("_", "-").replace("-fe0f", "")
 
@@ -89,18 +89,18 @@ def from_emojibase(data: list[dict[str, Any]], groups: dict[str, Any]) -> dict[s
         subgroup = groups["subgroups"].get(str(concept.get("subgroup")))
         if subgroup not in CLASS_OF:
             continue
-        base, name, tags = plain(concept["hexcode"]), concept["label"], concept.get("tags", ())
+        base, tags = code_points(concept["hexcode"]), tuple(concept.get("tags", ()))
         for shown in (concept, *concept.get("skins", ())):
             tone = shown.get("tone", [])
             tones = tuple(TONES[i - 1] for i in (tone if isinstance(tone, list) else [tone]))
-            code = plain(shown["hexcode"])
-            found[code] = Entry(code, base, name, subgroup, tuple(tags), tones)
+            code = code_points(shown["hexcode"])
+            found[code] = Entry(code, base, concept["label"], subgroup, tags, tones)
     return found
 
 
 def from_scistag(data: Mapping[str, dict[str, Any]]) -> dict[str, Entry]:
     """Returns those of `emoji_db.json` of scistag, which has no keywords."""
-    emoji = {plain(code): one for code, one in data.items()}
+    emoji = {code_points(code): one for code, one in data.items()}
     emoji = {code: {**one, "name": one["name"] or "keycap: #"} for code, one in emoji.items()}
     code_of = {one["name"]: code for code, one in emoji.items()}
     found = {}

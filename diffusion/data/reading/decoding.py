@@ -33,7 +33,7 @@ def read_picture(path: Path, size: int, channels: int) -> Tensor:
     """
     from PIL import ImageOps
 
-    with opened(path) as file:
+    with open_picture(path) as file:
         pixels = math.prod(file.size)
         file.draft(None, (DRAFT * size, DRAFT * size))
         if not file.info.get("progressive"):  # of which libjpeg keeps all coefficients
@@ -46,7 +46,7 @@ def read_picture(path: Path, size: int, channels: int) -> Tensor:
     return values[None] if channels == 1 else values.permute(2, 0, 1).contiguous()
 
 
-def opened(path: Path) -> "ImageFile.ImageFile":
+def open_picture(path: Path) -> "ImageFile.ImageFile":
     """Opens a picture of one of the formats, without decoding it.
 
     Raises:
@@ -61,7 +61,7 @@ def opened(path: Path) -> "ImageFile.ImageFile":
 
 def upright_size(path: Path) -> tuple[int, int]:
     """Returns width and height of a picture as one sees it, without decoding it."""
-    with opened(path) as file:
+    with open_picture(path) as file:
         turned = file.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # Orientation
         return (file.height, file.width) if turned else (file.width, file.height)
 

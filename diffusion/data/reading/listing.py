@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from diffusion.common.validate import first_few
+
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 # Endings of pictures that are not read, so that somebody has to convert them.
 OTHERS = frozenset(
@@ -49,14 +51,14 @@ class Listing:
         empty = [f"{x} (0 of {found[x]} pictures)" for x in folders if x not in full]
         parts = (
             (f"{self.formats()}, convert them to one of {', '.join(SUFFIXES)}", self.others),
-            (f"all of {shortened(empty)}", empty),
-            (f"links to what is read already: {shortened(self.repeated)}", self.repeated),
-            (f"folders that cannot be opened: {shortened(self.closed)}", self.closed),
+            (f"all of {first_few(empty, 10)}", empty),
+            (f"links to what is read already: {first_few(self.repeated, 10)}", self.repeated),
+            (f"folders that cannot be opened: {first_few(self.closed, 10)}", self.closed),
         )
         return "; ".join(text for text, things in parts if things)
 
 
-def listed(root: Path, key: str = "data.root") -> Listing:
+def list_pictures(root: Path, key: str = "data.root") -> Listing:
     """Returns the pictures under a folder; hidden files and folders are left out.
 
     Each folder is read once, whatever links lead to it: where it really lies under the root, or
@@ -105,11 +107,6 @@ def listed(root: Path, key: str = "data.root") -> Listing:
         )
     found.names.sort()
     return found
-
-
-def shortened(names: Sequence[str]) -> str:
-    """Returns the first ten names."""
-    return ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
 
 
 def _is_folder(entry: os.DirEntry) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffusion.common.pixels import scaled
 from diffusion.data.reading.decoding import read_picture, upright_size
-from diffusion.data.reading.listing import listed
+from diffusion.data.reading.listing import list_pictures
 from diffusion.data.requests.base import Ask
 
 
@@ -39,7 +39,7 @@ class Edits(Ask):
             raise ValueError(f"data.edit: {edit!r}; expected null, as the data is not square")
         self.shape, self.mask = tuple(shape), mask
         path = Path(edit).expanduser()
-        names = listed(path, "data.edit").names if path.is_dir() else [""]
+        names = list_pictures(path, "data.edit").names if path.is_dir() else [""]
         self.pictures = [_file(path / name, "edit") for name in names]
         self.sizes = [_size(path, "edit") for path in self.pictures]
         self.known = None if mask is None else ~self._repainted(mask)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffusion.common.pixels import scaled
 from diffusion.data.reading.decoding import read_picture
-from diffusion.data.reading.listing import listed
+from diffusion.data.reading.listing import list_pictures
 from diffusion.data.requests.base import Ask
 from diffusion.data.requests.prompts import Captions
 
@@ -38,7 +38,7 @@ class SmallPictures(Ask):
         if not 0 < size <= shape[-1] or shape[-1] % size:
             raise ValueError(f"data.low_size: {size}; expected a divisor of size {shape[-1]}")
         self.root = None if root is None else Path(root).expanduser()
-        names = [] if self.root is None else listed(self.root, "data.low_root").names
+        names = [] if self.root is None else list_pictures(self.root, "data.low_root").names
         numbers = ((Path(name).stem.split("_")[0], name) for name in names)
         self.names = {int(number): name for number, name in numbers if number.isdigit()}
 
