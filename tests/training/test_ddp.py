@@ -112,7 +112,7 @@ def test_pairs_of_all_processes_are_negatives(run, monkeypatch):
     found = []
     for n in (1, 2):
         place = f"--trainer.default_root_dir=run{n}"
-        command("test", "--ckpt_path", run.last, place, "--data.copies=7", processes=n)
+        command("test", "--trust", "--ckpt_path", run.last, place, "--data.copies=7", processes=n)
         found.append(json.loads((run.folder / f"run{n}" / "retrieval.json").read_text()))
     assert found[0]["n"] == found[1]["n"] == 42  # 6 batches, the last of 2
     for name, value in found[0]["figures"].items():
