@@ -24,7 +24,7 @@ from diffusion.metrics.report.record import hardware, notes, table, write
 from diffusion.metrics.suite import Measure
 from diffusion.metrics.text_score import TextMeasure
 from diffusion.metrics.worth import described
-from diffusion.systems import checks
+from diffusion.systems.checkpoints.contents import fingerprint
 from diffusion.systems.checkpoints.restorable import Restorable
 from diffusion.systems.distributed import one_first
 
@@ -194,7 +194,7 @@ class Metrics(L.Callback):
             "text": measure.asked,
             "quantize": "floor(127.5 x + 128)",
             "sampler": sampling(module),
-            "checkpoint": path and {"path": path, "fingerprint": checks.fingerprint(path)},
+            "checkpoint": path and {"path": path, "fingerprint": fingerprint(path)},
             "hardware": {**hardware(module.device), "processes": trainer.world_size},
             "batch_size": self.batch_size,
         }
