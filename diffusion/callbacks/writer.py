@@ -14,7 +14,7 @@ from diffusion.callbacks import predictions
 from diffusion.callbacks.generation import draws
 from diffusion.callbacks.recipe import recipe
 from diffusion.common.files import check_writable, written_aside
-from diffusion.common.pixels import quantize
+from diffusion.common.pixels import quantize, scaled
 from diffusion.common.progress import bar
 from diffusion.plots import pictures
 from diffusion.plots.captioned import captioned, class_name
@@ -149,10 +149,10 @@ class Writer(L.Callback):
             points = [predictions.read(file) for file in list(made.values())[:CLOUD]]
             return pictures.clouds([torch.stack(points)], ["x_0"])
         shown = dict(list(made.items())[:GRID])
-        images = torch.stack([predictions.read(file) for file in shown.values()]).float()
+        images = torch.stack([predictions.read(file) for file in shown.values()])
         labels = [predictions.label_of(file) for file in shown.values()]
         names = ["" if y is None else class_name(data, y) for y in labels]
         texts = [self.texts.get(f"{number:06d}", name) for number, name in zip(shown, names)]
         columns = math.ceil(len(images) ** 0.5)
-        images = images / 127.5 - 1
+        images = scaled(images)
         return captioned(images, texts, columns) if any(texts) else pictures.grid(images, columns)

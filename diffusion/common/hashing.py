@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,3 +25,8 @@ def weights_digest(state: Mapping[str, Tensor]) -> str:
             value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
         )
     return sha.hexdigest()[:16]
+
+
+def share_of(name: str) -> float:
+    """Where a name falls in [0, 1), evenly and for ever."""
+    return int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:8], "big") / 2**64

@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from diffusion.common.pixels import scaled
 from diffusion.common.validate import check_counts
 from diffusion.data.reading.order import Positions, Reading, Shuffled
 from diffusion.data.reading.workers import Loader
@@ -316,7 +317,7 @@ class Images(L.LightningDataModule, ABC):
         """
         if self.levels is None or images.dtype != torch.uint8:
             return images
-        return images.float() / (self.levels - 1) * 2 - 1
+        return scaled(images, self.levels)
 
     def batches(
         self, split: str, batch_size: int = 500, n: int | None = None

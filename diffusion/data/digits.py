@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from diffusion.data.base import Images
-from diffusion.data.memory import Memory
+from diffusion.data.sets import Memory
 
 
 class Digits(Images):

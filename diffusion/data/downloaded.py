@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from diffusion.data.base import Images
-from diffusion.data.memory import Memory
+from diffusion.data.sets import Memory
 
 TIMEOUT = 20.0
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from diffusion.common.hashing import share_of
 from diffusion.data.base import Images
-from diffusion.data.reading.complete import looks_complete
-from diffusion.data.reading.decoding import read_picture
+from diffusion.data.reading.decoding import looks_complete, read_picture
 from diffusion.data.reading.image_files import Files
 from diffusion.data.reading.listing import Listing, listed, shortened
-from diffusion.data.shares import share_of
+from diffusion.data.requests.small_pictures import LowResolution
 from diffusion.spec import DataSpec
 
 
@@ -199,6 +199,43 @@ class ImageFolder(Images):
         except Exception:
             return False
         return True
+
+
+class Upsampling(ImageFolder):
+    """An `ImageFolder` whose batches also have "low_res", as `LowResolution` says.
+
+    Args:
+        low_size: Height and width of the small pictures, a divisor of `size`.
+        low_root: The folder of small pictures, or None if nothing is to be drawn.
+        **kwargs: As for `ImageFolder`.
+
+    Raises:
+        ValueError: The sizes do not divide.
+        FileNotFoundError: In `setup`, `low_root` is no folder.
+    """
+
+    def __init__(self, low_size: int, low_root: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.low = LowResolution(low_size, low_root, self.shape)
+
+    def setup(self, stage: str) -> None:
+        """Look at the folder of small pictures too, before anything is trained."""
+        super().setup(stage)
+        self.low.check()
+
+    @property
+    def frequencies(self) -> list[int] | None:
+        """None, too, where small pictures are there already, drawn with the classes in turn."""
+        return super().frequencies if self.low.root is None else None
+
+    def asked(self) -> dict[str, Any]:
+        """See `Images`."""
+        return {**super().asked(), **self.low.asked()}
+
+    def on_after_batch_transfer(self, batch: dict, dataloader_idx: int) -> dict:
+        """Add the small pictures."""
+        batch = super().on_after_batch_transfer(batch, dataloader_idx)
+        return self.low.added(batch, self.normalize)
 
 
 def _class_of(classes: Sequence[str] | Mapping[str, str] | None) -> dict[str, str] | None:

@@ -1,13 +1,17 @@
 """MNIST and Fashion-MNIST."""
 
+import gzip
+import math
+import struct
+import zlib
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from diffusion.data.downloaded import Downloaded
-from diffusion.data.idx import read_idx
 
 
 class MNIST(Downloaded):
@@ -85,6 +89,38 @@ class FashionMNIST(MNIST):
         "get it with `download: true` where there is a network, or install Debian's package "
         "dataset-fashion-mnist and set `root: /usr/share/datasets/fashion-mnist`"
     )
+
+
+def read_idx(path: Path, dimensions: int) -> Tensor:
+    """Read an idx file of bytes.
+
+    Args:
+        path: The file; unpacked if its name ends in .gz.
+        dimensions: 3 for images, 1 for labels.
+
+    Returns:
+        uint8, (N, H, W) or (N,).
+
+    Raises:
+        ValueError: The file is cut short or is something else.
+    """
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(
+            f"{path}: broken gzip file ({error}), delete it and get it again"
+        ) from None
+    start = 4 * (1 + dimensions)
+    magic, *shape = struct.unpack_from(f">{1 + dimensions}I", content.ljust(start, b"\0"))
+    if magic != 2048 + dimensions:
+        raise ValueError(f"{path}: starts with {magic}, expected {2048 + dimensions} (an idx file)")
+    size = start + math.prod(shape)
+    if len(content) != size:
+        raise ValueError(
+            f"{path}: {len(content)} bytes, expected {size}, delete it and get it again"
+        )
+    values = np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
+    return torch.from_numpy(values.copy())
 
 
 def _path(folder: Path, name: str) -> Path:

@@ -1,9 +1,13 @@
 """What a split is: pictures that are read a whole batch at a time."""
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 
@@ -46,6 +50,117 @@ class ImageSet(Dataset, ABC):
     @abstractmethod
     def digest(self) -> bytes:
         """Hash of what decides the batches: changes whenever a picture or a caption does."""
+
+
+class Memory(ImageSet):
+    """Pictures in one tensor, gathered a batch at a time.
+
+    A picture may have several captions: at its visit v, picture i shows number i + v of them.
+
+    Args:
+        images: uint8 (N, C, H, W), or float32 (N, D) for points.
+        labels: int64 (N,), or None.
+        texts: The captions of each picture, at least one each, or None.
+
+    Raises:
+        ValueError: There are not as many labels or captions as images.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor | None = None,
+        texts: Sequence[Sequence[str]] | None = None,
+    ) -> None:
+        for key, values in (("labels", labels), ("texts", texts)):
+            if values is not None and len(values) != len(images):
+                raise ValueError(
+                    f"{key}: {len(values)} {key}, expected {len(images)}, one per image"
+                )
+        self.images = images.contiguous()
+        self.labels = labels
+        self.texts = texts
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
+        return self.visit(indices, [0] * len(indices))
+
+    def visit(self, indices: Sequence[int], visits: Sequence[int]) -> dict[str, Any]:
+        """Gather pictures, each with the caption whose turn it is."""
+        rows = torch.as_tensor(indices)
+        return {"image": self.images[rows], **self._known(indices, visits)}
+
+    def conditions(self, indices: Sequence[int]) -> dict[str, Any]:
+        """Labels and first captions."""
+        return self._known(indices, [0] * len(indices))
+
+    def digest(self) -> bytes:
+        """SHA-256 of the images' bytes, and of labels and captions if there are any."""
+        digest = hashlib.sha256(self.images.numpy().data)
+        if self.labels is not None:
+            digest.update(json.dumps(self.labels.tolist()).encode())
+        if self.texts is not None:
+            digest.update(json.dumps([list(texts) for texts in self.texts]).encode())
+        return digest.digest()
+
+    def _known(self, indices: Sequence[int], visits: Sequence[int]) -> dict[str, Any]:
+        known = {}
+        if self.labels is not None:
+            known["label"] = self.labels[torch.as_tensor(indices)]
+        if self.texts is not None:
+            turns = ((self.texts[i], i + v) for i, v in zip(indices, visits))
+            known["text"] = [texts[turn % len(texts)] for texts, turn in turns]
+        return known
+
+
+class Versions(ImageSet):
+    """Groups of the pictures of a set, each as one picture that has versions.
+
+    At its visit v, group k of n_k pictures shows number (k + v) mod n_k of them. So all groups
+    weigh the same, however many pictures they have, and in n_k epochs each is shown once. The
+    number of full turns, v // n_k, is the picture's own visit.
+
+    Args:
+        pictures: The set.
+        groups: For each group, the numbers of its pictures.
+    """
+
+    def __init__(self, pictures: ImageSet, groups: Sequence[Sequence[int]]) -> None:
+        self.pictures = pictures
+        self.groups = groups
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
+        return self.visit(indices, [0] * len(indices))
+
+    def visit(self, indices: Sequence[int], visits: Sequence[int]) -> dict[str, Any]:
+        """Read the versions whose turn it is."""
+        return self.pictures.visit(*self._turn(indices, visits))
+
+    def conditions(self, indices: Sequence[int]) -> dict[str, Any]:
+        """What is known of the versions that the first visit shows."""
+        return self.pictures.conditions(self._turn(indices, [0] * len(indices))[0])
+
+    def each(self) -> "Versions":
+        """All versions of all groups, each a group of its own."""
+        return Versions(self.pictures, [[i] for group in self.groups for i in group])
+
+    def digest(self) -> bytes:
+        """Hash of the pictures' digest and of the groups."""
+        groups = json.dumps([list(group) for group in self.groups])
+        return hashlib.sha256(self.pictures.digest() + groups.encode()).digest()
+
+    def _turn(self, indices: Sequence[int], visits: Sequence[int]) -> tuple[list[int], list[int]]:
+        shown, own = [], []
+        for k, v in zip(indices, visits):
+            group = self.groups[k]
+            shown.append(group[(k + v) % len(group)])
+            own.append(v // len(group))
+        return shown, own
 
 
 class Dealt(Dataset):

@@ -7,7 +7,7 @@ import torch
 
 from diffusion.common.validate import check_counts
 from diffusion.data.base import Images
-from diffusion.data.memory import Memory
+from diffusion.data.sets import Memory
 
 
 class SwissRoll(Images):

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from diffusion.common.pixels import rounded
+
 if TYPE_CHECKING:
     from PIL import ImageFont
 
@@ -45,7 +47,7 @@ def captioned(images: Tensor, texts: Sequence[str], columns: int) -> Tensor:
             "and at least one"
         )
     zoom = math.ceil(WIDE / images.shape[-1])
-    x = ((images.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    x = rounded(images.detach().cpu())
     x = x.expand(-1, 3, -1, -1).repeat_interleave(zoom, -1).repeat_interleave(zoom, -2)
     height, width = x.shape[-2:]
     font, _ = letters()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from diffusion.common.files import written_aside
+from diffusion.common.pixels import rounded
 
 SMALLEST = 32  # images are shown at least this wide, each pixel a square
 
@@ -18,10 +19,9 @@ def grid(images: Tensor, columns: int) -> Tensor:
     from torchvision.utils import make_grid
 
     zoom = math.ceil(SMALLEST / images.shape[-1])
-    images = images.detach().float().cpu().clamp(-1, 1)
+    images = rounded(images.detach().cpu())
     images = images.repeat_interleave(zoom, -1).repeat_interleave(zoom, -2)
-    picture = make_grid((images + 1) / 2, nrow=columns, padding=2, pad_value=1.0)
-    return (picture * 255).round().to(torch.uint8)
+    return make_grid(images, nrow=columns, padding=2, pad_value=255)
 
 
 def save(picture: Tensor, path: Path) -> None:

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from diffusion.common.hashing import share_of
 from diffusion.data import ImageFolder
-from diffusion.data.reading.complete import looks_complete
-from diffusion.data.reading.decoding import read_picture
-from diffusion.data.shares import share_of
+from diffusion.data.reading.decoding import looks_complete, read_picture
 
 
 @pytest.fixture

@@ -1,20 +1,21 @@
 """The data module of the emoji."""
 
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
 
+from diffusion.common.hashing import share_of
 from diffusion.data.emoji.cache import Drawings, read
 from diffusion.data.emoji.captions import captions as written
 from diffusion.data.emoji.prepare import draw, drawn_styles
-from diffusion.data.emoji.splits import splits
 from diffusion.data.emoji.table import CLASSES
-from diffusion.data.memory import Memory
 from diffusion.data.requests.prompts import Prompted, needed
-from diffusion.data.sets import ImageSet
-from diffusion.data.versions import Versions
+from diffusion.data.sets import ImageSet, Memory, Versions
 
+HELD_OUT = 0.05
 STYLES = ("google", "twitter", "microsoft", "openmoji")
 
 
@@ -125,3 +126,33 @@ class Emoji(Prompted):
         for split, groups in splits(bases).items():
             setattr(self, f"{split}_set", Versions(everything, groups))
         self.texts = sorted({*self.texts, *(text for of_one in texts for text in of_one)})
+
+
+def splits(bases: Mapping[str, Sequence[str]]) -> dict[str, list[list[int]]]:
+    """Group the pictures of all styles, one after the other, by concept and style, and split them.
+
+    A concept is for validation or testing by its code points alone. A pair of a training concept
+    and a style is held out by their names; one style of every concept stays.
+
+    Args:
+        bases: For each style, the concept of every picture.
+
+    Returns:
+        For each split, its groups: the numbers of the pictures of one concept in one style.
+    """
+    groups: dict[str, dict[str, list[int]]] = defaultdict(dict)
+    number = 0
+    for style, concepts in bases.items():
+        for concept in concepts:
+            groups[concept].setdefault(style, []).append(number)
+            number += 1
+    found: dict[str, list[list[int]]] = {name: [] for name in ("train", "val", "test", "pairs")}
+    for concept, of_style in groups.items():
+        share = share_of(concept)
+        whole = "val" if share < HELD_OUT else "test" if share < 2 * HELD_OUT else "train"
+        pair = {style: share_of(f"{concept} {style}") for style in of_style}
+        stays = max(pair, key=lambda style: pair[style])
+        for style, group in of_style.items():
+            held_out = whole == "train" and pair[style] < HELD_OUT and style != stays
+            found["pairs" if held_out else whole].append(group)
+    return found

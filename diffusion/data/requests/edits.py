@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from diffusion.common.pixels import scaled
 from diffusion.data.reading.decoding import read_picture, upright_size
 from diffusion.data.reading.listing import picture_names
 
@@ -47,7 +48,7 @@ class Given:
         """
         places = [i % len(self.pictures) for i in numbers]
         read = {i: self._read(self.pictures[i], self.shape[0], "edit") for i in set(places)}
-        batch = {"known": torch.stack([read[i] for i in places]).float() / 127.5 - 1}
+        batch = {"known": scaled(torch.stack([read[i] for i in places]))}
         if self.known is not None:
             batch["mask"] = self.known.float().expand(len(places), *self.known.shape)
         return batch
