@@ -16,22 +16,21 @@ class ImageSet(Dataset, ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """Number of pictures."""
+        """Returns the number of pictures."""
 
     @abstractmethod
     def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
-        """Read pictures as one batch.
+        """Returns pictures as one batch.
+
+        It has "image": uint8 (B, C, H, W), or float32 (B, D) for points; "label": int64 (B,), and
+        "text": list of B captions, if there are any.
 
         Args:
             indices: B numbers in 0 .. len − 1.
-
-        Returns:
-            "image": uint8 (B, C, H, W), or float32 (B, D) for points; "label": int64 (B,), if any;
-            "text": list of B captions, if any.
         """
 
     def visit(self, indices: Sequence[int], visits: Sequence[int]) -> dict[str, Any]:
-        """Read pictures as training does; what has several versions shows them in turn.
+        """Returns pictures as training reads them; what has several versions shows them in turn.
 
         Args:
             indices: As for `__getitems__`, which is what all see at visit 0.
@@ -40,16 +39,16 @@ class ImageSet(Dataset, ABC):
         return self.__getitems__(indices)
 
     def each(self) -> "ImageSet":
-        """Every picture by itself: of what has several versions, all of them."""
+        """Returns every picture by itself: of what has several versions, all of them."""
         return self
 
     def conditions(self, indices: Sequence[int]) -> dict[str, Any]:
-        """What `__getitems__` returns besides the pictures, which need not be read."""
+        """Returns what `__getitems__` does besides the pictures, which need not be read."""
         return {}
 
     @abstractmethod
     def digest(self) -> bytes:
-        """Hash of what decides the batches: changes whenever a picture or a caption does."""
+        """Returns a hash that changes whenever a picture or a caption does."""
 
 
 class Memory(ImageSet):
@@ -63,7 +62,7 @@ class Memory(ImageSet):
         texts: The captions of each picture, at least one each, or None.
 
     Raises:
-        ValueError: There are not as many labels or captions as images.
+        ValueError: If there are not as many labels or captions as images.
     """
 
     def __init__(
@@ -74,12 +73,8 @@ class Memory(ImageSet):
     ) -> None:
         for key, values in (("labels", labels), ("texts", texts)):
             if values is not None and len(values) != len(images):
-                raise ValueError(
-                    f"{key}: {len(values)} {key}, expected {len(images)}, one per image"
-                )
-        self.images = images.contiguous()
-        self.labels = labels
-        self.texts = texts
+                raise ValueError(f"{key}: {len(values)}; expected {len(images)}, one per image")
+        self.images, self.labels, self.texts = images.contiguous(), labels, texts
 
     def __len__(self) -> int:
         return len(self.images)
@@ -88,16 +83,16 @@ class Memory(ImageSet):
         return self.visit(indices, [0] * len(indices))
 
     def visit(self, indices: Sequence[int], visits: Sequence[int]) -> dict[str, Any]:
-        """Gather pictures, each with the caption whose turn it is."""
+        """Returns pictures, each with the caption whose turn it is."""
         rows = torch.as_tensor(indices)
         return {"image": self.images[rows], **self._known(indices, visits)}
 
     def conditions(self, indices: Sequence[int]) -> dict[str, Any]:
-        """Labels and first captions."""
+        """Returns labels and first captions."""
         return self._known(indices, [0] * len(indices))
 
     def digest(self) -> bytes:
-        """SHA-256 of the images' bytes, and of labels and captions if there are any."""
+        """Returns SHA-256 of the images' bytes, and of labels and captions if there are any."""
         digest = hashlib.sha256(self.images.numpy().data)
         if self.labels is not None:
             digest.update(json.dumps(self.labels.tolist()).encode())
@@ -128,8 +123,7 @@ class Versions(ImageSet):
     """
 
     def __init__(self, pictures: ImageSet, groups: Sequence[Sequence[int]]) -> None:
-        self.pictures = pictures
-        self.groups = groups
+        self.pictures, self.groups = pictures, groups
 
     def __len__(self) -> int:
         return len(self.groups)
@@ -138,19 +132,19 @@ class Versions(ImageSet):
         return self.visit(indices, [0] * len(indices))
 
     def visit(self, indices: Sequence[int], visits: Sequence[int]) -> dict[str, Any]:
-        """Read the versions whose turn it is."""
+        """Returns the versions whose turn it is."""
         return self.pictures.visit(*self._turn(indices, visits))
 
     def conditions(self, indices: Sequence[int]) -> dict[str, Any]:
-        """What is known of the versions that the first visit shows."""
+        """Returns what is known of the versions that the first visit shows."""
         return self.pictures.conditions(self._turn(indices, [0] * len(indices))[0])
 
     def each(self) -> "Versions":
-        """All versions of all groups, each a group of its own."""
+        """Returns all versions of all groups, each a group of its own."""
         return Versions(self.pictures, [[i] for group in self.groups for i in group])
 
     def digest(self) -> bytes:
-        """Hash of the pictures' digest and of the groups."""
+        """Returns a hash of the pictures' digest and of the groups."""
         groups = json.dumps([list(group) for group in self.groups])
         return hashlib.sha256(self.pictures.digest() + groups.encode()).digest()
 
@@ -180,6 +174,9 @@ class Dealt(Dataset):
         return self.pictures.__getitems__(indices) if len(indices) else {}
 
 
+UNREAD = Memory(torch.empty(0))  # in place of a split that has not been read
+
+
 def as_is(batch: Any) -> Any:
-    """Collate nothing: sets hand over whole batches."""
+    """Returns what it is given: sets hand over whole batches."""
     return batch

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -42,10 +42,7 @@ def captioned(images: Tensor, texts: Sequence[str], columns: int) -> Tensor:
     from PIL import Image, ImageDraw
 
     if len(texts) != len(images) or not len(images):
-        raise ValueError(
-            f"captioned: {len(texts)} captions, expected as many as images, {len(images)}, "
-            "and at least one"
-        )
+        raise ValueError(f"texts: {len(texts)}; expected one for each of {len(images)} images")
     zoom = math.ceil(WIDE / images.shape[-1])
     x = rounded(images.detach().cpu())
     x = x.expand(-1, 3, -1, -1).repeat_interleave(zoom, -1).repeat_interleave(zoom, -2)
@@ -141,7 +138,6 @@ def wrapped(text: str, fits: Callable[[str], bool], most: int = LINES) -> list[s
     return [*lines[: most - 1], f"{last.rstrip()}…"]
 
 
-def class_name(data: Any, label: int) -> str:
-    """Returns the name of a class of the data, or its number where it has none."""
-    classes = getattr(data, "classes", None) or ()
+def class_name(classes: Sequence[str], label: int) -> str:
+    """Returns the name of a class, or its number where it has none."""
     return str(classes[label]) if label < len(classes) else str(label)

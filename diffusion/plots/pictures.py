@@ -2,8 +2,9 @@
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -24,12 +25,22 @@ def grid(images: Tensor, columns: int) -> Tensor:
     return make_grid(images, nrow=columns, padding=2, pad_value=255)
 
 
-def save(picture: Tensor, path: Path) -> None:
-    """Writes a uint8 picture (C, H, W), C = 1 or 3, as PNG."""
-    from torchvision.io import encode_png
+def save(picture: Tensor, path: Path, about: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Writes a uint8 picture (C, H, W), C = 1 or 3, as PNG.
 
+    Args:
+        picture: The pixels.
+        path: The file.
+        about: What its text chunks say: under "diffusion.sampler" and the like how it was made.
+    """
+    from PIL import Image, PngImagePlugin
+
+    info = PngImagePlugin.PngInfo()
+    for key, text in about.items():
+        info.add_itxt(f"diffusion.{key}", text)
+    pixels = picture.cpu().permute(1, 2, 0).numpy().squeeze(2 if len(picture) == 1 else ())
     with written_aside(path, durable=False) as aside:
-        aside.write_bytes(encode_png(picture.cpu().contiguous()).numpy().tobytes())
+        Image.fromarray(pixels).save(aside, "PNG", pnginfo=info)
 
 
 def clouds(points: Sequence[Tensor], titles: Sequence[str]) -> Tensor:
