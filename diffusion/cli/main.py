@@ -30,8 +30,9 @@ from diffusion.common.files import reason
 from diffusion.data.base import Images
 from diffusion.data.reading.workers import lost
 from diffusion.systems import checks
-from diffusion.systems.base import Trainable
+from diffusion.systems.base import System, check_precision
 from diffusion.systems.checkpoints import latest
+from diffusion.systems.checkpoints.contents import check_checkpoint
 
 ERRORS = (ValueError, OSError, MisconfigurationException, NotFinite)
 
@@ -76,7 +77,7 @@ class CLI(LightningCLI):
         """
         command, config = str(self.subcommand), self.config[str(self.subcommand)]
         checks.check_trainer(config.trainer)
-        checks.check_precision(config.trainer.precision)
+        check_precision(config.trainer.precision)
         said, run = config.ckpt_path, Path(config.trainer.default_root_dir)
         found = latest.resolve(said, run, command)
         config.ckpt_path = said if found is None and command != "fit" else found
@@ -88,9 +89,9 @@ class CLI(LightningCLI):
         """Claims the run's folder once there are weights, and adds loggers if it has none."""
         config = self.config[str(self.subcommand)]
         command, run = str(self.subcommand), Path(config.trainer.default_root_dir)
-        checks.check_weights(self.model, command, run, config.ckpt_path)
-        if command == "fit" and isinstance(self.model, Trainable):
-            checks.check_start(self.model, config.ckpt_path)
+        latest.check_weights(self.model, command, run, config.ckpt_path)
+        if command == "fit" and isinstance(self.model, System):
+            self.model.check_start(config.ckpt_path)
         if command != "fit" or not config.trainer.fast_dev_run:
             claim(run, command, resuming=config.ckpt_path is not None)
         if config.trainer.logger in (None, True) and not config.trainer.fast_dev_run:
@@ -135,7 +136,7 @@ class CLI(LightningCLI):
         if command == "fit" and not config.trainer.fast_dev_run:
             check_room(Path(config.trainer.default_root_dir), self.model)
         if path and Path(path).is_file():
-            checks.check_checkpoint(self.model, Path(path), training=command == "fit")
+            check_checkpoint(self.model, Path(path), training=command == "fit")
 
 
 def restoring(error: BaseException) -> bool:

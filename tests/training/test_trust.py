@@ -14,8 +14,7 @@ from diffusion.cli.convert import export
 from diffusion.systems.cascade import Cascade
 from diffusion.systems.checkpoints.trust import DEEPEST, LONGEST, Taken, loaded, trusting
 from diffusion.systems.diffusion import Diffusion
-from diffusion.systems.frozen import Trained
-from diffusion.systems.frozen_clip import TrainedClip
+from diffusion.systems.frozen import Trained, TrainedClip
 
 CALL = {
     "class_path": "sympy.Lambda",
