@@ -6,8 +6,7 @@ from diffusion.metrics.distance import frechet, inception_score, kernel
 from diffusion.metrics.features.base import Extractor
 from diffusion.metrics.features.efficientnet import EfficientNet
 from diffusion.metrics.features.lenet import LeNet
-from diffusion.metrics.features.torch_fidelity import Inception
-from diffusion.metrics.features.vgg16 import VGG16
+from diffusion.metrics.features.torch_fidelity import VGG16, Inception
 from diffusion.metrics.judge import Judge
 from diffusion.metrics.manifold import density_coverage, f1, precision_recall
 from diffusion.metrics.neighbours import near_copies, nearest

@@ -8,9 +8,9 @@ from diffusion.callbacks.metrics import Metrics
 from diffusion.condition import Condition
 from diffusion.data import Digits
 from diffusion.metrics import TextMeasure
-from diffusion.metrics.captions import exchanged, matching, mean_at, retrieval
 from diffusion.metrics.generated import Generated
 from diffusion.metrics.report.names import KINDS, held_out, parse
+from diffusion.metrics.text_score import exchanged, matching, mean_at, retrieval
 
 CPU = torch.device("cpu")
 

@@ -72,7 +72,7 @@ def published(key: str, given: str | None, url: str, what: str) -> Path:
     path = default if given is None else Path(given)
     if not path.is_file():
         raise FileNotFoundError(
-            f"{key}: {path} does not exist, expected {what}; get it with "
+            f"{key}: {path} does not exist; expected {what}; get it with "
             f"`curl -L --create-dirs -o {path} {url}`"
         )
     return path
