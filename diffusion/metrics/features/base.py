@@ -47,6 +47,11 @@ class Extractor(ABC):
         """Returns float32 features (B, D) and logits (B, K) of uint8 images (B, C, H, W)."""
 
     @property
+    def label(self) -> str:
+        """Its name for people."""
+        return type(self).__name__
+
+    @property
     @abstractmethod
     def fingerprint(self) -> str:
         """A hash of the weights; known after `prepare`."""
