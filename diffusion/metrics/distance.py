@@ -146,24 +146,21 @@ class FrechetDistance(Distance):
 
     def evaluate(self) -> dict[str, Figure]:
         """Returns distances at n and m, and the floor at m."""
-        real = some(self.held_out, n := int(self.seen))
+        n, m = int(self.counts.sum()), int(self.counts[0])
         name, title = self.extractor.distance, f"Fréchet distance ({self.extractor.label})"
-        floor = frechet_of_moments(*moments(real), self.mean, self.cov)
-        phrase = "Distance of mean and covariance to the reference."
-        out = {}
-        for size in sorted({n, len(real)}, reverse=True):
-            rows = slice(0, 1 if size == len(real) else 2)
-            total = self.counts[rows].sum()
-            mean = self.sums[rows].sum(0) / total
-            squares = self.products[rows].sum(0) - total * mean.outer(mean)
+        floor = frechet_of_moments(*moments(some(self.held_out, m)), self.mean, self.cov)
+        phrase, out = "Distance of mean and covariance to the reference.", {}
+        for size, parts in {n: 2, m: 1}.items():
+            total, mean = self.counts[:parts].sum(), self.sums[:parts].sum(0)
+            mean = mean / total
+            squares = self.products[:parts].sum(0) - total * mean.outer(mean)
             moved = (mean.cpu() + self.mean, squares / (total - 1))
-            value = frechet_of_moments(*moved, self.mean, self.cov)
-            baseline = floor if size == len(real) else None
             out[f"{name}@{size}"] = Figure(
-                value, size, "FID" if name == "fid" else title, phrase, "low",
-                depends=DEPENDS, baseline=baseline, leading=True,
+                frechet_of_moments(*moved, self.mean, self.cov), size,
+                "FID" if name == "fid" else title, phrase, "low", depends=DEPENDS,
+                baseline=floor if size == m else None, leading=True,
             )  # fmt: skip
-        out[f"{name}_floor@{len(real)}"] = out[f"{name}@{len(real)}"].floor(floor)
+        out[f"{name}_floor@{m}"] = out[f"{name}@{m}"].floor(floor)
         numbers = {"metrics.n": n, "reference": len(self.reference), "floor": len(self.held_out)}
         few = [too_few(what, number, len(self.mean)) for what, number in numbers.items()]
         self.warnings = [text for text in (self.about.get("warning"), *few) if text]
@@ -235,7 +232,7 @@ class InceptionScore(FeatureMeasure):
 
     def update(self, samples: Samples) -> None:
         """Adds p(y|x) and its entropy."""
-        part = self.part.to(self.device)[self.count(samples)]
+        part = self.part.to(self.device)[self.count(samples) % len(self.part)]
         log = samples.features(self.extractor)[1].to(self.sums).log_softmax(1)
         of = torch.nn.functional.one_hot(part, len(self.counts)).T.to(self.sums)
         self.counts = self.counts + of.sum(1)
