@@ -19,8 +19,7 @@ from diffusion.callbacks.recipe import difference, recipe
 from diffusion.condition import Condition
 from diffusion.data import Digits, ImageFolder
 from diffusion.guidance import ClassifierFree, Guidance, Inpaint, Static
-from diffusion.metrics.evaluations import Evaluations
-from diffusion.metrics.report.names import parse
+from diffusion.metrics.evaluations import Evaluations, evaluation_figures
 from diffusion.networks import Augmentation, UNet, Upsampler
 from diffusion.noise import SeededNoise, seed
 from diffusion.sampler import Sampler
@@ -173,7 +172,8 @@ def test_evaluations_of_all_stages_are_counted(stages):
         cascade.generate(cascade.condition(batch), (1, 16, 16), [4, 9])
     assert {name: count.rows / 2 for name, count in counts.items()} == expected
     assert [stage["steps"] for stage in sampling(cascade)["stages"]] == [2, 3, 4]
-    assert [parse(name).title for name in expected][1:3] == ["NFE (8x8)", "NFE (16x16)"]
+    titles = [figure.title for figure in evaluation_figures(expected, 1.0).values()]
+    assert titles[:4] == ["NFE", "NFE (8x8)", "NFE (16x16)", "Classifier's NFE"]
     assert set(networks(cascade.stages[0])) == {"nfe", "classifier_nfe"}
 
 
