@@ -26,7 +26,7 @@ from bench import Bench, Row, fill, grid, plot, ways
 
 from diffusion.data import FashionMNIST
 from diffusion.guidance import Classifier, ClassifierFree, Guidance, Static
-from diffusion.metrics.card import Card
+from diffusion.metrics import Fidelity, LeNet
 from diffusion.process import Variance
 from diffusion.sampler import Sampler, Spacing
 from diffusion.step import DDIM, DDPM, DPMSolver, Heun, Step, UniPC
@@ -182,12 +182,12 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     torch.set_float32_matmul_precision("high")
-    bench = Bench(FashionMNIST(root=args.root), args.n, 250, Path(".cache"))
-    every = Tables(bench, args.runs, args.out, args.device)
+    data, extractor = FashionMNIST(root=args.root), LeNet()
     for name in args.only:
         # Precision, recall and their kin take a quarter of a minute a row.
-        bench.measure.card = Card() if name in ("guidance", "networks") else None
-        getattr(every, name)()
+        more = [Fidelity(extractor)] if name in ("guidance", "networks") else []
+        bench = Bench(data, args.n, 250, Path(".cache"), extractor, more)
+        getattr(Tables(bench, args.runs, args.out, args.device), name)()
 
 
 if __name__ == "__main__":

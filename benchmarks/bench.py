@@ -16,10 +16,17 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from diffusion.common.files import written_aside
 from diffusion.common.progress import bar
 from diffusion.data import Images
-from diffusion.metrics import Extractor, LeNet, TextMeasure, quantize
-from diffusion.metrics.evaluations import Evaluations
-from diffusion.metrics.generated import Generated
-from diffusion.metrics.suite import Measure
+from diffusion.metrics import (
+    Extractor,
+    FrechetDistance,
+    KernelDistance,
+    LabelAccuracy,
+    LeNet,
+    Measure,
+    Samples,
+    quantize,
+)
+from diffusion.metrics.evaluations import Evaluations, evaluation_figures
 from diffusion.plots import pictures
 from diffusion.sampler import Sampler
 from diffusion.systems.diffusion import Diffusion
@@ -37,10 +44,10 @@ class Bench:
         batch_size: Images at once.
         cache: Folder for the trained extractor and features of real images.
         extractor: Whose features are compared; LeNet by default.
-        text: What is measured of captions.
+        more: What is measured besides distances and label accuracy.
 
     Attributes:
-        measure: What is measured; with a `Card` also precision, recall, density and coverage.
+        measures: What is measured.
     """
 
     def __init__(
@@ -50,39 +57,45 @@ class Bench:
         batch_size: int,
         cache: Path,
         extractor: Extractor | None = None,
-        text: TextMeasure | None = None,
+        more: Sequence[Measure] = (),
     ) -> None:
-        self.data, self.n, self.batch_size = data, n, batch_size
+        self.data, self.n, self.batch_size, self.cache = data, n, batch_size, cache
         self.extractor = LeNet() if extractor is None else extractor
-        self.measure = Measure(cache, None, False, text=text)
-        self.extractor.prepare(data, cache)
+        first = (FrechetDistance, KernelDistance, LabelAccuracy)
+        self.measures: list[Measure] = []
+        self.add(*(measure(self.extractor) for measure in first), *more)
+
+    def add(self, *measures: Measure) -> None:
+        """Measures more, once it is prepared."""
+        for measure in measures:
+            measure.prepare(self.data, self.cache)
+            self.measures.append(measure)
+
+    def figures(self, batches: Iterable[Samples]) -> dict[str, float]:
+        """Returns the figures of all samples by name."""
+        for measure in self.measures:
+            measure.reset()
+        for batch in batches:
+            for measure in self.measures:
+                measure.update(batch)
+        return {name: x.value for m in self.measures for name, x in m.figures().items()}
 
     def __call__(self, model: Diffusion, sampler: Sampler, what: str) -> Row:
         """Returns the figures of n samples; sample i has noise i and what the data requests."""
         model.sampler = sampler
-        images, seconds, counter = [], 0.0, Evaluations()
-        asked = self.data.request(range(self.n))
+        drawn, seconds, counter = list[Samples](), 0.0, Evaluations()
         with bar("images") as progress, counter.counting(model.denoiser.network):
             task = progress.add_task(what, total=self.n)
             for part in torch.arange(self.n).split(self.batch_size):
                 start = time.perf_counter()
                 request = self.data.request(part.tolist())
                 request = move_data_to_device(request, model.device)
-                x = model.generate(request, part.tolist())
-                images.append(quantize(x).cpu())
+                images = quantize(model.generate(request, part.tolist())).cpu()
+                drawn.append(Samples(images, part, request.get("label"), request.get("text")))
                 seconds += time.perf_counter() - start
                 progress.advance(task, len(part))
-        features, logits = zip(*(self.extractor(x) for x in images))
-        made = Generated(
-            torch.cat(images),
-            asked.get("label"),
-            torch.cat(features),
-            torch.cat(logits),
-            seconds / self.n,
-            {"nfe": counter.rows / self.n},
-            asked.get("text"),
-        )
-        figures = self.measure(made, self.data, self.extractor, torch.device("cpu"))
+        costs = evaluation_figures({"nfe": counter.rows / self.n}, seconds / self.n)
+        figures = self.figures(drawn) | {name: x.value for name, x in costs.items()}
         return {name.split("@")[0]: round(value, 5) for name, value in figures.items()}
 
 

@@ -88,7 +88,7 @@ def table(model: Diffusion, make: Ways, args: argparse.Namespace) -> None:
         if name not in args.only:
             continue
         bench = Bench(
-            Emoji(root=args.root, ask=split), args.n, 100, model.cache, EfficientNet(), text=judge
+            Emoji(root=args.root, ask=split), args.n, 100, model.cache, EfficientNet(), more=[judge]
         )
         remember(model, bench.data, model.cache, None)
         keys: list[Row] = [

@@ -19,8 +19,7 @@ from diffusers import DDIMPipeline
 from torch import Tensor
 
 from diffusion.data import Digits
-from diffusion.metrics import quantize
-from diffusion.metrics.generated import Generated
+from diffusion.metrics import Samples, quantize
 from diffusion.systems.diffusion import Diffusion
 
 
@@ -28,11 +27,8 @@ def figures(bench: Bench, draw: Callable[[int], Tensor], sets: int) -> Tensor:
     """Returns the distance of each of several sets of images in [−1, 1]."""
     found = []
     for i in range(sets):
-        images = quantize(draw(i))
-        features, logits = bench.extractor(images)
-        made = Generated(images, None, features, logits, 0.0)
-        values = bench.measure(made, bench.data, bench.extractor, torch.device("cpu"))
-        found.append(next(v for k, v in values.items() if "floor" not in k and "fd" in k))
+        values = bench.figures([Samples(quantize(draw(i)))])
+        found.append(next(value for name, value in values.items() if name.startswith("fd")))
     return torch.tensor(found)
 
 

@@ -309,7 +309,7 @@ class Asked(Images):
         super().__init__(**asked)
         self.shape, self.num_classes = spec.shape, spec.num_classes
         self.classes, self.levels = spec.classes, spec.levels
-        self.prompts = self.texts = prompts
+        self.prompts, self.texts = prompts, None if prompts is None else list(prompts)
 
     def setup(self, stage: str) -> None:
         """Nothing."""

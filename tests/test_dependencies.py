@@ -12,8 +12,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 DISTRIBUTION = {"PIL": "pillow", "sklearn": "scikit-learn", "skimage": "scikit-image"}
 DISTRIBUTION |= {"yaml": "pyyaml"}
-# Declared for what they do to others: lightning does not pin the one, and uses the other itself.
-NOT_IMPORTED = {"pytorch-lightning", "torchmetrics"}
+NOT_IMPORTED = {"pytorch-lightning"}  # which lightning does not pin
 # The published code from which golden values were made, in scripts that tests do not import.
 BY_HAND = {"denoising-diffusion-pytorch", "efficientnet-lite-pytorch"}
 BY_HAND |= {"guided-diffusion", "improved-diffusion"}

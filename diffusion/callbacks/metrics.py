@@ -1,31 +1,33 @@
 """Generates images and measures them, at the end of a test and, if asked, of validations."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from diffusion.callbacks.generation import draws, generate, guides, sampling
 from diffusion.common.files import check_writable, kept
+from diffusion.common.hashing import weights_digest
 from diffusion.common.validate import check_counts
-from diffusion.metrics.card import Card, find_nearest
+from diffusion.guidance.clip import Clip
+from diffusion.metrics.base import Figure, Measure, Samples
+from diffusion.metrics.card import Card, Gallery, find_nearest
+from diffusion.metrics.distance import FrechetDistance, InceptionScore, KernelDistance
 from diffusion.metrics.features.base import Extractor
 from diffusion.metrics.features.lenet import LeNet
-from diffusion.metrics.generated import Generated, accuracy_by_label
-from diffusion.metrics.judge import Judge
-from diffusion.metrics.real_images import Data
+from diffusion.metrics.fidelity import Fidelity
+from diffusion.metrics.judge import JudgeAccuracy, LabelAccuracy
+from diffusion.metrics.neighbours import NearCopies
 from diffusion.metrics.report.card_page import render
-from diffusion.metrics.report.record import hardware, notes, table, write
-from diffusion.metrics.suite import Measure
-from diffusion.metrics.text_score import TextMeasure
-from diffusion.metrics.worth import described
+from diffusion.metrics.report.record import hardware, notes, stored, table, write
+from diffusion.metrics.text_score import Scorer, TextMeasure
 from diffusion.systems.base import Generative
-from diffusion.systems.checkpoints.contents import fingerprint
 from diffusion.systems.checkpoints.restorable import Restorable
 from diffusion.systems.distributed import one_first
 
@@ -59,10 +61,11 @@ class Metrics(L.Callback):
             module computes once: the states of texts.
         card: What an evaluation card measures besides; by default none is made.
         text: How well samples fit their captions, and by which scorer; by default not measured.
+        measures: More metrics, of one's own.
 
     Attributes:
-        samples: The last generated images, uint8 (n, C, H, W), on every process; None before.
-        figures: The last figures, without prefix.
+        samples: The first of the last generated images, uint8 (N, C, H, W); None before.
+        figures: The numbers of the last figures by name, without prefix.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class Metrics(L.Callback):
         cache: str = ".cache",
         card: Card | None = None,
         text: TextMeasure | None = None,
+        measures: Sequence[Measure] = (),
     ) -> None:
         check_counts("metrics", least=2, n=n)  # a covariance needs two
         every = {"every_n_validations": every_n_validations}
@@ -84,17 +88,17 @@ class Metrics(L.Callback):
         if card:
             card.check(n)
         self.n = n
-        self.card, self.text = card, text
-        self.extractor = extractor
+        self.extractor, self.card, self.text = extractor, card, text
         self.batch_size = batch_size
-        self.measure = Measure(Path(cache), Judge() if judge else None, memorization, card, text)
+        self.judge, self.memorization, self.measures = judge, memorization, measures
         self.every_n_validations = every_n_validations
         self.validate = validate
         self.cache = Path(cache)
         self.samples: Tensor | None = None
         self.figures: dict[str, float] = {}
         self._validations = 0
-        self._active, self._warned = False, set[str]()
+        self._measures: list[Measure] = []
+        self._warned = set[str]()
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Prepares the extractor, before any time is spent on images."""
@@ -104,30 +108,46 @@ class Metrics(L.Callback):
         if not wanted or not isinstance(pl_module, Generative):
             return
         data = _data(trainer)
-        self._active = len(pl_module.shape) == 3
-        if not self._active:
-            rank_zero_warn(
-                f"Metrics: samples of shape {pl_module.shape} are no images, not measured"
-            )
+        if len(pl_module.shape) != 3:
+            shape = pl_module.shape
+            rank_zero_warn(f"Metrics: samples of shape {shape} are no images, not measured")
             return
+        check_counts("metrics", least=trainer.world_size, n=self.n)
         if self.text:
-            if warning := self.text.check(data, guides(pl_module)):
-                rank_zero_warn(warning)
+            scorers = [guide.scorer for guide in guides(pl_module) if isinstance(guide, Clip)]
+            guiding = [scorer.fingerprint for scorer in scorers if isinstance(scorer, Scorer)]
+            self._warn([self.text.check(data, guiding)])
         if self.extractor is None and data.num_classes:
             self.extractor = LeNet()
         if self.extractor is None:
             rank_zero_warn("Metrics: no labels and no extractor, so no distance; give Inception")
         check_writable(self.cache, "metrics.cache")
-        every = (self.card or Card()).all(self.extractor)
+        self._measures = [*self._asked(), Gallery()]
+        # States are in float64, which MPS lacks.
+        device = torch.device("cpu") if pl_module.device.type == "mps" else pl_module.device
         with one_first(trainer, "metrics"):
-            for extractor in every:
-                extractor.prepare(data, self.cache, progress=draws(trainer))
-        about = (described(extractor, data) for extractor in every)
-        self._warn(each["warning"] for each in about if "warning" in each)
+            for measure in self._measures:
+                measure.to(device).prepare(data, self.cache, progress=draws(trainer))
+                self._warn(measure.warnings)
+
+    def _asked(self) -> list[Measure]:
+        """Returns the metrics that the settings ask for."""
+        card, found = self.card, list[Measure]()
+        if self.extractor:
+            found += [FrechetDistance(self.extractor), KernelDistance(self.extractor)]
+            if self.extractor.score:
+                found.append(InceptionScore(self.extractor, self.n, min(10, self.n)))
+            found.append(LabelAccuracy(self.extractor))
+        if card:
+            found += [Fidelity(x, card.k, card.k_coverage) for x in card.all(self.extractor)]
+        found += [self.text] if self.text else []
+        found += [JudgeAccuracy()] if self.judge else []
+        found += [NearCopies(self.n)] if self.memorization else []
+        return [*found, *self.measures]
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Measures at every n-th validation, if asked to."""
-        if not self.validate or not self._active or trainer.sanity_checking:
+        if not self.validate or not self._measures or trainer.sanity_checking:
             return
         self._validations += 1
         if self._validations % self.every_n_validations == 0:
@@ -135,69 +155,70 @@ class Metrics(L.Callback):
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Measures, prints and writes metrics.json, and card.html if asked to."""
-        if not self._active:
+        if not self._measures:
             return
         start = time.perf_counter()
-        made = self._run(trainer, pl_module, "test")
+        figures, described = self._run(trainer, pl_module, "test")
         if trainer.is_global_zero:
             from rich import get_console
 
-            record = self._record(trainer, pl_module, made)
+            data = _data(trainer)
+            record = {**stored(figures), **self._about(trainer, pl_module), **described}
             record["wall_seconds"] = time.perf_counter() - start
             record["date"] = datetime.now(UTC).isoformat(timespec="seconds")
             run = Path(trainer.default_root_dir)
             write(run / "metrics.json", record)
             get_console().print(table(self.figures, notes(record)))
-            if self.card:
-                nearest = find_nearest(self.card, made, _data(trainer), pl_module.device)
+            if self.card and self.samples is not None:
+                nearest = find_nearest(self.card, self.samples, data, pl_module.device)
+                asked = data.measured(range(len(self.samples)))
+                labels = asked.get("label") if record.get("accuracy_by_label") else None
+                made = Samples(self.samples, None, labels, asked.get("text"))
                 with kept(run / "card.html") as part:
                     part.write_text(render(run.name, record, made, nearest), encoding="utf-8")
 
-    def _run(self, trainer: L.Trainer, module: L.LightningModule, prefix: str) -> Generated:
-        made = generate(trainer, module, self.n, self.batch_size, self.extractor)
-        self.samples = made.images
-        figures = {}
-        if trainer.is_global_zero:
-            figures = self.measure(made, _data(trainer), self.extractor, module.device)
-            self._warn(self.measure.warnings)
-        self.figures = trainer.strategy.broadcast(figures)
+    def _run(
+        self, trainer: L.Trainer, module: L.LightningModule, prefix: str
+    ) -> tuple[dict[str, Figure], dict[str, Any]]:
+        """Returns the figures, and on the first process what they were measured with."""
+        for measure in self._measures:
+            measure.reset()
+        costs = generate(trainer, module, self.n, self.batch_size, self._measures)
+        figures, about, warnings = dict[str, Figure](), dict[str, Any](), dict[str, None]()
+        for measure in self._measures:
+            with measure.sync_context():  # the states are those of all processes
+                if isinstance(measure, Gallery):
+                    self.samples = measure.first()
+                elif trainer.is_global_zero:
+                    figures |= measure.evaluate()
+                    about |= measure.describe()
+                    warnings |= dict.fromkeys(measure.warnings)
+        self._warn(warnings)
+        figures = trainer.strategy.broadcast(figures | costs)
+        self.figures = {name: figure.value for name, figure in figures.items()}
         for name, value in self.figures.items():
             module.log(f"{prefix}/{name}", value, sync_dist=True)
-        return made
+        return figures, {"warnings": list(warnings), **about}
 
-    def _warn(self, warnings: Iterable[str]) -> None:
+    def _warn(self, warnings: Iterable[str | None]) -> None:
         """Says each once."""
         for text in warnings:
-            if text not in self._warned:
+            if text and text not in self._warned:
                 self._warned.add(text)
                 rank_zero_warn(text)
 
-    def _record(
-        self, trainer: L.Trainer, module: L.LightningModule, made: Generated
-    ) -> dict[str, Any]:
-        data, measure = _data(trainer), self.measure
-        judge, checkpoint = measure.judge, trainer.ckpt_path
+    def _about(self, trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]:
+        """Returns the entries of a record that do not depend on a metric."""
+        data, checkpoint = _data(trainer), trainer.ckpt_path
         path = None if checkpoint is None else str(checkpoint)
+        weights = weights_digest(module.state_dict())
         return {
-            "figures": self.figures,
-            "accuracy_by_label": accuracy_by_label(made, data.num_classes),
-            "warnings": measure.warnings,
             "n": self.n,
             "data": {"name": type(data).__name__, "shape": list(data.shape)},
             "labels": _asked(data),
-            "reference": measure.reference,
-            "extractor": described(self.extractor, data) if self.extractor else None,
-            "card": self.card
-            and {
-                "k": self.card.k,
-                "k_coverage": self.card.k_coverage,
-                "extractors": measure.sets,
-            },
-            "judge": judge.describe() if judge else None,
-            "text": measure.asked,
             "quantize": "floor(127.5 x + 128)",
             "sampler": sampling(module),
-            "checkpoint": path and {"path": path, "fingerprint": fingerprint(path)},
+            "checkpoint": path and {"path": path, "fingerprint": weights},
             "hardware": {**hardware(module.device), "processes": trainer.world_size},
             "batch_size": self.batch_size,
         }
@@ -208,8 +229,8 @@ def _asked(data: Any) -> list[int] | str | None:
     return data.labels or (data.frequencies and "as often as in the training split")
 
 
-def _data(trainer: L.Trainer) -> Data:
+def _data(trainer: L.Trainer) -> Any:
     data = getattr(trainer, "datamodule", None)
     if data is None:
-        raise ValueError("Metrics: trainer.datamodule is None, expected a data module of images")
+        raise ValueError("Metrics: trainer.datamodule is None; expected a data module of images")
     return data

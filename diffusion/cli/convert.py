@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from diffusion.callbacks.checkpoint import save
 from diffusion.callbacks.save_config import CONFIG
-from diffusion.cli import checkpoint_config, unique_keys
+from diffusion.cli import checkpoint_config, yaml_reader
 from diffusion.cli.arguments import check_file
 from diffusion.common.files import decoded
 from diffusion.common.weights import read, tensors
@@ -105,7 +105,7 @@ def export(
         trust: The checkpoint is your own: also classes that are not of this package are made.
     """
     path, target = Path(ckpt), Path(output)
-    content = checkpoint_config.read(path, "ckpt")
+    content = checkpoint_config.read_checkpoint(path, "ckpt")
     with trusting(trust, named(config or [])):
         said = [model_section(Path(file)) for file in config or []]
         module, _ = build([checkpoint_config.model_of(content, f"ckpt: {path}"), *said])
@@ -163,7 +163,7 @@ def model_section(path: Path) -> dict[str, Any]:
         ValueError: If it has none, or is no configuration.
     """
     check_file(str(path))
-    content = unique_keys.load(decoded(path, "config"), f"config: {path}")
+    content = yaml_reader.read_yaml(decoded(path, "config"), f"config: {path}")
     if not isinstance(content, Mapping) or not isinstance(content.get("model"), Mapping):
         raise ValueError(f"config: {path}; expected a configuration with a model section")
     return dict(content["model"])

@@ -7,11 +7,13 @@ import torch
 from torch import Tensor
 
 from diffusion.common.validate import check_counts
+from diffusion.metrics.base import Figure, Measure, Samples, in_order
 from diffusion.metrics.features.base import Extractor
 from diffusion.metrics.fidelity import K_COVERAGE, K
-from diffusion.metrics.generated import Generated, some
 from diffusion.metrics.neighbours import neighbours
-from diffusion.metrics.real_images import Data, collect, shown
+from diffusion.metrics.real_images import Data, collect, shown, some
+
+FIRST = 512  # samples that stay, to be shown
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,10 @@ class Card:
         Raises:
             ValueError: If k is not in 1 … n − 1, or nothing would be shown.
         """
-        for key in ("k", "k_coverage"):
-            if not 1 <= getattr(self, key) < n:
+        for key, value in {"k": self.k, "k_coverage": self.k_coverage}.items():
+            if not 1 <= value < n:
                 raise ValueError(
-                    f"metrics.card.{key}: {getattr(self, key)}; expected at least 1, "
-                    f"less than n = {n}"
+                    f"metrics.card.{key}: {value}; expected at least 1, less than n = {n}"
                 )
         check_counts("metrics.card", samples=self.samples, neighbours=self.neighbours)
 
@@ -69,18 +70,44 @@ class Nearest:
     usual: float
 
 
-def find_nearest(card: Card, made: Generated, data: Data, device: torch.device) -> Nearest:
+class Gallery(Measure):
+    """The first samples, which processes gather, without figures."""
+
+    index: list[Tensor]
+    images: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("index", [], "cat")
+        self.add_state("images", [], "cat")
+
+    def update(self, samples: Samples) -> None:
+        """Keeps those whose number is below `FIRST`."""
+        index = self.count(samples)
+        self.index.append(index[index < FIRST])
+        self.images.append(samples.images.to(self.device)[index < FIRST])
+
+    def evaluate(self) -> dict[str, Figure]:
+        """Returns nothing."""
+        return {}
+
+    def first(self) -> Tensor:
+        """Returns the images, uint8 (n, C, H, W) on the CPU; of all processes, while in sync."""
+        return in_order(self.index, self.images)[0].cpu()
+
+
+def find_nearest(card: Card, images: Tensor, data: Data, device: torch.device) -> Nearest:
     """Returns the first samples with the training images nearest to them.
 
     Args:
         card: How many of both.
-        made: The generated images.
+        images: The first samples, uint8 (N, C, H, W).
         data: The data module.
         device: Where the distances are computed.
     """
-    samples = made.images[: card.samples].to(device)
+    samples = images[: card.samples].to(device)
     real = some(collect(data, "test")[0], 200).to(device)
-    distances, images = neighbours(torch.cat([samples, real]), shown(data), card.neighbours)
+    distances, found = neighbours(torch.cat([samples, real]), shown(data), card.neighbours)
     usual = distances[len(samples) :, 0].median().item()
     n = len(samples)
-    return Nearest(samples.cpu(), distances[:n].cpu(), images[:n].cpu(), usual)
+    return Nearest(samples.cpu(), distances[:n].cpu(), found[:n].cpu(), usual)

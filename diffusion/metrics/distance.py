@@ -1,9 +1,24 @@
-"""Distances between two sets of features, and the Inception score.
+"""Distances between the features of generated and of real images, and the Inception score.
 
-The formulas are torch-fidelity's, without its input pipeline.
+The formulas are torch-fidelity's, without its input pipeline. Figures have the number of images
+behind the @, and only those with the same one may be compared: where there are fewer held-out
+images than samples, a distance is given at their number m too, of the first m samples.
 """
 
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
 from torch import Tensor
+
+from diffusion.metrics.base import FeatureMeasure, Figure, Samples, in_order
+from diffusion.metrics.features.base import Extractor
+from diffusion.metrics.features.real import real_features
+from diffusion.metrics.real_images import Data, some
+from diffusion.metrics.worth import too_few
+
+DEPENDS = ("extractor", "reference", "labels")
 
 
 def frechet(f: Tensor, g: Tensor) -> float:
@@ -20,15 +35,25 @@ def frechet(f: Tensor, g: Tensor) -> float:
     Raises:
         ValueError: If there are fewer than two rows or D differs.
     """
-    from torch_fidelity.metric_fid import (
-        KEY_METRIC_FID,
-        fid_features_to_statistics,
-        fid_statistics_to_metric,
-    )
-
     _check("frechet", f, g)
-    statistics = [fid_features_to_statistics(x.double().cpu()) for x in (f, g)]
-    return fid_statistics_to_metric(*statistics, verbose=False)[KEY_METRIC_FID]
+    return frechet_of_moments(*moments(f), *moments(g))
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns mean (D,) and covariance (D, D) of rows (N, D), float64 on the CPU."""
+    x = x.cpu().double()
+    return x.mean(0), x.T.cov().reshape(x.shape[1], x.shape[1])
+
+
+def frechet_of_moments(mean: Tensor, cov: Tensor, other_mean: Tensor, other_cov: Tensor) -> float:
+    """Returns the Fréchet distance of Gaussians with these means (D,) and covariances (D, D)."""
+    from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
+
+    first, second = (
+        {"mu": mu.cpu().numpy(), "sigma": sigma.cpu().numpy()}
+        for mu, sigma in ((mean, cov), (other_mean, other_cov))
+    )
+    return fid_statistics_to_metric(first, second, verbose=False)[KEY_METRIC_FID]
 
 
 def kernel(f: Tensor, g: Tensor, subsets: int = 100, seed: int = 0) -> float:
@@ -59,34 +84,174 @@ def kernel(f: Tensor, g: Tensor, subsets: int = 100, seed: int = 0) -> float:
     return kid_features_to_metric(f.double(), g.double(), **settings)[KEY_METRIC_KID_MEAN]
 
 
-def inception_score(logits: Tensor, splits: int = 10, seed: int = 0) -> tuple[float, float]:
-    """Returns mean and standard deviation over splits of exp E_x KL(p(y|x) ‖ p(y)).
+class Distance(FeatureMeasure):
+    """A distance of the samples' features from those of real images.
+
+    The floor is the distance of held-out real images from the same reference: what a perfect model
+    would get.
+
+    Attributes:
+        reference: Features of the real images that are compared with, (M, D); after `prepare`.
+        held_out: Features of real images that are not among them, (N, D); after `prepare`.
+    """
+
+    higher_is_better = False
+    reference: Tensor
+    held_out: Tensor
+
+    def prepare(self, data: Data, cache: Path, progress: bool = True) -> None:
+        """Takes the features of the real images, or reads those taken before."""
+        super().prepare(data, cache, progress)
+        where = (self.extractor, cache, self.device)
+        self.reference = real_features(data, "train", self.extractor.reference, *where)
+        self.held_out = real_features(data, "test", "all", *where)
+
+    def describe(self) -> dict[str, Any]:
+        """Returns the entries of extractor and reference."""
+        rule, train = f"{self.extractor.reference} train images", self.data.fingerprint("train")
+        reference = {"rule": rule, "size": len(self.reference), "fingerprint": train}
+        return {**super().describe(), "reference": reference}
+
+
+class FrechetDistance(Distance):
+    """The Fréchet distance, see `frechet`, from sums: no features are gathered.
+
+    torchmetrics' own FID takes no stored reference, and computes every image's features anew for
+    each number of images. The sums are of x − μ, where μ is the mean of the reference, so that they
+    do not lose digits to the squares of means.
+    """
+
+    counts: Tensor
+    sums: Tensor
+    products: Tensor
+
+    def prepare(self, data: Data, cache: Path, progress: bool = True) -> None:
+        """Computes the moments of the real images."""
+        super().prepare(data, cache, progress)
+        self.mean, self.cov = moments(self.reference)
+        size, exact = len(self.mean), {"dtype": torch.float64, "device": self.device}
+        # Of the first samples, as many as there are held-out images, and of all that follow.
+        self.add_state("counts", torch.zeros(2, **exact), "sum")
+        self.add_state("sums", torch.zeros(2, size, **exact), "sum")
+        self.add_state("products", torch.zeros(2, size, size, **exact), "sum")
+
+    def update(self, samples: Samples) -> None:
+        """Adds features and their outer products."""
+        first = self.count(samples) < len(self.held_out)
+        x = samples.features(self.extractor)[0].to(self.sums) - self.mean.to(self.sums)
+        parts = (x[first], x[~first])
+        self.counts = self.counts + self.counts.new_tensor([len(part) for part in parts])
+        self.sums = self.sums + torch.stack([part.sum(0) for part in parts])
+        self.products = self.products + torch.stack([part.T @ part for part in parts])
+
+    def evaluate(self) -> dict[str, Figure]:
+        """Returns distances at n and m, and the floor at m."""
+        n, m = int(self.counts.sum()), int(self.counts[0])
+        name, title = self.extractor.distance, f"Fréchet distance ({self.extractor.label})"
+        floor = frechet_of_moments(*moments(some(self.held_out, m)), self.mean, self.cov)
+        phrase, out = "Distance of mean and covariance to the reference.", {}
+        for size, parts in {n: 2, m: 1}.items():
+            total, mean = self.counts[:parts].sum(), self.sums[:parts].sum(0)
+            mean = mean / total
+            squares = self.products[:parts].sum(0) - total * mean.outer(mean)
+            moved = (mean.cpu() + self.mean, squares / (total - 1))
+            out[f"{name}@{size}"] = Figure(
+                frechet_of_moments(*moved, self.mean, self.cov), size,
+                "FID" if name == "fid" else title, phrase, "low", depends=DEPENDS,
+                baseline=floor if size == m else None, leading=True,
+            )  # fmt: skip
+        out[f"{name}_floor@{m}"] = out[f"{name}@{m}"].floor(floor)
+        numbers = {"metrics.n": n, "reference": len(self.reference), "floor": len(self.held_out)}
+        few = [too_few(what, number, len(self.mean)) for what, number in numbers.items()]
+        self.warnings = [text for text in (self.about.get("warning"), *few) if text]
+        return out
+
+
+class KernelDistance(Distance):
+    """The kernel distance, see `kernel`; its random subsets need the features of all samples."""
+
+    index: list[Tensor]
+    features: list[Tensor]
+
+    def __init__(self, extractor: Extractor) -> None:
+        super().__init__(extractor)
+        self.add_state("index", [], "cat")
+        self.add_state("features", [], "cat")
+
+    def update(self, samples: Samples) -> None:
+        """Adds the features."""
+        self.index.append(self.count(samples))
+        self.features.append(samples.features(self.extractor)[0].to(self.device))
+
+    def evaluate(self) -> dict[str, Figure]:
+        """Returns distances at n and m, and the floor at m."""
+        (features,) = in_order(self.index, self.features)
+        real = some(self.held_out, n := len(features))
+        name, title = self.extractor.kernel, f"Kernel distance ({self.extractor.label})"
+        phrase, floor = "Squared MMD to the reference; unbiased in n.", self._to_reference(real)
+        out = {}
+        for size in sorted({n, len(real)}, reverse=True):
+            value, baseline = self._to_reference(features[:size]), floor
+            out[f"{name}@{size}"] = Figure(
+                value, size, title, phrase, "low",
+                depends=DEPENDS, baseline=baseline if size == len(real) else None,
+            )  # fmt: skip
+        return out | {f"{name}_floor@{len(real)}": out[f"{name}@{len(real)}"].floor(floor)}
+
+    def _to_reference(self, features: Tensor) -> float:
+        return kernel(features.cpu(), self.reference)
+
+
+class InceptionScore(FeatureMeasure):
+    """The mean over parts of the samples of exp E_x KL(p(y|x) ‖ p(y)), from sums of each part.
 
     Salimans et al. 2016, arXiv:1606.03498.
 
     Args:
-        logits: Class logits (N, K).
-        splits: Number of parts that p(y) is averaged in; at most N.
-        seed: Seed of the shuffling before.
-
-    Raises:
-        ValueError: If there are fewer images than splits.
+        extractor: Whose logits make p(y|x).
+        n: The number of samples there will be; it says which sample is in which part.
+        splits: The number of parts, at most n.
+        seed: Seed of the deal.
     """
-    from torch_fidelity.metric_isc import (
-        KEY_METRIC_ISC_MEAN,
-        KEY_METRIC_ISC_STD,
-        isc_features_to_metric,
-    )
 
-    if not 1 <= splits <= len(logits):
-        raise ValueError(f"inception_score: splits {splits}, expected 1 to {len(logits)}")
-    out = isc_features_to_metric(logits.cpu(), splits=splits, shuffle=True, rng_seed=seed)
-    return out[KEY_METRIC_ISC_MEAN], out[KEY_METRIC_ISC_STD]
+    higher_is_better = True
+    counts: Tensor
+    entropies: Tensor
+    sums: Tensor
+
+    def __init__(self, extractor: Extractor, n: int, splits: int = 10, seed: int = 0) -> None:
+        super().__init__(extractor)
+        if not 1 <= splits <= n:
+            raise ValueError(f"InceptionScore.splits: {splits}; expected 1 … {n}")
+        order = torch.from_numpy(np.random.RandomState(seed).permutation(n))
+        self.part = torch.empty_like(order)
+        self.part[order] = torch.arange(1, n + 1).mul(splits).sub(1) // n
+        self.add_state("counts", torch.zeros(splits, dtype=torch.float64), "sum")
+        self.add_state("entropies", torch.zeros(splits, dtype=torch.float64), "sum")
+        self.add_state("sums", torch.zeros(splits, 1, dtype=torch.float64), "sum")
+
+    def update(self, samples: Samples) -> None:
+        """Adds p(y|x) and its entropy."""
+        part = self.part.to(self.device)[self.count(samples) % len(self.part)]
+        log = samples.features(self.extractor)[1].to(self.sums).log_softmax(1)
+        of = torch.nn.functional.one_hot(part, len(self.counts)).T.to(self.sums)
+        self.counts = self.counts + of.sum(1)
+        self.entropies = self.entropies + of @ (log.exp() * log).sum(1)
+        self.sums = self.sums + of @ log.exp()
+
+    def evaluate(self) -> dict[str, Figure]:
+        """Returns the score at n."""
+        p = self.sums / self.counts[:, None]
+        scores = (self.entropies / self.counts - torch.special.xlogy(p, p).sum(1)).exp()
+        n, phrase = int(self.seen), "Sure labels, and many of them."
+        value = scores.mean().item()
+        figure = Figure(value, n, "Inception score", phrase, "high", depends=DEPENDS)
+        return {f"{self.extractor.score}@{n}": figure}
 
 
 def _check(name: str, f: Tensor, g: Tensor) -> None:
     if f.ndim != 2 or g.ndim != 2 or f.shape[1] != g.shape[1] or min(len(f), len(g)) < 2:
         raise ValueError(
-            f"{name}: features {tuple(f.shape)} and {tuple(g.shape)}, "
+            f"{name}: features {tuple(f.shape)} and {tuple(g.shape)}; "
             "expected (N, D) and (M, D) with N, M ≥ 2"
         )

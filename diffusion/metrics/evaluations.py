@@ -1,10 +1,12 @@
 """How often a network was evaluated, counted and not computed from the sampler's settings."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
+
+from diffusion.metrics.base import Figure
 
 
 class Evaluations:
@@ -32,3 +34,27 @@ class Evaluations:
     def _add(self, network: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
         first = next(x for x in (*args, *kwargs.values()) if isinstance(x, Tensor))
         self.rows += len(first)
+
+
+def evaluation_figures(per_image: Mapping[str, float], seconds: float) -> dict[str, Figure]:
+    """Returns the figures of what an image costs.
+
+    Args:
+        per_image: How often a network was evaluated for one image: "nfe" of those that denoise,
+            "nfe_64x64" of those of one size, "classifier_nfe" of what guides.
+        seconds: Wall time that one process needs for one image.
+    """
+    titles = {"nfe": "NFE", "classifier_nfe": "Classifier's NFE"}
+    out = {
+        name: Figure(
+            value, None, titles.get(name, f"NFE ({name.removeprefix('nfe_')})"),
+            "Network evaluations an image, counted.", "low", leading=name == "nfe",
+        )
+        for name, value in per_image.items()
+    }  # fmt: skip
+    return out | {
+        "seconds_per_image": Figure(
+            seconds, None, "Seconds an image", "Wall time of one process.", "low",
+            depends=("hardware", "batch_size"), leading=True,
+        )
+    }  # fmt: skip

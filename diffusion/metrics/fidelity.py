@@ -1,25 +1,37 @@
 """Precision, recall, density and coverage by name: how many of which images, in whose features."""
 
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 from torch import Tensor
 
+from diffusion.metrics.base import Figure, Samples, in_order
+from diffusion.metrics.distance import Distance
 from diffusion.metrics.features.base import Extractor
-from diffusion.metrics.generated import some
 from diffusion.metrics.manifold import density_coverage, f1, precision_recall
+from diffusion.metrics.real_images import Data, some
 
 ADM_REFERENCES = 10_000
 K, K_COVERAGE = 3, 5  # the papers'
 OWN = {"adm": "inception", "k19": "vgg16"}  # the features that a convention's name implies
+WORDS = {"adm": "as ADM", "k19": "as Kynkäänniemi et al."}
+CONVENTIONS = {
+    "adm": "Sets as in ADM's evaluator: 10,000 reference images, or all, against all samples.",
+    "k19": "Sets as in Kynkäänniemi et al. 2019: as many reference images as samples.",
+}
+LEADING = ("precision", "recall", "coverage")
+PHRASES = {
+    "precision": "Share of samples that lie among real images.",
+    "recall": "Share of real images that lie among samples.",
+    "f1": "Harmonic mean of precision and recall.",
+    "density": "Real neighbourhoods of a sample; 1 if it were real.",
+    "coverage": "Share of real images with a sample nearby.",
+}
 
 
-def fidelity(
-    extractor: Extractor,
-    features: Tensor,
-    reference: Tensor,
-    held_out: Tensor,
-    k: int = K,
-    k_coverage: int = K_COVERAGE,
-) -> dict[str, float]:
-    """Returns the figures at n, and with their ceiling at n' = min(n, number of held-out images).
+class Fidelity(Distance):
+    """Precision, recall, F1, density and coverage at n, and with their ceiling at n'.
 
     "adm" is the evaluator of Dhariwal & Nichol 2021 (arXiv:2105.05233): 10,000 reference images,
     or all if there are fewer, against all n samples, in Inception's features. "k19" is
@@ -29,26 +41,99 @@ def fidelity(
     precision_adm@n and precision_k19@m, but precision_adm_lenet@n, precision_k19_lenet_k5@m,
     density_lenet@m. The choice of reference images is random, with a fixed seed.
 
-    The ceiling is what held-out real images get in place of the samples, "_ceiling@n'". It is no
-    bound: a model can buy precision with variety.
+    The ceiling is what n' = min(n, number of held-out images) held-out real images get in place of
+    the samples, "_ceiling@n'". It is no bound: a model can buy precision with variety.
 
     Args:
-        extractor: Which names them.
-        features: Features of generated images (n, D).
-        reference: Features of real images (M, D).
-        held_out: Features of real images that are not among them (N, D).
+        extractor: Whose features; they are gathered.
         k: Which neighbour the balls of precision and recall reach to.
         k_coverage: Which neighbour those of density and coverage reach to.
-
-    Raises:
-        ValueError: If there are not more than k images.
     """
-    real = some(held_out, len(features))
-    out = _at(extractor, features, reference, "", k, k_coverage)
-    if min(len(real), len(reference)) > max(k, k_coverage):
-        out |= _at(extractor, features[: len(real)], reference, "", k, k_coverage)
-        out |= _at(extractor, real, reference, "_ceiling", k, k_coverage)
-    return out
+
+    higher_is_better = True
+    index: list[Tensor]
+    features: list[Tensor]
+
+    def __init__(self, extractor: Extractor, k: int = K, k_coverage: int = K_COVERAGE) -> None:
+        super().__init__(extractor)
+        self.k, self.k_coverage = k, k_coverage
+        self.sizes: dict[str, dict[str, int]] = {}
+        self.entry = f"features_{extractor.name}"
+        self.add_state("index", [], "cat")
+        self.add_state("features", [], "cat")
+
+    def prepare(self, data: Data, cache: Path, progress: bool = True) -> None:
+        """Warns where there are too few real images."""
+        super().prepare(data, cache, progress)
+        most = max(self.k, self.k_coverage)
+        if len(self.reference) <= most:
+            self.warnings.append(
+                f"reference: {len(self.reference)} images; expected more than k = {most} for "
+                "precision, recall, density and coverage"
+            )
+            self.about = {**self.about, "warning": self.warnings[-1]}
+
+    def update(self, samples: Samples) -> None:
+        """Adds the features."""
+        self.index.append(self.count(samples))
+        self.features.append(samples.features(self.extractor)[0].to(self.device))
+
+    def evaluate(self) -> dict[str, Figure]:
+        """Returns the figures; none where there are not more than k real images."""
+        most, reference = max(self.k, self.k_coverage), self.reference.to(self.device)
+        (features,) = in_order(self.index, self.features)
+        self.sizes = sets(len(features), len(reference))
+        if len(reference) <= most:
+            return {}
+        out = self._against(reference, features)
+        real = some(self.held_out, len(features)).to(self.device)
+        if len(real) <= most:
+            return out
+        ceilings = self._against(reference, real)
+        for name, figure in self._against(reference, features[: len(real)]).items():
+            value, (base, _, n) = ceilings[name].value, name.partition("@")
+            out[name] = replace(figure, baseline=value)
+            out[f"{base}_ceiling@{n}"] = figure.floor(value)
+        return out
+
+    def describe(self) -> dict[str, Any]:
+        """Returns the entries of the reference, and of the extractor with the sizes of its sets."""
+        reference = super().describe()["reference"]
+        about = {**self.about, "rule": reference["rule"], **self.sizes}
+        return {"reference": reference, self.entry: about}
+
+    def _against(self, reference: Tensor, features: Tensor) -> dict[str, Figure]:
+        """Returns the figures of features (n, D), with as many samples as each convention asks."""
+        sizes, out = sets(len(features), len(reference)), {}
+        found: dict[tuple[int, int], tuple[float, float]] = {}  # both may have the same sets
+        for convention, own in OWN.items():
+            n, m = sizes[convention]["generated"], sizes[convention]["real"]
+            if (n, m) not in found:
+                found[n, m] = precision_recall(features[:n], some(reference, m), self.k)
+            p, r = found[n, m]
+            which = {convention: WORDS[convention]} | self._words(self.k, K, own)
+            for kind, value in {"precision": p, "recall": r, "f1": f1(p, r)}.items():
+                out |= self._figure(kind, value, n, which, CONVENTIONS[convention])
+        m = sizes["k19"]["real"]
+        d, c = density_coverage(features[:m], some(reference, m), self.k_coverage)
+        for kind, value in {"density": d, "coverage": c}.items():
+            out |= self._figure(kind, value, m, self._words(self.k_coverage, K_COVERAGE))
+        return out
+
+    def _words(self, k: int, usual: int, own: str = "") -> dict[str, str]:
+        """Returns extractor and k for a name and for people, where they are not the usual ones."""
+        words = {} if self.extractor.name == own else {self.extractor.name: self.extractor.label}
+        return words if k == usual else {**words, f"k{k}": f"k = {k}"}
+
+    def _figure(
+        self, kind: str, value: float, n: int, which: dict[str, str], convention: str = ""
+    ) -> dict[str, Figure]:
+        title, phrase = f"{kind.title()} ({', '.join(which.values())})", PHRASES[kind]
+        figure = Figure(
+            value, n, title, f"{phrase} {convention}".strip(), "high", kind != "density",
+            (self.entry, "reference", "labels"), leading=kind in LEADING,
+        )  # fmt: skip
+        return {f"{'_'.join([kind, *which])}@{n}": figure}
 
 
 def sets(n: int, reference: int) -> dict[str, dict[str, int]]:
@@ -63,23 +148,3 @@ def sets(n: int, reference: int) -> dict[str, dict[str, int]]:
         "adm": {"generated": n, "real": min(ADM_REFERENCES, reference)},
         "k19": {"generated": equal, "real": equal},
     }
-
-
-def _at(
-    extractor: Extractor, features: Tensor, reference: Tensor, end: str, k: int, k_coverage: int
-) -> dict[str, float]:
-    out, sizes = {}, sets(len(features), len(reference))
-    name = f"_{extractor.name}"
-    found: dict[tuple[int, int], tuple[float, float]] = {}  # the conventions may have the same sets
-    for convention, own in OWN.items():
-        n, m = sizes[convention]["generated"], sizes[convention]["real"]
-        if (n, m) not in found:
-            found[n, m] = precision_recall(features[:n], some(reference, m), k)
-        p, r = found[n, m]
-        which = f"{convention}{'' if extractor.name == own else name}{'' if k == K else f'_k{k}'}"
-        for kind, value in {"precision": p, "recall": r, "f1": f1(p, r)}.items():
-            out[f"{kind}_{which}{end}@{n}"] = value
-    m = sizes["k19"]["real"]
-    d, c = density_coverage(features[:m], some(reference, m), k_coverage)
-    which = f"{extractor.name}{'' if k_coverage == K_COVERAGE else f'_k{k_coverage}'}{end}@{m}"
-    return out | {f"density_{which}": d, f"coverage_{which}": c}

@@ -1,13 +1,17 @@
-"""A second opinion on labels, by a classifier that no model was guided or measured with."""
+"""Whether images show the labels asked for, by the extractor and in a second opinion."""
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from diffusion.metrics.generated import some
-from diffusion.metrics.real_images import Data, collect
+from diffusion.metrics.base import FeatureMeasure, Figure, Measure, Samples
+from diffusion.metrics.real_images import Data, collect, some
 from diffusion.metrics.worth import tested
+
+if TYPE_CHECKING:
+    from sklearn.svm import SVC
 
 
 class Judge:
@@ -27,11 +31,11 @@ class Judge:
 
     def __init__(self, limit: int = 10_000, seed: int = 0) -> None:
         if limit < 2:
-            raise ValueError(f"Judge.limit: {limit}, expected at least 2")
+            raise ValueError(f"Judge.limit: {limit}; expected at least 2")
         self.limit, self.seed = limit, seed
         self.test_accuracy: float | None = None
         self.tested: list[int] = []
-        self._svc: Any = None
+        self._svc: SVC | None = None
 
     def fit(self, data: Data) -> None:
         """Learns the training split, and measures itself on the test split.
@@ -44,7 +48,7 @@ class Judge:
         images, labels = collect(data, "train")
         test, test_labels = collect(data, "test")
         if labels is None or test_labels is None or data.num_classes is None:
-            raise ValueError("Judge: data has no labels, expected labelled images")
+            raise ValueError("Judge: data has no labels; expected labelled images")
         generator = torch.Generator().manual_seed(self.seed)
         rows = torch.randperm(len(images), generator=generator)[: self.limit]
         self._svc = SVC(kernel="rbf", gamma="scale", C=10)
@@ -62,9 +66,101 @@ class Judge:
 
     def accuracy(self, images: Tensor, labels: Tensor) -> float:
         """Returns the share of uint8 images (N, C, H, W) that have the asked labels (N,)."""
+        if self._svc is None:
+            raise RuntimeError("Judge: it has learned nothing; expected `fit` before")
         found = torch.from_numpy(self._svc.predict(_pixels(images).numpy()))
         return (found == labels.cpu()).double().mean().item()
 
 
 def _pixels(images: Tensor) -> Tensor:
     return images.cpu().flatten(1).float() / 127.5 - 1
+
+
+class JudgeAccuracy(Measure):
+    """The share of samples that have the label asked for in the opinion of a `Judge`.
+
+    Every process teaches a judge of its own, all the same; it learns when the first label comes.
+    """
+
+    higher_is_better = True
+    hits: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.judge = Judge()
+        self.add_state("hits", torch.zeros((), dtype=torch.float64), "sum")
+
+    def update(self, samples: Samples) -> None:
+        """Counts hits; samples without labels are left out."""
+        if samples.labels is None:
+            return
+        self.count(samples)
+        if self.judge.test_accuracy is None:
+            self.judge.fit(self.data)
+        share = self.judge.accuracy(samples.images, samples.labels)
+        self.hits = self.hits + round(share * len(samples.images))
+
+    def evaluate(self) -> dict[str, Figure]:
+        """Returns the accuracy at n, nothing without labels."""
+        if not (n := int(self.seen)):
+            return {}
+        self.warnings = [text for text in [self.judge.describe().get("warning")] if text]
+        figure = Figure(
+            self.hits.item() / n, n, "Judge's accuracy",
+            "Share that a support vector machine on pixels gives the label asked for.",
+            "high", True, ("judge", "data", "labels"), self.judge.test_accuracy,
+        )  # fmt: skip
+        return {f"judge_accuracy@{n}": figure}
+
+    def describe(self) -> dict[str, Any]:
+        """Returns the judge's entry."""
+        return {"judge": self.judge.describe()}
+
+
+class LabelAccuracy(FeatureMeasure):
+    """The share of samples whose likeliest label, in the extractor's logits, is the one asked for.
+
+    Attributes:
+        by_label: The same of each label, None where it was not asked for; known after `evaluate`.
+    """
+
+    higher_is_better = True
+    hits: Tensor
+    asked: Tensor
+
+    def prepare(self, data: Data, cache: Path, progress: bool = True) -> None:
+        """Takes note of the classes."""
+        super().prepare(data, cache, progress)
+        for name in ("hits", "asked"):
+            zeros = torch.zeros(data.num_classes or 0, dtype=torch.float64, device=self.device)
+            self.add_state(name, zeros, "sum")
+        self.by_label: list[float | None] = []
+
+    def update(self, samples: Samples) -> None:
+        """Counts hits; samples without labels, or an extractor of other classes, are left out."""
+        logits = samples.features(self.extractor)[1]
+        if samples.labels is None or logits.shape[1] != len(self.hits):
+            return
+        self.count(samples)
+        labels = samples.labels.to(self.device)
+        hits = logits.argmax(1).to(self.device) == labels
+        self.hits = self.hits.index_add(0, labels, hits.to(self.hits))
+        self.asked = self.asked.index_add(0, labels, torch.ones_like(labels).to(self.asked))
+
+    def evaluate(self) -> dict[str, Figure]:
+        """Returns the accuracy at n, nothing without labels."""
+        self.by_label = []
+        if not (n := int(self.seen)):
+            return {}
+        each = zip(self.hits.tolist(), self.asked.tolist())
+        self.by_label = [hits / asked if asked else None for hits, asked in each]
+        figure = Figure(
+            self.hits.sum().item() / n, n, "Label accuracy",
+            "Share whose likeliest label is the one asked for.", "high", True,
+            ("extractor", "reference", "labels"), self.extractor.accuracy, leading=True,
+        )  # fmt: skip
+        return {f"label_accuracy@{n}": figure}
+
+    def describe(self) -> dict[str, Any]:
+        """Returns the extractor's entry, and the accuracy of each label."""
+        return {**super().describe(), "accuracy_by_label": self.by_label}

@@ -98,7 +98,7 @@ def _check(
 ) -> None:
     if generated.ndim != 2 or real.ndim != 2 or generated.shape[1] != real.shape[1]:
         raise ValueError(
-            f"{name}: features {tuple(generated.shape)} and {tuple(real.shape)}, "
+            f"{name}: features {tuple(generated.shape)} and {tuple(real.shape)}; "
             "expected (M, D) and (N, D)"
         )
     fewest = min(map(len, balls or (generated, real)))

@@ -1,9 +1,14 @@
 """Which training images are nearest to generated ones, and how many are copied."""
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
+from torchmetrics.utilities import dim_zero_cat
+
+from diffusion.metrics.base import Figure, Measure, Samples
+from diffusion.metrics.real_images import collect, shown, some
 
 CHUNK = 2**26  # values of images in memory at once
 
@@ -35,7 +40,7 @@ def nearest(images: Tensor, others: Iterable[Tensor]) -> Tensor:
         for rows, squares in _squares(images, batch):
             best[rows] = torch.minimum(best[rows], squares.amin(1))
     if len(images) and best.isinf().all():
-        raise ValueError("nearest: others has no images, expected at least 1")
+        raise ValueError("nearest: others has no images; expected at least 1")
     return _scaled(best, images)
 
 
@@ -65,42 +70,72 @@ def neighbours(images: Tensor, others: Iterable[Tensor], k: int) -> tuple[Tensor
         best, order = best[:, :k], order[:, :k]
         found = torch.cat([found, batch[at]], 1)[rows, order]
     if not best.shape[1]:
-        raise ValueError("neighbours: others has no images, expected at least 1")
+        raise ValueError("neighbours: others has no images; expected at least 1")
     return _scaled(best, images), found
 
 
-def near_copies(
-    generated: Tensor, held_out: Tensor, train: Iterable[Tensor], quantile: float = 0.05
-) -> tuple[float, float]:
-    """Returns which share of generated images are near copies, and which of held-out real images.
+class NearCopies(Measure):
+    """The share of samples that are near copies of training images.
 
     d is an image's distance to the nearest of all images that training shows. A near copy has
     d = 0, or d ≤ the quantile of the d of held-out real images that are no copies themselves
     (d > 0). So `quantile`, 0.05, is what a model has that copies as little as new real images do,
     and 1 means that all are copies. Where held-out images have duplicates in the training set,
-    these count as well, and the second share is larger than the quantile: compare with it. In the
-    spirit of Meehan et al. 2020, arXiv:2004.05675.
+    these count as well, and their own share, the floor, is larger than the quantile: compare with
+    it. In the spirit of Meehan et al. 2020, arXiv:2004.05675.
+
+    Every process reads the training images once, when the states are exchanged.
 
     Args:
-        generated: uint8 images (N, C, H, W).
-        held_out: uint8 real images (M, C, H, W) that are not in `train`.
-        train: All uint8 images that training shows, in batches (B, C, H, W): every version of
-            each, and mirrored ones where it mirrors.
+        held_out: Most held-out images that are looked at.
         quantile: Share of held-out images that counts as near, in (0, 1).
 
     Raises:
-        ValueError: If the quantile is out of range, or there are no images.
+        ValueError: If the quantile is out of range.
     """
-    if not 0 < quantile < 1:
-        raise ValueError(f"near_copies.quantile: {quantile}, expected a number in (0, 1)")
-    if not len(generated) or not len(held_out):
-        raise ValueError("near_copies: no generated or no held-out images, expected at least 1")
-    distances = nearest(torch.cat([generated, held_out.to(generated.device)]), train).double()
-    real = distances[len(generated) :]
-    new = real[real > 0]
-    near = torch.quantile(new, quantile) if len(new) else 0
-    copies = (distances <= near).double().split([len(generated), len(held_out)])
-    return copies[0].mean().item(), copies[1].mean().item()
+
+    images: list[Tensor]
+    distances: list[Tensor]
+
+    def __init__(self, held_out: int = 10_000, quantile: float = 0.05) -> None:
+        super().__init__()
+        if not 0 < quantile < 1:
+            raise ValueError(f"NearCopies.quantile: {quantile}; expected a number in (0, 1)")
+        self.held_out, self.quantile = held_out, quantile
+        self.real = torch.empty(0)
+        self.add_state("images", [], None)
+        self.add_state("distances", [], "cat")
+
+    def update(self, samples: Samples) -> None:
+        """Keeps the images until `sync`."""
+        self.count(samples)
+        self.images.append(samples.images)
+
+    def sync(self, *args: Any, **kwargs: Any) -> None:
+        """Turns this process's images into distances before they are exchanged."""
+        if self.images:
+            images = torch.cat(self.images)
+            real = some(collect(self.data, "test")[0], self.held_out).to(images.device)
+            found = nearest(torch.cat([images, real]), shown(self.data)).double()
+            self.real = found[len(images) :].cpu()
+            self.distances.append(found[: len(images)])
+            self.images = []
+        super().sync(*args, **kwargs)
+
+    def evaluate(self) -> dict[str, Figure]:
+        """Returns the share at n, and its floor."""
+        distances = dim_zero_cat(self.distances).cpu()
+        new = self.real[self.real > 0]
+        near = torch.quantile(new, self.quantile) if len(new) else 0
+        share, expected = ((x <= near).double().mean().item() for x in (distances, self.real))
+        figure = Figure(
+            share, n := len(distances), "Near copies",
+            "Share that are copies of a training image, or nearer to one than 95 % of new real "
+            "images; more than held-out images have is copied.",
+            share=True, depends=("data", "labels"), baseline=expected,
+        )  # fmt: skip
+        floor = figure.floor(expected, m := len(self.real))
+        return {f"near_copies@{n}": figure, f"near_copies_floor@{m}": floor}
 
 
 def _squares(images: Tensor, others: Tensor) -> Iterator[tuple[slice, Tensor]]:

@@ -1,4 +1,4 @@
-"""Which real images an extractor learns from, and which it is compared with."""
+"""Real images: which an extractor learns from, and which samples are compared with."""
 
 from collections.abc import Iterator
 from typing import Any, Literal, Protocol
@@ -12,10 +12,17 @@ Rule = Literal["all", "even", "odd"]
 
 
 class Data(Protocol):
-    """What the metrics ask of a data module."""
+    """What the metrics ask of a data module.
+
+    Attributes:
+        shape: One image's, (C, H, W).
+        num_classes: Number of classes, None without labels.
+        ask: The split whose captions are asked for; None where the data has none.
+    """
 
     shape: tuple[int, ...]
     num_classes: int | None
+    ask: str | None
 
     def batches(self, split: str, batch_size: int = 500) -> Iterator[dict[str, Any]]:
         """Yields "image" in [−1, 1], (B, C, H, W), in a fixed order.
@@ -69,6 +76,11 @@ def collect(data: Data, split: str, rule: Rule = "all") -> tuple[Tensor, Tensor 
     """Returns all picked images, uint8 (N, C, H, W), and their labels, (N,), if there are any."""
     parts = list(pick(data, split, rule))
     if not parts:
-        raise ValueError(f"metrics: split {split!r} has no images, expected at least 2")
+        raise ValueError(f"metrics: split {split!r} has no images; expected at least 2")
     labels = torch.cat([p["label"] for p in parts]) if "label" in parts[0] else None
     return torch.cat([p["image"] for p in parts]), labels
+
+
+def some(x: Tensor, most: int, seed: int = 0) -> Tensor:
+    """Returns at most `most` rows in a random order that depends on the seed only."""
+    return x[torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:most]]

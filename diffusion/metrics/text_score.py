@@ -2,25 +2,38 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+from torchmetrics.utilities import dim_zero_cat
 
-from diffusion.metrics.captions import exchanged, matching, mean_at, retrieval
-from diffusion.metrics.generated import Generated, some
-from diffusion.metrics.real_images import Data, pick
+from diffusion.metrics.base import Figure, Measure, Samples, in_order
+from diffusion.metrics.real_images import Data, pick, some
 from diffusion.metrics.worth import at_chance
 
 AT_ONCE = 250
-TOP = (1, 5)
+TOP = {
+    1: ("Caption found at once", "Share whose own caption is the nearest of all distinct ones."),
+    5: ("Caption among five", "Share whose own caption is among the five nearest."),
+}
+END = "\0"  # of a caption among the bytes of all
 SHOWN = 16  # captions in a record
 FEW = 5  # captions, of which all may be found by chance
 
 
+@runtime_checkable
 class Scorer(Protocol):
-    """Two towers into one space: an image and a text that fit have a large cosine."""
+    """Two towers into one space: an image and a text that fit have a large cosine.
+
+    Attributes:
+        shape: One image's shape.
+        clean: Whether it knows clean images.
+    """
+
+    shape: tuple[int, ...]
+    clean: bool
 
     @property
     def fingerprint(self) -> str:
@@ -36,8 +49,7 @@ class Scorer(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class TextMeasure:
+class TextMeasure(Measure):
     """What is measured of images that were asked for by captions.
 
     clip_score@n is the mean of cos(image, its caption). (Hessel et al. 2021, arXiv:2104.08718, have
@@ -50,76 +62,104 @@ class TextMeasure:
     asked that has its caption. There is none if a caption has no picture. "_floor@n" is what the
     samples get when the captions are exchanged, each for another.
 
-    Attributes:
+    Args:
         scorer: The CLIP. It must be another than the one that guides, which can be pleased by what
             no eye sees.
     """
 
-    scorer: Scorer
+    higher_is_better = True
+    index: list[Tensor]
+    images: list[Tensor]
+    texts: list[Tensor]
 
-    def check(self, data: Any, guides: Sequence[Any] = ()) -> str | None:
+    def __init__(self, scorer: Scorer) -> None:
+        super().__init__()
+        self.scorer = scorer
+        self.asked: dict[str, Any] | None = None
+        self.add_state("index", [], "cat")
+        self.add_state("images", [], "cat")
+        self.add_state("texts", [], "cat")
+
+    def check(self, data: Data, guides: Sequence[str] = ()) -> str | None:
         """Refuses what cannot be measured; returns a warning where one is due.
 
         Args:
             data: The data module.
-            guides: The sampler's guidance.
+            guides: The fingerprints of the CLIPs that guide the sampler.
 
         Raises:
             ValueError: If the data has no captions, or images that the scorer does not read.
         """
-        if getattr(data, "texts", None) is None:
+        if data.ask is None:
             name = type(data).__name__
-            raise ValueError(f"metrics.text: {name} has no captions, expected data with captions")
-        shape = getattr(self.scorer, "shape", None)
-        if shape is not None and tuple(shape) != tuple(data.shape):
+            raise ValueError(f"metrics.text: {name} has no captions; expected data with captions")
+        if tuple(self.scorer.shape) != tuple(data.shape):
             raise ValueError(
-                f"metrics.text.scorer: reads images {tuple(shape)}, expected {tuple(data.shape)}"
+                f"metrics.text.scorer: reads images {self.scorer.shape}; expected "
+                f"{tuple(data.shape)}"
             )
-        if not getattr(self.scorer, "clean", True):
+        if not self.scorer.clean:
             raise ValueError(
-                "metrics.text.scorer: reads noisy images only, expected one of clean images"
+                "metrics.text.scorer: reads noisy images only; expected one of clean images"
             )
-        prints = [getattr(getattr(x, "scorer", None), "fingerprint", None) for x in guides]
-        if self.scorer.fingerprint in prints:
+        if self.scorer.fingerprint in guides:
             return "metrics.text.scorer: it guides the sampler too, so its score is no judgement"
         return None
 
-    def __call__(
-        self, made: Generated, data: Data, device: torch.device
-    ) -> tuple[dict[str, float], dict[str, Any] | None]:
-        """Returns the figures by name, and what they depend on; nothing without captions.
+    def update(self, samples: Samples) -> None:
+        """Adds the images' embeddings, and the captions as bytes; nothing without captions."""
+        if samples.texts is None:
+            return
+        self.index.append(self.count(samples))
+        self.images.append(self._images(samples.images).to(self.device))
+        lines = "".join(f"{text}{END}" for text in samples.texts).encode()
+        self.texts.append(torch.tensor(list(lines), dtype=torch.uint8, device=self.device))
 
-        Args:
-            made: The generated images, with the texts that were asked for.
-            data: The data module.
-            device: Where the scorer computes.
-        """
-        if made.texts is None:
-            return {}, None
-        captions = list(dict.fromkeys(made.texts))
+    def evaluate(self) -> dict[str, Figure]:
+        """Returns the figures at n, nothing without captions."""
+        self.asked, self.warnings = None, []
+        if not int(self.seen):
+            return {}
+        lines = bytes(dim_zero_cat(self.texts).tolist()).decode().split(END)
+        order = dim_zero_cat(self.index).argsort().tolist()
+        asked = [lines[i] for i in order]
+        captions = list(dict.fromkeys(asked))
         number = {caption: i for i, caption in enumerate(captions)}
-        own = torch.tensor([number[text] for text in made.texts])
+        own = torch.tensor([number[text] for text in asked])
+        (images,), n = in_order(self.index, self.images), len(own)
         texts = self._texts(captions)
-        cosines = self._images(made.images, device) @ texts.T
-        out = figures(cosines, own)
+        cosines = images.cpu() @ texts.T
+        split = self.data.ask or "test"
+        real = matching(asked, self.data, split)
+        ceiling = {} if real is None else figures(self._images(real) @ texts.T, own)
+        out: dict[str, Figure] = {}
+        for name, figure in figures(cosines, own).items():
+            out[f"{name}@{n}"] = figure
+            if name in ceiling:
+                value = ceiling[name].value
+                out[f"{name}@{n}"] = replace(figure, baseline=value)
+                out[f"{name}_ceiling@{n}"] = figure.floor(value, of="real images of the captions")
         if len(captions) > 1:
             floor = mean_at(cosines, exchanged(len(captions))[own])
-            out[f"clip_score_floor@{len(own)}"] = floor
-        split = getattr(data, "ask", None) or "test"
-        real = matching(made.texts, data, split)
-        if real is not None:
-            out |= figures(self._images(real, device) @ texts.T, own, "_ceiling")
+            whose = "samples with the captions exchanged"
+            out[f"clip_score_floor@{n}"] = out[f"clip_score@{n}"].floor(floor, of=whose)
         if real is not None and len(captions) >= FEW:
-            warning = self._doubt(out[f"clip_r1_ceiling@{len(own)}"], len(own), len(captions))
+            warning = self._doubt(ceiling["clip_r1"].value, n, len(captions))
         else:
-            warning = self._doubt(*self._alone(data, split, device))
-        return out, ({"warning": warning} if warning else {}) | {
+            warning = self._doubt(*self._alone(split))
+        self.warnings = [warning] if warning else []
+        self.asked = ({"warning": warning} if warning else {}) | {
             "scorer": self.scorer.fingerprint,
             "split": None if real is None else split,
             "distinct": len(captions),
-            "fingerprint": hashlib.sha256("\n".join(made.texts).encode()).hexdigest()[:16],
+            "fingerprint": hashlib.sha256("\n".join(asked).encode()).hexdigest()[:16],
             "first": captions[:SHOWN],
         }
+        return out
+
+    def describe(self) -> dict[str, Any]:
+        """Returns the entry of scorer and captions."""
+        return {"text": self.asked}
 
     def _doubt(self, found: float | None, n: int, distinct: int) -> str | None:
         """Returns a warning if the scorer finds captions of real images no better than a guess.
@@ -131,9 +171,9 @@ class TextMeasure:
         """
         return at_chance("metrics.text.scorer", found, min(n, distinct), 1 / distinct)
 
-    def _alone(self, data: Data, split: str, device: torch.device) -> tuple[float | None, int, int]:
+    def _alone(self, split: str) -> tuple[float | None, int, int]:
         """Returns what `_doubt` asks, of pictures of a split with their own captions."""
-        batches = list(pick(data, split))
+        batches = list(pick(self.data, split))
         texts = [text for batch in batches for text in batch.get("text", ())]
         if not texts:
             return None, 0, 1
@@ -141,13 +181,13 @@ class TextMeasure:
         captions = list(dict.fromkeys(texts[i] for i in rows.tolist()))
         own = torch.tensor([captions.index(texts[i]) for i in rows.tolist()])
         images = torch.cat([batch["image"] for batch in batches])[rows]
-        found = retrieval(self._images(images, device) @ self._texts(captions).T, own, 1)
+        found = retrieval(self._images(images) @ self._texts(captions).T, own, 1)
         return found, len(own), len(captions)
 
     @torch.no_grad()
-    def _images(self, images: Tensor, device: torch.device) -> Tensor:
+    def _images(self, images: Tensor) -> Tensor:
         """Returns embeddings (n, D), on the CPU, of uint8 images."""
-        scaled = (part.to(device).float() / 127.5 - 1 for part in images.split(AT_ONCE))
+        scaled = (part.to(self.device).float() / 127.5 - 1 for part in images.split(AT_ONCE))
         return torch.cat([self.scorer.embed_image(x).float().cpu() for x in scaled])
 
     @torch.no_grad()
@@ -157,15 +197,85 @@ class TextMeasure:
         return torch.cat([self.scorer.embed_text(part).float().cpu() for part in parts])
 
 
-def figures(cosines: Tensor, own: Tensor, end: str = "") -> dict[str, float]:
-    """Returns score and retrieval of n images by name, such as clip_r5_ceiling@1000.
+def figures(cosines: Tensor, own: Tensor) -> dict[str, Figure]:
+    """Returns score and retrieval of n images by the names' beginnings, such as clip_r5.
 
     Args:
         cosines: Of images and distinct captions (n, m).
         own: The number of each image's caption (n,).
-        end: What follows the kind in a name.
     """
     n, m = cosines.shape
-    out = {f"clip_score{end}@{n}": mean_at(cosines, own)}
-    top = [k for k in TOP if k < m]  # of fewer captions, all are among the k nearest
-    return out | {f"clip_r{k}{end}@{n}": retrieval(cosines, own, k) for k in top}
+    phrase = "Mean cosine of sample and caption, by the scorer."
+    score = Figure(mean_at(cosines, own), n, "CLIP score", phrase, "high", depends=("text",),
+                   leading=True)  # fmt: skip
+    out = {"clip_score": score}
+    for k, (title, phrase) in TOP.items():
+        if k < m:  # of fewer captions, all are among the k nearest
+            value = retrieval(cosines, own, k)
+            out[f"clip_r{k}"] = Figure(value, n, title, phrase, "high", True, ("text",),
+                                       leading=k == 1)  # fmt: skip
+    return out
+
+
+def mean_at(cosines: Tensor, which: Tensor) -> float:
+    """Returns the mean of one cosine of each row.
+
+    Args:
+        cosines: (n, m).
+        which: The column of each row, (n,).
+    """
+    return cosines.gather(1, which[:, None]).double().mean().item()
+
+
+def retrieval(cosines: Tensor, own: Tensor, k: int) -> float:
+    """Returns the share of rows whose own column is among the k largest, 0 … 1.
+
+    Equal cosines are in random order: of r that tie for the places after b larger ones, each is
+    among the k largest with probability min(max(k − b, 0), r) / r. So a scorer that gives all the
+    same has k/m, and not 1.
+
+    Args:
+        cosines: Of images and distinct captions (n, m).
+        own: The column of each image's caption (n,).
+        k: How many places count.
+    """
+    mine = cosines.gather(1, own[:, None])
+    larger, equal = (cosines > mine).sum(1), (cosines == mine).sum(1)
+    return ((k - larger).clamp_min(0) / equal).clamp(max=1).double().mean().item()
+
+
+def exchanged(m: int, seed: int = 0) -> Tensor:
+    """Returns a permutation of 0 … m − 1, int64 (m,), without a fixed point: one random cycle.
+
+    Args:
+        m: At least 2.
+        seed: Seed of the order in the cycle.
+    """
+    order = torch.randperm(m, generator=torch.Generator().manual_seed(seed))
+    return torch.empty_like(order).scatter_(0, order, order.roll(-1))
+
+
+def matching(texts: Sequence[str], data: Data, split: str) -> Tensor | None:
+    """Returns real images with the given captions, uint8 (n, C, H, W), or None if one has none.
+
+    A caption that is asked for again gets the next picture that has it, and after the last the
+    first.
+
+    Args:
+        texts: The captions.
+        data: The data module; batches have "text".
+        split: Whose pictures.
+    """
+    found: dict[str, list[Tensor]] = {text: [] for text in texts}
+    for batch in pick(data, split):
+        for text, image in zip(batch.get("text", ()), batch["image"]):
+            if text in found:
+                found[text].append(image)
+    if not all(found.values()):
+        return None
+    turns = dict.fromkeys(found, 0)
+    out = []
+    for text in texts:
+        out.append(found[text][turns[text] % len(found[text])])
+        turns[text] += 1
+    return torch.stack(out)

@@ -5,29 +5,36 @@ from pathlib import Path
 
 import pytest
 
+from diffusion.metrics import Figure
 from diffusion.metrics.report.compare import best, compare, every, read, why_not
-from diffusion.metrics.report.names import parse
+from diffusion.metrics.report.record import restored, stored
 
+OF_FEATURES = {"title": "FD", "phrase": "A distance.", "better": "low"}
+OF_FEATURES |= {"depends": ("extractor", "reference", "labels")}
+FIGURES = {
+    "fd_lenet@100": Figure(2.0, 100, **OF_FEATURES),
+    "fd_lenet@50": Figure(2.5, 50, **OF_FEATURES),
+    "fd_lenet_floor@50": Figure(2.5, 50, **OF_FEATURES).floor(0.5),
+    "precision_adm_lenet@100": Figure(
+        0.5, 100, "Precision", "", "high", True, ("features_lenet", "reference", "labels")
+    ),
+    "near_copies@100": Figure(0.1, 100, "Near copies", share=True, depends=("data", "labels")),
+    "nfe": Figure(50.0, None, "NFE", "", "low"),
+    "seconds_per_image": Figure(
+        0.25, None, "Seconds", "", "low", depends=("hardware", "batch_size")
+    ),
+}
 RECORD = {
-    "figures": {
-        "fd_lenet@100": 2.0,
-        "fd_lenet@50": 2.5,
-        "fd_lenet_floor@50": 0.5,
-        "precision_adm_lenet@100": 0.5,
-        "near_copies@100": 0.1,
-        "nfe": 50.0,
-        "seconds_per_image": 0.25,
-    },
+    **stored(FIGURES),
     "n": 100,
     "data": {"name": "Digits", "shape": [1, 8, 8]},
     "reference": {"rule": "odd train images", "size": 648, "fingerprint": "aa"},
     "extractor": {"name": "lenet", "fingerprint": "bb", "accuracy": 0.98},
-    "card": {
-        "k": 3,
-        "k_coverage": 5,
-        "extractors": [
-            {"name": "lenet", "fingerprint": "bb", "accuracy": 0.98, "adm": {"real": 648}}
-        ],
+    "features_lenet": {
+        "name": "lenet",
+        "fingerprint": "bb",
+        "accuracy": 0.98,
+        "adm": {"real": 648},
     },
     "judge": None,
     "sampler": {"step": "DDIM(eta=0.0)", "steps": 50},
@@ -53,7 +60,7 @@ def make(tmp_path, monkeypatch):
 
 
 def winners(runs, name):
-    return best([read_run(run) for run in runs], parse(name))
+    return best([read_run(run) for run in runs], name)
 
 
 def read_run(run):
@@ -61,7 +68,7 @@ def read_run(run):
 
 
 def reason(runs, name):
-    return why_not([read_run(run) for run in runs], parse(name))
+    return why_not([read_run(run) for run in runs], name)
 
 
 def test_best_in_its_direction(make):
@@ -76,26 +83,30 @@ def test_best_in_its_direction(make):
 @pytest.mark.parametrize(
     ("changes", "name", "why"),
     [
-        ({"extractor": {"fingerprint": "cc"}}, "fd_lenet@100", "extractor differs"),
+        (
+            {"extractor": {"name": "lenet", "fingerprint": "cc"}},
+            "fd_lenet@100",
+            "extractor differs",
+        ),
         ({"extractor": None}, "fd_lenet@100", "extractor differs"),
         ({"reference": {"size": 9}}, "fd_lenet@100", "reference differs"),
         ({"reference": {"size": 9}}, "precision_adm_lenet@100", "reference differs"),
         (
-            {"card": {"extractors": [{"name": "lenet", "fingerprint": "bb", "adm": {"real": 9}}]}},
+            {"features_lenet": {"name": "lenet", "fingerprint": "bb", "adm": {"real": 9}}},
             "precision_adm_lenet@100",
-            "extractor, or how many of its images, differs",
+            "features lenet differs",
         ),
-        (
-            {"card": None},
-            "precision_adm_lenet@100",
-            "extractor, or how many of its images, differs",
-        ),
-        ({"card": None}, "fd_lenet@100", None),
+        ({"features_lenet": None}, "precision_adm_lenet@100", "features lenet differs"),
+        ({"features_lenet": None}, "fd_lenet@100", None),
         ({"labels": [0]}, "fd_lenet@100", "which labels were asked for differs"),
         ({"labels": [0]}, "precision_adm_lenet@100", "which labels were asked for differs"),
         ({"labels": None}, "fd_lenet@100", None),
-        ({"extractor": {"fingerprint": "bb", "warning": "guesses"}}, "fd_lenet@100", "guesses"),
-        ({"extractor": {"fingerprint": "bb", "warning": "guesses"}}, "nfe", None),
+        (
+            {"extractor": {"name": "lenet", "fingerprint": "bb", "warning": "guesses"}},
+            "fd_lenet@100",
+            "guesses",
+        ),
+        ({"extractor": {"name": "lenet", "fingerprint": "bb", "warning": "guesses"}}, "nfe", None),
         ({"warnings": ["few"]}, "fd_lenet@100", None),
         ({"data": {"name": "MNIST"}}, "near_copies@100", "data differs"),
         ({"hardware": {"device": "H200"}}, "seconds_per_image", "hardware differs"),
@@ -113,9 +124,10 @@ def test_what_must_agree(make, changes, name, why):
 def test_another_n_is_not_compared_but_a_common_one_is(make, alone):
     make("a")
     record = json.loads(Path("a/metrics.json").read_text())
-    figures = record["figures"]
-    figures["fd_lenet@1000"] = figures.pop("fd_lenet@100") / 4
-    figures["only@1000"] = 1.0
+    figures = restored(record)
+    figures["fd_lenet@1000"] = Figure(figures.pop("fd_lenet@100").value / 4, 1000, **OF_FEATURES)
+    record |= stored(figures)
+    record["figures"]["only@1000"] = 1.0  # somebody else's, without a meaning
     make("b")
     Path("b/metrics.json").write_text(json.dumps({**record, "n": 1000}))
     runs = ["a", "b"]
@@ -123,7 +135,7 @@ def test_another_n_is_not_compared_but_a_common_one_is(make, alone):
     assert winners(runs, "fd_lenet@1000") == set()
     assert reason(runs, "fd_lenet@50") is None
     assert reason(runs, "only@1000") == "only one has it"
-    names = [x.text for x in every([read_run(run) for run in runs])]
+    names = list(every([read_run(run) for run in runs]))
     assert names[:4] == ["fd_lenet@1000", "fd_lenet@100", "fd_lenet@50", "fd_lenet_floor@50"]
     compare(*runs)
     page = alone(Path("compare.html").read_text())

@@ -3,7 +3,18 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from diffusion.metrics import frechet, inception_score, kernel
+from diffusion.data import Digits
+from diffusion.metrics import (
+    Extractor,
+    FrechetDistance,
+    InceptionScore,
+    KernelDistance,
+    Samples,
+    frechet,
+    kernel,
+)
+from diffusion.metrics.features.real import real_features
+from diffusion.metrics.real_images import collect, some
 
 
 class Projection(nn.Module):
@@ -152,10 +163,99 @@ def test_same_call_same_number_and_global_noise_untouched():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_inception_score_ends():
-    sure = 100 * torch.eye(10).repeat(20, 1)
-    assert inception_score(sure, splits=1) == (pytest.approx(10), pytest.approx(0))
-    assert inception_score(torch.zeros(100, 10))[0] == pytest.approx(1)
+class Logits(Extractor):
+    """Pixels as features and as logits."""
+
+    name, distance, kernel, score, fingerprint = "pixels", "fd_pixels", "kid_pixels", "is", "p"
+
+    def __init__(self, scale=1.0):
+        self.scale = scale
+
+    def prepare(self, data, cache, progress=True):
+        pass
+
+    def __call__(self, images):
+        x = images.flatten(1).float() / 255
+        return x, self.scale * x
+
+
+def updated(measure, images, batch_size, data, cache, index=None):
+    measure.prepare(data, cache)
+    index = torch.arange(len(images)) if index is None else index
+    for rows in index.split(batch_size):
+        measure.update(Samples(images[rows], rows))
+    return measure.figures()
+
+
+@pytest.mark.parametrize("batch_size", [7, 600])
+def test_sums_and_gathered_features_are_the_distances_of_all_rows(batch_size, digits, tmp_path):
+    """In any order and any batches; of the first 500 too, since so many are held out."""
+    images, extractor = collect(digits, "train")[0][:600], Logits()
+    f, g, real = (
+        extractor(images)[0],
+        *(real_features(digits, split, "all", extractor, tmp_path) for split in ("train", "test")),
+    )
+    order = torch.randperm(600)
+    for measure, distance in ((FrechetDistance, frechet), (KernelDistance, kernel)):
+        found = updated(measure(extractor), images, batch_size, digits, tmp_path, order)
+        name = {"frechet": "fd", "kernel": "kid"}[distance.__name__]
+        assert set(found) == {f"{name}_pixels{end}" for end in ("@600", "@500", "_floor@500")}
+        for n in (600, 500):
+            value = found[f"{name}_pixels@{n}"].value
+            assert value == pytest.approx(distance(f[:n], g), rel=1e-6)
+        floor = found[f"{name}_pixels_floor@500"]
+        assert floor.value == pytest.approx(distance(some(real, 500), g), rel=1e-6)
+        assert found[f"{name}_pixels@500"].baseline == floor.value
+        assert found[f"{name}_pixels@600"].baseline is None
+        assert floor.real
+
+
+def test_sums_lose_no_digits_to_a_large_mean(digits, tmp_path):
+    class Far(Logits):
+        def __call__(self, images):
+            x = super().__call__(images)[0].double() + 1e6
+            return x, x
+
+    images = collect(digits, "train")[0][:400]
+    near = updated(FrechetDistance(Logits()), images, 50, digits, tmp_path / "a")
+    far = updated(FrechetDistance(Far()), images, 50, digits, tmp_path / "b")
+    assert far["fd_pixels@400"].value == pytest.approx(near["fd_pixels@400"].value, rel=1e-5)
+
+
+@pytest.mark.parametrize(("n", "splits"), [(40, 10), (57, 10), (23, 1), (9, 9)])
+def test_inception_score_is_that_of_torch_fidelity(n, splits, digits, tmp_path):
+    from torch_fidelity.metric_isc import isc_features_to_metric
+
+    images, extractor = collect(digits, "train")[0][:n], Logits(20.0)
+    theirs = isc_features_to_metric(extractor(images)[1], splits, shuffle=True, rng_seed=0)
+    for batch_size in (n, 4):
+        score = InceptionScore(extractor, n, splits)
+        found = updated(score, images, batch_size, digits, tmp_path, torch.randperm(n))
+        assert found[f"is@{n}"].value == pytest.approx(theirs["inception_score_mean"], rel=1e-9)
+
+
+def test_inception_score_ends(tmp_path):
+    def score(images, scale):
+        found = InceptionScore(Logits(scale), len(images), 1)
+        return updated(found, images, 50, Digits(), tmp_path)[f"is@{len(images)}"].value
+
+    sure = (255 * torch.eye(10)).repeat(20, 1).to(torch.uint8).view(-1, 1, 1, 10)
+    assert score(sure, 100.0) == pytest.approx(10)
+    assert score(sure, 0.0) == pytest.approx(1)
+
+
+def test_metrics_start_again_and_number_samples_themselves(digits, tmp_path):
+    images = collect(digits, "train")[0][:60]
+    measure, numbers = KernelDistance(Logits()), torch.arange(60)
+    measure.prepare(digits, tmp_path)
+    values = []
+    for index in (numbers, None):
+        for rows in numbers.split(25):
+            measure.update(Samples(images[rows], None if index is None else rows))
+        values.append(measure.compute()["kid_pixels@60"].item())
+        measure.reset()
+    assert values[0] == values[1]
+    assert measure(Samples(images))["kid_pixels@60"].item() == pytest.approx(values[0])
 
 
 @pytest.mark.parametrize(
@@ -168,5 +268,5 @@ def test_wrong_shapes_are_named(f, g):
 
 
 def test_too_many_splits():
-    with pytest.raises(ValueError, match="splits 10, expected 1 to 4"):
-        inception_score(torch.zeros(4, 3))
+    with pytest.raises(ValueError, match=r"InceptionScore.splits: 10; expected 1 … 4"):
+        InceptionScore(Logits(), 4)

@@ -68,5 +68,5 @@ def test_channels_are_checked(tmp_path):
     class Two(Pictures):
         shape = (2, 16, 16)
 
-    with pytest.raises(ValueError, match="2 channels, expected 1 or 3"):
+    with pytest.raises(ValueError, match="2 channels; expected 1 or 3"):
         Inception().prepare(Two(), tmp_path)

@@ -33,5 +33,5 @@ def test_errors():
 
     with pytest.raises(ValueError, match="Judge: data has no labels"):
         Judge().fit(Unlabelled())
-    with pytest.raises(ValueError, match="limit: 1, expected at least 2"):
+    with pytest.raises(ValueError, match="limit: 1; expected at least 2"):
         Judge(limit=1)

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from diffusion.metrics import density_coverage, f1, manifold, precision_recall
-from diffusion.metrics.fidelity import fidelity, sets
+from diffusion.metrics.fidelity import Fidelity, sets
 from diffusion.metrics.manifold import expected_coverage
 
 
@@ -137,13 +137,23 @@ def test_errors():
 
 
 class Named:
+    label = "Label"
+
     def __init__(self, name):
         self.name = name
 
 
+def fidelity(name, made, reference, held_out, **settings):
+    """Figures of features, as if they were taken of images."""
+    measure = Fidelity(Named(name), **settings)
+    measure.reference, measure.held_out = reference, held_out
+    measure.index, measure.features = [torch.arange(len(made))], [made]
+    return measure.evaluate()
+
+
 def test_names_and_sets_of_the_conventions():
     made, reference, held_out = torch.randn(40, 3), torch.randn(30, 3), torch.randn(20, 3) * 2
-    found = fidelity(Named("inception"), made, reference, held_out)
+    found = fidelity("inception", made, reference, held_out)
     kinds = ("precision", "recall", "f1")
     names = {f"{kind}_adm@{n}" for kind in kinds for n in (40, 20)}
     names |= {f"{kind}_adm_ceiling@20" for kind in kinds}
@@ -152,6 +162,10 @@ def test_names_and_sets_of_the_conventions():
     names |= {f"{kind}_inception@{n}" for kind in ("density", "coverage") for n in (30, 20)}
     names |= {f"{kind}_inception_ceiling@20" for kind in ("density", "coverage")}
     assert set(found) == names
+    assert found["precision_adm@20"].baseline == found["precision_adm_ceiling@20"].value
+    assert found["precision_adm@40"].baseline is None
+    assert found["recall_k19_inception@20"].title == "Recall (as Kynkäänniemi et al., Label)"
+    found = {name: figure.value for name, figure in found.items()}
     p, r = precision_recall(made, reference)  # all against all: fewer than 10,000
     assert (found["precision_adm@40"], found["recall_adm@40"]) == (p, r)
     assert found["f1_adm@40"] == f1(p, r)
@@ -167,8 +181,8 @@ def test_names_and_sets_of_the_conventions():
 
 def test_own_names_and_other_k():
     x = torch.randn(20, 3)
-    assert "precision_k19@20" in fidelity(Named("vgg16"), x, x, x)
-    found = fidelity(Named("vgg16"), x, x, x[:3], k=4, k_coverage=2)
+    assert "precision_k19@20" in fidelity("vgg16", x, x, x)
+    found = fidelity("vgg16", x, x, x[:3], k=4, k_coverage=2)
     assert set(found) == {
         *(f"{kind}_adm_vgg16_k4@20" for kind in ("precision", "recall", "f1")),
         *(f"{kind}_k19_k4@20" for kind in ("precision", "recall", "f1")),

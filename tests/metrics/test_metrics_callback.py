@@ -5,13 +5,13 @@ import lightning as L
 import pytest
 import torch
 
+from diffusion.callbacks.generation import deal
 from diffusion.callbacks.metrics import Metrics
 from diffusion.data import Digits, Memory
 from diffusion.data.sets import ImageSet
 from diffusion.metrics import Card, precision_recall
 from diffusion.metrics.features.base import Extractor
 from diffusion.metrics.features.real import real_features
-from diffusion.metrics.generated import deal
 from diffusion.systems.base import Generative
 
 
@@ -102,7 +102,7 @@ def test_figures_and_record(lenet, cache, tmp_path, capsys):
     assert metrics.figures["judge_accuracy@600"] > 0.97
     assert metrics.figures["near_copies@600"] == 1
     assert metrics.figures["fd_lenet@500"] < 2 * metrics.figures["fd_lenet_floor@500"]
-    assert metrics.samples.shape == (600, 1, 8, 8)
+    assert metrics.samples.shape == (512, 1, 8, 8)
     assert metrics.samples.dtype == torch.uint8
     assert module.seeds == list(range(600))
     record = json.loads((tmp_path / "metrics.json").read_text())
@@ -113,6 +113,10 @@ def test_figures_and_record(lenet, cache, tmp_path, capsys):
     assert record["reference"]["rule"] == "odd train images"
     assert record["reference"]["size"] == 648
     assert record["judge"]["test_accuracy"] > 0.97
+    meaning = record["meanings"]["fd_lenet@500"]
+    assert meaning["baseline"] == metrics.figures["fd_lenet_floor@500"]
+    assert meaning["depends"] == ["extractor", "reference", "labels"]
+    assert record["meanings"]["fd_lenet_floor@500"]["real"]
     assert "fd_lenet_floor@500" in capsys.readouterr().out
     run.test(module, Digits(), verbose=False)
     assert len(list(tmp_path.glob("metrics*.json"))) == 2
@@ -158,10 +162,9 @@ def test_card_measures_in_all_its_features(lenet, cache, tmp_path):
     assert figures["precision_adm_pixels_k4@200"] == 1  # they are training images
     record = json.loads((tmp_path / "metrics.json").read_text())
     assert record["figures"] == figures
-    named = {e["name"]: e for e in record["card"]["extractors"]}
-    assert named["pixels"]["rule"] == "all train images"
-    assert named["pixels"]["adm"] == {"generated": 200, "real": 1297}
-    assert named["lenet"]["k19"] == {"generated": 200, "real": 200}
+    assert record["features_pixels"]["rule"] == "all train images"
+    assert record["features_pixels"]["adm"] == {"generated": 200, "real": 1297}
+    assert record["features_lenet"]["k19"] == {"generated": 200, "real": 200}
     assert len(record["accuracy_by_label"]) == 10
     page = (tmp_path / "card.html").read_text()
     assert page.count("<img") == 1 + 3 * (1 + 2)

@@ -1,19 +1,16 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from diffusion.data import Images, Memory, Versions
 from diffusion.data.sets import ImageSet
-from diffusion.metrics import Card, near_copies, nearest
+from diffusion.metrics import Card, NearCopies, Samples, nearest
 from diffusion.metrics import neighbours as module
 from diffusion.metrics.card import find_nearest
-from diffusion.metrics.generated import Generated, memorization
 from diffusion.metrics.neighbours import neighbours
-from diffusion.metrics.real_images import collect, pick, shown
-
-
-def train_of(data):
-    return (batch["image"] for batch in pick(data, "train"))
+from diffusion.metrics.real_images import collect, shown
 
 
 def test_nearest_by_hand():
@@ -49,20 +46,14 @@ def test_neighbours_are_brute_force(batch_size):
 def test_training_images_are_copies_and_held_out_ones_are_not(digits):
     train, _ = collect(digits, "train")
     test, _ = collect(digits, "test")
-    assert near_copies(train[:300], test, train_of(digits)) == (1, 0.05)
-    assert near_copies(test, test, train_of(digits)) == (0.05, 0.05)
+    assert copied(train[:300], digits) == (1, 0.05)
+    assert copied(test, digits) == (0.05, 0.05)
+    noise = torch.randint(0, 256, (100, 1, 8, 8), dtype=torch.uint8)
+    assert copied(noise, digits)[0] == 0
+    assert copied(torch.cat([train[:100], noise]), digits)[0] == 0.5
     rows = torch.randperm(len(test))
-    first, second = test[rows[:250]], test[rows[250:]]
-    assert near_copies(first, second, train_of(digits))[0] == pytest.approx(0.05, abs=0.05)
-    noise = torch.randint(0, 256, (100, 1, 8, 8), dtype=torch.uint8)
-    assert near_copies(noise, test, train_of(digits))[0] == 0
-
-
-def test_half_copies(digits):
-    train, _ = collect(digits, "train")
-    test, _ = collect(digits, "test")
-    noise = torch.randint(0, 256, (100, 1, 8, 8), dtype=torch.uint8)
-    assert near_copies(torch.cat([train[:100], noise]), test, train_of(digits))[0] == 0.5
+    halves = made_of(train, test[rows[250:]])
+    assert copied(test[rows[:250]], halves)[0] == pytest.approx(0.05, abs=0.05)
 
 
 def made_of(train, test, **kwargs):
@@ -76,11 +67,15 @@ def made_of(train, test, **kwargs):
     return Made(**kwargs)
 
 
-def copied(images, data):
-    """Shares of near copies, of generated images and of held-out ones, as a test measures them."""
-    generated = Generated(images, None, None, None, 0.0)
-    found = memorization(generated, collect(data, "test")[0], shown(data), torch.device("cpu"))
-    return tuple(found.values())
+def copied(images, data, batch_size=64, **settings):
+    """Shares of near copies, of generated images and of held-out ones."""
+    measure = NearCopies(**settings)
+    measure.prepare(data, Path())
+    for part in images.split(batch_size):
+        measure.update(Samples(part))
+    share, floor = measure.figures().values()
+    assert share.baseline == floor.value
+    return share.value, floor.value
 
 
 def bytes_of(n, *shape):
@@ -116,8 +111,8 @@ def test_mirrored_images_are_copies_where_training_mirrors(flip):
     assert sum(map(len, shown(data))) == (120 if flip else 60)
     assert copied(train.flip(-1), data)[0] == pytest.approx(1 if flip else 0.05, abs=0.1)
     assert copied(train, data)[0] == 1
-    made = Generated(train.flip(-1), None, None, None, 0.0)
-    found = find_nearest(Card(samples=4, neighbours=1), made, data, torch.device("cpu"))
+    card = Card(samples=4, neighbours=1)
+    found = find_nearest(card, train.flip(-1), data, torch.device("cpu"))
     assert (found.distances == 0).all() == flip
     assert torch.equal(found.images[:, 0], train[:4].flip(-1)) == flip
 
@@ -137,11 +132,9 @@ def test_distances_are_exact_at_any_size(chunk, monkeypatch):
 
 def test_errors():
     x = torch.zeros(2, 1, 2, 2, dtype=torch.uint8)
-    with pytest.raises(ValueError, match="quantile: 1, expected"):
-        near_copies(x, x, [x], quantile=1)
+    with pytest.raises(ValueError, match="quantile: 1; expected"):
+        NearCopies(quantile=1)
     with pytest.raises(ValueError, match="others has no images"):
         nearest(x, [])
     with pytest.raises(ValueError, match="others has no images"):
         neighbours(x, [], 1)
-    with pytest.raises(ValueError, match="no held-out"):
-        near_copies(x, x[:0], [x])

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -6,12 +7,8 @@ from test_metrics_callback import Replay, trainer
 
 from diffusion.callbacks.metrics import Metrics
 from diffusion.data import Digits
-from diffusion.metrics import TextMeasure
-from diffusion.metrics.captions import exchanged, matching, mean_at, retrieval
-from diffusion.metrics.generated import Generated
-from diffusion.metrics.report.names import KINDS, held_out, parse
-
-CPU = torch.device("cpu")
+from diffusion.metrics import Samples, TextMeasure
+from diffusion.metrics.text_score import exchanged, matching, mean_at, retrieval
 
 
 class Hues:
@@ -36,7 +33,7 @@ class Hues:
 class Angles:
     """A level is an angle, of pictures and of words: cos of the difference."""
 
-    fingerprint = "angles"
+    fingerprint, shape, clean = "angles", (1, 2, 2), True
 
     @staticmethod
     def unit(levels):
@@ -52,13 +49,23 @@ class Angles:
 
 def made(levels, captions):
     images = torch.tensor(levels, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 2, 2)
-    texts = [f"level {v}" for v in captions]
-    return Generated(images, None, None, None, 0.1, texts=texts)
+    return Samples(images, texts=[f"level {v}" for v in captions])
+
+
+def measured(samples, scorer=None, data=None):
+    """Numbers by name, and the entry of a record, of samples in batches out of order."""
+    measure = TextMeasure(scorer or Angles())
+    measure.prepare(data or Hues(), Path())
+    for rows in torch.arange(len(samples.images)).flip(0).split(3):
+        texts = samples.texts and [samples.texts[i] for i in rows.tolist()]
+        measure.update(Samples(samples.images[rows], rows, texts=texts))
+    found = measure.figures()
+    return {name: figure.value for name, figure in found.items()}, measure.describe()["text"]
 
 
 def test_perfect_images_are_at_the_ceiling():
     levels = [0, 36, 72, 108, 144, 180, 216]
-    figures, asked = TextMeasure(Angles())(made(levels, levels), Hues(), CPU)
+    figures, asked = measured(made(levels, levels))
     for name in ("clip_score", "clip_r1", "clip_r5"):
         assert figures[f"{name}@7"] == pytest.approx(1)
         assert figures[f"{name}_ceiling@7"] == pytest.approx(1)
@@ -71,9 +78,7 @@ def test_perfect_images_are_at_the_ceiling():
 
 def test_figures_by_hand():
     """Off by 10 and 100 levels: cosines of those angles; the second is nearer to four others."""
-    figures, _ = TextMeasure(Angles())(
-        made([10, 136, 72, 108, 144, 180, 216], [0, 36, 72, 108, 144, 180, 216]), Hues(), CPU
-    )
+    figures, _ = measured(made([10, 136, 72, 108, 144, 180, 216], [0, 36, 72, 108, 144, 180, 216]))
     angles = torch.tensor([10, 100, 0, 0, 0, 0, 0]) * torch.pi / 255
     assert figures["clip_score@7"] == pytest.approx(angles.cos().mean().item())
     assert figures["clip_r1@7"] == pytest.approx(6 / 7)
@@ -84,29 +89,26 @@ def test_figures_by_hand():
 
 def test_other_captions_have_another_fingerprint():
     one, two, again = (
-        TextMeasure(Angles())(made([0, 0], captions), Hues(), CPU)[1]
-        for captions in ([0, 36], [36, 0], [0, 36])
+        measured(made([0, 0], captions))[1] for captions in ([0, 36], [36, 0], [0, 36])
     )
     assert one == again
     assert one["fingerprint"] != two["fingerprint"]
 
 
 def test_prompts_without_pictures_have_no_ceiling():
-    figures, asked = TextMeasure(Angles())(made([0, 5, 9], [0, 5, 5]), Hues(), CPU)
+    figures, asked = measured(made([0, 5, 9], [0, 5, 5]))
     assert set(figures) == {"clip_score@3", "clip_r1@3", "clip_score_floor@3"}
     assert asked["split"] is None
     assert asked["distinct"] == 2
 
 
 def test_one_prompt_is_not_retrieved():
-    figures, _ = TextMeasure(Angles())(made([0, 5], [5, 5]), Hues(), CPU)
+    figures, _ = measured(made([0, 5], [5, 5]))
     assert set(figures) == {"clip_score@2"}
 
 
 def test_nothing_without_captions():
-    images = torch.zeros(2, 1, 2, 2, dtype=torch.uint8)
-    plain = Generated(images, None, None, None, 0.1)
-    assert TextMeasure(Angles())(plain, Hues(), CPU) == ({}, None)
+    assert measured(Samples(torch.zeros(2, 1, 2, 2, dtype=torch.uint8))) == ({}, None)
 
 
 def test_captions_get_their_pictures_in_turn():
@@ -148,13 +150,13 @@ def test_a_scorer_that_cannot_tell_is_a_guess():
 
 
 def test_data_and_scorer_are_checked():
-    measure, guide = TextMeasure(Angles()), type("Guide", (), {"scorer": Angles()})()
+    measure = TextMeasure(Angles())
     assert measure.check(Hues()) is None
-    assert "guides the sampler too" in measure.check(Hues(), [guide])
+    assert "guides the sampler too" in measure.check(Hues(), ["angles"])
     with pytest.raises(ValueError, match=r"metrics.text: Digits has no captions"):
         measure.check(Digits())
     for key, value, line in [
-        ("shape", (3, 8, 8), r"reads images \(3, 8, 8\), expected \(1, 2, 2\)"),
+        ("shape", (3, 8, 8), r"reads images \(3, 8, 8\); expected \(1, 2, 2\)"),
         ("clean", False, "reads noisy images only"),
     ]:
         scorer = Angles()
@@ -164,14 +166,15 @@ def test_data_and_scorer_are_checked():
 
 
 def test_figures_have_meanings():
-    names = [f"clip_{kind}{end}@9" for kind in ("score", "r1", "r5") for end in ("", "_ceiling")]
-    for name in map(parse, [*names, "clip_score_floor@9"]):
-        assert name.meaning is KINDS[name.base]
-        assert name.meaning.depends == ("text",)
-    figures = {"clip_score@9": 0.2, "clip_score_floor@9": 0.0, "clip_score_ceiling@9": 0.3}
-    assert held_out(parse("clip_score@9"), {"figures": figures}) == 0.3
-    assert "exchanged" in parse("clip_score_floor@9").phrase
-    assert "have the captions" in parse("clip_r5_ceiling@9").phrase
+    measure, samples = TextMeasure(Angles()), made([0, 40, 70, 100, 140, 180], [*range(0, 216, 36)])
+    measure.prepare(Hues(), Path())
+    measure.update(samples)
+    found = measure.figures()
+    assert {x.depends for x in found.values()} == {("text",)}
+    assert found["clip_score@6"].baseline == found["clip_score_ceiling@6"].value
+    assert "exchanged" in found["clip_score_floor@6"].phrase
+    assert "of the captions" in found["clip_r5_ceiling@6"].phrase
+    assert found["clip_r1_ceiling@6"].title == found["clip_r1@6"].title
 
 
 class Named(Digits):
@@ -203,7 +206,7 @@ class Read(Replay):
 class Logits:
     """A classifier as a CLIP of ten captions."""
 
-    fingerprint = "logits"
+    fingerprint, shape, clean = "logits", (1, 8, 8), True
 
     def __init__(self, extractor):
         self.extractor = extractor
@@ -253,16 +256,15 @@ class Blind(Logits):
 @pytest.mark.parametrize("asked", ["captions", "prompts"])
 def test_a_scorer_that_finds_no_caption_is_warned_of(lenet, asked, monkeypatch):
     prompts = [f"digit {i % 10}" for i in range(40)]
-    data, cpu = Named(), torch.device("cpu")
+    data, black = Named(), torch.zeros(40, 1, 8, 8).byte()
     if asked == "prompts":  # which no picture has
         monkeypatch.setattr("diffusion.metrics.text_score.matching", lambda *_: None)
-    made = Generated(torch.zeros(40, 1, 8, 8).byte(), None, None, None, 0.0, texts=prompts)
-    about = TextMeasure(Blind(lenet))(made, data, cpu)[1]
+    about = measured(Samples(black, texts=prompts), Blind(lenet), data)[1]
     assert (
         "metrics.text.scorer is right on 10.0% of 10 real images, a guess on 10.0%"
         in (about["warning"])
     )
-    assert "warning" not in TextMeasure(Logits(lenet))(made, data, cpu)[1]
+    assert "warning" not in measured(Samples(black, texts=prompts), Logits(lenet), data)[1]
 
 
 def test_captions_are_wanted_before_anything_is_drawn(lenet, cache, tmp_path):

@@ -81,5 +81,5 @@ def test_channels_are_checked(tmp_path):
     class Two(Pictures):
         shape = (2, 16, 16)
 
-    with pytest.raises(ValueError, match="2 channels, expected 1 or 3"):
+    with pytest.raises(ValueError, match="2 channels; expected 1 or 3"):
         VGG16().prepare(Two(), tmp_path)

@@ -78,7 +78,7 @@ def test_guessing_judges_and_few_images_are_warned_of(guessed, alone):
         assert len([text for text in warnings if text.startswith(start)]) == 1
     assert any(text.startswith("reference: 4 images for features of 84") for text in warnings)
     assert any(
-        text.startswith("reference: 4 images, expected more than k = 5") for text in warnings
+        text.startswith("reference: 4 images; expected more than k = 5") for text in warnings
     )
     assert all(said.count(text) == 1 for text in warnings)
     assert record["extractor"]["held_out"] == record["judge"]["held_out"] == 16
@@ -91,14 +91,13 @@ def test_guessing_judges_and_few_images_are_warned_of(guessed, alone):
 def test_what_judges_that_guess_have_measured_is_not_compared(guessed, capsys):
     from diffusion.cli.report import main
     from diffusion.metrics.report.compare import read, why_not
-    from diffusion.metrics.report.names import parse
 
     folder, record, _ = guessed
     cards = [read(folder), read(folder)]
     for name in ("fd_lenet@16", "kid_lenet@16", "label_accuracy@16"):
-        assert why_not(cards, parse(name)).startswith("the extractor lenet is right on")
-    assert why_not(cards, parse("judge_accuracy@16")).startswith("the judge is right on")
-    assert why_not(cards, parse("seconds_per_image")) is None
+        assert why_not(cards, name).startswith("the extractor lenet is right on")
+    assert why_not(cards, "judge_accuracy@16").startswith("the judge is right on")
+    assert why_not(cards, "seconds_per_image") is None
     main(folder)
     assert record["warnings"][0] in " ".join(capsys.readouterr().out.split())
 

@@ -18,8 +18,7 @@ from diffusion.callbacks.generation import sampling
 from diffusion.callbacks.recipe import difference, recipe
 from diffusion.data import Digits, ImageFolder
 from diffusion.guidance import ClassifierFree, Guidance, Inpaint, Static
-from diffusion.metrics.evaluations import Evaluations
-from diffusion.metrics.report.names import parse
+from diffusion.metrics.evaluations import Evaluations, evaluation_figures
 from diffusion.networks import Augmentation, UNet, Upsampler
 from diffusion.noise import SeededNoise, seed
 from diffusion.sampler import Sampler
@@ -174,7 +173,8 @@ def test_evaluations_of_all_stages_are_counted(stages):
         cascade.generate(batch, [4, 9])
     assert {name: count.rows / 2 for name, count in counts.items()} == expected
     assert [stage["steps"] for stage in sampling(cascade)["stages"]] == [2, 3, 4]
-    assert [parse(name).title for name in expected][1:3] == ["NFE (8x8)", "NFE (16x16)"]
+    titles = [figure.title for figure in evaluation_figures(expected, 1.0).values()]
+    assert titles[:4] == ["NFE", "NFE (8x8)", "NFE (16x16)", "Classifier's NFE"]
     assert set(cascade.stages[0].networks()) == {"nfe", "classifier_nfe"}
 
 

@@ -295,7 +295,7 @@ def test_absurd_sizes_take_no_memory(hostile, refused, changes):
 
 def classes():
     from diffusion.cli.checkpoint_config import PARTS
-    from diffusion.cli.main import SECTIONS
+    from diffusion.cli.flags import SECTIONS
 
     left, found = [*PARTS.values(), *SECTIONS.values()], set()
     while left:

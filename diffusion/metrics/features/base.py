@@ -47,6 +47,11 @@ class Extractor(ABC):
         """Returns float32 features (B, D) and logits (B, K) of uint8 images (B, C, H, W)."""
 
     @property
+    def label(self) -> str:
+        """Its name for people."""
+        return type(self).__name__
+
+    @property
     @abstractmethod
     def fingerprint(self) -> str:
         """A hash of the weights; known after `prepare`."""
@@ -72,7 +77,7 @@ def published(key: str, given: str | None, url: str, what: str) -> Path:
     path = default if given is None else Path(given)
     if not path.is_file():
         raise FileNotFoundError(
-            f"{key}: {path} does not exist, expected {what}; get it with "
+            f"{key}: {path} does not exist; expected {what}; get it with "
             f"`curl -L --create-dirs -o {path} {url}`"
         )
     return path

@@ -6,39 +6,25 @@ from typing import Any
 
 from torch import Tensor
 
+from diffusion.metrics.base import Figure, Samples
 from diffusion.metrics.card import Nearest
-from diffusion.metrics.generated import Generated
 from diffusion.metrics.report.html import bars, page, picture, settings, table
-from diffusion.metrics.report.names import Name, held_out, parse
-from diffusion.metrics.report.record import notes
+from diffusion.metrics.report.record import notes, restored
 
-TILES = (
-    "fid",
-    "fd",
-    "precision",
-    "recall",
-    "coverage",
-    "label_accuracy",
-    "clip_score",
-    "clip_r1",
-    "nfe",
-    "seconds_per_image",
-)
 CAPTIONED = 24  # samples that are shown with their captions
 SIDE = 56  # images are shown at least this wide
 
 
-def render(name: str, record: Mapping[str, Any], made: Generated, nearest: Nearest) -> str:
+def render(name: str, record: Mapping[str, Any], made: Samples, nearest: Nearest) -> str:
     """Returns the card as one HTML page that needs no network.
 
     Args:
         name: What was measured.
         record: What metrics.json holds.
-        made: The generated images.
+        made: The first samples.
         nearest: Samples and training images.
     """
-    figures: Mapping[str, float] = record["figures"]
-    names = [parse(key) for key in figures]
+    figures = restored(record)
     body = [
         f"<h1>{escape(name)}</h1>{_subtitle(record)}",
         _tiles(figures),
@@ -48,13 +34,19 @@ def render(name: str, record: Mapping[str, Any], made: Generated, nearest: Neare
         "<h2>Figures</h2><p class=soft>The number behind the @ is that of the images: figures "
         "compare only at the same n, with the same features and reference. “Held-out” is what "
         "real images that the reference does not have get in place of the samples.</p>",
-        _figures(record),
+        _figures(figures),
     ]
-    shares = [(x.base, figures[x.text], held_out(x, record)) for x in names if _shown(x, record)]
+    shares = [
+        (name, figure.value, figure.baseline)
+        for name, figure in figures.items()
+        if figure.share and figure.better and figure.n == _largest(figures, figure)
+    ]
     if shares:
         body += ["<h2>Shares</h2><p class=soft>The mark is held-out real images.</p>", bars(shares)]
     by_label = [
-        (str(y), v, None) for y, v in enumerate(record["accuracy_by_label"]) if v is not None
+        (str(y), v, None)
+        for y, v in enumerate(record.get("accuracy_by_label", ()))
+        if v is not None
     ]
     if 1 < len(by_label) <= 50:
         body += ["<h2>Label accuracy by label asked for</h2>", bars(by_label)]
@@ -79,44 +71,40 @@ def _subtitle(record: Mapping[str, Any]) -> str:
     return f"<p class=soft>{escape('; '.join(parts))}</p>"
 
 
-def _shown(name: Name, record: Mapping[str, Any]) -> bool:
-    """Whether a figure is a share of as many samples as there are of its kind."""
-    largest = max(x.n or 0 for x in map(parse, record["figures"]) if x.base == name.base)
-    share = name.meaning.share and name.meaning.better is not None
-    return share and not name.baseline and name.n == largest
+def _largest(figures: Mapping[str, Figure], of: Figure) -> int:
+    """Returns the largest number of images of the figures of one title."""
+    return max(figure.n or 0 for figure in figures.values() if figure.title == of.title)
 
 
-def _tiles(figures: Mapping[str, float]) -> str:
-    found = []
-    for kind in TILES:
-        name = next((x for x in map(parse, figures) if x.kind == kind and not x.baseline), None)
-        if name:
-            found.append(
-                f"<div class=tile>{escape(name.meaning.title)}<b>{figures[name.text]:.4g}</b>"
-                f"<small>{escape(name.text)}</small></div>"
-            )
+def _tiles(figures: Mapping[str, Figure]) -> str:
+    first: dict[str, tuple[str, Figure]] = {}
+    for name, figure in figures.items():
+        if figure.leading:
+            first.setdefault(figure.phrase, (name, figure))
+    found = (
+        f"<div class=tile>{escape(figure.title)}<b>{figure.value:.4g}</b>"
+        f"<small>{escape(name)}</small></div>"
+        for name, figure in first.values()
+    )
     return f"<div class=tiles>{''.join(found)}</div>"
 
 
-def _figures(record: Mapping[str, Any]) -> str:
-    arrows, rows = {"low": " ↓", "high": " ↑", None: ""}, []
-    for name in map(parse, record["figures"]):
-        if name.baseline:
-            continue
-        real = held_out(name, record)
-        rows.append(
-            [
-                f"{escape(name.title)}{arrows[name.meaning.better]}<br>"
-                f"<code>{escape(name.text)}</code>",
-                f"{record['figures'][name.text]:.4g}",
-                "" if real is None else f"{real:.4g}",
-                f"<span class=soft>{escape(name.phrase)}</span>",
-            ]
-        )
+def _figures(figures: Mapping[str, Figure]) -> str:
+    arrows = {"low": " ↓", "high": " ↑", None: ""}
+    rows = [
+        [
+            f"{escape(figure.title)}{arrows[figure.better]}<br><code>{escape(name)}</code>",
+            f"{figure.value:.4g}",
+            "" if figure.baseline is None else f"{figure.baseline:.4g}",
+            f"<span class=soft>{escape(figure.phrase)}</span>",
+        ]
+        for name, figure in figures.items()
+        if not figure.real
+    ]
     return table(["figure", "value", "held-out", "what it means"], rows, numbers=(1, 2))
 
 
-def _samples(made: Generated) -> str:
+def _samples(made: Samples) -> str:
     """Returns samples with their captions; or ten of each label, a row a label; or a hundred."""
     from torchvision.utils import make_grid
 
@@ -172,6 +160,6 @@ def _nearest(nearest: Nearest) -> str:
 
 
 def _settings(record: Mapping[str, Any]) -> str:
-    left = ("figures", "accuracy_by_label", "warnings")
+    left = ("figures", "meanings", "accuracy_by_label", "warnings")
     rows = [[escape(k.replace("_", " ")), settings(v)] for k, v in record.items() if k not in left]
     return table([], rows)

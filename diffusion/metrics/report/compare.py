@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,13 @@ from typing import Any
 from rich import get_console
 
 from diffusion.common.files import kept
-from diffusion.metrics.fidelity import OWN
+from diffusion.metrics.base import Figure
 from diffusion.metrics.report.html import inline, page, settings, table
-from diffusion.metrics.report.names import Name, parse
+from diffusion.metrics.report.record import restored
 
-DEPENDS = {
-    "extractors": "extractor, or how many of its images,",
-    "labels": "which labels were asked for",
-}
+DEPENDS = {"labels": "which labels were asked for"}
 TESTED = ("accuracy", "held_out", "chance", "warning")  # how good an extractor is, not which it is
+APART = {"figures", "meanings", "accuracy_by_label", "warnings", "wall_seconds", "quantize"}
 
 
 @dataclass(frozen=True)
@@ -36,10 +35,10 @@ class Measured:
     record: Mapping[str, Any]
     samples: Path | None
 
-    @property
-    def figures(self) -> Mapping[str, float]:
+    @cached_property
+    def figures(self) -> dict[str, Figure]:
         """The figures by name."""
-        return self.record["figures"]
+        return restored(self.record)
 
 
 def compare(*runs: str, output: str = "compare") -> None:
@@ -96,48 +95,55 @@ def read(path: Path) -> Measured:
     return Measured(run, record, picture if picture.is_file() else None)
 
 
-def why_not(cards: Sequence[Measured], name: Name) -> str | None:
+def why_not(cards: Sequence[Measured], name: str) -> str | None:
     """Returns why a figure may not be compared between those that have it, or None if it may."""
-    have = [card for card in cards if name.text in card.figures]
+    have = [card for card in cards if name in card.figures]
+    figure = have[0].figures[name]
     if len(have) < 2:
-        same = [x for x in every(cards) if x.base == name.base and x.baseline == name.baseline]
-        others = [str(x.n) for x in same if x.n != name.n]
-        if others:
-            return f"n is {name.n}, elsewhere {', '.join(others)}"
-        return "only one has it"
-    for key in name.meaning.depends:
-        found = {json.dumps(_setting(card.record, key, name), sort_keys=True) for card in have}
+        same = [x for x in every(cards).values() if x.title == figure.title]
+        others = [str(x.n) for x in same if x.n != figure.n and x.real == figure.real]
+        return f"n is {figure.n}, elsewhere {', '.join(others)}" if others else "only one has it"
+    for key in figure.depends:
+        found = {json.dumps(_setting(card.record.get(key)), sort_keys=True) for card in have}
         if len(found) > 1:
             return f"{DEPENDS.get(key, key.replace('_', ' '))} differs"
-    doubts = [about.get("warning") for card in have for about in _judges(card.record, name)]
+    entries = (card.record.get(key) for card in have for key in figure.depends)
+    doubts = (entry.get("warning") for entry in entries if isinstance(entry, dict))
     return next(filter(None, doubts), None)
 
 
-def best(cards: Sequence[Measured], name: Name) -> set[str]:
+def best(cards: Sequence[Measured], name: str) -> set[str]:
     """Returns the names of the cards with the best of a figure; none where that has no meaning."""
-    if why_not(cards, name) or not name.meaning.better or name.baseline:
+    values = {card.name: card.figures[name] for card in cards if name in card.figures}
+    better = next(iter(values.values())).better
+    if better is None or why_not(cards, name):
         return set()
-    values = {c.name: c.figures[name.text] for c in cards if name.text in c.figures}
-    top = (min if name.meaning.better == "low" else max)(values.values())
-    return {card for card, value in values.items() if value == top}
+    top = (min if better == "low" else max)(figure.value for figure in values.values())
+    return {card for card, figure in values.items() if figure.value == top}
 
 
-def every(cards: Sequence[Measured]) -> list[Name]:
-    """Returns the names of all figures, those of one kind together, in the order of the cards."""
-    names = [parse(x) for x in dict.fromkeys(x for card in cards for x in card.figures)]
-    bases = list(dict.fromkeys(name.base for name in names))
-    return sorted(names, key=lambda x: (bases.index(x.base), -(x.n or 0), x.baseline))
+def every(cards: Sequence[Measured]) -> dict[str, Figure]:
+    """Returns all figures by name, those of one title together, in the order of the cards."""
+    found: dict[str, Figure] = {}
+    for card in cards:
+        found |= {name: x for name, x in card.figures.items() if name not in found}
+    titles = list(dict.fromkeys(figure.title for figure in found.values()))
+
+    def place(item: tuple[str, Figure]) -> tuple[int, int, bool]:
+        return titles.index(item[1].title), -(item[1].n or 0), item[1].real
+
+    return dict(sorted(found.items(), key=place))
 
 
 def sheet(cards: Sequence[Measured]) -> list[list[Any]]:
     """Returns the rows of the CSV: a header, then a card a row."""
     about = ("n", "data", "extractor", "reference", "sampler", "checkpoint", "date")
-    names = [name.text for name in every(cards)]
+    names = list(every(cards))
     rows: list[list[Any]] = [["name", *about, *names]]
     for card in cards:
         parts = [card.record.get(key) for key in about]
         cells = [json.dumps(x, sort_keys=True) if isinstance(x, dict) else x for x in parts]
-        rows.append([card.name, *cells, *(card.figures.get(name, "") for name in names)])
+        rows.append([card.name, *cells, *(card.record["figures"].get(name, "") for name in names)])
     return rows
 
 
@@ -149,63 +155,39 @@ def render(cards: Sequence[Measured]) -> str:
         "–" if c.samples is None else inline(c.samples.read_bytes(), f"samples of {c.name}") % ""
         for c in cards
     ]
-    shared = ("n", "data", "reference", "extractor", "card", "sampler", "checkpoint", "hardware")
-    about = [[key, *(settings(c.record.get(key)) for c in cards)] for key in (*shared, "date")]
+    keys = dict.fromkeys(key for card in cards for key in card.record if key not in APART)
+    about = [[key, *(settings(card.record.get(key)) for card in cards)] for key in keys]
     body = [
         f"<h1>Side by side</h1><p class=soft>{escape(title)}</p>",
         f"<h2>Samples</h2><div class=wide>{table(heads, [pictures])}</div>",
         "<h2>Figures</h2><p class=soft>The best is bold where the figures may be compared: at the "
         "same n, with the same features and reference. Where they may not, the last column says "
         "why.</p>",
-        table(["figure", *heads, ""], [_row(cards, x) for x in every(cards)], _numbers(cards)),
+        table(
+            ["figure", *heads, ""],
+            [_row(cards, *x) for x in every(cards).items()],
+            range(1, len(cards) + 1),
+        ),
         "<h2>What the figures depend on</h2>",
         table(["", *heads], about),
     ]
     return page(f"Compare: {title}", "\n".join(body))
 
 
-def _numbers(cards: Sequence[Measured]) -> range:
-    return range(1, len(cards) + 1)
-
-
-def _row(cards: Sequence[Measured], name: Name) -> list[str]:
+def _row(cards: Sequence[Measured], name: str, figure: Figure) -> list[str]:
     arrow, winners = {"low": "↓", "high": "↑", None: ""}, best(cards, name)
     cells = []
     for card in cards:
-        text = f"{card.figures[name.text]:.4g}" if name.text in card.figures else "–"
+        text = f"{card.figures[name].value:.4g}" if name in card.figures else "–"
         cells.append(f"<b class=best>{text}</b>" if card.name in winners else text)
     reason = why_not(cards, name)
-    note = f"not comparable: {escape(reason)}" if reason else escape(name.phrase)
-    direction = "" if name.baseline else arrow[name.meaning.better]
-    head = f"<code>{escape(name.text)}</code> {direction}"
+    note = f"not comparable: {escape(reason)}" if reason else escape(figure.phrase)
+    head = f"<code>{escape(name)}</code> {arrow[figure.better]}"
     return [head, *cells, f"<span class=soft>{note}</span>"]
 
 
-def _setting(record: Mapping[str, Any], key: str, name: Name) -> Any:
-    """Returns what a figure depends on, of one record; of an extractor, its weights and images."""
-    if key == "extractor":
-        return (record.get("extractor") or {}).get("fingerprint")
-    if key == "judge":
-        return (record.get("judge") or {}).get("test_accuracy")
-    if key != "extractors":
-        return record.get(key)
-    return [{k: v for k, v in e.items() if k not in TESTED} for e in _named(record, name)]
-
-
-def _named(record: Mapping[str, Any], name: Name) -> list[dict[str, Any]]:
-    """Returns the entries of the extractors of a figure of the card."""
-    parts, card = name.base.split("_"), record.get("card") or {}
-    own = OWN.get(name.convention)
-    known = card.get("extractors", [])
-    return [e for e in known if e["name"] in parts] or [e for e in known if e["name"] == own]
-
-
-def _judges(record: Mapping[str, Any], name: Name) -> list[Mapping[str, Any]]:
-    """Returns the entries of all that a figure was measured with."""
-    found: list[Mapping[str, Any]] = []
-    for key in name.meaning.depends:
-        if key in ("extractor", "judge", "text"):
-            found.append(record.get(key) or {})
-        elif key == "extractors":
-            found += _named(record, name)
-    return found
+def _setting(entry: Any) -> Any:
+    """Returns what makes figures comparable of an entry of a record: not how good a judge is."""
+    if not isinstance(entry, dict):
+        return entry
+    return {key: value for key, value in entry.items() if key not in TESTED}

@@ -1,5 +1,6 @@
 """What stays of a measurement: metrics.json, and a table on the screen."""
 
+import dataclasses
 import json
 import math
 import os
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from diffusion.common.files import kept
+from diffusion.metrics.base import Figure
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,6 +41,36 @@ def write(path: Path, record: Mapping[str, Any]) -> None:
     text = json.dumps(known, indent=2, ensure_ascii=False, allow_nan=False)
     with kept(path) as part:
         part.write_text(text + "\n", encoding="utf-8")
+
+
+def stored(figures: Mapping[str, Figure]) -> dict[str, Any]:
+    """Returns the entries of a record that hold figures: "figures", numbers, and "meanings".
+
+    Args:
+        figures: By name.
+    """
+    usual = dataclasses.asdict(Figure(math.nan))
+    meanings = {
+        name: {k: v for k, v in dataclasses.asdict(figure).items() if v != usual[k]}
+        for name, figure in figures.items()
+    }
+    return {
+        "figures": {n: about.pop("value") for n, about in meanings.items()},
+        "meanings": meanings,
+    }
+
+
+def restored(record: Mapping[str, Any]) -> dict[str, Figure]:
+    """Returns the figures that a record holds by name; one without a meaning has its name.
+
+    Args:
+        record: What metrics.json holds.
+    """
+    meanings = record.get("meanings", {})
+    return {
+        name: Figure(value, **{"title": name, **meanings.get(name, {})})
+        for name, value in record["figures"].items()
+    }
 
 
 def finite(value: Any) -> Any:

@@ -1,7 +1,5 @@
 """What a checkpoint holds: compared with the model, before anything is restored."""
 
-import hashlib
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -126,12 +124,3 @@ def _of(x: Tensor, alike: bool) -> str:
 def same_shape(name: str, here: Tensor, there: Tensor) -> bool:
     """Whether both have the same shape, and both are real numbers or both are not."""
     return here.shape == there.shape and (here.is_floating_point() == there.is_floating_point())
-
-
-def fingerprint(path: str | None) -> str | None:
-    """Returns 16 digits that change with what a checkpoint file holds; other texts as they are."""
-    if path is None or not zipfile.is_zipfile(path):
-        return path
-    with zipfile.ZipFile(path) as records:
-        sums = [(record.filename, record.CRC) for record in records.infolist()]
-    return hashlib.sha256(repr(sums).encode()).hexdigest()[:16]
