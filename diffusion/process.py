@@ -38,7 +38,7 @@ class Process:
         if alpha[0] != 1 or sigma[0] != 0:
             raise ValueError(f"process: α_0 = {alpha[0]}, σ_0 = {sigma[0]}; expected 1 and 0")
         if not (alpha.diff() <= 0).all() or not (sigma.diff() >= 0).all():
-            raise ValueError("process: expected α to fall and σ to rise with t")
+            raise ValueError("process: its α or σ; expected α to fall and σ to rise with t")
         self.alpha, self.sigma = alpha.double(), sigma.double()
         self._on_device = {self.alpha.device: (self.alpha, self.sigma)}
 

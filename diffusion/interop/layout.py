@@ -151,7 +151,8 @@ def ours(network: nn.Module, names: Names, weights: Mapping[str, Tensor]) -> dic
         ValueError: If a tensor is missing, unknown, or of another shape.
     """
     if wrong := differences(shapes(network, names), weights):
-        raise ValueError(f"weights: expected those of {type(network).__name__}; {'; '.join(wrong)}")
+        kind = type(network).__name__
+        raise ValueError(f"weights: {'; '.join(wrong)}; expected those of this {kind}")
     found = {}
     for name, value in network.state_dict().items():
         theirs = names[name]

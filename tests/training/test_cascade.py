@@ -131,7 +131,7 @@ def test_each_stage_counts_for_what_is_drawn(stages):
 
     there = of()
     level = difference(there, of(level=7))
-    assert level == "model.stages.1.network.augmentation.level 4, now 7 (and 1 more)"
+    assert level == "model.stages.1.network.conditioners.0.augmentation.level 4, now 7 (and 2 more)"
     steps = difference(there, of(samplers=[Sampler(DDIM(1.0), 2, [Static()]), None]))
     assert steps == "model.stages.0.sampler.steps 3, now 2"
 
@@ -145,12 +145,9 @@ class Guide(Guidance):
     def check(self, process, data):
         self.checked.append(data.shape)
 
-    def __call__(self, denoise):
-        def guided(x_t, t, cond):
-            self.classifier(x_t.flatten(1)[:, :1])
-            return denoise(x_t, t, cond)
-
-        return guided
+    def guided(self, denoise, x_t, t, cond):
+        self.classifier(x_t.flatten(1)[:, :1])
+        return denoise(x_t, t, cond)
 
 
 def test_evaluations_of_all_stages_are_counted(stages):
