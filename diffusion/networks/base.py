@@ -118,52 +118,21 @@ class Network(nn.Module, ABC):
                 )
 
 
-class Named(Conditioner):
-    """Conditions that a batch holds as they are, by name.
-
-    Args:
-        keys: The names; None for everything in a batch.
-        null: ∅ by name.
-    """
-
-    def __init__(
-        self, keys: Sequence[str] | None, null: Mapping[str, float | Tensor] | None = None
-    ) -> None:
-        super().__init__()
-        self.every, self.keys = keys is None, tuple(keys or ())
-        self._null = null or {}
-
-    @property
-    def null(self) -> Mapping[str, float | Tensor]:
-        """See `Conditioner`."""
-        return self._null
-
-    def read(self, batch: Mapping[str, Any], train: bool) -> dict[str, Tensor]:
-        """See `Conditioner`."""
-        every = self.every
-        names = [key for key in batch if (every or key in self.keys) and key not in NO_CONDITION]
-        return {k: batch[k] for k in names if isinstance(batch[k], Tensor)}
-
-
 class Plain(Network):
     """What is known of a module that is no `Network`: those of its attributes that one has.
 
-    It takes the conditions in its attribute `conditions`, or those that `null` has a ∅ for, or
-    else those that its `forward` names behind x_t and t, which are all if that takes `**kwargs`.
+    It takes the conditions that its attribute `null` has a ∅ for, or else those that its `forward`
+    names behind x_t and t, which are all if that takes `**kwargs`. They are in a batch as they are.
     """
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self._module = (module,)  # in a tuple, so that it is no part of this
-        names = ("conditions", "null", "in_channels", "out_channels", "image_size", "fixed")
-        found: dict[str, Any] = {
-            name: getattr(module, name, None) for name in (*names, "factor", "num_classes", "T")
-        }
-        keys, null = found.pop("conditions"), found.pop("null")
-        keys = null if keys is None else keys
-        keys = named(module.forward) if keys is None else keys
-        self.conditioners = [Named(None if keys is None else list(keys), null)]
-        self.any = keys is None
+        names = ("null", "in_channels", "out_channels", "image_size", "fixed", "factor")
+        found = {name: getattr(module, name, None) for name in (*names, "num_classes", "T")}
+        null = found.pop("null")
+        self._conditions = named(module.forward) if null is None else tuple(null)
+        self._null: Mapping[str, float | Tensor] = null or {}
         for name, value in found.items():
             if value is not None:
                 setattr(self, name, value)
@@ -175,7 +144,18 @@ class Plain(Network):
     @property
     def conditions(self) -> tuple[str, ...] | None:
         """See `Network`."""
-        return None if self.any else super().conditions
+        return self._conditions
+
+    @property
+    def null(self) -> Mapping[str, float | Tensor]:
+        """See `Network`."""
+        return self._null
+
+    def read(self, batch: Mapping[str, Any], train: bool = False) -> dict[str, Tensor]:
+        """See `Network`."""
+        known = batch.keys() if self._conditions is None else self._conditions
+        names = [key for key in batch if key in known and key not in NO_CONDITION]
+        return {k: batch[k] for k in names if isinstance(batch[k], Tensor)}
 
 
 def adapt(module: nn.Module) -> Network:

@@ -253,7 +253,9 @@ def test_it_predicts_from_the_command_line(stages, tmp_path, capsys):
     assert labels == list(range(5))  # the base knows its classes, the folder has none
     with pytest.raises(SystemExit):
         main(["predict", "--config", str(tmp_path / "c.yaml"), "--model.level=7"])
-    assert "settings.json there has model.stages.1.network.augmentation" in capsys.readouterr().err
+    assert (
+        "settings.json there has model.stages.1.network.conditioners.0" in capsys.readouterr().err
+    )
     with pytest.raises(SystemExit):
         main(["fit", "--config", str(tmp_path / "c.yaml")])
 
