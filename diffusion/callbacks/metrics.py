@@ -12,6 +12,7 @@ from torch import Tensor
 
 from diffusion.callbacks.generation import draws, generate, guides, sampling
 from diffusion.common.files import check_writable, kept
+from diffusion.common.hashing import weights_digest
 from diffusion.common.validate import check_counts
 from diffusion.metrics.card import Card, find_nearest
 from diffusion.metrics.features.base import Extractor
@@ -24,7 +25,6 @@ from diffusion.metrics.report.record import hardware, notes, table, write
 from diffusion.metrics.suite import Measure
 from diffusion.metrics.text_score import TextMeasure
 from diffusion.metrics.worth import described
-from diffusion.systems import checks
 from diffusion.systems.checkpoints.restorable import Restorable
 from diffusion.systems.distributed import one_first
 
@@ -175,6 +175,7 @@ class Metrics(L.Callback):
         data, measure = _data(trainer), self.measure
         judge, checkpoint = measure.judge, trainer.ckpt_path
         path = None if checkpoint is None else str(checkpoint)
+        weights = weights_digest(module.state_dict())
         return {
             "figures": self.figures,
             "accuracy_by_label": accuracy_by_label(made, data.num_classes),
@@ -194,7 +195,7 @@ class Metrics(L.Callback):
             "text": measure.asked,
             "quantize": "floor(127.5 x + 128)",
             "sampler": sampling(module),
-            "checkpoint": path and {"path": path, "fingerprint": checks.fingerprint(path)},
+            "checkpoint": path and {"path": path, "fingerprint": weights},
             "hardware": {**hardware(module.device), "processes": trainer.world_size},
             "batch_size": self.batch_size,
         }

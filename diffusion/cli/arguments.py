@@ -23,16 +23,8 @@ COMMANDS = {
 }
 SECTIONS = ("checkpoint", "ema", "likelihood", "metrics", "samples", "trainer", "writer")
 KEYS = (
-    *("ckpt_path", "config", "data", "help", "model", "print_config", "prompt", "prompts"),
-    *(
-        "return_predictions",
-        "seed_everything",
-        "trust",
-        "verbose",
-        "wandb",
-        "weights_only",
-        *SECTIONS,
-    ),
+    *"ckpt_path config data help model print_config prompt prompts return_predictions".split(),
+    *("seed_everything", "trust", "verbose", "wandb", "weights_only", *SECTIONS),
 )
 PARTS = (
     *("network", "process", "parameterization", "objective", "sampler", "p_uncond"),
@@ -78,7 +70,7 @@ def check(args: Sequence[str], others: Iterable[str] = ()) -> list[Flag]:
     name, known = args[0] if args else "", [*COMMANDS, *others]
     if name.startswith("-"):
         raise ValueError(
-            f"{name}: expected a command first, one of {', '.join(known)}, as in "
+            f"{name}: no command; expected one first: {', '.join(known)}, as in "
             "`diffusion fit --config FILE`"
         )
     if name not in COMMANDS:
@@ -142,7 +134,7 @@ def split(words: Sequence[str], bare: bool = False) -> list[Flag]:
             flags.append(Flag("", word))
             continue
         if not word.startswith("--") or not key:
-            raise ValueError(f"{word}: expected a flag, --KEY VALUE{_meant(word)}")
+            raise ValueError(f"{word}: no flag; expected --KEY VALUE{_meant(word)}")
         alone = key in ("help", "print_config", "trust")
         if given or alone:
             flags.append(Flag(key, value if given else None))
@@ -250,9 +242,9 @@ def check_sections(text: str, where: str) -> None:
     Raises:
         ValueError: If there is no such section, or one is no mapping.
     """
-    from diffusion.cli import unique_keys
+    from diffusion.cli import yaml_reader
 
-    config: Any = unique_keys.load(text, where)
+    config: Any = yaml_reader.load(text, where)
     if not isinstance(config, dict):
         was = "it is empty" if config is None else f"it is a {type(config).__name__}"
         raise ValueError(f"{where}; expected sections such as model and trainer, {was}")

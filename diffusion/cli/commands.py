@@ -2,11 +2,10 @@
 
 import ast
 import inspect
-import typing
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from diffusion.cli import arguments
 
@@ -47,7 +46,7 @@ def declared(name: str) -> Callable[..., None]:
     body = ast.parse(path.read_text(encoding="utf-8")).body
     found = next(n for n in body if isinstance(n, ast.FunctionDef) and n.name == function)
     found.body = found.body[:1]
-    scope: dict[str, Any] = dict(vars(typing))
+    scope: dict[str, Any] = {"Literal": Literal}
     exec(compile(ast.Module([found], []), str(path), "exec"), scope)
     return scope[function]
 

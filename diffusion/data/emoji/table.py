@@ -73,15 +73,16 @@ class Entry:
 
 
 def plain(code: str) -> str:
-    """Code points as they are written here."""
+    """Returns code points as they are written here."""
     return code.lower().replace("_", "-").replace("-fe0f", "")
 
 
 def from_emojibase(data: list[dict[str, Any]], groups: dict[str, Any]) -> dict[str, Entry]:
-    """Read `en/data.json` and `meta/groups.json` of emojibase-data.
+    """Returns the emoji of the classes by code points.
 
-    Returns:
-        The emoji that are in one of the classes, by code points.
+    Args:
+        data: `en/data.json` of emojibase-data.
+        groups: `meta/groups.json`.
     """
     found = {}
     for concept in data:
@@ -98,11 +99,7 @@ def from_emojibase(data: list[dict[str, Any]], groups: dict[str, Any]) -> dict[s
 
 
 def from_scistag(data: Mapping[str, dict[str, Any]]) -> dict[str, Entry]:
-    """Read `emoji_db.json` of scistag, which has no keywords.
-
-    Returns:
-        The emoji that are in one of the classes, by code points.
-    """
+    """Returns those of `emoji_db.json` of scistag, which has no keywords."""
     emoji = {plain(code): one for code, one in data.items()}
     emoji = {code: {**one, "name": one["name"] or "keycap: #"} for code, one in emoji.items()}
     code_of = {one["name"]: code for code, one in emoji.items()}
@@ -119,7 +116,7 @@ def from_scistag(data: Mapping[str, dict[str, Any]]) -> dict[str, Entry]:
 
 
 def _without_tones(name: str) -> tuple[str, tuple[str, ...]]:
-    """Part "kiss: woman, man, light skin tone, dark skin tone" into its name and its tones."""
+    """Parts "kiss: woman, man, light skin tone, dark skin tone" into its name and its tones."""
     name, _, details = name.partition(": ")
     parts = details.split(", ") if details else []
     tones = tuple(x.removesuffix(" skin tone") for x in parts if x.endswith(" skin tone"))
@@ -128,7 +125,7 @@ def _without_tones(name: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _of_today(subgroup: str, name: str) -> str:
-    """The subgroup that Unicode 17 has for what an older version grouped in another way."""
+    """Returns the subgroup that Unicode 17 has for what an older version grouped in another way."""
     if subgroup == "emotion" and ("heart" in name or name == "love letter"):
         return "heart"
     if subgroup == "food-marine":
