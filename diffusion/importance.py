@@ -81,7 +81,7 @@ class ImportanceSampled(Objective):
         return {"history": self.history.cpu(), "count": self.count.cpu()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Takes up what `state_dict` gave, unless its depth was another."""
+        """Restores what `state_dict` returned, unless its depth was another."""
         if state and state["history"].shape[1] == self.depth:
             self.history, self.count = state["history"].clone(), state["count"].clone()
 

@@ -59,11 +59,11 @@ class Objective(ABC):
         return losses
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Returns what training has to find again when it goes on."""
+        """Returns what training needs to resume."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:  # noqa: B027  (most have no state)
-        """Takes up what `state_dict` gave."""
+        """Restores what `state_dict` returned."""
 
     @abstractmethod
     def loss(

@@ -82,7 +82,7 @@ class Gradient(Guidance):
 
 @contextmanager
 def recording(device: torch.device) -> Iterator[None]:
-    """Records gradients wherever one is: in inference mode, under `no_grad`, under autocast.
+    """Enables gradients inside any outer mode: inference mode, `no_grad`, autocast.
 
     Autocast keeps copies of weights, which in inference mode cannot take part in a gradient; so
     it makes new ones here.
