@@ -186,7 +186,9 @@ def _no_class(key: str, name: str, kinds: tuple[type, ...]) -> str:
         return f"{where}: {name!r}; expected a class or a file, there is no such file"
     names = [n for n in subclasses(kinds) if n != name]
     if key.split(".")[-1] == "network":  # any module, but not a part of one
-        names = [n for n in names if n in sys.modules["diffusion.networks"].__all__]
+        networks = sys.modules["diffusion.networks"]
+        parts = subclasses((networks.Conditioner, networks.TextEncoder))
+        names = [n for n in names if n in networks.__all__ and n not in parts]
     folded = {n.lower(): n for n in names}
     last = name.split(".")[-1]
     near = folded.get(last.lower()) or most_like(last, names)

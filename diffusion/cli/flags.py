@@ -6,6 +6,7 @@ from typing import Any, Literal
 from lightning.pytorch.cli import LightningArgumentParser
 
 # Imported here, so that YAML can also name these classes without their modules.
+import diffusion.importance  # noqa: F401
 from diffusion.callbacks.checkpoint import Checkpoint
 from diffusion.callbacks.likelihood import Likelihood
 from diffusion.callbacks.metrics import Metrics

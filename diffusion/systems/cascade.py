@@ -5,12 +5,12 @@ from dataclasses import replace
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion.condition import Condition
 from diffusion.data import Images
-from diffusion.networks import Augmentation
+from diffusion.networks import Augmentation, LowResolution
+from diffusion.networks.conditioning.known import shrunk
 from diffusion.noise import seed
 from diffusion.sampler import Sampler
 from diffusion.systems.base import check_stage
@@ -63,7 +63,7 @@ class Cascade(Restorable):
         self.stages = nn.ModuleList([restored(Diffusion, path, key, trust) for path, _ in files])
         for number, (stage, sampler) in enumerate(zip(self._stages(), given)):
             stage.sampler = stage.sampler if sampler is None else sampler
-            check_forgotten(stage.sampler, settings_of(files[number][1]), stage.denoiser.network)
+            check_forgotten(stage.sampler, settings_of(files[number][1]), stage.denoiser.contract)
             # The same noise numbers as the stage before would make its x_T a part of this one's.
             stage.seed = seed(stage.seed, number) if number else stage.seed
             follows = "low_res" in (stage.denoiser.conditions or ())
@@ -72,11 +72,10 @@ class Cascade(Restorable):
                     f"model.checkpoints: {checkpoints[number]} is stage {number + 1}; expected "
                     "a base model first, then models with an Upsampler"
                 )
-            augmentation = getattr(stage.denoiser.network, "augmentation", None)
-            if level is not None and isinstance(augmentation, Augmentation):
-                stage.denoiser.network.augmentation = Augmentation(  # pyright: ignore
-                    augmentation.process, augmentation.most, level
-                )
+            for one in stage.denoiser.contract.conditioners:
+                if level is not None and isinstance(one, LowResolution) and one.augmentation:
+                    old = one.augmentation
+                    one.augmentation = Augmentation(old.process, old.most, level)
         self.eval().requires_grad_(False)
 
     def _stages(self) -> list[Diffusion]:
@@ -149,7 +148,8 @@ class Cascade(Restorable):
         values: dict[str, Tensor] = {}
         null: dict[str, float | Tensor] = {}
         for number, stage in enumerate(self._stages()):
-            mine = stage.condition(resized(batch, shape_of(stage)))
+            size = shape_of(stage)[1:]
+            mine = stage.condition(stage.denoiser.contract.resized(shrunk(batch, size), size))
             values.update({f"{number}.{k}": v for k, v in mine.values.items()})
             null.update({f"{number}.{k}": v for k, v in mine.null.items()})
         labels = {"label": batch["label"]} if "label" in batch and self.reads_labels else {}
@@ -170,9 +170,9 @@ class Cascade(Restorable):
         for number, stage in enumerate(self._stages()):
             mine = own(cond, number)
             if x_0 is not None:
-                network: Any = stage.denoiser.network
-                index = torch.tensor(list(seeds))
-                small = network.read({"low_res": x_0, "index": index, "seed": stage.seed})
+                small = stage.denoiser.contract.read(
+                    {"low_res": x_0, "index": torch.tensor(list(seeds)), "seed": stage.seed}
+                )
                 mine = Condition({**mine.values, **small}, mine.null)
             walk = stage.trajectory(mine, shape_of(stage), seeds)
             if number == len(self.stages) - 1:
@@ -190,19 +190,6 @@ class Cascade(Restorable):
         )
 
 
-def resized(batch: dict[str, Any], shape: Sequence[int]) -> dict[str, Any]:
-    """Returns a batch for a stage of this shape (C, H, W), without what the stage before gives.
-
-    "known" is shrunk by averaging; a pixel of "mask" is 1 where all that it stands for are known.
-    """
-    mine, size = {k: v for k, v in batch.items() if k != "low_res"}, (shape[1], shape[2])
-    if "known" in mine:
-        mine["known"] = F.adaptive_avg_pool2d(mine["known"], size)
-    if "mask" in mine:
-        mine["mask"] = 1 - F.adaptive_max_pool2d(1 - mine["mask"], size)
-    return mine
-
-
 def own(cond: Condition, number: int) -> Condition:
     """Returns the conditions of one stage."""
     prefix = f"{number}."
@@ -215,5 +202,5 @@ def own(cond: Condition, number: int) -> Condition:
 
 def shape_of(stage: Diffusion) -> tuple[int, int, int]:
     """Returns the shape (C, H, W) that a stage draws."""
-    network: Any = stage.denoiser.network
+    network = stage.denoiser.contract
     return network.in_channels, network.image_size, network.image_size

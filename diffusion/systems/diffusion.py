@@ -10,10 +10,10 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 
-from diffusion.condition import Condition
+from diffusion.condition import Condition, Forget
 from diffusion.data import Images
 from diffusion.denoiser import NetworkDenoiser
-from diffusion.guidance import Clip, Guidance
+from diffusion.guidance import Clip
 from diffusion.noise import SeededNoise
 from diffusion.objective import Objective
 from diffusion.parameterization import Parameterization
@@ -21,7 +21,7 @@ from diffusion.process import Process
 from diffusion.sampler import Sampler
 from diffusion.systems.base import System, check_stage
 from diffusion.systems.checkpoints.contents import settings_of
-from diffusion.systems.checks import check_data, check_forgotten, check_null, check_variance
+from diffusion.systems.checks import check_forgetting, check_forgotten, check_variance
 from diffusion.systems.texts import remember
 
 GOLDEN_RATIO = 0.6180339887498949
@@ -36,15 +36,15 @@ class Diffusion(System):
         parameterization: What the network's output means.
         objective: The training loss.
         sampler: How `generate` samples.
-        p_uncond: How often training forgets a sample's condition, 0 … 1, for classifier-free
-            guidance.
+        p_uncond: How often training forgets a sample's conditions, 0 … 1, for classifier-free
+            guidance; or a list that says it for some of them, see `Forget`.
         optimizer: From parameters to an optimizer.
         lr_scheduler: From an optimizer to a schedule that moves once a step, or None.
         start: A checkpoint whose averaged weights training starts from; see `begin`.
 
     Raises:
-        ValueError: If p_uncond lies outside 0 … 1, or is positive where the network has no ∅, or a
-            learned variance is used that the network does not put out.
+        ValueError: If a probability lies outside 0 … 1, or is positive where the network has no ∅,
+            or a learned variance is used that the network does not put out.
     """
 
     def __init__(
@@ -54,18 +54,17 @@ class Diffusion(System):
         parameterization: Parameterization,
         objective: Objective,
         sampler: Sampler,
-        p_uncond: float = 0.0,
+        p_uncond: float | list[Forget] = 0.0,
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
         start: str | None = None,
     ) -> None:
         super().__init__(optimizer, lr_scheduler, start)
-        if not 0 <= p_uncond <= 1:
-            raise ValueError(f"model.p_uncond: {p_uncond}; expected 0 … 1")
-        check_variance(network, {"model.objective": objective, "model.sampler.step": sampler.step})
         network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.denoiser = NetworkDenoiser(network, process, parameterization)
-        check_null(self.denoiser, p_uncond)
+        parts = {"model.objective": objective, "model.sampler.step": sampler.step}
+        check_variance(self.denoiser.contract, parts)
+        check_forgetting(self.denoiser.contract, p_uncond)
         self.objective, self.sampler, self.p_uncond = objective, sampler, p_uncond
 
     @property
@@ -90,12 +89,12 @@ class Diffusion(System):
         check_stage(self.trainer, getattr(self.trainer, "datamodule", None), stage)
         if stage == "fit":
             trained = {"p_uncond": self.p_uncond, "start": self.start}
-            check_forgotten(self.sampler, trained, self.denoiser.network)
+            check_forgotten(self.sampler, trained, self.denoiser.contract)
         super().setup(stage)
 
     def check(self, data: Images) -> None:
         """See `System`."""
-        check_data(self.denoiser.network, data)
+        self.denoiser.contract.check(data.spec, self.process.T)
         data.asked_classes()
         remember(self.denoiser.network, data, self.cache, self.trainer)
         check_given([self], data)
@@ -104,30 +103,25 @@ class Diffusion(System):
 
     def condition(self, batch: dict[str, Any]) -> Condition:
         """Returns what of a batch of requests the network or the guidance reads."""
-        return self._condition(batch, self.sampler.needs, self.sampler.guidance)
+        found = {k: batch[k] for k in self.sampler.needs if isinstance(batch.get(k), Tensor)}
+        batch = {"seed": self.seed, **batch}
+        found |= self.denoiser.contract.read(batch)
+        for guide in self.sampler.guidance:
+            found |= guide.read(batch)
+        return self._condition(found)
 
     def network_condition(self, batch: dict[str, Any]) -> Condition:
-        """Returns what of a batch the network reads: all that a loss needs, without guidance."""
-        return self._condition(batch)
+        """Returns what of a batch the network reads: all that a loss needs, without guidance.
 
-    def _condition(
-        self,
-        batch: dict[str, Any],
-        needs: frozenset[str] = frozenset(),
-        guidance: Sequence[Guidance] = (),
-    ) -> Condition:
-        """Returns a condition with the network's ∅.
-
-        What draws noise for it does so by the samples' "index" and "seed", this run's by default.
+        What draws noise for it does so by the samples' "index" and "seed", this run's by default;
+        while the network trains, it is drawn anew.
         """
-        network: Any = self.denoiser.network
-        every = batch.keys() - {"image", "index"}
-        known = needs | (every if self.denoiser.conditions is None else self.denoiser.conditions)
-        values = {k: v for k, v in batch.items() if k in known and isinstance(v, Tensor)}
-        for reader in (network, *guidance):
-            if hasattr(reader, "read"):
-                values.update(reader.read({"seed": self.seed, **batch}))
-        null = dict(getattr(network, "null", {})) if values else {}
+        batch = {"seed": self.seed, **batch}
+        return self._condition(self.denoiser.contract.read(batch, self.denoiser.training))
+
+    def _condition(self, values: dict[str, Tensor]) -> Condition:
+        """Returns a condition with the network's ∅, on this module's device."""
+        null = dict(self.denoiser.contract.null) if values else {}
         return Condition(
             {k: v.to(self.device) for k, v in values.items()},
             {k: v.to(self.device) if isinstance(v, Tensor) else v for k, v in null.items()},
@@ -224,7 +218,7 @@ class Diffusion(System):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Hands it back, once it is known that the sampler suits how the model was trained."""
         if self._trainer is not None and not self._trainer.training:
-            check_forgotten(self.sampler, settings_of(checkpoint), self.denoiser.network)
+            check_forgotten(self.sampler, settings_of(checkpoint), self.denoiser.contract)
         super().on_load_checkpoint(checkpoint)
         self.objective.load_state_dict(checkpoint.get("objective", {}))
 
