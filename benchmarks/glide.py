@@ -34,7 +34,7 @@ from diffusion.sampler import Sampler
 from diffusion.step import DDIM, DDPM, DPMSolver, RePaint
 from diffusion.systems.cascade import Cascade
 from diffusion.systems.diffusion import Diffusion
-from diffusion.systems.frozen_clip import TrainedClip
+from diffusion.systems.frozen import TrainedClip
 from diffusion.systems.texts import remember
 
 STEPS = 20

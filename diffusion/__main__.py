@@ -31,7 +31,7 @@ def main(args: Sequence[str] | None = None) -> None:
         if args[0] in commands.COMMANDS:
             commands.run(args[0], args[1:])
             return
-        arguments.check(args, commands.COMMANDS)
+        arguments.check_arguments(args, commands.COMMANDS)
     except (ValueError, OSError) as error:
         if os.environ.get("DIFFUSION_TRACEBACK"):
             raise

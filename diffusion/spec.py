@@ -46,7 +46,7 @@ class DataSpec:
             "captioned": isinstance(self.captioned, bool),
         }
         if wrong := [key for key, fits in right.items() if not fits]:
-            value = str(getattr(self, wrong[0]))[:80]
+            value = str(asdict(self)[wrong[0]])[:80]
             raise ValueError(f"spec.{wrong[0]}: {value}; expected as `DataSpec` says")
 
     def plain(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from diffusion.common import packages
-from diffusion.common.packages import Package, find, obtain
+from diffusion.common.packages import Package, find_archive, obtain
 
 
 def digest(path):
@@ -72,17 +72,17 @@ def test_npm_packs_a_scoped_package(tmp_path, npm):
 
 def test_another_file_than_expected_is_refused(tmp_path, npm):
     other = Package(npm.name, npm.version, "0" * 64, "npm")
-    with pytest.raises(ValueError, match=f"SHA-256 {npm.sha256}, expected 000"):
+    with pytest.raises(ValueError, match=f"SHA-256 {npm.sha256}; expected 000"):
         obtain(other, tmp_path / "packages")
-    assert find(other, tmp_path / "packages") is None
+    assert find_archive(other, tmp_path / "packages") is None
     obtain(npm, tmp_path / "packages").write_text("cut")
-    with pytest.raises(ValueError, match=r"3\.0\.1\.tgz: SHA-256 .*delete it and get it again"):
+    with pytest.raises(ValueError, match=r"3\.0\.1\.tgz has SHA-256 .*delete it, get it again"):
         obtain(npm, tmp_path / "packages")
 
 
 def test_what_cannot_be_fetched_says_how_to_in_one_line(tmp_path, wheel, monkeypatch):
     absent = Package("tiny-data", "9.9", "0" * 64, "pip")
-    with pytest.raises(FileNotFoundError, match=r"lacks tiny-data 9\.9.*No matching") as error:
+    with pytest.raises(FileNotFoundError, match=r"expected tiny-data 9\.9.*No matching") as error:
         obtain(absent, tmp_path)
     assert str(error.value).endswith(
         "run there: pip download --no-deps --ignore-requires-python tiny-data==9.9"
@@ -97,5 +97,7 @@ def test_what_cannot_be_fetched_says_how_to_in_one_line(tmp_path, wheel, monkeyp
 def test_a_version_is_not_mistaken_for_a_longer_one(tmp_path):
     (tmp_path / "tiny-1.10.tgz").write_text("")
     (tmp_path / "tiny-1.1.0-py3-none-any.whl").write_text("")
-    assert find(Package("tiny", "1.1", "", "npm"), tmp_path) is None
-    assert find(Package("tiny", "1.10", "", "npm"), tmp_path) == Path(tmp_path / "tiny-1.10.tgz")
+    assert find_archive(Package("tiny", "1.1", "", "npm"), tmp_path) is None
+    assert find_archive(Package("tiny", "1.10", "", "npm"), tmp_path) == Path(
+        tmp_path / "tiny-1.10.tgz"
+    )

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from diffusion.callbacks.generation import draws, generate, guides, sampling
 from diffusion.common.files import check_writable, kept
+from diffusion.common.hashing import weights_digest
 from diffusion.common.validate import check_counts
 from diffusion.guidance.clip import Clip
 from diffusion.metrics.base import Figure, Measure, Samples
@@ -26,7 +27,6 @@ from diffusion.metrics.neighbours import NearCopies
 from diffusion.metrics.report.card_page import render
 from diffusion.metrics.report.record import hardware, notes, stored, table, write
 from diffusion.metrics.text_score import Scorer, TextMeasure
-from diffusion.systems import checks
 from diffusion.systems.checkpoints.restorable import Restorable
 from diffusion.systems.distributed import one_first
 
@@ -205,13 +205,14 @@ class Metrics(L.Callback):
         """Returns the entries of a record that do not depend on a metric."""
         data, checkpoint = _data(trainer), trainer.ckpt_path
         path = None if checkpoint is None else str(checkpoint)
+        weights = weights_digest(module.state_dict())
         return {
             "n": self.n,
             "data": {"name": type(data).__name__, "shape": list(data.shape)},
             "labels": _asked(data),
             "quantize": "floor(127.5 x + 128)",
             "sampler": sampling(module),
-            "checkpoint": path and {"path": path, "fingerprint": checks.fingerprint(path)},
+            "checkpoint": path and {"path": path, "fingerprint": weights},
             "hardware": {**hardware(module.device), "processes": trainer.world_size},
             "batch_size": self.batch_size,
         }

@@ -33,7 +33,7 @@ def label_of(path: Path) -> int | None:
     return int(match[2]) if match and match[2] else None
 
 
-def read(path: Path) -> Tensor:
+def read_sample(path: Path) -> Tensor:
     """Returns a sample that was written, uint8 (C, H, W) or a point."""
     from torchvision.io import decode_image
 
@@ -56,7 +56,7 @@ def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
         raise _refused(folder, f"{SETTINGS} there has {changed}")
 
 
-def captions(folder: Path, data: Any) -> dict[str, str]:
+def asked_captions(folder: Path, data: Any) -> dict[str, str]:
     """Returns the captions of all samples by their numbers, once it is known that none changes.
 
     Args:

@@ -11,7 +11,7 @@ from typing import Any
 import lightning as L
 from torch import Tensor, nn
 
-from diffusion.common.hashing import weights_digest
+from diffusion.common.hashing import digest, weights_digest
 from diffusion.networks.text.frozen_text import FrozenText
 from diffusion.systems.averages import EMA
 
@@ -72,7 +72,7 @@ def described(part: Any) -> Any:
     if part is None or isinstance(part, bool | int | str):
         return part
     if isinstance(part, Tensor):
-        return weights_digest({str(part.dtype): part})
+        return digest([str(part.dtype), part.tolist()])
     if isinstance(part, Mapping):
         return {str(k): described(v) for k, v in part.items()}
     if isinstance(part, set | frozenset):

@@ -11,6 +11,7 @@ from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
 from diffusion.callbacks.generation import draws
+from diffusion.callbacks.writer import origin
 from diffusion.common.progress import bar
 from diffusion.common.validate import check_counts
 from diffusion.data.requests.base import in_order
@@ -89,20 +90,20 @@ class Samples(L.Callback):
         self.drawn = step
         if not trainer.is_global_zero:
             return
-        self._save(trainer, self._draw(trainer, pl_module), f"step_{step:07d}_raw")
+        self._save(trainer, pl_module, f"step_{step:07d}_raw")
         for ema in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
             if isinstance(ema, EMA) and ema.average:
                 with ema.averaged(pl_module):
-                    drawn = self._draw(trainer, pl_module)
-                self._save(trainer, drawn, f"step_{step:07d}_average")
+                    self._save(trainer, pl_module, f"step_{step:07d}_average")
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draws the samples, and the way to the first of each row."""
         if not trainer.is_global_zero or not hasattr(pl_module, "generate"):
             return
         run, drawn = Path(trainer.default_root_dir), self._draw(trainer, pl_module)
-        pictures.save(self._page(drawn, "x_0"), run / "samples.png")
-        pictures.save(self._trajectory(drawn), run / "trajectory.png")
+        about = origin(trainer, pl_module)
+        pictures.save(self._page(drawn, "x_0"), run / "samples.png", about)
+        pictures.save(self._trajectory(drawn), run / "trajectory.png", about)
 
     def _draw(self, trainer: L.Trainer, module: Any) -> Drawn:
         """Draws all samples, `batch_size` at once."""
@@ -154,7 +155,7 @@ class Samples(L.Callback):
         if "text" in batch and cond.values:
             names = batch["text"]
         elif "label" in cond.values and not points:
-            names = [class_name(data, y) for y in batch["label"][first].tolist()]
+            names = [class_name(data.classes, y) for y in batch["label"][first].tolist()]
         steps = len(module.sampler.times(module.process))
         left = torch.linspace(1, 0, min(self.moments, steps)) ** 2  # closer together towards x_0
         keep = set(((1 - left) * (steps - 1)).round().int().tolist())
@@ -183,10 +184,11 @@ class Samples(L.Callback):
         names = drawn.names[:: self.columns] if of_each else drawn.names
         return labelled(page, names) if names else page
 
-    def _save(self, trainer: L.Trainer, drawn: Drawn, name: str) -> None:
-        """Writes the samples to the run's folder and to loggers that take images."""
+    def _save(self, trainer: L.Trainer, module: L.LightningModule, name: str) -> None:
+        """Draws samples, for the run's folder and for loggers that take images."""
         path = Path(trainer.default_root_dir) / "samples" / f"{name}.png"
-        pictures.save(self._page(drawn, name), path)
+        page = self._page(self._draw(trainer, module), name)
+        pictures.save(page, path, origin(trainer, module))
         for logger in trainer.loggers:
             if hasattr(logger, "log_image"):
                 key = f"samples/{name.rsplit('_', 1)[-1]}"

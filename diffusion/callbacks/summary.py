@@ -63,7 +63,7 @@ class Summary(L.Callback):
 
 def about_data(data: Any) -> str:
     """Returns the name, the splits with their sizes, the shape and the classes of a data module."""
-    splits = [f"{len(getattr(data, f'{s}_set')):,} {s}" for s in data.SPLITS]
+    splits = [f"{len(pictures):,} {name}" for name, pictures in data.sets().items()]
     text = f"{type(data).__name__}: {', '.join(splits)}; {' x '.join(map(str, data.shape))}"
     return f"{text}; {_classes(data)}"
 

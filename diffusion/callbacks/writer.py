@@ -1,6 +1,8 @@
 """`diffusion predict` writes what it draws to disk, and goes on where it stopped."""
 
+import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,14 +12,18 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from diffusion import __version__
 from diffusion.callbacks import predictions
-from diffusion.callbacks.generation import draws
+from diffusion.callbacks.generation import draws, sampling, stages
 from diffusion.callbacks.recipe import recipe
 from diffusion.common.files import check_writable, written_aside
-from diffusion.common.pixels import quantize
+from diffusion.common.hashing import weights_digest
+from diffusion.common.pixels import quantize, scaled
 from diffusion.common.progress import bar
 from diffusion.plots import pictures
 from diffusion.plots.captioned import captioned, class_name
+from diffusion.systems.cascade import Cascade
+from diffusion.systems.diffusion import Diffusion
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -38,17 +44,24 @@ class Writer(L.Callback):
         folder: Where to; by default `<trainer.default_root_dir>/predictions`.
         format: "png": one `000042_3.png` an image, index and label; "npz": `samples.npz` with
             "images" (N, H, W, C) uint8, "labels" and "index", as evaluation suites read it.
+        metadata: Whether pictures say in text chunks how they were made, see `origin`, also the
+            grids that are drawn in training and testing.
     """
 
-    def __init__(self, folder: str | None = None, format: Literal["png", "npz"] = "png") -> None:
-        self.folder, self.format = folder, format
+    def __init__(
+        self,
+        folder: str | None = None,
+        format: Literal["png", "npz"] = "png",
+        metadata: bool = True,
+    ) -> None:
+        self.folder, self.format, self.metadata = folder, format, metadata
         self.bar: Progress | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Will look at what is there already, once the weights are in place."""
-        if stage != "predict" or not hasattr(pl_module, "generate"):
+        """Lets the data skip what is there already, once the weights are in place."""
+        if stage != "predict" or not isinstance(pl_module, Diffusion | Cascade):
             return
-        data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        self.data = data = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         if self.format == "png" and len(data.shape) != 3:
             raise ValueError("writer.format: png; expected npz for data of points")
         self.path = Path(self.folder or Path(trainer.default_root_dir) / "predictions")
@@ -60,7 +73,9 @@ class Writer(L.Callback):
         """Returns the numbers of the samples that are there, made as those to come will be."""
         settings = {**recipe(trainer, module, data), "writer": {"format": self.format}}
         predictions.check_settings(self.path, settings)
-        self.texts = predictions.captions(self.path, data)
+        self.texts = predictions.asked_captions(self.path, data)
+        of = settings["model"].get("stages", [settings["model"]])
+        self.about = origin(trainer, module, [stage["weights"] for stage in of])
         made = set(predictions.numbered(self.path))
         self.left = -(-(data.samples - len(made)) // trainer.world_size)
         if trainer.is_global_zero:
@@ -102,10 +117,15 @@ class Writer(L.Callback):
         labels = [-1] * len(index) if label is None else label.tolist()
         if outputs.ndim == 4:
             outputs = quantize(outputs)
-        for i, y, image in zip(index, labels, outputs.cpu()):
+        for k, (i, y, image) in enumerate(zip(index, labels, outputs.cpu())):
             name = f"{i:06d}" if y < 0 else f"{i:06d}_{y}"
             if self.format == "png":
-                pictures.save(image, self.path / f"{name}.png")
+                asked = {"label": class_name(self.data.classes, y)} if y >= 0 else {}
+                asked |= (
+                    {"prompt": batch["text"][k]} if "text" in batch and module.reads_texts else {}
+                )
+                about = {**self.about, "index": str(i), **asked} if self.metadata else {}
+                pictures.save(image, self.path / f"{name}.png", about)
             else:
                 with written_aside(self.path / f"{name}.npy", durable=False) as aside:
                     np.save(aside, image.numpy())
@@ -139,20 +159,41 @@ class Writer(L.Callback):
         made = predictions.numbered(self.path)
         if not trainer.is_global_zero or not made:
             return
-        pictures.save(self._grid(made, trainer.datamodule), self.path / "grid.png")  # pyright: ignore
+        pictures.save(self._grid(made), self.path / "grid.png", self.about)
         if self.format == "npz":
             predictions.gather(made, self.path / "samples.npz")
 
-    def _grid(self, made: dict[int, Path], data: Any) -> Tensor:
+    def _grid(self, made: dict[int, Path]) -> Tensor:
         """Returns the first images, each with its text or class if it has one, or a cloud."""
-        if len(data.shape) != 3:
-            points = [predictions.read(file) for file in list(made.values())[:CLOUD]]
+        if len(self.data.shape) != 3:
+            points = [predictions.read_sample(file) for file in list(made.values())[:CLOUD]]
             return pictures.clouds([torch.stack(points)], ["x_0"])
         shown = dict(list(made.items())[:GRID])
-        images = torch.stack([predictions.read(file) for file in shown.values()]).float()
+        images = torch.stack([predictions.read_sample(file) for file in shown.values()])
         labels = [predictions.label_of(file) for file in shown.values()]
-        names = ["" if y is None else class_name(data, y) for y in labels]
+        names = ["" if y is None else class_name(self.data.classes, y) for y in labels]
         texts = [self.texts.get(f"{number:06d}", name) for number, name in zip(shown, names)]
         columns = math.ceil(len(images) ** 0.5)
-        images = images / 127.5 - 1
+        images = scaled(images)
         return captioned(images, texts, columns) if any(texts) else pictures.grid(images, columns)
+
+
+def origin(trainer: L.Trainer, module: Any, weights: Sequence[str] | None = None) -> dict[str, str]:
+    """Returns how pictures are made, for their text chunks: seed, sampler, weights and version.
+
+    Args:
+        trainer: Whose `Writer` may say that they say nothing, which gives {}.
+        module: What draws.
+        weights: Digests of the weights of its stages; by default of those in place.
+    """
+    callbacks: list[Any] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+    if not all(c.metadata for c in callbacks if isinstance(c, Writer)):
+        return {}
+    drawing = stages(module)
+    weights = weights or [weights_digest(stage.state_dict()) for stage in drawing]
+    return {
+        "seed": str(drawing[0].seed),
+        "sampler": json.dumps(sampling(module)),
+        "weights": " ".join(weights),
+        "version": __version__,
+    }

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffusion.cli.errors import nearest
+from diffusion.cli.errors import most_like
 from diffusion.common.files import decoded
 
 COMMANDS = {
@@ -23,16 +23,8 @@ COMMANDS = {
 }
 SECTIONS = ("checkpoint", "ema", "likelihood", "metrics", "samples", "trainer", "writer")
 KEYS = (
-    *("ckpt_path", "config", "data", "help", "model", "print_config", "prompt", "prompts"),
-    *(
-        "return_predictions",
-        "seed_everything",
-        "trust",
-        "verbose",
-        "wandb",
-        "weights_only",
-        *SECTIONS,
-    ),
+    *"ckpt_path config data help model print_config prompt prompts return_predictions".split(),
+    *("seed_everything", "trust", "verbose", "wandb", "weights_only", *SECTIONS),
 )
 PARTS = (
     *("network", "process", "parameterization", "objective", "sampler", "p_uncond"),
@@ -64,7 +56,7 @@ class Flag:
         return "=".join(map(str, parts))
 
 
-def check(args: Sequence[str], others: Iterable[str] = ()) -> list[Flag]:
+def check_arguments(args: Sequence[str], others: Iterable[str] = ()) -> list[Flag]:
     """Returns the flags of a command with a trainer, or says what cannot be right.
 
     Args:
@@ -78,11 +70,11 @@ def check(args: Sequence[str], others: Iterable[str] = ()) -> list[Flag]:
     name, known = args[0] if args else "", [*COMMANDS, *others]
     if name.startswith("-"):
         raise ValueError(
-            f"{name}: expected a command first, one of {', '.join(known)}, as in "
+            f"{name}: no command; expected one first: {', '.join(known)}, as in "
             "`diffusion fit --config FILE`"
         )
     if name not in COMMANDS:
-        near = nearest(name, known)
+        near = most_like(name, known)
         perhaps = f"; perhaps '{near}'" if near else ""
         raise ValueError(f"{name}: no such command; expected one of {', '.join(known)}{perhaps}")
     flags = split(args[1:])
@@ -111,7 +103,7 @@ def arranged(args: Sequence[str]) -> list[str]:
         ValueError: As `check`, or if a list is given twice.
         FileNotFoundError: As `check`.
     """
-    flags = check(args)
+    flags = check_arguments(args)
     files = [flag for flag in flags if flag.key == "config"]
     ordered: list[Flag] = []
     for flag in once(several([flag for flag in flags if flag.key != "config"], SEVERAL)):
@@ -142,7 +134,7 @@ def split(words: Sequence[str], bare: bool = False) -> list[Flag]:
             flags.append(Flag("", word))
             continue
         if not word.startswith("--") or not key:
-            raise ValueError(f"{word}: expected a flag, --KEY VALUE{_meant(word)}")
+            raise ValueError(f"{word}: no flag; expected --KEY VALUE{_meant(word)}")
         alone = key in ("help", "print_config", "trust")
         if given or alone:
             flags.append(Flag(key, value if given else None))
@@ -206,7 +198,7 @@ def check_key(key: str) -> None:
     if first in PARTS:
         raise ValueError(f"{key}: no such key; the nearest is 'model.{key}'")
     begin = [name for name in KEYS if name.startswith(first)]
-    near = begin[0] if len(begin) == 1 else nearest(first, KEYS, 0.6 if dot else 0.75)
+    near = begin[0] if len(begin) == 1 else most_like(first, KEYS, 0.6 if dot else 0.75)
     if near:
         raise ValueError(f"{key}: no such key; the nearest is '{near}{dot}{rest}'")
     if dot:
@@ -231,7 +223,7 @@ def check_file(value: str) -> None:
     if not value or not path.exists():
         siblings = path.parent.glob("*.y*ml") if value else ()
         files = {file.name: file for file in [*Path("configs").rglob("*.yaml"), *siblings]}
-        near = nearest(path.name, files)
+        near = most_like(path.name, files)
         right = f"; the nearest is {files[near]}" if near else ""
         raise FileNotFoundError(f"config: {value!r}; expected a file, there is none{right}")
     if path.is_dir():
@@ -250,9 +242,9 @@ def check_sections(text: str, where: str) -> None:
     Raises:
         ValueError: If there is no such section, or one is no mapping.
     """
-    from diffusion.cli import unique_keys
+    from diffusion.cli import yaml_reader
 
-    config: Any = unique_keys.load(text, where)
+    config: Any = yaml_reader.read_yaml(text, where)
     if not isinstance(config, dict):
         was = "it is empty" if config is None else f"it is a {type(config).__name__}"
         raise ValueError(f"{where}; expected sections such as model and trainer, {was}")

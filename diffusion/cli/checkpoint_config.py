@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from diffusion.callbacks.save_config import CONFIG
 from diffusion.common import weights
+from diffusion.common.validate import first_few
 from diffusion.interop.presets import Settings
 from diffusion.systems.checkpoints.declared import check_network
 from diffusion.systems.checkpoints.trust import TRUST, Taken, loaded, named, trusting
@@ -69,7 +70,7 @@ def from_checkpoint(
 def first_layer(path: Path, sections: Mapping[str, type]) -> Settings:
     """Returns what a checkpoint's own configuration says, and which folder its run has."""
     file = f"ckpt_path: {path}"
-    content = read(path)
+    content = read_checkpoint(path)
     run: Settings = {"trainer": {"default_root_dir": str(run_of(path))}}
     if content.get(CONFIG) is None:
         return run
@@ -81,7 +82,7 @@ def first_layer(path: Path, sections: Mapping[str, type]) -> Settings:
     check_network(found.get("model", {}), content["state_dict"], file)
     if taken.left:
         rank_zero_warn(
-            f"{file}: left out of its configuration: {weights.listed(taken.left)} "
+            f"{file}: left out of its configuration: {first_few(taken.left)} "
             f"({FLAG} takes all of a file that you made)"
         )
     return {**found, "trainer": {**found.get("trainer", {}), **run["trainer"]}}
@@ -95,7 +96,7 @@ def run_of(path: Path) -> Path:
     return Path("runs") / path.stem
 
 
-def read(path: Path, key: str = "ckpt_path") -> dict[str, Any]:
+def read_checkpoint(path: Path, key: str = "ckpt_path") -> dict[str, Any]:
     """Returns what a checkpoint holds; its configuration, if it has one, is under "config".
 
     Raises:
@@ -117,7 +118,7 @@ def model_of(content: Mapping[str, Any], file: str) -> Settings:
     """Returns what is taken of the model section of a checkpoint's configuration.
 
     Args:
-        content: What `read` returned.
+        content: What `read_checkpoint` returned.
         file: What errors call it.
 
     Raises:

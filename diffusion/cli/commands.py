@@ -2,11 +2,10 @@
 
 import ast
 import inspect
-import typing
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from diffusion.cli import arguments
 
@@ -47,12 +46,12 @@ def declared(name: str) -> Callable[..., None]:
     body = ast.parse(path.read_text(encoding="utf-8")).body
     found = next(n for n in body if isinstance(n, ast.FunctionDef) and n.name == function)
     found.body = found.body[:1]
-    scope: dict[str, Any] = dict(vars(typing))
+    scope: dict[str, Any] = {"Literal": Literal}
     exec(compile(ast.Module([found], []), str(path), "exec"), scope)
     return scope[function]
 
 
-def load(name: str) -> Callable[..., None]:
+def imported(name: str) -> Callable[..., None]:
     """Returns the function of a command."""
     module, _, function = COMMANDS[name].rpartition(".")
     return getattr(import_module(module), function)
@@ -93,7 +92,7 @@ def run(name: str, args: Sequence[str]) -> None:
     words = arguments.once(arguments.several(arguments.split(args, bool(many)), lists))
     values: dict[str, Any] = cli.parse_args(list(map(str, words))).as_dict()
     more = [value for p in many for value in values[p.name]]
-    load(name)(*more, **{p.name: values[flag] for flag, p in flags.items()})
+    imported(name)(*more, **{p.name: values[flag] for flag, p in flags.items()})
 
 
 def _doc(function: Callable[..., None]) -> str:

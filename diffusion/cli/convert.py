@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from diffusion.callbacks.checkpoint import save
 from diffusion.callbacks.save_config import CONFIG
-from diffusion.cli import checkpoint_config, unique_keys
+from diffusion.cli import checkpoint_config, yaml_reader
 from diffusion.cli.arguments import check_file
 from diffusion.common.files import decoded
 from diffusion.common.weights import read, tensors
@@ -25,15 +25,15 @@ from diffusion.interop.diffusers import folder, model_card, scheduler, unet_weig
 from diffusion.interop.layout import Names
 from diffusion.interop.presets import Model
 from diffusion.spec import DATA, DataSpec
-from diffusion.systems.base import Trainable
+from diffusion.systems.base import System
+from diffusion.systems.checkpoints.contents import check_tensors, same_shape
 from diffusion.systems.checkpoints.declared import check_network
 from diffusion.systems.checkpoints.trust import Taken, named, trusting
-from diffusion.systems.checks import check_tensors, same_shape
 from diffusion.systems.diffusion import Diffusion
 from diffusion.systems.noisy_classifier import NoisyClassifier
 
 Read = tuple[Model | None, dict[str, Tensor], Callable[[Any], Names]]
-MODULES: dict[str, type[Trainable]] = {"Diffusion": Diffusion, "NoisyClassifier": NoisyClassifier}
+MODULES: dict[str, type[System]] = {"Diffusion": Diffusion, "NoisyClassifier": NoisyClassifier}
 QUIET = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False}
 QUIET |= {"enable_progress_bar": False, "enable_model_summary": False}
 
@@ -105,7 +105,7 @@ def export(
         trust: The checkpoint is your own: also classes that are not of this package are made.
     """
     path, target = Path(ckpt), Path(output)
-    content = checkpoint_config.read(path, "ckpt")
+    content = checkpoint_config.read_checkpoint(path, "ckpt")
     with trusting(trust, named(config or [])):
         said = [model_section(Path(file)) for file in config or []]
         module, _ = build([checkpoint_config.model_of(content, f"ckpt: {path}"), *said])
@@ -163,7 +163,7 @@ def model_section(path: Path) -> dict[str, Any]:
         ValueError: If it has none, or is no configuration.
     """
     check_file(str(path))
-    content = unique_keys.load(decoded(path, "config"), f"config: {path}")
+    content = yaml_reader.read_yaml(decoded(path, "config"), f"config: {path}")
     if not isinstance(content, Mapping) or not isinstance(content.get("model"), Mapping):
         raise ValueError(f"config: {path}; expected a configuration with a model section")
     return dict(content["model"])
@@ -175,7 +175,7 @@ def section_of(model: Model) -> dict[str, Any]:
     return {"class_path": f"{kind.__module__}.{kind.__name__}", "init_args": model.settings}
 
 
-def build(sections: Sequence[Mapping[str, Any]]) -> tuple[Trainable, dict[str, Any]]:
+def build(sections: Sequence[Mapping[str, Any]]) -> tuple[System, dict[str, Any]]:
     """Returns the module of model sections, later ones over earlier ones, and the merged section.
 
     The command line's own parser reads them, so that the module's hyperparameters are those that
@@ -220,13 +220,13 @@ def without_remarks() -> Iterator[None]:
         remarks.setLevel(level)
 
 
-def network_of(module: Trainable) -> nn.Module:
+def network_of(module: System) -> nn.Module:
     """Returns the network of a module."""
     network: Any = module.denoiser.network if isinstance(module, Diffusion) else module.network
     return network
 
 
-def checkpoint(module: Trainable, section: Mapping[str, Any]) -> dict[str, Any]:
+def checkpoint(module: System, section: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what `diffusion fit` would have saved before its first step."""
     made: Any = module.configure_optimizers()
     optimizer = made["optimizer"] if isinstance(made, dict) else made

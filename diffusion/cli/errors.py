@@ -47,6 +47,17 @@ def one_line(message: str, known: Mapping[str, Any] = types.MappingProxyType({})
     return shortened(text if not key or _says_where(text) else f"{key}: {text}")
 
 
+def blamed(options: Mapping[str, Any], message: str) -> str:
+    """Returns what Lightning has against an option of the trainer, behind the option's name."""
+    given = {key: value for key, value in options.items() if value is not None}
+    said = [key for key in given if re.search(rf"`{key}`|\b{key}=", message)]
+    named = [key for key in given if re.search(rf"\b{key}\b", message)]
+    valued = [k for k, v in given.items() if isinstance(v, str) and v and v in message]
+    for key in [*said, *named, *valued]:
+        return f"trainer.{key}: {given[key]}; expected otherwise: {message}"
+    return message
+
+
 def cause(message: str) -> str:
     """Returns what went wrong in a process that reads data: the end of the traceback it sent."""
     if not re.match(r"Caught \w+ in DataLoader worker process", message):
@@ -61,13 +72,13 @@ def shortened(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST].rsplit(' ', 1)[0]} …"
 
 
-def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+def most_like(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     """Returns the name that is most like the given one, or None if none is."""
     found = difflib.get_close_matches(name, sorted(set(known)), n=1, cutoff=cutoff)
     return found[0] if found else None
 
 
-def described(kind: Any, value: str = "") -> str:
+def type_in_words(kind: Any, value: str = "") -> str:
     """Returns what values of a type look like.
 
     Args:
@@ -91,7 +102,7 @@ def described(kind: Any, value: str = "") -> str:
         elif _is_list(k):
             words.append(f"a list such as [{_example(*inner[:1], value=value)}]")
         elif origin is collections.abc.Callable:
-            words.append(described(inner[-1]))
+            words.append(type_in_words(inner[-1]))
         else:
             words.append(f"a class of {k.__name__}" if isinstance(k, type) else str(k))
     return " or ".join([", ".join(words[:-1])] * (len(words) > 1) + words[-1:])
@@ -106,7 +117,7 @@ def _example(kind: Any = str, value: str = "") -> str:
         return value or "text"
     texts = [k for k in kinds if isinstance(k, str)]
     names = texts or subclasses(tuple(k for k in kinds if isinstance(k, type)))
-    return nearest(value, names) or next(iter(names), "name")
+    return most_like(value, names) or next(iter(names), "name")
 
 
 def leaves(kind: Any) -> list[Any]:
@@ -127,11 +138,11 @@ def _is_list(kind: Any) -> bool:
 
 
 def _is_tensor(kind: Any) -> bool:
-    return getattr(kind, "__module__", "") == "torch" and getattr(kind, "__name__", "") == "Tensor"
+    return isinstance(kind, type) and (kind.__module__, kind.__name__) == ("torch", "Tensor")
 
 
 def _argument(key: str, owner: type | None, match: re.Match, known: Mapping[str, Any]) -> str:
-    """An argument that a class has not."""
+    """Returns what to say of an argument that a class has not."""
     name = match.group(1)
     where = f"{key}.{name}" if key else name
     if owner is None:
@@ -139,7 +150,7 @@ def _argument(key: str, owner: type | None, match: re.Match, known: Mapping[str,
     if owner.__name__ in ("LightningModule", "LightningDataModule"):  # no class was said
         return f"{where}: no such argument; expected a class, --{key} CLASS, too"
     names = _arguments(owner)
-    near = nearest(name, names)
+    near = most_like(name, names)
     right = f"the nearest is '{near}'" if near else f"expected one of {', '.join(sorted(names))}"
     hint = _hint(key, _around(key, match.string), known)
     have = [n for n, c in _classes() if _is_list(hint) and _is_kind(c, hint)]
@@ -162,7 +173,7 @@ def _around(key: str, message: str) -> type | None:
 
 
 def _name(key: str, owner: type | None, match: re.Match, known: Mapping[str, Any]) -> str | None:
-    """A class that does not exist, or is not of the kind wanted; None if a value is wanted."""
+    """Returns what to say of a class that is not there or of another kind; None for a value."""
     hint = _wanted(key, owner, match.string, known)
     kinds = tuple(k for k in leaves(hint) if isinstance(k, type) and k is not type(None))
     return None if set(PLAIN) & set(kinds) else _no_class(key, match.group(1), kinds)
@@ -175,10 +186,10 @@ def _no_class(key: str, name: str, kinds: tuple[type, ...]) -> str:
         return f"{where}: {name!r}; expected a class or a file, there is no such file"
     names = [n for n in subclasses(kinds) if n != name]
     if key.split(".")[-1] == "network":  # any module, but not a part of one
-        names = [n for n in names if n in vars(sys.modules["diffusion.networks"])]
+        names = [n for n in names if n in sys.modules["diffusion.networks"].__all__]
     folded = {n.lower(): n for n in names}
     last = name.split(".")[-1]
-    near = folded.get(last.lower()) or nearest(last, names)
+    near = folded.get(last.lower()) or most_like(last, names)
     right = f"the nearest is '{near}'" if near else f"expected one of {', '.join(names[:12])}"
     right = right if names else f"expected {' or '.join(f'a {k.__name__}' for k in kinds)}"
     return f"{where}: '{name}' is no class for this; {right}"
@@ -195,9 +206,9 @@ def _is_kind(found: type, hint: Any) -> bool:
 
 
 def _classes() -> list[tuple[str, type]]:
-    """The classes that a configuration can name, with their names."""
+    """Returns the classes that a configuration can name, with their names."""
     modules = [m for k, m in sys.modules.items() if k.startswith(("diffusion.", "torch.optim"))]
-    found = [(n, c) for m in modules for n, c in vars(m).items() if isinstance(c, type)]
+    found = [pair for module in modules for pair in inspect.getmembers(module, inspect.isclass)]
     roots = ("diffusion.", "torch.optim")
     return [
         (n, c) for n, c in found if c.__module__.startswith(roots) and not inspect.isabstract(c)
@@ -205,7 +216,7 @@ def _classes() -> list[tuple[str, type]]:
 
 
 def _key(key: str, owner: type | None, match: re.Match, known: Mapping[str, Any]) -> str:
-    """A key of the command line that does not exist."""
+    """Returns what to say of a key that does not exist."""
     name = match.group(1).lstrip("-").split("=")[0]
     first, _, rest = name.partition(".")
     same = [
@@ -215,7 +226,7 @@ def _key(key: str, owner: type | None, match: re.Match, known: Mapping[str, Any]
     ]
     if same := same + [k for k in known if "." in k and k.rsplit(".", 1)[-1] == name]:
         return f"{name}: no such key; expected {' or '.join(map(repr, same))}"
-    near = nearest(name, known) or nearest(first, {k.split(".")[0] for k in known})
+    near = most_like(name, known) or most_like(first, {k.split(".")[0] for k in known})
     if near and rest and "." not in near:
         near = f"{near}.{rest}"
     return f"{name}: no such key" + (f"; the nearest is '{near}'" if near else "; see --help")
@@ -231,7 +242,7 @@ def _missing(key: str, owner: type | None, match: re.Match, known: Mapping[str, 
 
 
 def _value(key: str, owner: type | None, match: re.Match, known: Mapping[str, Any]) -> str | None:
-    """A value of another type."""
+    """Returns what to say of a value of another type."""
     hint = _wanted(key, owner, match.string, known)
     if hint is None:
         return None
@@ -240,9 +251,9 @@ def _value(key: str, owner: type | None, match: re.Match, known: Mapping[str, An
     kinds = tuple(k for k in leaves(hint) if k is not type(None))
     if all(isinstance(k, type) and k not in PLAIN for k in kinds) and not _is_list(hint):
         return _no_class(key, value, kinds)
-    near = nearest(value, [k for k in kinds if isinstance(k, str)])
+    near = most_like(value, [k for k in kinds if isinstance(k, str)])
     value = value if len(value) <= 80 else f"{value[:80].rsplit(' ', 1)[0]} …"
-    right = described(hint, value) + (f"; perhaps {near!r}" if near else "")
+    right = type_in_words(hint, value) + (f"; perhaps {near!r}" if near else "")
     return f"{key}: {value or repr('')}; expected {right}"
 
 
@@ -279,7 +290,7 @@ def _class(path: str) -> type | None:
 
 
 def _wanted(key: str, owner: type | None, message: str, known: Mapping[str, Any]) -> Any:
-    """The type that the argument of a key has, in whichever class a parser's message speaks of."""
+    """Returns the type of a key's argument, in whichever class a parser's message speaks of."""
     made = re.findall(r"Got value: Namespace\(class_path='([\w.]+)'", message)
     for kind in (owner, _around(key, message), *map(_class, made)):
         if (hint := _hint(key, kind, known)) is not None:
@@ -288,7 +299,7 @@ def _wanted(key: str, owner: type | None, message: str, known: Mapping[str, Any]
 
 
 def _hint(key: str, owner: type | None, known: Mapping[str, Any]) -> Any:
-    """The type of an argument of a class or, without a class, of a key; None if nobody says."""
+    """Returns the type of an argument of a class or, without one, of a key; None if unknown."""
     if owner is None:
         return known.get(key)
     name = key.rsplit(".", 1)[-1]

@@ -1,5 +1,6 @@
 """Where figures go: always to CSV, and to Weights & Biases without ever waiting for it."""
 
+import csv
 import netrc
 import os
 import socket
@@ -8,16 +9,53 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlparse
 
-from lightning.pytorch.loggers import Logger
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
-from diffusion.cli.csv_log import Table
-from diffusion.common.files import written_aside
+from diffusion.common.files import reason, written_aside
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import WandbLogger
 
 Wandb = Literal["off", "offline", "online"]
+
+
+class Rows(ExperimentWriter):
+    """Rows that stay where they are until a table with more columns is whole."""
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        path = Path(self.metrics_file_path)
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        with written_aside(path) as aside, aside.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=fieldnames)
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+class Table(CSVLogger):
+    """Lightning's logger, whose file is never half a table."""
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> ExperimentWriter:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Where rows are added."""
+        if not isinstance(self._experiment, Rows):
+            Path(self.root_dir).mkdir(parents=True, exist_ok=True)
+            self._experiment = Rows(log_dir=self.log_dir)
+        return self._experiment
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Writes what is left; where training failed, that is what is reported, and not this."""
+        try:
+            super().finalize(status)
+        except OSError as error:
+            if status == "success":
+                raise
+            rank_zero_warn(f"the last figures could not be written: {reason(error)}")
 
 
 def make(run: Path, wandb: Wandb, job: str) -> list[Logger]:
@@ -71,7 +109,7 @@ def _class() -> "type[WandbLogger]":
             except wandb.Error as error:
                 if self._offline:
                     raise
-                rank_zero_warn(f"wandb: {str(error).splitlines()[0]}, logging offline")
+                rank_zero_warn(f"wandb: {str(error).splitlines()[0]}; logging offline")
                 self._offline = True
                 wandb.teardown()  # its settings were read when it was to be online
                 return super().experiment
@@ -87,18 +125,18 @@ def _reachable() -> bool:
     wandb.teardown()  # or it would keep to these settings when the logger wants it offline
     url = urlparse(settings.base_url)
     if not _key(settings.api_key, url.hostname or ""):
-        rank_zero_warn("wandb: no API key (`wandb login`), logging offline")
+        rank_zero_warn("wandb: no API key (`wandb login`); logging offline")
         return False
     try:
         socket.create_connection((url.hostname, url.port or 443), timeout=3).close()
     except OSError as error:
-        rank_zero_warn(f"wandb: {url.hostname} cannot be reached ({error}), logging offline")
+        rank_zero_warn(f"wandb: {url.hostname} cannot be reached ({error}); logging offline")
         return False
     return True
 
 
 def _key(known: str | None, host: str) -> str | None:
-    """The key of the settings, or of `wandb login`, which keeps it in ~/.netrc."""
+    """Returns the key of the settings, or of `wandb login`, which keeps it in ~/.netrc."""
     if known:
         return known
     names = [os.environ.get("NETRC", ""), "~/.netrc", "~/_netrc"]

@@ -4,8 +4,10 @@ import os
 import sys
 from typing import Any, NoReturn
 
-from jsonargparse import ArgumentParser
+import yaml
+from jsonargparse import ArgumentParser, get_loader, set_loader
 
+from diffusion.cli import yaml_reader
 from diffusion.cli.errors import one_line
 
 TRACEBACK = "DIFFUSION_TRACEBACK"
@@ -34,3 +36,19 @@ def fail(message: str) -> NoReturn:
     shown = "".join(c if c.isprintable() else "?" for c in message)
     sys.stderr.write(f"diffusion: error: {shown}\n")
     raise SystemExit(2)
+
+
+def no_key_twice() -> None:
+    """Lets the parser's reader of YAML refuse a mapping with a key twice, wherever it stands."""
+    read = get_loader("yaml")
+
+    def load(text: str) -> Any:
+        try:
+            return read(yaml_reader.checked(text))
+        except yaml_reader.Twice as error:
+            fail(f"{yaml_reader.problem(error)} of {text.strip()[:100]!r}; expected it once")
+
+    set_loader("yaml", load, (yaml.YAMLError,))
+
+
+no_key_twice()

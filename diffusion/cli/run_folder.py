@@ -36,7 +36,7 @@ def claim(run: Path, command: str, resuming: bool) -> None:
     try:
         tempfile.gettempdir()
     except OSError as error:
-        raise OSError("TMPDIR: expected a folder that can be written to, there is none") from error
+        raise OSError("TMPDIR: no such folder; expected one that can be written to") from error
     if command == "fit" and _first():
         lock.hold(run / "checkpoints")
 

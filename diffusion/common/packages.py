@@ -51,7 +51,7 @@ class Package:
 
 
 def obtain(package: Package, root: Path) -> Path:
-    """Give the path of an archive in a folder, fetched if it is not there yet.
+    """Returns the path of an archive in a folder, fetched if it is not there yet.
 
     The archive is whole or not there at all, however many processes ask for it.
 
@@ -59,19 +59,16 @@ def obtain(package: Package, root: Path) -> Path:
         package: Which archive.
         root: The folder, made if need be.
 
-    Returns:
-        The path of the archive, whose SHA-256 is right.
-
     Raises:
-        FileNotFoundError: It is not there and could not be fetched.
-        ValueError: It is another file than the one expected.
+        FileNotFoundError: If it is not there and could not be fetched.
+        ValueError: If it is another file than the one expected.
     """
-    if (path := find(package, root)) is None:
+    if (path := find_archive(package, root)) is None:
         check_writable(root, "root")
         prefix = f"{beside(root / 'fetched').name}."
         with tempfile.TemporaryDirectory(prefix=prefix, dir=root) as folder:
             _fetch(package, Path(folder), root)
-            if (fetched := find(package, Path(folder))) is None:
+            if (fetched := find_archive(package, Path(folder))) is None:
                 raise _not_found(package, root, "it fetched no such file")
             _check(package, fetched)
             path = root / fetched.name
@@ -80,8 +77,8 @@ def obtain(package: Package, root: Path) -> Path:
     return path
 
 
-def find(package: Package, root: Path) -> Path | None:
-    """Give the path of an archive that lies in a folder already, unchecked, or None."""
+def find_archive(package: Package, root: Path) -> Path | None:
+    """Returns the path of an archive that lies in a folder already, unchecked, or None."""
     endings = ("-*.whl", ".tar.gz", ".tgz")
     found = [path for ending in endings for path in root.glob(package.stem + ending)]
     return min(found, default=None)
@@ -110,13 +107,13 @@ def _check(package: Package, path: Path) -> None:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != package.sha256:
         raise ValueError(
-            f"{path}: SHA-256 {found}, expected {package.sha256}; delete it and get it again"
+            f"root: {path} has SHA-256 {found}; expected {package.sha256}: delete it, get it again"
         )
 
 
 def _not_found(package: Package, root: Path, reason: str) -> FileNotFoundError:
     by_hand = " ".join(package.command)
     return FileNotFoundError(
-        f"root: {str(root)!r} lacks {package.name} {package.version}, which could not be fetched "
-        f"({reason}); with a network, run there: {by_hand}"
+        f"root: {root}; expected {package.name} {package.version} there, it could not be fetched "
+        f"({reason}): with a network, run there: {by_hand}"
     )

@@ -1,7 +1,17 @@
-"""From the model's numbers to the 256 levels of an image file."""
+"""Between the bytes of an image file and the model's numbers in [−1, 1]."""
 
 import torch
 from torch import Tensor
+
+
+def scaled(images: Tensor, levels: int = 256) -> Tensor:
+    """Returns x = 2 v / (levels − 1) − 1 as float32, of the levels v = 0 … levels − 1."""
+    return images.float() / (levels - 1) * 2 - 1
+
+
+def rounded(x: Tensor) -> Tensor:
+    """Returns the nearest of 256 levels as uint8, x clamped to [−1, 1]: the inverse of `scaled`."""
+    return ((x.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
 def quantize(x: Tensor) -> Tensor:

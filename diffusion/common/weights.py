@@ -7,7 +7,7 @@ those, `read` takes the ones that make plain tensors, of no more than what the f
 
 import pickletools
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-SHOWN = 3
 CHUNK = 2**20
 PLAIN = {
     "collections OrderedDict",
@@ -186,9 +185,3 @@ def tensors(content: Any, path: Path) -> dict[str, Tensor]:
             )
     check_finite(content, "weights", path)
     return {k: v.float() if v.is_floating_point() else v for k, v in content.items()}
-
-
-def listed(names: Sequence[str]) -> str:
-    """Returns the first few of some names, and how many more there are."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more

@@ -5,14 +5,11 @@ from diffusion.data.cifar10 import CIFAR10
 from diffusion.data.digits import Digits
 from diffusion.data.downloaded import Downloaded
 from diffusion.data.emoji import Emoji
-from diffusion.data.image_folder import ImageFolder
+from diffusion.data.image_folder import ImageFolder, Upsampling
 from diffusion.data.image_text import ImageText
-from diffusion.data.memory import Memory
 from diffusion.data.mnist import MNIST, FashionMNIST
-from diffusion.data.sets import ImageSet
+from diffusion.data.sets import ImageSet, Memory, Versions
 from diffusion.data.swiss_roll import SwissRoll
-from diffusion.data.upsampling import Upsampling
-from diffusion.data.versions import Versions
 
 __all__ = [
     "CIFAR10",

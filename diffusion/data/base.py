@@ -6,7 +6,7 @@ Splits are `ImageSet`s. Training reads them by position (`positions.py`), evalua
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -14,21 +14,17 @@ import lightning as L
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from diffusion.common.validate import check_counts
-from diffusion.data.reading.order import Positions, Reading, Shuffled
-from diffusion.data.reading.workers import Loader
-from diffusion.data.requests.base import (
-    Requests,
-    apportioned,
-    in_order,
-    is_even,
-    requested_classes,
-    spread,
-)
-from diffusion.data.requests.edits import Given
-from diffusion.data.sets import Dealt, ImageSet, as_is
+from diffusion.common.pixels import scaled
+from diffusion.common.validate import check_choice, check_counts
+from diffusion.data.reading.order import Positions, Reading, Shuffled, epoch
+from diffusion.data.reading.workers import loader
+from diffusion.data.requests.base import Ask, Requests, in_order, spread
+from diffusion.data.requests.edits import Edits
+from diffusion.data.requests.labels import Labels, apportioned, is_even, requested_classes
+from diffusion.data.requests.small_pictures import SmallPictures, shrunk
+from diffusion.data.sets import UNREAD, Dealt, ImageSet
 from diffusion.spec import DataSpec
 
 
@@ -48,7 +44,7 @@ class Images(L.LightningDataModule, ABC):
         seed: Decides the order of training and the flips, 0 .. 2³² − 1.
         samples: How many samples `predict` draws.
         labels: The classes `predict` asks for in turn, by number or name; None for all of them.
-        edit: A picture, or a folder of pictures, that samples continue from; see `Given`.
+        edit: A picture, or a folder of pictures, that samples continue from; see `Edits`.
         mask: What to repaint of them: a picture that is white there, or "x0,y0,x1,y1".
 
     Attributes:
@@ -57,11 +53,13 @@ class Images(L.LightningDataModule, ABC):
         classes: Their names, if they have some; a label is a place among them.
         levels: Number of grey levels, None for continuous data.
         ask: The split whose captions are asked for; None where the data has none.
+        texts: All captions and prompts, once the data is set up; None where it has none.
+        low: What batches have as small pictures, "low_res", or None.
         mentioned: What was left out of the data, a line each.
         done: Called once the weights are in place: the samples `predict` need not draw again.
 
     Raises:
-        ValueError: A number is out of its range.
+        ValueError: If a number is out of its range.
     """
 
     SPLITS: ClassVar = ("train", "val", "test")
@@ -71,9 +69,11 @@ class Images(L.LightningDataModule, ABC):
     classes: Sequence[str] = ()
     levels: int | None = 256
     ask: str | None = None
-    train_set: ImageSet
-    val_set: ImageSet
-    test_set: ImageSet
+    texts: list[str] | None = None
+    low: SmallPictures | None = None
+    train_set: ImageSet = UNREAD
+    val_set: ImageSet = UNREAD
+    test_set: ImageSet = UNREAD
 
     def __init__(
         self,
@@ -87,52 +87,44 @@ class Images(L.LightningDataModule, ABC):
         mask: str | None = None,
     ) -> None:
         super().__init__()
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.flip = flip
-        self.seed = seed
-        self.samples = samples
-        self.labels = labels
-        self.edit = edit
-        self.mask = mask
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.flip, self.seed, self.samples, self.labels = flip, seed, samples, labels
+        self.edit, self.mask = edit, mask
         self.done: Callable[[], set[int]] = set
         self._counts: dict[str, list[int]] = {}
         self.mentioned: list[str] = []
         self.reading = Reading()
         self.allow_zero_length_dataloader_with_multiple_devices = True  # with little to predict
-        for key, low in (("batch_size", 1), ("num_workers", 0), ("samples", 0)):
-            check_counts("data", low, **{key: getattr(self, key)})
-        if not 0 <= seed < 2**32:
-            raise ValueError(f"data.seed: {seed}; expected 0 .. 2**32 - 1")
+        check_counts("data", batch_size=batch_size)
+        check_counts("data", least=0, num_workers=num_workers, samples=samples)
+        check_counts("data", least=0, most=2**32 - 1, seed=seed)
         if mask is not None and edit is None:
             raise ValueError(f"data.mask: {mask!r}; expected data.edit too, a picture to repaint")
 
     @abstractmethod
     def setup(self, stage: str) -> None:
-        """Set `train_set`, `val_set` and `test_set`; "predict" may do without."""
+        """Sets `train_set`, `val_set` and `test_set`; "predict" may do without."""
+
+    def sets(self) -> dict[str, ImageSet]:
+        """Returns the splits by their names, `SPLITS`."""
+        return {"train": self.train_set, "val": self.val_set, "test": self.test_set}
 
     def mention(self, text: str) -> None:
-        """Say what is left out of the data, now and in the summary before training."""
+        """Warns of what is left out of the data, now and in the summary before training."""
         self.mentioned.append(text)
         rank_zero_warn(text)
 
     @property
     def is_set_up(self) -> bool:
         """Whether the splits have been read."""
-        return hasattr(self, "train_set")
+        return self.train_set is not UNREAD
 
     @property
     def spec(self) -> DataSpec:
         """What the data is, as checkpoints keep it; right once `is_known`."""
-        captioned = self.ask is not None or "texts" in vars(self)
-        return DataSpec(
-            type(self).__name__,
-            tuple(self.shape),
-            self.num_classes,
-            tuple(self.classes),
-            self.levels,
-            captioned,
-        )
+        captioned = self.ask is not None or self.texts is not None
+        kinds = (tuple(self.shape), self.num_classes, tuple(self.classes), self.levels)
+        return DataSpec(type(self).__name__, *kinds, captioned)
 
     @property
     def is_known(self) -> bool:
@@ -140,41 +132,41 @@ class Images(L.LightningDataModule, ABC):
         return True
 
     def restore(self, spec: DataSpec) -> None:
-        """Take the classes from a checkpoint, so that samples can be asked for without the data."""
+        """Takes the classes from a checkpoint, which samples are asked for by."""
         self.num_classes, self.classes = spec.num_classes, spec.classes
 
     def remedy(self, spec: DataSpec) -> str:
-        """Say which argument would make this the data that a checkpoint was trained on."""
+        """Returns which argument would make this the data that a checkpoint was trained on."""
         return ""
 
     def asked_classes(self) -> list[int] | None:
-        """The numbers of the classes that `predict` asks for in turn, None without classes.
+        """Returns the numbers of the classes that `predict` asks for in turn, None without classes.
 
         The data is read if nothing else says what its classes are.
 
         Raises:
-            ValueError: A label is not one of the data's classes.
+            ValueError: If a label is not one of the data's classes.
         """
         if not self.is_known:
             self.setup("fit")
         return requested_classes(self.labels, self.num_classes, self.classes)
 
     def train_dataloader(self) -> DataLoader:
-        """Batches without end, by position; with `overfit_batches` the same ones again."""
+        """Returns batches without end, by position; with `overfit_batches` the same ones again."""
         trainer: Any = self.trainer
-        epoch, period = self._epoch(), None
+        length, period = self._epoch(), None
         if trainer is not None and trainer.overfit_batches > 0:
             period = (self.batches_per_epoch or 1) * self.positions_per_batch
         rank_and_world = self._rank_and_world()
         positions = Positions(
-            lambda: self.position, self.batch_size, *rank_and_world, epoch, period
+            lambda: self.position, self.batch_size, *rank_and_world, length, period
         )
         pictures = Shuffled(self.train_set, self.seed, self.flip)
-        return self._loader(pictures, positions, self.batch_size)
+        return loader(pictures, positions, self.batch_size, self.num_workers)
 
     @property
     def position(self) -> int:
-        """How many positions training has read: where it goes on."""
+        """The number of positions that training has read: where it resumes."""
         return self.reading.upto(0 if self.trainer is None else self.trainer.global_step)
 
     @property
@@ -185,60 +177,66 @@ class Images(L.LightningDataModule, ABC):
     @property
     def batches_per_epoch(self) -> int | None:
         """Training batches of an epoch, as the trainer limits it; None without epochs."""
-        epoch = self._epoch()
+        length = self._epoch()
         limit = 1.0 if self.trainer is None else self.trainer.limit_train_batches
         if isinstance(limit, int):
-            return limit if epoch is None else min(limit, epoch)
-        return None if epoch is None else int(epoch * limit)
+            return limit if length is None else min(limit, length)
+        return None if length is None else int(length * limit)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where training is, for a checkpoint."""
+        """Returns the position of training, for a checkpoint."""
         return {"read": self.position}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where a checkpoint ended, whatever the size of its batches was."""
+        """Restores the position, whatever the size of the batches was."""
         self.reading = Reading(state_dict["read"])
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Count what is trained on."""
+        """Counts what is trained on."""
         if self.trainer is not None and self.trainer.training:
             self.reading.take(self.positions_per_batch, self.trainer.global_step)
         return batch
 
     def val_dataloader(self) -> DataLoader:
-        """The validation set in order; batch k is read by process k mod world, see `Dealt`."""
+        """Returns the validation set in order, batch k for process k mod world; see `Dealt`."""
         return self._in_order(self.val_set)
 
     def test_dataloader(self) -> DataLoader:
-        """The test set in order; batch k is read by process k mod world, see `Dealt`."""
+        """Returns the test set in order, batch k for process k mod world; see `Dealt`."""
         return self._in_order(self.test_set)
 
     def predict_dataloader(self) -> Requests:
-        """Requests for the samples that are not `done`.
+        """Returns requests for the samples that are not `done`.
 
         Raises:
-            ValueError: A label is not one of the data's classes.
+            ValueError: If a label is not one of the data's classes.
         """
         self.asked_classes()
         rank_and_world = self._rank_and_world()
         return Requests(self.samples, self.batch_size, self.request, self.done(), *rank_and_world)
 
+    def described(self) -> list[Ask]:
+        """Returns what `request` says of samples: the classes `labels`, in turn."""
+        labels = self.asked_classes()
+        return [] if labels is None else [Labels(labels)]
+
+    def pictured(self) -> list[Ask]:
+        """Returns the pictures that samples start from, which are read once a batch is drawn."""
+        return [ask for ask in (self.edits, self.low) if ask is not None]
+
     def request(self, numbers: Sequence[int]) -> dict[str, Any]:
-        """Say what samples are to be: sample i has the class labels[i mod len(labels)].
+        """Returns what samples are asked to be: "index", int64 (B,), and what `described` adds.
 
         Args:
             numbers: The numbers of B samples.
-
-        Returns:
-            "index": int64 (B,); "label": int64 (B,), if there are classes.
         """
-        batch = {"index": torch.tensor(numbers)}
-        if (labels := self.asked_classes()) is not None:
-            batch["label"] = torch.tensor([labels[i % len(labels)] for i in numbers])
+        batch: dict[str, Any] = {"index": torch.tensor(numbers)}
+        for ask in self.described():
+            batch.update(ask.ask(numbers))
         return batch
 
     def measured(self, numbers: Sequence[int]) -> dict[str, Any]:
-        """Say what samples that are compared with real pictures are to be.
+        """Returns what samples that are compared with real pictures are asked to be.
 
         As `request`, but with the classes as often as `frequencies` has them, so that the samples
         of a perfect model have the distribution of the real pictures.
@@ -251,18 +249,31 @@ class Images(L.LightningDataModule, ABC):
             batch["label"] = torch.tensor(apportioned(counts, numbers))
         return batch
 
+    def asked(self) -> dict[str, Any]:
+        """Returns what all samples are asked to be and start from, as digests by argument."""
+        asks = (*self.described(), *self.pictured())
+        classes = list(self.classes) or self.num_classes
+        return {"classes": classes, **{ask.argument: ask.digest() for ask in asks}}
+
+    @cached_property
+    def edits(self) -> Edits | None:
+        """The pictures that samples continue from, if there are some."""
+        return None if self.edit is None else Edits(self.edit, self.mask, self.shape)
+
     @property
     def frequencies(self) -> list[int] | None:
         """The training pictures of each class, if `measured` samples are to have the same shares.
 
-        None if they have the classes in turn: where `labels` says which, where there are none, and
-        where there are as many of each as chance would have it (`is_even`).
+        None if they have the classes in turn: where `labels` says which, where there are none,
+        where there are as many of each as chance would have it (`is_even`), and where samples
+        start from small pictures, which were drawn so.
         """
-        counts = None if self.labels is not None else self.class_counts("train")
+        drawn = self.low is not None and self.low.root is not None
+        counts = None if self.labels is not None or drawn else self.class_counts("train")
         return None if counts is None or is_even(counts) else counts
 
     def class_counts(self, split: str) -> list[int] | None:
-        """Count the pictures of each class of a split; None without classes.
+        """Returns the number of pictures of each class of a split; None without classes.
 
         Args:
             split: "train", "val" or "test".
@@ -277,36 +288,23 @@ class Images(L.LightningDataModule, ABC):
             self._counts[split] = labels.bincount(minlength=self.num_classes).tolist()
         return self._counts[split]
 
-    def asked(self) -> dict[str, Any]:
-        """Say what a sample is asked to be besides its number, and continues from, for JSON.
-
-        Labels and texts of single samples need not be in it: `request` has them.
-        """
-        return {
-            "classes": list(self.classes) or self.num_classes,
-            "labels": self.labels,
-            "edit": None if self.given is None else self.given.digest(),
-        }
-
-    @cached_property
-    def given(self) -> Given | None:
-        """The pictures that samples continue from, if there are some."""
-        return None if self.edit is None else Given(self.edit, self.mask, self.shape)
-
     def on_after_batch_transfer(self, batch: dict, dataloader_idx: int) -> dict:
-        """Normalise the pictures where they are now: on the device.
+        """Normalises pictures where they are now, on the device, and adds small ones if wanted.
 
-        A batch of requests gets "known" and "mask", if samples continue from pictures.
+        A batch of requests gets the pictures that its samples start from.
         """
         if "image" in batch:
-            return {**batch, "image": self.normalize(batch["image"])}
-        if self.given is None or not batch:
-            return batch
-        given, index = self.given.batch(batch["index"].tolist()), batch["index"]
-        return {**batch, **{name: value.to(index.device) for name, value in given.items()}}
+            batch = {**batch, "image": self.normalize(batch["image"])}
+            small = {} if self.low is None else {"low_res": shrunk(batch["image"], self.low.size)}
+            return {**small, **batch}
+        for ask in self.pictured() if batch else ():
+            if not batch.keys() & {*ask.keys}:
+                index, found = batch["index"], ask.ask(batch["index"].tolist())
+                batch = {**batch, **{key: value.to(index.device) for key, value in found.items()}}
+        return batch
 
     def normalize(self, images: Tensor) -> Tensor:
-        """Give x = 2 v / (levels − 1) − 1.
+        """Returns x = 2 v / (levels − 1) − 1.
 
         Args:
             images: uint8 of any shape, values 0 .. levels − 1; floats are points.
@@ -316,12 +314,12 @@ class Images(L.LightningDataModule, ABC):
         """
         if self.levels is None or images.dtype != torch.uint8:
             return images
-        return images.float() / (self.levels - 1) * 2 - 1
+        return scaled(images, self.levels)
 
     def batches(
         self, split: str, batch_size: int = 500, n: int | None = None
     ) -> Iterator[dict[str, Tensor]]:
-        """A split in order, on the CPU, for metrics; every process gets all of it.
+        """Returns a split in order, on the CPU, for metrics; every process gets all of it.
 
         Args:
             split: "train", "val" or "test".
@@ -333,21 +331,18 @@ class Images(L.LightningDataModule, ABC):
             Batches with "image" as `normalize` returns it and "label" (B,), if there are any.
 
         Raises:
-            ValueError: There is no such split.
+            ValueError: If there is no such split.
         """
         return self._all(self._split(split), batch_size, n)
 
     def shown(self, batch_size: int = 500) -> Iterator[Tensor]:
-        """All that training shows, on the CPU, for metrics that look for copies of it.
+        """Yields all that training shows, on the CPU, for metrics that look for copies of it.
 
         Unlike `batches("train")`, which has each thing once, these are all its versions, and with
         `flip` their mirror images.
 
         Args:
             batch_size: Pictures in a batch; the last may have fewer.
-
-        Returns:
-            Pictures as `normalize` returns them, (B, C, H, W).
         """
         for batch in self._all(self._split("train").each(), batch_size):
             yield batch["image"]
@@ -355,16 +350,13 @@ class Images(L.LightningDataModule, ABC):
                 yield batch["image"].flip(-1)
 
     def fingerprint(self, split: str) -> str:
-        """Hash of the pictures of a split, to keep what was computed from them.
+        """Returns 16 hexadecimal digits that change when a picture of a split does.
 
         Args:
             split: "train", "val" or "test".
 
-        Returns:
-            16 hexadecimal digits that change when a picture does.
-
         Raises:
-            ValueError: There is no such split.
+            ValueError: If there is no such split.
         """
         pictures = self._split(split)
         settings = f"{type(self).__name__} {self.shape} {self.levels} {len(pictures)} "
@@ -375,16 +367,15 @@ class Images(L.LightningDataModule, ABC):
     ) -> Iterator[dict[str, Tensor]]:
         total = len(pictures)
         batches = spread(total if n is None else n, total, batch_size)
-        loader = self._loader(pictures, batches, batch_size, keep=False)
-        return (self.on_after_batch_transfer(batch, 0) for batch in loader)
+        found = loader(pictures, batches, batch_size, self.num_workers, keep=False)
+        return (self.on_after_batch_transfer(batch, 0) for batch in found)
 
     def _split(self, split: str) -> ImageSet:
-        if split not in self.SPLITS:
-            raise ValueError(f"split: {split!r}, expected one of {', '.join(self.SPLITS)}")
+        check_choice("data", self.SPLITS, split=split)
         if not self.is_set_up:
             self.prepare_data()
             self.setup("fit")
-        return getattr(self, f"{split}_set")
+        return self.sets()[split]
 
     def _rank_and_world(self) -> tuple[int, int]:
         if self.trainer is None:
@@ -392,40 +383,12 @@ class Images(L.LightningDataModule, ABC):
         return self.trainer.global_rank, self.trainer.world_size
 
     def _epoch(self) -> int | None:
-        """Batches of a pass over the training set in whole optimizer steps, if one is asked for.
-
-        Otherwise training has no epochs, and no last step of fewer batches than the others.
-        """
-        trainer: Any = self.trainer
-        if trainer is None or not (
-            trainer.max_epochs != -1
-            or trainer.min_epochs
-            or trainer.check_val_every_n_epoch is not None
-            or trainer.overfit_batches > 0
-            or trainer.limit_train_batches not in (1.0, int(trainer.limit_train_batches))
-        ):
-            return None
-        accumulated = trainer.accumulate_grad_batches
-        steps = len(self.train_set) // (self.positions_per_batch * accumulated)
-        return max(steps, 1) * accumulated
+        return epoch(self.trainer, len(self.train_set), self.positions_per_batch)
 
     def _in_order(self, pictures: ImageSet) -> DataLoader:
         """Deals the batches; all processes get as many, so that none waits for another in vain."""
         rank, world = self._rank_and_world()
         batches = in_order(len(pictures), self.batch_size)
         batches += [range(0)] * (-len(batches) % world)
-        return self._loader(Dealt(pictures), batches[rank::world], self.batch_size)
-
-    def _loader(
-        self, pictures: Dataset, batches: Iterable, batch_size: int, keep: bool = True
-    ) -> DataLoader:
-        loader = Loader(
-            pictures,
-            batch_sampler=batches,
-            num_workers=self.num_workers,
-            collate_fn=as_is,
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=keep and self.num_workers > 0,
-        )
-        loader.pictures = batch_size
-        return loader
+        mine = batches[rank::world]
+        return loader(Dealt(pictures), mine, self.batch_size, self.num_workers)

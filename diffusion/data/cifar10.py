@@ -17,41 +17,30 @@ class CIFAR10(Downloaded):
     """
 
     native: ClassVar = (3, 32, 32)
-    classes = (
-        "airplane",
-        "automobile",
-        "bird",
-        "cat",
-        "deer",
-        "dog",
-        "frog",
-        "horse",
-        "ship",
-        "truck",
-    )
+    classes = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
     advice: ClassVar = (
         "get it with `download: true` where there is a network, or unpack "
         "cifar-10-python.tar.gz of https://www.cs.toronto.edu/~kriz/cifar.html there"
     )
 
     def missing(self) -> list[str]:
-        """Batch files that are not in `root`/cifar-10-batches-py."""
+        """Returns the batch files that are not in `root`/cifar-10-batches-py."""
         folder = "cifar-10-batches-py"
         names = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"]
         root = Path(self.root).expanduser()
         return [f"{folder}/{name}" for name in names if not (root / folder / name).is_file()]
 
     def fetch(self) -> None:
-        """Download with torchvision."""
+        """Downloads with torchvision."""
         from torchvision.datasets import CIFAR10
 
         CIFAR10(self.root, download=True)
 
     def read(self, train: bool) -> tuple[Tensor, Tensor]:
-        """Read the pictures of one split.
+        """Returns the pictures and labels of one split.
 
         Raises:
-            ValueError: A checksum is wrong.
+            ValueError: If a checksum is wrong.
         """
         from torchvision.datasets import CIFAR10
 
@@ -59,8 +48,8 @@ class CIFAR10(Downloaded):
             cifar = CIFAR10(self.root, train=train)
         except RuntimeError:
             raise ValueError(
-                f"root: {self.root!r} holds corrupt files, expected those with torchvision's "
-                "checksums; delete cifar-10-batches-py and get it again"
+                f"data.root: {self.root}; expected files with torchvision's checksums: delete "
+                "cifar-10-batches-py and get it again"
             ) from None
         images = torch.from_numpy(cifar.data).permute(0, 3, 1, 2).contiguous()
         return images, torch.tensor(cifar.targets)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from diffusion.data.base import Images
-from diffusion.data.memory import Memory
+from diffusion.data.sets import Memory
 
 
 class Digits(Images):
@@ -19,7 +19,7 @@ class Digits(Images):
     levels = 17
 
     def setup(self, stage: str) -> None:
-        """Read and split the digits."""
+        """Reads and split the digits."""
         if self.is_set_up or stage == "predict":
             return
         from sklearn.datasets import load_digits

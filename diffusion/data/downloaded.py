@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from diffusion.data.base import Images
-from diffusion.data.memory import Memory
+from diffusion.data.sets import Memory
 
 TIMEOUT = 20.0
 
@@ -28,7 +28,7 @@ class Downloaded(Images):
         **kwargs: As for `Images`.
 
     Raises:
-        ValueError: The size is smaller than the pictures.
+        ValueError: If the size is smaller than the pictures.
     """
 
     native: ClassVar[tuple[int, int, int]]
@@ -41,28 +41,27 @@ class Downloaded(Images):
         super().__init__(**kwargs)
         channels, height, width = self.native
         if size is not None and size < max(height, width):
-            raise ValueError(f"size: {size}, expected null or at least {max(height, width)}")
-        self.root = root
-        self.download = download
+            raise ValueError(f"data.size: {size}; expected null or at least {max(height, width)}")
+        self.root, self.download = root, download
         self.shape = (channels, size or height, size or width)
 
     @abstractmethod
     def missing(self) -> list[str]:
-        """Names of the files that are not there."""
+        """Returns the names of the files that are not there."""
 
     @abstractmethod
     def fetch(self) -> None:
-        """Download the files into the root."""
+        """Downloads the files into the root."""
 
     @abstractmethod
     def read(self, train: bool) -> tuple[Tensor, Tensor]:
-        """Read the training or the test set: uint8 (N, C, H, W) and int64 (N,)."""
+        """Returns the training or the test set: uint8 (N, C, H, W) and int64 (N,)."""
 
     def prepare_data(self) -> None:
-        """Download what is missing, in one process per machine; drawing samples needs no data.
+        """Downloads what is missing, in one process per machine; drawing samples needs no data.
 
         Raises:
-            FileNotFoundError: The download failed.
+            FileNotFoundError: If the download failed.
         """
         sampling = self.trainer is not None and self.trainer.predicting
         if sampling or not self.download or not self.missing():
@@ -75,11 +74,11 @@ class Downloaded(Images):
             raise self._not_found(f"; the download failed: {' '.join(reason)}") from None
 
     def setup(self, stage: str) -> None:
-        """Read and pad the pictures.
+        """Reads and pad the pictures.
 
         Raises:
-            FileNotFoundError: Files are missing.
-            ValueError: A file is corrupt.
+            FileNotFoundError: If files are missing.
+            ValueError: If a file is corrupt.
         """
         if self.is_set_up or stage == "predict":
             return
@@ -101,14 +100,13 @@ class Downloaded(Images):
         more = f" and {len(others)} more" if others else ""
         name = type(self).__name__
         return FileNotFoundError(
-            f"data.root: {self.root!r} lacks {first}{more} of {name}; expected them there: "
-            f"{self.advice}{reason}"
+            f"data.root: {self.root}; expected {first}{more} of {name} there: {self.advice}{reason}"
         )
 
 
 @contextmanager
 def socket_timeout(seconds: float) -> Iterator[None]:
-    """Let no connection wait for longer, as downloads otherwise hang without a network."""
+    """Lets no connection wait for longer, as downloads otherwise hang without a network."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:

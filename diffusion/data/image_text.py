@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
+from diffusion.common.validate import first_few
 from diffusion.data.image_folder import ImageFolder
+from diffusion.data.prompted import Prompted, needed
 from diffusion.data.reading.image_files import Files
-from diffusion.data.reading.listing import shortened
-from diffusion.data.requests.prompts import Prompted, needed, plain_text
+from diffusion.data.requests.prompts import plain_text
 
 KEYS = ("caption", "text")
 LARGEST = 2**20  # bytes of a file with a caption
@@ -23,7 +24,7 @@ class ImageText(Prompted, ImageFolder):
         prompts: What `predict` asks for in turn, or None for captions of the split `ask`.
         ask: The split whose captions `predict` asks for; by default "val", or "train" if
             `val_share` is 0.
-        low_size: If not None, batches also have "low_res", as `LowResolution` says.
+        low_size: If not None, batches also have "low_res", as `SmallPictures` says.
         low_root: A folder of small pictures to draw samples from.
         **kwargs: As for `ImageFolder`.
 
@@ -31,7 +32,7 @@ class ImageText(Prompted, ImageFolder):
         texts: After `setup`, all captions and prompts, sorted.
 
     Raises:
-        ValueError: An argument is out of its range.
+        ValueError: If an argument is out of its range.
     """
 
     def __init__(
@@ -47,35 +48,35 @@ class ImageText(Prompted, ImageFolder):
         self.captions: dict[str, str] = {}
 
     def setup(self, stage: str) -> None:
-        """Read the captions, then list and split the pictures; prompts need neither.
+        """Reads the captions, then lists and splits the pictures; prompts need neither.
 
         Raises:
-            FileNotFoundError: The folder is missing or no picture in it has a caption.
-            ValueError: A caption cannot be read, or as for `ImageFolder`.
+            FileNotFoundError: If the folder is missing or no picture in it has a caption.
+            ValueError: If a caption cannot be read, or as for `ImageFolder`.
         """
         if self._is_read(stage):
             return
         with needed(stage):
             super().setup("fit")
-        self.texts = sorted({*self.texts, *self.captions.values()})
+        self._read(self.captions.values())
 
     def names(self, root: Path, names: list[str]) -> list[str]:
-        """Paths of the pictures that have captions.
+        """Returns the paths of the pictures that have captions.
 
         Raises:
-            FileNotFoundError: There is none.
+            FileNotFoundError: If there is none.
         """
         read = {name: caption(root / name) for name in names}
         self.captions = {name: text for name, text in read.items() if text}
         if not self.captions:
             raise FileNotFoundError(
-                f"root: {self.root!r} holds no caption for its {len(names)} pictures, expected "
+                f"data.root: {self.root}; expected captions of its {len(names)} pictures, such as "
                 f"{Path(names[0]).stem}.txt or .json beside {names[0]}"
             )
         if left_out := [name for name in names if name not in self.captions]:
             self.mention(
                 f"left out: {len(left_out)} of {len(names)} pictures in {self.root!r} have no "
-                f"caption: {shortened(left_out)}"
+                f"caption: {first_few(left_out, 10)}"
             )
         return list(self.captions)
 
@@ -86,13 +87,10 @@ class ImageText(Prompted, ImageFolder):
 
 
 def caption(picture: Path) -> str:
-    """Read the caption of a picture, as `plain_text` gives it.
-
-    Returns:
-        The caption, "" if there is none.
+    """Returns the caption of a picture, as `plain_text` gives it, "" if there is none.
 
     Raises:
-        ValueError: The file cannot be read.
+        ValueError: If the file cannot be read.
     """
     text, data = picture.with_suffix(".txt"), picture.with_suffix(".json")
     try:
@@ -102,20 +100,22 @@ def caption(picture: Path) -> str:
             return ""
         values = json.loads(content(data))
         found = next((values[key] for key in KEYS if key in values), "")
+        if not isinstance(found, str):
+            raise TypeError(f"a {type(found).__name__}")
         return plain_text(found)
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         expected = f"UTF-8 text, or JSON with a string under {' or '.join(KEYS)}"
         raise ValueError(
-            f"{picture}: its caption is unreadable ({error}), expected {expected}"
+            f"data.root: {picture} has an unreadable caption ({error}); expected {expected}"
         ) from None
 
 
 def content(path: Path) -> str:
-    """The text of a small file.
+    """Returns the text of a small file.
 
     Raises:
-        ValueError: It is no UTF-8 text, or too large to be a caption.
+        ValueError: If it is no UTF-8 text, or too large to be a caption.
     """
     if (size := path.stat().st_size) > LARGEST:
-        raise ValueError(f"{size:,} bytes, expected at most {LARGEST:,}")
+        raise ValueError(f"{size:,} bytes, more than {LARGEST:,}")
     return path.read_text(encoding="utf-8-sig")

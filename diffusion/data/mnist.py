@@ -1,13 +1,17 @@
 """MNIST and Fashion-MNIST."""
 
+import gzip
+import math
+import struct
+import zlib
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from diffusion.data.downloaded import Downloaded
-from diffusion.data.idx import read_idx
 
 
 class MNIST(Downloaded):
@@ -30,31 +34,32 @@ class MNIST(Downloaded):
     )
 
     def missing(self) -> list[str]:
-        """Files that are in neither folder, if no folder has all of them."""
+        """Returns the files that are in neither folder, if no folder has all of them."""
         return min((_missing(folder, self.files) for folder in self._folders()), key=len)
 
     def fetch(self) -> None:
-        """Download with torchvision."""
-        import torchvision.datasets
+        """Downloads with torchvision."""
+        from torchvision import datasets
 
-        getattr(torchvision.datasets, type(self).__name__)(self.root, download=True)
+        fashion = isinstance(self, FashionMNIST)
+        (datasets.FashionMNIST if fashion else datasets.MNIST)(self.root, download=True)
 
     def read(self, train: bool) -> tuple[Tensor, Tensor]:
-        """Read a pair of idx files.
+        """Returns the content of a pair of idx files.
 
         Raises:
-            ValueError: A file is corrupt, or the two do not fit together.
+            ValueError: If a file is corrupt, or the two do not fit together.
         """
         folder = next(f for f in self._folders() if not _missing(f, self.files))
         paths = [_path(folder, name) for name in self.files[slice(0, 2) if train else slice(2, 4)]]
         images, labels = read_idx(paths[0], 3), read_idx(paths[1], 1)
         if images.shape[1:] != self.native[1:]:
             height, width = images.shape[1:]
-            raise ValueError(f"{paths[0]}: {height}x{width} pixels, expected 28x28")
-        if len(labels) != len(images):
-            raise ValueError(f"{paths[1]}: {len(labels)} labels, expected {len(images)}")
-        if len(labels) and labels.max() >= 10:
-            raise ValueError(f"{paths[1]}: label {int(labels.max())}, expected 0 .. 9")
+            raise ValueError(f"data.root: {paths[0]} has {height}x{width} pixels; expected 28x28")
+        if (n := len(labels)) != len(images):
+            raise ValueError(f"data.root: {paths[1]} has {n} labels; expected {len(images)}")
+        if n and labels.max() >= 10:
+            raise ValueError(f"data.root: {paths[1]} has label {labels.max()}; expected 0 .. 9")
         return images[:, None], labels.to(torch.int64)
 
     def _folders(self) -> list[Path]:
@@ -70,21 +75,45 @@ class FashionMNIST(MNIST):
     """
 
     classes = (
-        "T-shirt/top",
-        "trouser",
-        "pullover",
-        "dress",
-        "coat",
-        "sandal",
-        "shirt",
-        "sneaker",
-        "bag",
-        "ankle boot",
+        *("T-shirt/top", "trouser", "pullover", "dress", "coat"),
+        *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
     )
     advice: ClassVar = (
         "get it with `download: true` where there is a network, or install Debian's package "
         "dataset-fashion-mnist and set `root: /usr/share/datasets/fashion-mnist`"
     )
+
+
+def read_idx(path: Path, dimensions: int) -> Tensor:
+    """Returns the bytes of an idx file, uint8 (N, H, W) or (N,).
+
+    A header of big-endian 32-bit numbers, 2048 + the number of dimensions and then the size of
+    each, is followed by the values.
+
+    Args:
+        path: The file; unpacked if its name ends in .gz.
+        dimensions: 3 for images, 1 for labels.
+
+    Raises:
+        ValueError: If the file is cut short or is something else.
+    """
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise _broken(path, f"it is no gzip file ({error})") from None
+    start = 4 * (1 + dimensions)
+    magic, *shape = struct.unpack_from(f">{1 + dimensions}I", content.ljust(start, b"\0"))
+    if magic != 2048 + dimensions:
+        raise _broken(path, f"it starts with {magic} instead of {2048 + dimensions}")
+    size = start + math.prod(shape)
+    if len(content) != size:
+        raise _broken(path, f"it has {len(content)} bytes instead of {size}")
+    values = np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
+    return torch.from_numpy(values.copy())
+
+
+def _broken(path: Path, why: str) -> ValueError:
+    return ValueError(f"data.root: {path}; expected an idx file, {why}: delete it and get it again")
 
 
 def _path(folder: Path, name: str) -> Path:

@@ -1,9 +1,13 @@
 """What a split is: pictures that are read a whole batch at a time."""
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 
@@ -12,22 +16,21 @@ class ImageSet(Dataset, ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """Number of pictures."""
+        """Returns the number of pictures."""
 
     @abstractmethod
     def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
-        """Read pictures as one batch.
+        """Returns pictures as one batch.
+
+        It has "image": uint8 (B, C, H, W), or float32 (B, D) for points; "label": int64 (B,), and
+        "text": list of B captions, if there are any.
 
         Args:
             indices: B numbers in 0 .. len − 1.
-
-        Returns:
-            "image": uint8 (B, C, H, W), or float32 (B, D) for points; "label": int64 (B,), if any;
-            "text": list of B captions, if any.
         """
 
     def visit(self, indices: Sequence[int], visits: Sequence[int]) -> dict[str, Any]:
-        """Read pictures as training does; what has several versions shows them in turn.
+        """Returns pictures as training reads them; what has several versions shows them in turn.
 
         Args:
             indices: As for `__getitems__`, which is what all see at visit 0.
@@ -36,16 +39,122 @@ class ImageSet(Dataset, ABC):
         return self.__getitems__(indices)
 
     def each(self) -> "ImageSet":
-        """Every picture by itself: of what has several versions, all of them."""
+        """Returns every picture by itself: of what has several versions, all of them."""
         return self
 
     def conditions(self, indices: Sequence[int]) -> dict[str, Any]:
-        """What `__getitems__` returns besides the pictures, which need not be read."""
+        """Returns what `__getitems__` does besides the pictures, which need not be read."""
         return {}
 
     @abstractmethod
     def digest(self) -> bytes:
-        """Hash of what decides the batches: changes whenever a picture or a caption does."""
+        """Returns a hash that changes whenever a picture or a caption does."""
+
+
+class Memory(ImageSet):
+    """Pictures in one tensor, gathered a batch at a time.
+
+    A picture may have several captions: at its visit v, picture i shows number i + v of them.
+
+    Args:
+        images: uint8 (N, C, H, W), or float32 (N, D) for points.
+        labels: int64 (N,), or None.
+        texts: The captions of each picture, at least one each, or None.
+
+    Raises:
+        ValueError: If there are not as many labels or captions as images.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor | None = None,
+        texts: Sequence[Sequence[str]] | None = None,
+    ) -> None:
+        for key, values in (("labels", labels), ("texts", texts)):
+            if values is not None and len(values) != len(images):
+                raise ValueError(f"{key}: {len(values)}; expected {len(images)}, one per image")
+        self.images, self.labels, self.texts = images.contiguous(), labels, texts
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
+        return self.visit(indices, [0] * len(indices))
+
+    def visit(self, indices: Sequence[int], visits: Sequence[int]) -> dict[str, Any]:
+        """Returns pictures, each with the caption whose turn it is."""
+        rows = torch.as_tensor(indices)
+        return {"image": self.images[rows], **self._known(indices, visits)}
+
+    def conditions(self, indices: Sequence[int]) -> dict[str, Any]:
+        """Returns labels and first captions."""
+        return self._known(indices, [0] * len(indices))
+
+    def digest(self) -> bytes:
+        """Returns SHA-256 of the images' bytes, and of labels and captions if there are any."""
+        digest = hashlib.sha256(self.images.numpy().data)
+        if self.labels is not None:
+            digest.update(json.dumps(self.labels.tolist()).encode())
+        if self.texts is not None:
+            digest.update(json.dumps([list(texts) for texts in self.texts]).encode())
+        return digest.digest()
+
+    def _known(self, indices: Sequence[int], visits: Sequence[int]) -> dict[str, Any]:
+        known = {}
+        if self.labels is not None:
+            known["label"] = self.labels[torch.as_tensor(indices)]
+        if self.texts is not None:
+            turns = ((self.texts[i], i + v) for i, v in zip(indices, visits))
+            known["text"] = [texts[turn % len(texts)] for texts, turn in turns]
+        return known
+
+
+class Versions(ImageSet):
+    """Groups of the pictures of a set, each as one picture that has versions.
+
+    At its visit v, group k of n_k pictures shows number (k + v) mod n_k of them. So all groups
+    weigh the same, however many pictures they have, and in n_k epochs each is shown once. The
+    number of full turns, v // n_k, is the picture's own visit.
+
+    Args:
+        pictures: The set.
+        groups: For each group, the numbers of its pictures.
+    """
+
+    def __init__(self, pictures: ImageSet, groups: Sequence[Sequence[int]]) -> None:
+        self.pictures, self.groups = pictures, groups
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
+        return self.visit(indices, [0] * len(indices))
+
+    def visit(self, indices: Sequence[int], visits: Sequence[int]) -> dict[str, Any]:
+        """Returns the versions whose turn it is."""
+        return self.pictures.visit(*self._turn(indices, visits))
+
+    def conditions(self, indices: Sequence[int]) -> dict[str, Any]:
+        """Returns what is known of the versions that the first visit shows."""
+        return self.pictures.conditions(self._turn(indices, [0] * len(indices))[0])
+
+    def each(self) -> "Versions":
+        """Returns all versions of all groups, each a group of its own."""
+        return Versions(self.pictures, [[i] for group in self.groups for i in group])
+
+    def digest(self) -> bytes:
+        """Returns a hash of the pictures' digest and of the groups."""
+        groups = json.dumps([list(group) for group in self.groups])
+        return hashlib.sha256(self.pictures.digest() + groups.encode()).digest()
+
+    def _turn(self, indices: Sequence[int], visits: Sequence[int]) -> tuple[list[int], list[int]]:
+        shown, own = [], []
+        for k, v in zip(indices, visits):
+            group = self.groups[k]
+            shown.append(group[(k + v) % len(group)])
+            own.append(v // len(group))
+        return shown, own
 
 
 class Dealt(Dataset):
@@ -65,6 +174,9 @@ class Dealt(Dataset):
         return self.pictures.__getitems__(indices) if len(indices) else {}
 
 
+UNREAD = Memory(torch.empty(0))  # in place of a split that has not been read
+
+
 def as_is(batch: Any) -> Any:
-    """Collate nothing: sets hand over whole batches."""
+    """Returns what it is given: sets hand over whole batches."""
     return batch

@@ -7,7 +7,7 @@ import torch
 
 from diffusion.common.validate import check_counts
 from diffusion.data.base import Images
-from diffusion.data.memory import Memory
+from diffusion.data.sets import Memory
 
 
 class SwissRoll(Images):
@@ -41,12 +41,10 @@ class SwissRoll(Images):
     ) -> None:
         super().__init__(batch_size, num_workers, seed=seed, samples=samples)
         check_counts("data", points=points)
-        self.points = points
-        self.noise = noise
-        self.points_seed = points_seed
+        self.points, self.noise, self.points_seed = points, noise, points_seed
 
     def setup(self, stage: str) -> None:
-        """Draw the points of the three splits."""
+        """Draws the points of the three splits."""
         self.train_set, self.val_set, self.test_set = (self._draw(number) for number in range(3))
 
     def _draw(self, number: int) -> Memory:

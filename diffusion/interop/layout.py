@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from diffusion.common.weights import listed
+from diffusion.common.validate import first_few
 from diffusion.networks.unet.attention import SelfAttention
 from diffusion.networks.unet.blocks import Downsample, ResBlock, Upsample
 from diffusion.networks.unet.encoder import Encoder, Stage
@@ -141,7 +141,7 @@ def differences(wanted: Mapping[str, tuple[int, ...]], weights: Mapping[str, Ten
         if name in weights and flat(weights[name].shape) != shape
     ]
     found = {"not accounted for": unknown, "missing": missing, "of another shape": other}
-    return [f"{what}: {listed(names)}" for what, names in found.items() if names]
+    return [f"{what}: {first_few(names)}" for what, names in found.items() if names]
 
 
 def ours(network: nn.Module, names: Names, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

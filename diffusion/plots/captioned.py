@@ -9,10 +9,12 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+from diffusion.common.pixels import rounded
 
 if TYPE_CHECKING:
     from PIL import ImageFont
@@ -40,12 +42,9 @@ def captioned(images: Tensor, texts: Sequence[str], columns: int) -> Tensor:
     from PIL import Image, ImageDraw
 
     if len(texts) != len(images) or not len(images):
-        raise ValueError(
-            f"captioned: {len(texts)} captions, expected as many as images, {len(images)}, "
-            "and at least one"
-        )
+        raise ValueError(f"texts: {len(texts)}; expected one for each of {len(images)} images")
     zoom = math.ceil(WIDE / images.shape[-1])
-    x = ((images.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    x = rounded(images.detach().cpu())
     x = x.expand(-1, 3, -1, -1).repeat_interleave(zoom, -1).repeat_interleave(zoom, -2)
     height, width = x.shape[-2:]
     font, _ = letters()
@@ -139,7 +138,6 @@ def wrapped(text: str, fits: Callable[[str], bool], most: int = LINES) -> list[s
     return [*lines[: most - 1], f"{last.rstrip()}…"]
 
 
-def class_name(data: Any, label: int) -> str:
-    """Returns the name of a class of the data, or its number where it has none."""
-    classes = getattr(data, "classes", None) or ()
+def class_name(classes: Sequence[str], label: int) -> str:
+    """Returns the name of a class, or its number where it has none."""
     return str(classes[label]) if label < len(classes) else str(label)

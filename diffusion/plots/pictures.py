@@ -2,13 +2,15 @@
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
 from diffusion.common.files import written_aside
+from diffusion.common.pixels import rounded
 
 SMALLEST = 32  # images are shown at least this wide, each pixel a square
 
@@ -18,18 +20,27 @@ def grid(images: Tensor, columns: int) -> Tensor:
     from torchvision.utils import make_grid
 
     zoom = math.ceil(SMALLEST / images.shape[-1])
-    images = images.detach().float().cpu().clamp(-1, 1)
+    images = rounded(images.detach().cpu())
     images = images.repeat_interleave(zoom, -1).repeat_interleave(zoom, -2)
-    picture = make_grid((images + 1) / 2, nrow=columns, padding=2, pad_value=1.0)
-    return (picture * 255).round().to(torch.uint8)
+    return make_grid(images, nrow=columns, padding=2, pad_value=255)
 
 
-def save(picture: Tensor, path: Path) -> None:
-    """Writes a uint8 picture (C, H, W), C = 1 or 3, as PNG."""
-    from torchvision.io import encode_png
+def save(picture: Tensor, path: Path, about: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Writes a uint8 picture (C, H, W), C = 1 or 3, as PNG.
 
+    Args:
+        picture: The pixels.
+        path: The file.
+        about: What its text chunks say: under "diffusion.sampler" and the like how it was made.
+    """
+    from PIL import Image, PngImagePlugin
+
+    info = PngImagePlugin.PngInfo()
+    for key, text in about.items():
+        info.add_itxt(f"diffusion.{key}", text)
+    pixels = picture.cpu().permute(1, 2, 0).numpy().squeeze(2 if len(picture) == 1 else ())
     with written_aside(path, durable=False) as aside:
-        aside.write_bytes(encode_png(picture.cpu().contiguous()).numpy().tobytes())
+        Image.fromarray(pixels).save(aside, "PNG", pnginfo=info)
 
 
 def clouds(points: Sequence[Tensor], titles: Sequence[str]) -> Tensor:

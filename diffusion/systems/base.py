@@ -1,15 +1,19 @@
 """What every trained module has in common: an optimizer, averages, and randomness by the step."""
 
 import os
+import re
 import warnings
+from collections.abc import Sized
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
+import torch.nn.functional as F
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
-from torch import nn
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from diffusion.data import Images
@@ -24,7 +28,7 @@ from diffusion.systems.checkpoints.start import begin
 from diffusion.systems.schedules import most
 
 
-class Trainable(Restorable):
+class System(Restorable):
     """A module with one optimizer, whose checkpoints hold averaged weights and rebuild it.
 
     Args:
@@ -35,11 +39,9 @@ class Trainable(Restorable):
 
     Attributes:
         spec: What it was trained on, as its checkpoint says; None until there is a data module.
-        expects: That of a checkpoint that will be loaded, where it is known before.
     """
 
     spec: DataSpec | None = None
-    expects: DataSpec | None = None
 
     def __init__(
         self,
@@ -108,6 +110,28 @@ class Trainable(Restorable):
             spec, data = begin(self, Path(self.start).expanduser()), self._data()
             if spec is not None and data is not None:
                 agree(spec, data, self.reads_labels, beginning=True)
+
+    def check_start(self, path: str | None) -> None:
+        """Makes the optimizers once, and looks for the weights that training starts from.
+
+        Args:
+            path: What `--ckpt_path` says.
+
+        Raises:
+            ValueError: If an optimizer or a schedule refuses its options.
+            FileNotFoundError: If there are no such weights.
+        """
+        start = self.start
+        if path is None and start is not None and not Path(start).expanduser().is_file():
+            raise FileNotFoundError(
+                f"model.start: {start}; expected a file of weights, there is none"
+            )
+        try:
+            self.configure_optimizers()
+        except (TypeError, ValueError) as error:
+            if re.match(r"[\w.]+: .*expected", str(error)):
+                raise
+            raise ValueError(f"model.optimizer: {error}; expected options that it takes") from error
 
     def seed_step(self, batch_idx: int) -> None:
         """One seed a step: ranks differ, and a resumed run draws what an unbroken one draws."""
@@ -196,3 +220,87 @@ def training_steps(trainer: L.Trainer) -> int | None:
     if (epochs := trainer.max_epochs or -1) > 0 and batches not in (None, float("inf")):
         limits.append(epochs * -(-int(batches) // trainer.accumulate_grad_batches))
     return min(limits, default=None)
+
+
+class Scoring(System):
+    """A module that draws no samples."""
+
+    def setup(self, stage: str) -> None:
+        """Refuses data that does not fit, before anything is trained."""
+        if stage == "predict":
+            raise ValueError(
+                f"predict: a {type(self).__name__} draws no samples; expected `diffusion test`, or "
+                "a diffusion model that it guides"
+            )
+        check_stage(self.trainer, getattr(self.trainer, "datamodule", None), stage)
+        super().setup(stage)
+
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> Any:
+        """Never called: `setup` refuses to predict, once Lightning has seen this method."""
+        raise NotImplementedError
+
+    def number(self, batch_idx: int) -> int:
+        """Returns the number of an evaluation's batch over all processes."""
+        return batch_idx * self.trainer.world_size + self.global_rank
+
+
+def random_crop(x: Tensor, margin: int) -> Tensor:
+    """Returns images (B, C, H, W), mirrored at their edges, moved by −margin … margin pixels."""
+    B, _, H, W = x.shape
+    padded = F.pad(x, (margin,) * 4, mode="reflect")
+    top, left = torch.randint(2 * margin + 1, (2, B, 1), device=x.device)
+    rows = (top + torch.arange(H, device=x.device))[:, :, None]
+    columns = (left + torch.arange(W, device=x.device))[:, None, :]
+    sample = torch.arange(B, device=x.device)[:, None, None]
+    return padded[sample, :, rows, columns].movedim(-1, 1)
+
+
+def fixed_noise(x: Tensor, *key: int) -> Tensor:
+    """Returns standard normal noise of x's shape that depends on the key alone."""
+    generator = torch.Generator().manual_seed(seed(*key))
+    return torch.randn(x.shape, generator=generator).to(x)
+
+
+PRECISIONS = ("64", "64-true", "16-true", "bf16-true")
+
+
+def check_precision(precision: str | int | None) -> None:
+    """Refuses to hold weights, tables and averages in another precision than float32.
+
+    Raises:
+        ValueError: If it is one of the Trainer's others.
+    """
+    if str(precision) in PRECISIONS or str(precision).startswith("transformer-engine"):
+        raise ValueError(
+            f"trainer.precision: {precision}; expected 32-true, bf16-mixed or 16-mixed, as weights "
+            "and their averages stay in float32"
+        )
+
+
+def check_stage(trainer: Any, data: Any, stage: str) -> None:
+    """Refuses a precision, and to measure on nothing; training without validation says so.
+
+    Args:
+        trainer: Lightning's.
+        data: The data module, set up, or None.
+        stage: "fit", "validate", "test" or "predict".
+
+    Raises:
+        ValueError: If nothing can come of it.
+    """
+    check_precision(trainer.precision)
+    split = {"fit": "val", "validate": "val", "test": "test"}.get(stage)
+    if split is None:
+        return
+    pictures = getattr(data, f"{split}_set", None)
+    if getattr(trainer, f"limit_{split}_batches") == 0:
+        why = f"trainer.limit_{split}_batches is 0"
+    elif isinstance(pictures, Sized) and len(pictures) == 0:
+        share = " (data.val_share)" if hasattr(data, "val_share") else ""
+        why = f"the split '{split}' of {type(data).__name__} is empty{share}"
+    else:
+        return
+    if stage != "fit":
+        command = {"val": "validate", "test": "test"}[split]
+        raise ValueError(f"{command}: nothing to {command}, {why}; expected at least one batch")
+    rank_zero_info(f"Nothing will be validated: {why}")

@@ -13,10 +13,12 @@ from diffusion.data import Images
 from diffusion.networks import Augmentation
 from diffusion.noise import seed
 from diffusion.sampler import Sampler
+from diffusion.systems.base import check_stage
 from diffusion.systems.checkpoints.agreement import agree
+from diffusion.systems.checkpoints.contents import settings_of
 from diffusion.systems.checkpoints.restorable import Restorable
-from diffusion.systems.checks import check_forgotten, check_given, check_stage, settings_of
-from diffusion.systems.diffusion import Diffusion
+from diffusion.systems.checks import check_forgotten
+from diffusion.systems.diffusion import Diffusion, check_given
 from diffusion.systems.frozen import opened, restored
 from diffusion.systems.texts import remember
 

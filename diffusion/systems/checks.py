@@ -1,23 +1,13 @@
 """What can be known to fail before training starts."""
 
-import hashlib
-import re
-import zipfile
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor, nn
+from torch import nn
 
-from diffusion.common.weights import read, state
 from diffusion.denoiser import NetworkDenoiser
 from diffusion.process import Process
-from diffusion.spec import DataSpec
-from diffusion.systems.averages import RAW, STEPS
-
-LARGEST = 10**9  # of counters
-
 
 LEAST = {
     "accumulate_grad_batches": 1,
@@ -50,62 +40,6 @@ def check_trainer(options: Mapping[str, Any]) -> None:
     run = options.get("default_root_dir")
     if not run or Path(run).is_file():
         raise ValueError(f"trainer.default_root_dir: {run!r}; expected a folder for the run")
-
-
-def check_weights(module: nn.Module, command: str, run: Path, path: str | None) -> None:
-    """Refuses to measure, or to draw with, weights that nobody has trained.
-
-    Args:
-        module: With `has_weights` if it needs no checkpoint.
-        command: fit, validate, test or predict.
-        run: The run's folder.
-        path: What `--ckpt_path` says.
-
-    Raises:
-        ValueError: If there is no checkpoint, and one is needed.
-        FileNotFoundError: If the file is missing.
-    """
-    last = run / "checkpoints" / "last.ckpt"
-    if path is None:
-        if command != "fit" and not getattr(module, "has_weights", False):
-            raise ValueError(
-                f"ckpt_path: null; expected a checkpoint, as {command} needs trained weights: "
-                f"--ckpt_path {last}, or whichever"
-            )
-    elif path == "last":
-        if command != "fit" and not last.is_file():
-            raise FileNotFoundError(
-                f"ckpt_path: last; expected {last}, there is none (a path finds another run's)"
-            )
-    elif path == "hpc":
-        if not any(run.glob("hpc_ckpt_*.ckpt")):
-            raise FileNotFoundError(
-                f"ckpt_path: hpc; expected {run}/hpc_ckpt_N.ckpt, there is none"
-            )
-    elif not Path(path).is_file():
-        raise FileNotFoundError(f"ckpt_path: {path}; expected a checkpoint file, or last")
-
-
-def check_start(module: Any, path: str | None) -> None:
-    """Makes the optimizer once, and looks for the weights that training starts from.
-
-    Args:
-        module: A `Trainable`.
-        path: What `--ckpt_path` says.
-
-    Raises:
-        ValueError: If the optimizer or the schedule refuses its options.
-        FileNotFoundError: If there are no such weights.
-    """
-    start = module.start
-    if path is None and start is not None and not Path(start).expanduser().is_file():
-        raise FileNotFoundError(f"model.start: {start}; expected a file of weights, there is none")
-    try:
-        module.configure_optimizers()
-    except (TypeError, ValueError) as error:
-        if re.match(r"[\w.]+: .*expected", str(error)):
-            raise
-        raise ValueError(f"model.optimizer: {error}; expected options that it takes") from error
 
 
 def check_null(denoiser: NetworkDenoiser, p_uncond: float) -> None:
@@ -148,57 +82,6 @@ def check_forgotten(sampler: Any, trained: Mapping[str, Any], network: nn.Module
                 f"with scale {getattr(guide, 'scale', None)} draws with ∅, which was never trained "
                 "(scale 1 does without)"
             )
-
-
-def settings_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns the settings that a checkpoint was trained with; {} if it was imported."""
-    found = checkpoint.get("hyper_parameters") if checkpoint.get("global_step") else None
-    return found if isinstance(found, Mapping) else {}
-
-
-PRECISIONS = ("64", "64-true", "16-true", "bf16-true")
-
-
-def check_precision(precision: str | int | None) -> None:
-    """Refuses to hold weights, tables and averages in another precision than float32.
-
-    Raises:
-        ValueError: If it is one of the Trainer's others.
-    """
-    if str(precision) in PRECISIONS or str(precision).startswith("transformer-engine"):
-        raise ValueError(
-            f"trainer.precision: {precision}; expected 32-true, bf16-mixed or 16-mixed, as weights "
-            "and their averages stay in float32"
-        )
-
-
-def check_stage(trainer: Any, data: Any, stage: str) -> None:
-    """Refuses a precision, and to measure on nothing; training without validation says so.
-
-    Args:
-        trainer: Lightning's.
-        data: The data module, set up, or None.
-        stage: "fit", "validate", "test" or "predict".
-
-    Raises:
-        ValueError: If nothing can come of it.
-    """
-    check_precision(trainer.precision)
-    split = {"fit": "val", "validate": "val", "test": "test"}.get(stage)
-    if split is None:
-        return
-    pictures = getattr(data, f"{split}_set", None)
-    if getattr(trainer, f"limit_{split}_batches") == 0:
-        why = f"trainer.limit_{split}_batches is 0"
-    elif isinstance(pictures, Sized) and len(pictures) == 0:
-        share = " (data.val_share)" if hasattr(data, "val_share") else ""
-        why = f"the split '{split}' of {type(data).__name__} is empty{share}"
-    else:
-        return
-    if stage != "fit":
-        command = {"val": "validate", "test": "test"}[split]
-        raise ValueError(f"{command}: nothing to {command}, {why}; expected at least one batch")
-    rank_zero_info(f"Nothing will be validated: {why}")
 
 
 def check_variance(network: nn.Module, parts: Mapping[str, Any]) -> None:
@@ -260,37 +143,6 @@ def check_channels(network: nn.Module, data: Any, key: str = "model.network") ->
                 f"data: images of {type(data).__name__} are {height} x {width}; expected sides "
                 f"that the network's depth divides, multiples of {factor}"
             )
-
-
-def check_given(stages: Sequence[Any], data: Any) -> None:
-    """Refuses to continue from pictures that are not there, and pictures that nothing looks at.
-
-    Args:
-        stages: The `Diffusion` modules that draw, one after the other.
-        data: The data module.
-
-    Raises:
-        ValueError: If what a sampler needs is not in the data's requests, or the other way round.
-    """
-    needs = frozenset[str]().union(*(stage.sampler.needs for stage in stages))
-    read = needs.union(*(stage.denoiser.conditions or () for stage in stages))
-    strength = min(stage.sampler.strength for stage in stages)
-    if missing := {"known", "mask"} & needs:
-        missing -= set(data.on_after_batch_transfer(data.request([0]), 0))
-    why = "for Inpaint" if strength == 1 else f"as sampler.strength is {strength}"
-    if "known" in missing:
-        raise ValueError(f"data.edit: null; expected a picture or a folder of pictures, {why}")
-    if "mask" in missing:
-        raise ValueError("data.mask: null; expected a picture or x0,y0,x1,y1 for Inpaint")
-    edit, mask = getattr(data, "edit", None), getattr(data, "mask", None)
-    if mask is not None and "mask" not in read:
-        raise ValueError(
-            f"data.mask: {mask!r}; expected null, or Inpaint in sampler.guidance, or an Inpainter "
-            "network, as nothing looks at it"
-        )
-    if edit is not None and mask is None and strength == 1:
-        also = "what to repaint in data.mask, or " if "mask" in read else ""
-        raise ValueError(f"data.edit: {edit!r}; expected {also}sampler.strength below 1")
 
 
 def check_classifier(network: nn.Module, data: Any, crop: int) -> None:
@@ -357,116 +209,3 @@ def check_size(network: nn.Module, data: Any, crop: int, key: str = "model.netwo
         raise ValueError(
             f"model.crop: {crop}; expected less than the sides of the images, {data.shape} here"
         )
-
-
-def check_checkpoint(module: nn.Module, path: Path, training: bool = False) -> None:
-    """Compares a checkpoint's tensors with the model's, which hears what it was trained on.
-
-    Args:
-        module: The model.
-        path: The file.
-        training: Whether it will be trained on, which takes more than its weights.
-
-    Raises:
-        ValueError: If a tensor is missing, unexpected or of another shape, or the file is none.
-    """
-    content = read(path, "ckpt_path")
-    saved = state(content, "ckpt_path", path)
-    check_tensors(module.state_dict(), saved, f"ckpt_path: {path}", same_shape)
-    module.expects = DataSpec.read(content)  # pyright: ignore[reportArgumentType]
-    if training:
-        check_training(content, saved, path)
-
-
-def check_training(content: Mapping[str, Any], saved: Mapping[str, Tensor], path: Path) -> None:
-    """Refuses a checkpoint from which training cannot go on.
-
-    Args:
-        content: What the file holds.
-        saved: Its state_dict.
-        path: The file.
-
-    Raises:
-        ValueError: If counters, raw weights or the optimizer's state are missing or something else.
-    """
-    file = f"ckpt_path: {path}"
-    for key in ("epoch", "global_step"):
-        if not is_count(content.get(key)):
-            raise ValueError(f"{file}; expected its {key}, it has none: it cannot be trained on")
-    for key, parts in {"optimizer_states": {"state", "param_groups"}, "lr_schedulers": ()}.items():
-        found = content.get(key, [])  # without them, `adopt` says what else can be done
-        known = isinstance(found, list) and all(
-            isinstance(one, Mapping) and one.keys() >= set(parts) for one in found
-        )
-        if not known:
-            raise ValueError(f"{file}; expected its {key}, it has something else")
-    for key in ("loops", "callbacks"):
-        if not isinstance(content.get(key, {}), Mapping):
-            raise ValueError(f"{file}; expected its {key} by name, it has something else")
-    check_counters(content.get("loops", {}), file)
-    if RAW in content:
-        raw = state(content, "ckpt_path", path, RAW)
-        check_tensors({k: v for k, v in saved.items() if k in raw}, raw, file, same_shape)
-        if not is_count(content.get(STEPS)):
-            raise ValueError(f"{file}; expected its {STEPS}, it has none: it cannot be trained on")
-
-
-def check_counters(loops: Any, file: str) -> None:
-    """Refuses what is no nest of counters, as Lightning's loops have them.
-
-    Raises:
-        ValueError: If there is something else in it.
-    """
-    if isinstance(loops, Mapping):
-        for value in loops.values():
-            check_counters(value, file)
-    elif not isinstance(loops, bool) and not is_count(loops):
-        raise ValueError(f"{file}; expected counters in its loops, it has {type(loops).__name__}")
-
-
-def is_count(value: Any) -> bool:
-    """Whether a value can be a number of steps."""
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < LARGEST
-
-
-def check_tensors(
-    mine: Mapping[str, Tensor],
-    saved: Mapping[str, Tensor],
-    file: str,
-    fits: Callable[[str, Tensor, Tensor], bool],
-) -> None:
-    """Compares the tensors of a file with a model's.
-
-    Args:
-        mine: The model's, by name.
-        saved: The file's.
-        file: What errors call it.
-        fits: Whether the tensor of a name, mine and the file's, can be copied.
-
-    Raises:
-        ValueError: If one is missing, unexpected, or does not fit.
-    """
-    for name in (*mine, *saved):
-        here, there = mine.get(name), saved.get(name)
-        if here is None or there is None or not fits(name, here, there):
-            alike = here is not None and there is not None and here.shape == there.shape
-            was, want = ("nothing" if x is None else _of(x, alike) for x in (there, here))
-            raise ValueError(f"{file} is of another model: {name:.100} is {was}, expected {want}")
-
-
-def _of(x: Tensor, alike: bool) -> str:
-    return f"of {x.dtype}".replace("torch.", "") if alike else str(tuple(x.shape))
-
-
-def same_shape(name: str, here: Tensor, there: Tensor) -> bool:
-    """Whether both have the same shape, and both are real numbers or both are not."""
-    return here.shape == there.shape and (here.is_floating_point() == there.is_floating_point())
-
-
-def fingerprint(path: str | None) -> str | None:
-    """Returns 16 digits that change with what a checkpoint file holds; other texts as they are."""
-    if path is None or not zipfile.is_zipfile(path):
-        return path
-    with zipfile.ZipFile(path) as records:
-        sums = [(record.filename, record.CRC) for record in records.infolist()]
-    return hashlib.sha256(repr(sums).encode()).hexdigest()[:16]

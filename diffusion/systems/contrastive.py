@@ -14,15 +14,15 @@ from diffusion.metrics.report.record import write
 from diffusion.networks.towers import LARGEST, Towers
 from diffusion.process import Process
 from diffusion.systems import distributed, retrieval
+from diffusion.systems.base import Scoring, fixed_noise, random_crop
 from diffusion.systems.checks import check_towers
-from diffusion.systems.guide import Guide, fixed_noise, random_crop
 from diffusion.systems.info_nce import info_nce, numbers
 from diffusion.systems.texts import remember
 
 TIMES = 9  # at which a test measures
 
 
-class Contrastive(Guide):
+class Contrastive(Scoring):
     """Trains f and g by `info_nce` on (x_t, t, text), t uniform in 1 … T, among all processes.
 
     On batches {"image": (B, C, H, W) in [−1, 1], "text": B strings}. Without a process all pictures
@@ -68,7 +68,7 @@ class Contrastive(Guide):
         return False
 
     def check(self, data: Images) -> None:
-        """See `Trainable`; also reads all texts once."""
+        """See `System`; also reads all texts once."""
         if getattr(data, "texts", None) is None:
             raise ValueError(
                 f"data: {type(data).__name__} has no texts; expected data with captions, such as "

@@ -19,22 +19,15 @@ from diffusion.objective import Objective
 from diffusion.parameterization import Parameterization
 from diffusion.process import Process
 from diffusion.sampler import Sampler
-from diffusion.systems.base import Trainable
-from diffusion.systems.checks import (
-    check_data,
-    check_forgotten,
-    check_given,
-    check_null,
-    check_stage,
-    check_variance,
-    settings_of,
-)
+from diffusion.systems.base import System, check_stage
+from diffusion.systems.checkpoints.contents import settings_of
+from diffusion.systems.checks import check_data, check_forgotten, check_null, check_variance
 from diffusion.systems.texts import remember
 
 GOLDEN_RATIO = 0.6180339887498949
 
 
-class Diffusion(Trainable):
+class Diffusion(System):
     """Trains a denoiser on batches {"image": (B, ...) in [−1, 1], **conditions}, and samples.
 
     Args:
@@ -101,7 +94,7 @@ class Diffusion(Trainable):
         super().setup(stage)
 
     def check(self, data: Images) -> None:
-        """See `Trainable`."""
+        """See `System`."""
         check_data(self.denoiser.network, data)
         data.asked_classes()
         remember(self.denoiser.network, data, self.cache, self.trainer)
@@ -246,3 +239,34 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part in training:
             part.training = True
+
+
+def check_given(stages: Sequence[Any], data: Any) -> None:
+    """Refuses to continue from pictures that are not there, and pictures that nothing looks at.
+
+    Args:
+        stages: The `Diffusion` modules that draw, one after the other.
+        data: The data module.
+
+    Raises:
+        ValueError: If what a sampler needs is not in the data's requests, or the other way round.
+    """
+    needs = frozenset[str]().union(*(stage.sampler.needs for stage in stages))
+    read = needs.union(*(stage.denoiser.conditions or () for stage in stages))
+    strength = min(stage.sampler.strength for stage in stages)
+    if missing := {"known", "mask"} & needs:
+        missing -= set(data.on_after_batch_transfer(data.request([0]), 0))
+    why = "for Inpaint" if strength == 1 else f"as sampler.strength is {strength}"
+    if "known" in missing:
+        raise ValueError(f"data.edit: null; expected a picture or a folder of pictures, {why}")
+    if "mask" in missing:
+        raise ValueError("data.mask: null; expected a picture or x0,y0,x1,y1 for Inpaint")
+    edit, mask = getattr(data, "edit", None), getattr(data, "mask", None)
+    if mask is not None and "mask" not in read:
+        raise ValueError(
+            f"data.mask: {mask!r}; expected null, or Inpaint in sampler.guidance, or an Inpainter "
+            "network, as nothing looks at it"
+        )
+    if edit is not None and mask is None and strength == 1:
+        also = "what to repaint in data.mask, or " if "mask" in read else ""
+        raise ValueError(f"data.edit: {edit!r}; expected {also}sampler.strength below 1")

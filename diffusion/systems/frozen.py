@@ -1,23 +1,30 @@
-"""A classifier of noisy images, fixed, as guidance calls it."""
+"""Trained models, fixed, as guidance and metrics call them: a noisy classifier, and a CLIP."""
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from diffusion.common.hashing import weights_digest
 from diffusion.common.weights import read
 from diffusion.condition import Condition
 from diffusion.guidance import NoiseAware
+from diffusion.guidance.clip import PREFIX, TextScore
+from diffusion.networks.towers import Towers
 from diffusion.process import Process
 from diffusion.spec import DATA, DataSpec
-from diffusion.systems.base import Trainable
-from diffusion.systems.guide import Guide
+from diffusion.systems.base import Scoring, System
+from diffusion.systems.contrastive import Contrastive
 from diffusion.systems.noisy_classifier import NoisyClassifier, log_prob
+from diffusion.systems.texts import say_what_is_cut
 
-Kind = TypeVar("Kind", bound=Guide)
-Module = TypeVar("Module", bound=Trainable)
+TEXTS = 256  # that are embedded at once
+
+Kind = TypeVar("Kind", bound=Scoring)
+Module = TypeVar("Module", bound=System)
 
 
 class Frozen(NoiseAware):
@@ -68,6 +75,100 @@ class Trained(Frozen):
         super().__init__(module.network, module.process, module.spec)
 
 
+class FrozenClip(TextScore):
+    """e^λ ⟨f(x_t, t), g(c)⟩, fixed: a copy of the towers, in float32 and without gradients.
+
+    What it reads of a text is g(c), under a name of its own, so that several can guide together; of
+    the empty text it is 0, and so are the score and its gradient.
+
+    Args:
+        towers: f, g and λ.
+        process: The forward process they were trained with; None for clean pictures.
+        spec: What they were trained on.
+        clean: Whether they know clean pictures, t = 0; by default, if there is no process.
+
+    Attributes:
+        fingerprint: 16 digits that change with the weights.
+    """
+
+    def __init__(
+        self,
+        towers: Towers,
+        process: Process | None,
+        spec: DataSpec | None,
+        clean: bool | None = None,
+    ) -> None:
+        if spec is None:
+            raise ValueError("spec: None; expected what the towers were trained on")
+        super().__init__(process, spec.shape, clean)
+        self.towers = copy.deepcopy(towers)
+        self.float().eval().requires_grad_(False)
+        self.fingerprint = weights_digest(self.towers.state_dict())
+        self.key = f"{PREFIX}_{self.fingerprint}"
+        self._known: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def embed_text(self, texts: Sequence[str]) -> Tensor:
+        """Returns g, unit vectors (B, D), on the CPU; each text is computed once."""
+        new = sorted(set(texts) - set(self._known))
+        say_what_is_cut(self.towers.text, new)
+        device = self.towers.log_scale.device
+        with torch.autocast(device.type, enabled=False):
+            for start in range(0, len(new), TEXTS):
+                part = new[start : start + TEXTS]
+                values = {k: v.to(device) for k, v in self.towers.text.read(part).items()}
+                self._known.update(zip(part, self.towers.embed_text(values).cpu()))
+        return torch.stack([self._known[text] for text in texts])
+
+    @torch.no_grad()
+    def embed_image(self, images: Tensor) -> Tensor:
+        """Returns f(x_0, 0), unit vectors (B, D), on the images' device.
+
+        Args:
+            images: Clean pictures in [−1, 1], (B, C, H, W).
+
+        Raises:
+            ValueError: If the towers know noisy pictures only.
+        """
+        if not self.clean:
+            raise ValueError(
+                "checkpoint: a CLIP of noisy pictures; expected one that was trained on clean ones "
+                "(model.process: null, or model.clean above 0)"
+            )
+        self.to(images.device)
+        with torch.autocast(images.device.type, enabled=False):
+            return self.towers.embed_image(images.float(), torch.tensor(0))
+
+    def read(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """See `TextScore`."""
+        given = torch.tensor([[bool(text.strip())] for text in texts])
+        return {self.key: torch.where(given, self.embed_text(texts), 0.0)}
+
+    def score(self, x: Tensor, t: Tensor, cond: Condition) -> Tensor:
+        """See `TextScore`."""
+        return self.towers.scale * (self.towers.embed_image(x, t) * cond.values[self.key]).sum(1)
+
+
+class TrainedClip(FrozenClip):
+    """A `Contrastive` from its checkpoint, with the averaged weights if there are any.
+
+    It is read at once, so that a wrong path is known before anything is trained.
+
+    Args:
+        checkpoint: The file, such as runs/clip_emoji/checkpoints/last.ckpt.
+        trust: Whether you made it, so that all the classes it names may be made.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is something else.
+    """
+
+    def __init__(self, checkpoint: str, trust: bool = False) -> None:
+        module = load(Contrastive, checkpoint, "guidance.scorer.checkpoint", trust)
+        clean = module.process is None or module.clean > 0
+        super().__init__(module.network, module.process, module.spec, clean)
+
+
 def load(kind: type[Kind], checkpoint: str, key: str, trust: bool = False) -> Kind:
     """Returns a guide with its averaged weights, on the CPU.
 
@@ -91,7 +192,7 @@ def load(kind: type[Kind], checkpoint: str, key: str, trust: bool = False) -> Ki
 
 
 def opened(
-    kind: type[Trainable], checkpoint: str, key: str, *wanted: str
+    kind: type[System], checkpoint: str, key: str, *wanted: str
 ) -> tuple[Path, dict[str, Any]]:
     """Returns the path and the content of a checkpoint, once it is known for what it is.
 

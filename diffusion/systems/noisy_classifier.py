@@ -14,15 +14,15 @@ from diffusion.data import Images
 from diffusion.metrics.report.record import write
 from diffusion.process import Process
 from diffusion.systems import accuracy
+from diffusion.systems.base import Scoring, fixed_noise, random_crop
 from diffusion.systems.checks import check_classifier
-from diffusion.systems.guide import Guide, fixed_noise, random_crop
 
 GOLDEN_RATIO = 0.6180339887498949
 TIMES = 25  # at which a test measures the accuracy
 VISITS = 5  # of these times, for each test image
 
 
-class NoisyClassifier(Guide):
+class NoisyClassifier(Scoring):
     """Trains p_φ(y | x_t, t) by −log p_φ(y | α_t x_0 + σ_t ε, t), t uniform in 1 … T.
 
     On batches {"image": (B, C, H, W) in [−1, 1], "label": (B,)}. Logs val/loss, val/accuracy and,
@@ -57,7 +57,7 @@ class NoisyClassifier(Guide):
         self.process, self.crop = process, crop
 
     def check(self, data: Images) -> None:
-        """See `Trainable`."""
+        """See `System`."""
         check_classifier(self.network, data, self.crop)
 
     def losses(self, x_0: Tensor, label: Tensor, t: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:

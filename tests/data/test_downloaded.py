@@ -13,7 +13,7 @@ def test_missing_files_are_named_with_the_root_and_a_remedy(tmp_path, data):
         absent.setup("fit")
     text = str(error.value)
     first, *others = absent.missing()
-    assert text.startswith(f"data.root: '{tmp_path}' lacks {first} and {len(others)} more of ")
+    assert text.startswith(f"data.root: {tmp_path}; expected {first} and {len(others)} more of ")
     assert "download: true" in text
     assert ("dataset-fashion-mnist" in text) == (data is FashionMNIST)
     assert "\n" not in text

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 
 from diffusion.data.emoji.captions import captions, long, short
 from diffusion.data.emoji.colours import NAMES, colours, lab
+from diffusion.data.emoji.emoji import splits
 from diffusion.data.emoji.packs import SIDE, _svg, drawn, on_white
-from diffusion.data.emoji.splits import splits
 from diffusion.data.emoji.table import Entry, from_emojibase, from_scistag
 
 

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from diffusion.data import Digits, SwissRoll
-from diffusion.data.requests.edits import Given
+from diffusion.data.requests.edits import Edits
 
 
 @pytest.fixture
@@ -37,8 +37,8 @@ def repainted(*box):
 
 
 def test_sample_i_has_picture_i_mod_n(folder):
-    given = Given(str(folder / "pictures"), None, (1, 8, 8))
-    batch = given.batch([0, 1, 2, 3, 10])
+    given = Edits(str(folder / "pictures"), None, (1, 8, 8))
+    batch = given.ask([0, 1, 2, 3, 10])
     assert set(batch) == {"known"}
     expected = torch.stack(
         [pixels(folder / f"pictures/{i % 3}.png")[None] for i in (0, 1, 2, 3, 10)]
@@ -50,7 +50,7 @@ def test_sample_i_has_picture_i_mod_n(folder):
 @pytest.mark.parametrize("mask", ["3,2,7,6", " 3, 2, 7, 6 ", "white.png"])
 def test_white_and_the_box_are_repainted_the_rest_is_known(folder, mask):
     mask = str(folder / mask) if "png" in mask else mask
-    batch = Given(str(folder / "pictures/1.png"), mask, (1, 8, 8)).batch([4, 5])
+    batch = Edits(str(folder / "pictures/1.png"), mask, (1, 8, 8)).ask([4, 5])
     assert torch.equal(batch["mask"], (1 - repainted(3, 2, 7, 6)).expand(2, 1, 8, 8))
     assert torch.equal(batch["known"][0], batch["known"][1])
 
@@ -59,17 +59,17 @@ def test_pictures_and_masks_are_resized_and_cropped_alike(folder):
     large = np.zeros((32, 48, 3), dtype=np.uint8)
     large[:, :24] = 255  # of the square in the middle, the left half
     Image.fromarray(large).save(folder / "large.png")
-    batch = Given(str(folder / "large.png"), str(folder / "large.png"), (3, 8, 8)).batch([0])
+    batch = Edits(str(folder / "large.png"), str(folder / "large.png"), (3, 8, 8)).ask([0])
     assert torch.equal(batch["mask"][0], 1 - repainted(0, 0, 4, 8))
     assert (batch["known"][0, :, :, :3] > 0.9).all()
     assert (batch["known"][0, :, :, 5:] < -0.9).all()
-    small = Given(str(folder / "large.png"), str(folder / "white.png"), (3, 8, 8)).batch([0])
+    small = Edits(str(folder / "large.png"), str(folder / "white.png"), (3, 8, 8)).ask([0])
     assert torch.equal(small["mask"][0], 1 - repainted(3, 2, 7, 6))  # as large as the samples
 
 
 def test_the_digest_changes_with_every_pixel(folder):
     def digest(mask="1,1,2,2"):
-        return Given(str(folder / "pictures"), mask, (1, 8, 8)).digest()
+        return Edits(str(folder / "pictures"), mask, (1, 8, 8)).digest()
 
     first = digest()
     assert first == digest()
@@ -82,7 +82,7 @@ def test_the_digest_changes_with_every_pixel(folder):
 
 WRONG = {
     ("nowhere.png", None): (FileNotFoundError, "data.edit: .*nowhere.png; expected .*no such file"),
-    ("empty", None): (FileNotFoundError, "data.edit: .*empty; expected a folder with pictures"),
+    ("empty", None): (FileNotFoundError, "data.edit: .*empty; expected pictures"),
     ("text.png", None): (ValueError, "data.edit: .*text.png; expected a picture"),
     ("pictures", "nowhere.png"): (FileNotFoundError, "data.mask: .*a box such as 2,2,6,6"),
     ("pictures", "text.png"): (ValueError, "data.mask: .*text.png; expected a picture"),
@@ -99,21 +99,21 @@ def test_what_is_wrong_is_said_in_one_line(folder, wrong):
     kind, words = WRONG[wrong]
     mask = str(folder / mask) if mask and "png" in mask else mask
     with pytest.raises(kind, match=words) as caught:
-        Given(str(folder / edit), mask, (1, 8, 8))
+        Edits(str(folder / edit), mask, (1, 8, 8))
     assert "\n" not in str(caught.value)
 
 
 def test_only_square_pictures_are_continued_from(folder):
     with pytest.raises(ValueError, match=r"data.edit: .*; expected null"):
-        Given(str(folder / "pictures"), None, (2,))
-    assert SwissRoll().given is None
+        Edits(str(folder / "pictures"), None, (2,))
+    assert SwissRoll().edits is None
 
 
 def test_requests_get_it_and_pictures_to_learn_from_do_not(folder):
     data = Digits(edit=str(folder / "pictures"), mask="0,0,4,4", batch_size=4)
     batch = data.on_after_batch_transfer(data.request([7, 8]), 0)
     assert set(batch) == {"index", "label", "known", "mask"}
-    assert torch.equal(batch["known"], data.given.batch([7, 8])["known"])
+    assert torch.equal(batch["known"], data.edits.ask([7, 8])["known"])
     assert set(next(data.batches("test"))) == {"image", "label"}
     assert set(Digits().on_after_batch_transfer(Digits().request([0]), 0)) == {"index", "label"}
 

@@ -61,7 +61,7 @@ def test_size_pads_with_zeros_around(tmp_path):
     assert images.sum(dtype=torch.int64) == written["train"][0].sum(dtype=np.int64)
     native = MNIST(root=str(tmp_path))
     assert data.fingerprint("train") != native.fingerprint("train")
-    with pytest.raises(ValueError, match="size: 27, expected null or at least 28"):
+    with pytest.raises(ValueError, match="size: 27; expected null or at least 28"):
         MNIST(size=27)
 
 
@@ -89,7 +89,7 @@ def test_a_cut_idx_file_inside_an_intact_gzip_file(tmp_path):
     write_idx(tmp_path, zipped=True)
     path = tmp_path / "train-labels-idx1-ubyte.gz"
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-1]))
-    with pytest.raises(ValueError, match="14 bytes, expected 15"):
+    with pytest.raises(ValueError, match="14 bytes instead of 15"):
         MNIST(root=str(tmp_path)).setup("fit")
 
 
@@ -97,17 +97,17 @@ def test_labels_and_images_must_fit_together(tmp_path):
     write_idx(tmp_path, zipped=False)
     path = tmp_path / "train-labels-idx1-ubyte"
     path.write_bytes(idx(np.zeros(6, dtype=np.uint8)))
-    with pytest.raises(ValueError, match="6 labels, expected 7"):
+    with pytest.raises(ValueError, match="6 labels; expected 7"):
         MNIST(root=str(tmp_path)).setup("fit")
     path.write_bytes(idx(np.full(7, 10, dtype=np.uint8)))
-    with pytest.raises(ValueError, match=r"label 10, expected 0 \.\. 9"):
+    with pytest.raises(ValueError, match=r"label 10; expected 0 \.\. 9"):
         MNIST(root=str(tmp_path)).setup("fit")
 
 
 def test_one_missing_file_is_the_one_named(tmp_path):
     write_idx(tmp_path, zipped=True)
     (tmp_path / "t10k-labels-idx1-ubyte.gz").unlink()
-    with pytest.raises(FileNotFoundError, match="lacks t10k-labels-idx1-ubyte of MNIST"):
+    with pytest.raises(FileNotFoundError, match="expected t10k-labels-idx1-ubyte of MNIST"):
         MNIST(root=str(tmp_path)).setup("fit")
 
 

@@ -69,7 +69,7 @@ def test_batches_sets_up_when_nobody_has():
 
 
 def test_batches_refuses_an_unknown_split(numbered):
-    with pytest.raises(ValueError, match=r"split: 'valid', expected one of train, val, test"):
+    with pytest.raises(ValueError, match=r"data.split: valid; expected one of train, val, test"):
         numbered().batches("valid")
 
 
@@ -83,12 +83,12 @@ def test_numbers_out_of_range_are_refused(numbered, key, value):
 
 
 def test_an_empty_training_set_is_refused(numbered):
-    with pytest.raises(ValueError, match="train_set: 0 pictures"):
+    with pytest.raises(ValueError, match="data: no picture to train on"):
         numbered(n=0).train_dataloader()
 
 
 def test_as_many_labels_as_images():
-    with pytest.raises(ValueError, match="labels: 3 labels, expected 2"):
+    with pytest.raises(ValueError, match="labels: 3; expected 2"):
         Memory(torch.zeros(2, 1, 1, 1), torch.arange(3))
 
 

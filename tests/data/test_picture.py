@@ -7,8 +7,7 @@ import pytest
 from PIL import Image
 
 from diffusion.data import ImageFolder
-from diffusion.data.reading.complete import looks_complete
-from diffusion.data.reading.decoding import read_picture, square
+from diffusion.data.reading.decoding import looks_complete, read_picture, square
 
 
 def pixels(path, size, channels=3):

@@ -1,10 +1,16 @@
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from diffusion.data import SwissRoll
-from diffusion.data.requests.base import apportioned, is_even
+from diffusion.data.requests.edits import Edits
+from diffusion.data.requests.labels import Labels, apportioned, is_even
+from diffusion.data.requests.prompts import Captions, Prompts
+from diffusion.data.requests.small_pictures import Shrunk, SmallPictures
+
+DOCS = Path(__file__).parents[2] / "docs/data.md"
 
 
 def read(data):
@@ -56,6 +62,25 @@ def test_without_classes_there_are_no_labels(numbered):
     data.num_classes = None
     with pytest.raises(ValueError, match=r"labels: \[0\]; expected null"):
         data.predict_dataloader()
+
+
+def test_a_digest_says_what_is_asked_for_in_words_if_they_are_few():
+    assert Labels([3, 5]).digest() == "3, 5"
+    assert Labels(list(range(1000))).digest() == "0 … 999"
+    assert Prompts(["a red fox"]).digest() == "a red fox"
+    several = {Prompts(texts).digest() for texts in (["a", "b"], ["b", "a"], ["a, b", "c"])}
+    assert len(several) == 3
+    assert all(text.startswith("2 texts ") for text in several)
+
+
+def test_every_key_that_is_asked_for_is_documented():
+    text = DOCS.read_text()
+    keys = {key for ask in (Labels, Prompts, Captions, SmallPictures, Shrunk) for key in ask.keys}
+    reserved = {"image_prompt", "control", "identity", "pose"}
+    for name in keys | reserved | {"index", "known", "mask"}:
+        assert f"| `{name}` |" in text
+    for ask in (Labels, Prompts, Captions, Edits, SmallPictures, Shrunk):
+        assert f"`{ask.argument}`" in text
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,13 @@ def test_a_sample_comes_with_the_small_picture_of_its_number(pictures):
         torch.testing.assert_close(found, wanted)
 
 
+def test_a_folder_of_predictions_has_more_than_samples(pictures):
+    before = made(pictures).low.digest()
+    Image.new("RGB", (20, 20)).save(pictures / "small/grid.png")
+    assert made(pictures).low.digest() == before
+    assert sorted(made(pictures).low.names) == list(range(5))
+
+
 def test_small_pictures_that_are_there_were_drawn_with_the_classes_in_turn(pictures, monkeypatch):
     monkeypatch.setattr(Upsampling, "class_counts", lambda *_: [30, 2])
     assert made(pictures).measured(range(4))["label"].tolist() == [0, 1, 0, 1]
@@ -51,16 +58,16 @@ def test_small_pictures_that_are_there_were_drawn_with_the_classes_in_turn(pictu
 
 
 def test_what_is_missing_is_named(pictures):
-    with pytest.raises(ValueError, match=r"data.low_root: .* number 7, expected .*000007_0.png"):
-        made(pictures).low.drawn([1, 7])
-    with pytest.raises(ValueError, match=r"data\.low_root: null, expected a folder"):
-        made(pictures, low_root=None).low.drawn([0])
-    with pytest.raises(ValueError, match="low_size: 5, expected a divisor of size 16"):
+    with pytest.raises(ValueError, match=r"low_root: .*; expected .* 000007_0.png, .* number 7"):
+        made(pictures).low.ask([1, 7])
+    with pytest.raises(ValueError, match=r"data\.low_root: null; expected a folder"):
+        made(pictures, low_root=None).low.ask([0])
+    with pytest.raises(ValueError, match="low_size: 5; expected a divisor of size 16"):
         Upsampling(5, root="x", size=16)
 
 
 def test_a_missing_folder_of_small_pictures_is_known_before_training(pictures):
     with pytest.raises(
-        FileNotFoundError, match=r"data\.low_root: .*nowhere.*expected one with small"
+        FileNotFoundError, match=r"data\.low_root: .*nowhere; expected a folder with pictures"
     ):
         made(pictures, "nowhere")

@@ -72,5 +72,5 @@ def test_a_digest_follows_groups_and_captions():
 
 
 def test_a_caption_for_each_picture_is_expected():
-    with pytest.raises(ValueError, match="texts: 2 texts, expected 9, one per image"):
+    with pytest.raises(ValueError, match="texts: 2; expected 9, one per image"):
         numbered(texts=["a", "b"])

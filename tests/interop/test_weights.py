@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import save_file
 from seeded import weights as seeded
 
-from diffusion.common.weights import listed, read, tensors
+from diffusion.common.validate import first_few
+from diffusion.common.weights import read, tensors
 from diffusion.interop import layout, lucidrains, openai
 from diffusion.networks import LinearUNet, UNet
 from diffusion.process import Cosine, Sigmoid
@@ -111,8 +112,8 @@ def test_halves_become_floats_and_the_rest_stays(tmp_path):
 
 
 def test_long_lists_are_cut():
-    assert listed(["a", "b"]) == "a, b"
-    assert listed(list("abcde")) == "a, b, c and 2 more"
+    assert first_few(["a", "b"]) == "a, b"
+    assert first_few(list("abcde")) == "a, b, c and 2 more"
 
 
 def test_openais_norms_have_32_groups():

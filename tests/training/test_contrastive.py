@@ -15,11 +15,10 @@ from diffusion.networks import TextTransformer, Towers, ViT
 from diffusion.process import Cosine
 from diffusion.spec import DataSpec
 from diffusion.systems import distributed, retrieval
+from diffusion.systems.base import fixed_noise
 from diffusion.systems.contrastive import Contrastive
 from diffusion.systems.diffusion import Diffusion
-from diffusion.systems.frozen import Trained
-from diffusion.systems.frozen_clip import FrozenClip, TrainedClip
-from diffusion.systems.guide import fixed_noise
+from diffusion.systems.frozen import FrozenClip, Trained, TrainedClip
 from diffusion.systems.info_nce import info_nce, numbers
 from diffusion.systems.retrieval import Pairs
 

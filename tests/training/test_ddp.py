@@ -112,7 +112,7 @@ def test_pairs_of_all_processes_are_negatives(run, monkeypatch):
     found = []
     for n in (1, 2):
         place = f"--trainer.default_root_dir=run{n}"
-        command("test", "--ckpt_path", run.last, place, "--data.copies=7", processes=n)
+        command("test", "--trust", "--ckpt_path", run.last, place, "--data.copies=7", processes=n)
         found.append(json.loads((run.folder / f"run{n}" / "retrieval.json").read_text()))
     assert found[0]["n"] == found[1]["n"] == 42  # 6 batches, the last of 2
     for name, value in found[0]["figures"].items():
@@ -127,7 +127,7 @@ def test_predictions_are_the_same_files(run, fitted):
         {p.name: p.read_bytes() for p in (run.folder / f"run{n}/predictions").glob("*.png")}
         for n in (1, 2)
     ]
-    assert len(files[0]) == 11
+    assert len(files[0]) == 12  # and grid.png
     assert files[0] == files[1]
     # One batch is left: a process has nothing to draw.
     (run.folder / "run2/predictions/000004_4.png").unlink()
@@ -140,6 +140,7 @@ def test_npz_is_gathered_from_all_processes(run, fitted):
     import numpy as np
 
     base = ("predict", "--ckpt_path", fitted.last, "--data.samples=7", "--data.batch_size=3")
+    base = (*base, "--trainer.default_root_dir=run")
     command(*base, "--writer.format=npz")
     path = run.folder / "run/predictions/samples.npz"
     with np.load(path) as file:

@@ -242,7 +242,7 @@ def test_a_missing_data_set_is_named_with_all_that_helps(refused, monkeypatch):
     flags = ("--data", "FashionMNIST", "--data.root", "nowhere", "--model.network.image_size=28")
     line = refused(*FIT, *flags)
     assert line.startswith(
-        "data.root: 'nowhere' lacks train-images-idx3-ubyte and 3 more of Fashion"
+        "data.root: nowhere; expected train-images-idx3-ubyte and 3 more of Fashion"
     )
     assert line.endswith(
         "`root: /usr/share/datasets/fashion-mnist`; the download failed: <no route>"

@@ -13,7 +13,7 @@ from scipy.special import ndtr
 
 from diffusion.callbacks.likelihood import Likelihood
 from diffusion.data import Digits, SwissRoll
-from diffusion.data.memory import Memory
+from diffusion.data.sets import Memory
 from diffusion.noise import SeededNoise
 from diffusion.objective import Simple
 from diffusion.parameterization import X0, Eps, Mean, MeanShift

@@ -16,10 +16,10 @@ from diffusion.networks import ClassifierNetwork
 from diffusion.process import Cosine, Linear
 from diffusion.spec import DataSpec
 from diffusion.systems import accuracy
+from diffusion.systems.base import fixed_noise, random_crop
 from diffusion.systems.checks import check_classifier
 from diffusion.systems.diffusion import Diffusion
 from diffusion.systems.frozen import Frozen, Trained
-from diffusion.systems.guide import fixed_noise, random_crop
 from diffusion.systems.noisy_classifier import NoisyClassifier
 
 CLASSIFIER = {

@@ -113,7 +113,7 @@ def test_pictures_never_get_other_captions(trained, tmp_path, capsys):
     assert "captions.json there has " in line
     assert ' square" for 000000, now "a ' in line
     for other, words in (
-        (["--prompt", PROMPT], f'data.prompts null, now ["{PROMPT}"]'),
+        (["--prompt", PROMPT], f'data.prompts null, now "{PROMPT}"'),
         (["--data.ask", "train"], 'data.ask "val", now "train"'),
     ):
         with pytest.raises(SystemExit):

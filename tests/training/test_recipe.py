@@ -66,7 +66,7 @@ def test_whatever_changes_a_picture_is_named(net):
         next(other.parameters()).add_(1e-3)
     other.power = 2
     assert difference(there, of(made(other))).startswith("model.weights ")
-    assert difference(there, of(made(net), Digits(labels=[1]))) == "data.labels null, now [1]"
+    assert difference(there, of(made(net), Digits(labels=[1]))) == 'data.labels "0 … 9", now "1"'
 
 
 def test_weights_of_guides_count(net):

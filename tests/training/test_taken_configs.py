@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from diffusion.cli.checkpoint_config import PARTS
-from diffusion.cli.main import SECTIONS
+from diffusion.cli.flags import SECTIONS
 from diffusion.systems.checkpoints.declared import check_network, made
 from diffusion.systems.checkpoints.trust import Taken
 

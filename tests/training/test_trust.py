@@ -14,8 +14,7 @@ from diffusion.cli.convert import export
 from diffusion.systems.cascade import Cascade
 from diffusion.systems.checkpoints.trust import DEEPEST, LONGEST, Taken, loaded, trusting
 from diffusion.systems.diffusion import Diffusion
-from diffusion.systems.frozen import Trained
-from diffusion.systems.frozen_clip import TrainedClip
+from diffusion.systems.frozen import Trained, TrainedClip
 
 CALL = {
     "class_path": "sympy.Lambda",
@@ -296,7 +295,7 @@ def test_absurd_sizes_take_no_memory(hostile, refused, changes):
 
 def classes():
     from diffusion.cli.checkpoint_config import PARTS
-    from diffusion.cli.main import SECTIONS
+    from diffusion.cli.flags import SECTIONS
 
     left, found = [*PARTS.values(), *SECTIONS.values()], set()
     while left:

@@ -4,10 +4,13 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision.io import read_image
 
+from diffusion import __version__
 from diffusion.callbacks import predictions
 from diffusion.callbacks.writer import Writer
+from diffusion.common.hashing import weights_digest
 from diffusion.common.pixels import quantize
 from diffusion.data import Digits
 from diffusion.systems.diffusion import Diffusion
@@ -30,6 +33,26 @@ def test_files_are_numbered_and_labelled_images(predict, fitted):
     cond = module.condition({"label": torch.tensor([3])})
     image = quantize(module.generate(cond, (1, 8, 8), [4]))[0]
     assert (read_image(str(folder / "000004_3.png")).int() - image.int()).abs().max() <= 1
+
+
+def test_pictures_say_how_they_were_made(predict, fitted, run):
+    folder = predict("--data.labels=[3]", "--data.samples=2")
+    settings = json.loads((folder / "settings.json").read_text())
+    with Image.open(folder / "000001_3.png") as file:
+        said = {key.removeprefix("diffusion."): text for key, text in file.text.items()}
+    sampler = json.loads(said.pop("sampler"))
+    assert sampler["steps"] == settings["model"]["sampler"]["steps"]
+    weights = weights_digest(Diffusion.load_from_checkpoint(fitted.last).state_dict())
+    assert weights == settings["model"]["weights"]
+    assert said == {
+        "index": "1", "label": "3", "seed": "0", "version": __version__, "weights": weights
+    }  # fmt: skip
+    with Image.open(folder / "grid.png") as file:
+        assert file.text["diffusion.weights"] == weights
+    plain = predict("--writer.metadata=false", "--writer.folder=plain").parents[1] / "plain"
+    for path in plain.glob("*.png"):
+        with Image.open(path) as file:
+            assert file.text == {}
 
 
 def test_the_condition_is_made_once(predict, monkeypatch):
@@ -90,7 +113,7 @@ OTHER = {
     ("--model.sampler.step.eta=0.5",): "model.sampler.step.eta 1.0, now 0.5;",
     ("--model.sampler.guidance=[]",): 'model.sampler.guidance ["Static"], now [] (and 1 more);',
     ("--model.process=Linear",): 'model.process "Cosine", now "Linear" (and ',
-    ("--data.labels=[4]", "--model.network.groups=2"): "data.labels null, now [4] (and 2 more);",
+    ("--data.labels=[4]", "--model.network.groups=2"): 'data.labels "0 … 9", now "4" (and 2 more);',
     ("--seed_everything=1",): "model.seed 0, now 1;",
     ("--trainer.precision=bf16-mixed",): 'trainer.precision "32-true", now "bf16-mixed";',
     ("--writer.format=npz",): 'writer.format "png", now "npz";',
@@ -158,7 +181,7 @@ def test_it_works_without_the_command_line(tmp_path, fitted):
     module = Diffusion.load_from_checkpoint(fitted.last)
     draw(module)
     draw(Diffusion.load_from_checkpoint(fitted.last))
-    with pytest.raises(ValueError, match=r"data.labels null, now \[1, 2\]"):
+    with pytest.raises(ValueError, match=r'data.labels "0 … 9", now "1, 2"'):
         draw(module, labels=[1, 2])
     with torch.no_grad():
         next(module.parameters()).add_(0.1)

@@ -40,7 +40,7 @@ class Drawings:
 
 
 def cache_path(root: Path, style: str, size: int, packages: list[Package]) -> Path:
-    """Where the drawings of a style lie that are made from these packages."""
+    """Returns the file of the drawings of a style that are made from these packages."""
     made_from = json.dumps([RECIPE, style, size, [package.sha256 for package in packages]])
     name = hashlib.sha256(made_from.encode()).hexdigest()[:12]
     return root / "emoji" / f"{style}-{size}-{name}.safetensors"
@@ -53,7 +53,7 @@ def bake(
     pictures: Mapping[str, str | bytes],
     table: Mapping[str, Entry],
 ) -> None:
-    """Draw every emoji that the table knows, and write the file.
+    """Draws every emoji that the table knows, and writes the file.
 
     Args:
         path: The file.
@@ -77,8 +77,8 @@ def bake(
         save_file(tensors, aside, metadata={"records": json.dumps(records)})
 
 
-def read(path: Path) -> Drawings:
-    """Read the file that `bake` wrote."""
+def read_drawings(path: Path) -> Drawings:
+    """Returns the content of the file that `bake` wrote."""
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:

@@ -14,7 +14,7 @@ KEYWORDS = 4
 
 
 def captions(kind: str, style: str, entry: Entry, colours: list[str]) -> tuple[str, ...]:
-    """Give the "short" caption, the "long" one, or "both"."""
+    """Returns the "short" caption, the "long" one, or "both"."""
     if kind == "short":
         return (short(style, entry),)
     if kind == "long":
@@ -23,14 +23,14 @@ def captions(kind: str, style: str, entry: Entry, colours: list[str]) -> tuple[s
 
 
 def short(style: str, entry: Entry) -> str:
-    """Say the style, the name and the skin tones."""
+    """Returns the style, the name and the skin tones."""
     name = entry.name.replace("’", "'").replace("keycap: ", "keycap ").replace(": ", ", ")
     tones = f" with {' and '.join(entry.tones)} skin" if entry.tones else ""
     return f"{_article(style)}{style} emoji of {_article(name)}{name}{tones}"
 
 
 def long(style: str, entry: Entry, colours: list[str]) -> str:
-    """Add the colours, the subgroup and up to four keywords that the name lacks.
+    """Adds the colours, the subgroup and up to four keywords that the name lacks.
 
     Which keywords, and in which order, depends on style and code points.
     """
@@ -43,7 +43,7 @@ def long(style: str, entry: Entry, colours: list[str]) -> str:
 
 
 def _article(name: str) -> str:
-    """The article in front of a name, none in front of a plural."""
+    """Returns the article in front of a name, none in front of a plural."""
     head = re.split(r" (?:with|in|of|at|over|on|without|facing)\b|,", name)[0]
     if re.match(r"(people|men|women|two)\b(?!')", head) or re.search(r"(?<![sui'])s$", head):
         return ""

@@ -24,13 +24,12 @@ STRIDE = 4
 
 
 def colours(rgba: np.ndarray) -> list[str]:
-    """Name the colours that fill more than `SHARE` of what is opaque, else the one that fills most.
+    """Returns the names of the colours that fill more than `SHARE` of what is opaque.
+
+    They are one to five, the most frequent first; if none fills that much, the one that fills most.
 
     Args:
         rgba: uint8 (H, W, 4).
-
-    Returns:
-        One to five names, the most frequent first.
     """
     pixels = rgba[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE].reshape(-1, 4)
     seen = pixels[pixels[:, 3] > 127, :3]
@@ -45,7 +44,7 @@ def colours(rgba: np.ndarray) -> list[str]:
 
 
 def lab(rgb: np.ndarray) -> np.ndarray:
-    """CIELAB (D65) of sRGB values, uint8 (N, 3) to float64 (N, 3)."""
+    """Returns CIELAB (D65) of sRGB values, uint8 (N, 3) to float64 (N, 3)."""
     v = rgb / 255
     linear = np.where(v <= 0.04045, v / 12.92, ((v + 0.055) / 1.055) ** 2.4)
     to_xyz = np.array(

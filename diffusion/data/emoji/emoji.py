@@ -1,20 +1,22 @@
 """The data module of the emoji."""
 
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
 
-from diffusion.data.emoji.cache import Drawings, read
+from diffusion.common.hashing import share_of
+from diffusion.common.validate import check_choice
+from diffusion.data.emoji.cache import Drawings, read_drawings
 from diffusion.data.emoji.captions import captions as written
-from diffusion.data.emoji.prepare import draw, drawn_styles
-from diffusion.data.emoji.splits import splits
+from diffusion.data.emoji.prepare import draw_styles, drawn_styles
 from diffusion.data.emoji.table import CLASSES
-from diffusion.data.memory import Memory
-from diffusion.data.requests.prompts import Prompted, needed
-from diffusion.data.sets import ImageSet
-from diffusion.data.versions import Versions
+from diffusion.data.prompted import Prompted, needed
+from diffusion.data.sets import UNREAD, ImageSet, Memory, Versions
 
+HELD_OUT = 0.05
 STYLES = ("google", "twitter", "microsoft", "openmoji")
 
 
@@ -37,7 +39,7 @@ class Emoji(Prompted):
         prompts: What `predict` asks for in turn, or None for captions of the split `ask`.
         ask: The split whose captions and classes `predict` asks for.
         download: Get what is missing.
-        low_size: If not None, batches also have "low_res", as `LowResolution` says; with neither
+        low_size: If not None, batches also have "low_res", as `SmallPictures` says; with neither
             `low_root` nor prompts, samples get that of the picture whose caption they have.
         low_root: A folder of small pictures to draw samples from.
         **kwargs: As for `Images`.
@@ -46,14 +48,14 @@ class Emoji(Prompted):
         texts: After `setup`, all captions and prompts, sorted.
 
     Raises:
-        ValueError: An argument is out of its range.
+        ValueError: If an argument is out of its range.
     """
 
     SPLITS: ClassVar = ("train", "val", "test", "pairs")
 
     num_classes = len(CLASSES)
     classes = tuple(CLASSES)
-    pairs_set: ImageSet
+    pairs_set: ImageSet = UNREAD
 
     def __init__(
         self,
@@ -69,37 +71,32 @@ class Emoji(Prompted):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if size % 8 or not 8 <= size <= 128:
-            raise ValueError(f"size: {size}, expected a multiple of 8 up to 128")
+        check_choice("data", range(8, 136, 8), size=size)
         chosen = list(STYLES if styles is None else styles)
         if not chosen or len({*chosen}) < len(chosen) or not {*chosen} <= {*STYLES}:
-            raise ValueError(f"styles: {styles}, expected some of {', '.join(STYLES)}")
-        if captions not in ("short", "long", "both"):
-            raise ValueError(f"captions: {captions!r}, expected short, long or both")
-        self.root = root
-        self.shape = (3, size, size)
+            raise ValueError(f"data.styles: {styles}; expected some of {', '.join(STYLES)}")
+        check_choice("data", ("short", "long", "both"), captions=captions)
+        self.root, self.shape = root, (3, size, size)
         self.styles = [style for style in STYLES if style in chosen]
-        self.captions = captions
         self._asks(prompts, ask, low_size, low_root)
-        self.download = download
-        self.reason = ""
+        self.captions, self.download, self.reason = captions, download, ""
 
     def prepare_data(self) -> None:
-        """Draw what has not been drawn yet; prompts and labels need no data to be asked for.
+        """Draws what has not been drawn yet; prompts and labels need no data to be asked for.
 
         Raises:
-            FileNotFoundError: Something could not be fetched or drawn.
+            FileNotFoundError: If something could not be fetched or drawn.
         """
         sampling = self.trainer is not None and self.trainer.predicting
         if self.download and not (sampling and not self.needs_pictures):
             with needed("predict" if sampling else "fit"):
-                self.reason = draw(self._root, self.styles, self.shape[-1])
+                self.reason = draw_styles(self._root, self.styles, self.shape[-1])
 
     def setup(self, stage: str) -> None:
-        """Read the drawn pictures and split them.
+        """Reads the drawn pictures and splits them.
 
         Raises:
-            FileNotFoundError: They are not there.
+            FileNotFoundError: If they are not there.
         """
         if self._is_read(stage):
             return
@@ -107,7 +104,11 @@ class Emoji(Prompted):
             found = drawn_styles(self._root, self.styles, self.shape[-1])
         if missing := [style for style in self.styles if style not in found]:
             self.mention(f"styles: only google, without {', '.join(missing)}{self.reason}")
-        self._split_up({style: read(path) for style, path in found.items()})
+        self._split_up({style: read_drawings(path) for style, path in found.items()})
+
+    def sets(self) -> dict[str, ImageSet]:
+        """Returns the splits, "pairs" among them."""
+        return {**super().sets(), "pairs": self.pairs_set}
 
     @property
     def _root(self) -> Path:
@@ -122,6 +123,36 @@ class Emoji(Prompted):
             texts += [written(self.captions, style, entry, names) for entry, names in known]
         images = torch.cat([one.images for one in drawings.values()])
         everything = Memory(images, torch.tensor(labels), texts)
-        for split, groups in splits(bases).items():
-            setattr(self, f"{split}_set", Versions(everything, groups))
-        self.texts = sorted({*self.texts, *(text for of_one in texts for text in of_one)})
+        found = {split: Versions(everything, groups) for split, groups in splits(bases).items()}
+        self.train_set, self.val_set = found["train"], found["val"]
+        self.test_set, self.pairs_set = found["test"], found["pairs"]
+        self._read(text for of_one in texts for text in of_one)
+
+
+def splits(bases: Mapping[str, Sequence[str]]) -> dict[str, list[list[int]]]:
+    """Returns the pictures of all styles, one after the other, in groups by concept and style.
+
+    A concept is for validation or testing by its code points alone. A pair of a training concept
+    and a style is held out by their names; one style of every concept stays.
+
+    For each split they are the numbers of the pictures of one concept in one style.
+
+    Args:
+        bases: For each style, the concept of every picture.
+    """
+    groups: dict[str, dict[str, list[int]]] = defaultdict(dict)
+    number = 0
+    for style, concepts in bases.items():
+        for concept in concepts:
+            groups[concept].setdefault(style, []).append(number)
+            number += 1
+    found: dict[str, list[list[int]]] = {name: [] for name in ("train", "val", "test", "pairs")}
+    for concept, of_style in groups.items():
+        share = share_of(concept)
+        whole = "val" if share < HELD_OUT else "test" if share < 2 * HELD_OUT else "train"
+        pair = {style: share_of(f"{concept} {style}") for style in of_style}
+        stays = max(pair, key=lambda style: pair[style])
+        for style, group in of_style.items():
+            held_out = whole == "train" and pair[style] < HELD_OUT and style != stays
+            found["pairs" if held_out else whole].append(group)
+    return found

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from diffusion.common.packages import Package
-from diffusion.data.emoji.table import Entry, from_emojibase, from_scistag, plain
+from diffusion.data.emoji.table import Entry, code_points, from_emojibase, from_scistag
 
 SIDE = 128
 SPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
@@ -53,27 +53,24 @@ EMOJIBASE = Package(
 )
 # Google's pictures once more, as PNG files: for machines with pip alone.
 SCISTAG = Package(
-    "scistag",
-    "0.9.0",
-    "8b5d02a47200c9492934bbfe1a02167d97f2f385dbd5c77bd5267a9a520ad8ba",
-    "pip",
+    "scistag", "0.9.0", "8b5d02a47200c9492934bbfe1a02167d97f2f385dbd5c77bd5267a9a520ad8ba", "pip"
 )
 
 
 def emojibase(archive: Path) -> dict[str, Entry]:
-    """Read names, groups and keywords of all emoji."""
+    """Returns names, groups and keywords of all emoji."""
     data, groups = _json_files(archive, "package/en/data.json", "package/meta/groups.json")
     return from_emojibase(data, groups)
 
 
 def pack(archive: Path) -> dict[str, str]:
-    """Read an Iconify pack: code points and SVG, on a square ground."""
+    """Returns an Iconify pack: code points and SVG, on a square ground."""
     chars, icons = _json_files(archive, "package/chars.json", "package/icons.json")
-    return {plain(code): _svg(icons["icons"][name], icons) for code, name in chars.items()}
+    return {code_points(code): _svg(icons["icons"][name], icons) for code, name in chars.items()}
 
 
 def scistag(archive: Path) -> tuple[dict[str, Entry], dict[str, bytes]]:
-    """Read scistag's table, and its pictures: code points and PNG files."""
+    """Returns scistag's table, and its pictures: code points and PNG files."""
     with zipfile.ZipFile(archive) as wheel:
         inner = wheel.read("scistag/data/scistag_essentials.zip")
     with zipfile.ZipFile(io.BytesIO(inner)) as files:
@@ -81,16 +78,12 @@ def scistag(archive: Path) -> tuple[dict[str, Entry], dict[str, bytes]]:
         pictures = {}
         for name in files.namelist():
             if found := re.fullmatch(r"images/noto/cpngs/emoji_u(\w+)\.png", name):
-                pictures[plain(found[1].replace("_u", "_"))] = files.read(name)
+                pictures[code_points(found[1].replace("_u", "_"))] = files.read(name)
     return table, pictures
 
 
 def drawn(picture: str | bytes) -> np.ndarray:
-    """Draw an SVG, or decode a PNG file, whose middle is taken.
-
-    Returns:
-        uint8 (SIDE, SIDE, 4), not multiplied by alpha.
-    """
+    """Returns an SVG drawn, or the middle of a PNG file: uint8 (SIDE, SIDE, 4), alpha apart."""
     from PIL import Image
 
     if isinstance(picture, str):
@@ -104,7 +97,7 @@ def drawn(picture: str | bytes) -> np.ndarray:
 
 
 def on_white(rgba: np.ndarray, size: int) -> np.ndarray:
-    """Lay a square picture on white and average it over size × size equal areas.
+    """Returns a square picture on white as means of equal areas, uint8 (3, size, size).
 
     Areas that cut through pixels take their share of them, so any size is exact; the average is
     of sRGB values, as everywhere in this field.
@@ -112,9 +105,6 @@ def on_white(rgba: np.ndarray, size: int) -> np.ndarray:
     Args:
         rgba: uint8 (S, S, 4).
         size: Height and width of the result.
-
-    Returns:
-        uint8 (3, size, size).
     """
     alpha = rgba[..., 3:] / 255
     laid = rgba[..., :3] * alpha + 255 * (1 - alpha)
@@ -128,7 +118,7 @@ def on_white(rgba: np.ndarray, size: int) -> np.ndarray:
 
 
 def _svg(icon: dict[str, Any], defaults: dict[str, Any]) -> str:
-    """An icon's SVG; a box that is not square is widened on both sides."""
+    """Returns an icon's SVG; a box that is not square is widened on both sides."""
     width, height = (icon.get(key, defaults.get(key, 16)) for key in ("width", "height"))
     left, top = (icon.get(key, defaults.get(key, 0)) for key in ("left", "top"))
     side = max(width, height)
@@ -137,7 +127,7 @@ def _svg(icon: dict[str, Any], defaults: dict[str, Any]) -> str:
 
 
 def _json_files(archive: Path, *names: str) -> list[Any]:
-    """Some JSON files of a .tgz archive."""
+    """Returns some JSON files of a .tgz archive."""
     with tarfile.open(archive) as files:
         members = [files.extractfile(name) for name in names]
         return [json.load(member) for member in members if member is not None]

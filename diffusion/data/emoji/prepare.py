@@ -10,10 +10,10 @@ from diffusion.data.emoji.packs import EMOJIBASE, PACKS, SCISTAG, emojibase, pac
 
 
 def drawn_styles(root: Path, styles: Sequence[str], size: int) -> dict[str, Path]:
-    """Give the files of the styles: all of them, or Google's alone.
+    """Returns the files of the styles: all of them, or Google's alone.
 
     Raises:
-        FileNotFoundError: Neither has been drawn.
+        FileNotFoundError: If neither has been drawn.
     """
     paths = {style: _path(root, style, size) for style in styles}
     missing = [style for style in styles if not paths[style].is_file()]
@@ -23,19 +23,16 @@ def drawn_styles(root: Path, styles: Sequence[str], size: int) -> dict[str, Path
     if "google" in styles and alone.is_file():
         return {"google": alone}
     raise FileNotFoundError(
-        f"root: {str(root)!r} lacks {paths[missing[0]].name} of Emoji; get it with "
-        "`download: true` where there is a network, or copy the folder emoji there"
+        f"data.root: {root}; expected {paths[missing[0]].name} of Emoji there: get it with "
+        "`download: true` where there is a network, or copy the folder emoji"
     )
 
 
-def draw(root: Path, styles: Sequence[str], size: int) -> str:
-    """Draw the styles that are missing, or Google's alone if only that can be had.
-
-    Returns:
-        Why it is Google's alone, to be put behind a warning, or "".
+def draw_styles(root: Path, styles: Sequence[str], size: int) -> str:
+    """Draws the styles that are missing; returns why it is Google's alone, or "" if it is not.
 
     Raises:
-        FileNotFoundError: Something could not be fetched or drawn.
+        FileNotFoundError: If something could not be fetched or drawn.
     """
     missing = [style for style in styles if not _path(root, style, size).is_file()]
     if not missing:

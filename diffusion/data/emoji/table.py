@@ -72,38 +72,35 @@ class Entry:
         return CLASS_OF[self.subgroup]
 
 
-def plain(code: str) -> str:
-    """Code points as they are written here."""
+def code_points(code: str) -> str:
+    """Returns code points as they are written here."""
     return code.lower().replace("_", "-").replace("-fe0f", "")
 
 
 def from_emojibase(data: list[dict[str, Any]], groups: dict[str, Any]) -> dict[str, Entry]:
-    """Read `en/data.json` and `meta/groups.json` of emojibase-data.
+    """Returns the emoji of the classes by code points.
 
-    Returns:
-        The emoji that are in one of the classes, by code points.
+    Args:
+        data: `en/data.json` of emojibase-data.
+        groups: `meta/groups.json`.
     """
     found = {}
     for concept in data:
         subgroup = groups["subgroups"].get(str(concept.get("subgroup")))
         if subgroup not in CLASS_OF:
             continue
-        base, name, tags = plain(concept["hexcode"]), concept["label"], concept.get("tags", ())
+        base, tags = code_points(concept["hexcode"]), tuple(concept.get("tags", ()))
         for shown in (concept, *concept.get("skins", ())):
             tone = shown.get("tone", [])
             tones = tuple(TONES[i - 1] for i in (tone if isinstance(tone, list) else [tone]))
-            code = plain(shown["hexcode"])
-            found[code] = Entry(code, base, name, subgroup, tuple(tags), tones)
+            code = code_points(shown["hexcode"])
+            found[code] = Entry(code, base, concept["label"], subgroup, tags, tones)
     return found
 
 
 def from_scistag(data: Mapping[str, dict[str, Any]]) -> dict[str, Entry]:
-    """Read `emoji_db.json` of scistag, which has no keywords.
-
-    Returns:
-        The emoji that are in one of the classes, by code points.
-    """
-    emoji = {plain(code): one for code, one in data.items()}
+    """Returns those of `emoji_db.json` of scistag, which has no keywords."""
+    emoji = {code_points(code): one for code, one in data.items()}
     emoji = {code: {**one, "name": one["name"] or "keycap: #"} for code, one in emoji.items()}
     code_of = {one["name"]: code for code, one in emoji.items()}
     found = {}
@@ -119,7 +116,7 @@ def from_scistag(data: Mapping[str, dict[str, Any]]) -> dict[str, Entry]:
 
 
 def _without_tones(name: str) -> tuple[str, tuple[str, ...]]:
-    """Part "kiss: woman, man, light skin tone, dark skin tone" into its name and its tones."""
+    """Parts "kiss: woman, man, light skin tone, dark skin tone" into its name and its tones."""
     name, _, details = name.partition(": ")
     parts = details.split(", ") if details else []
     tones = tuple(x.removesuffix(" skin tone") for x in parts if x.endswith(" skin tone"))
@@ -128,7 +125,7 @@ def _without_tones(name: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _of_today(subgroup: str, name: str) -> str:
-    """The subgroup that Unicode 17 has for what an older version grouped in another way."""
+    """Returns the subgroup that Unicode 17 has for what an older version grouped in another way."""
     if subgroup == "emotion" and ("heart" in name or name == "love letter"):
         return "heart"
     if subgroup == "food-marine":

@@ -1,6 +1,7 @@
 """From a file to a square of pixels."""
 
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,25 +18,22 @@ DRAFT = 2  # a large JPEG is decoded at an eighth, a quarter or half, if that is
 
 
 def read_picture(path: Path, size: int, channels: int) -> Tensor:
-    """Decode a picture, turn it upright, resize its shorter side and crop its centre.
+    """Returns a picture, upright, its shorter side resized and its centre cropped.
 
-    A JPEG whose shorter side is at least four times `size` is decoded at a fraction of its size,
-    by averages of pixels, which is much faster.
+    It is uint8 (channels, size, size). A JPEG whose shorter side is at least four times `size` is
+    decoded at a fraction of its size, by averages of pixels, which is much faster.
 
     Args:
         path: JPEG, PNG, WebP, BMP or GIF (its first frame).
         size: Height and width of the result.
         channels: 1 for grey, 3 for colour.
 
-    Returns:
-        uint8 (channels, size, size).
-
     Raises:
-        ValueError: It is no regular file, or has too many pixels.
+        ValueError: If it is no regular file, or has too many pixels.
     """
     from PIL import ImageOps
 
-    with opened(path) as file:
+    with open_picture(path) as file:
         pixels = math.prod(file.size)
         file.draft(None, (DRAFT * size, DRAFT * size))
         if not file.info.get("progressive"):  # of which libjpeg keeps all coefficients
@@ -48,11 +46,11 @@ def read_picture(path: Path, size: int, channels: int) -> Tensor:
     return values[None] if channels == 1 else values.permute(2, 0, 1).contiguous()
 
 
-def opened(path: Path) -> "ImageFile.ImageFile":
-    """Open a picture of one of the formats, without decoding it.
+def open_picture(path: Path) -> "ImageFile.ImageFile":
+    """Opens a picture of one of the formats, without decoding it.
 
     Raises:
-        ValueError: It is no regular file: reading a pipe or a device may never end.
+        ValueError: If it is no regular file: reading a pipe or a device may never end.
     """
     from PIL import Image
 
@@ -62,14 +60,14 @@ def opened(path: Path) -> "ImageFile.ImageFile":
 
 
 def upright_size(path: Path) -> tuple[int, int]:
-    """Width and height of a picture as one sees it, without decoding it."""
-    with opened(path) as file:
+    """Returns width and height of a picture as one sees it, without decoding it."""
+    with open_picture(path) as file:
         turned = file.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # Orientation
         return (file.height, file.width) if turned else (file.width, file.height)
 
 
 def opaque(image: "Image.Image") -> "Image.Image":
-    """8 bits per channel, with what is transparent on white."""
+    """Returns 8 bits per channel, with what is transparent on white."""
     from PIL import Image
 
     if image.mode.startswith("I"):
@@ -82,7 +80,7 @@ def opaque(image: "Image.Image") -> "Image.Image":
 
 
 def square(image: "Image.Image", size: int, mode: str) -> "Image.Image":
-    """Resize the shorter side to `size` with antialiasing and crop the centre.
+    """Returns the shorter side resized to `size` with antialiasing, and the centre cropped.
 
     Only the centre is resized, as the whole may be much larger than the result.
     """
@@ -102,3 +100,32 @@ def square(image: "Image.Image", size: int, mode: str) -> "Image.Image":
     if min(image.size) == size:
         return centre.crop((int(left), int(top), int(right), int(bottom)))
     return centre.resize((size, size), Image.Resampling.BICUBIC, (left, top, right, bottom))
+
+
+def looks_complete(path: Path) -> bool:
+    """Whether a JPEG, PNG, WebP, BMP or GIF starts and ends as it should.
+
+    Otherwise it needs a closer look, and may still be a picture. Decoding a large folder up front
+    would take as long as an epoch; files that are cut short show it at their ends.
+    """
+    try:
+        if not path.is_file():  # opening a pipe waits for somebody to write
+            return False
+        with path.open("rb") as file:
+            head = file.read(16)
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - 12, 0))
+            tail = file.read()
+    except OSError:
+        return False
+    if head.startswith(b"\xff\xd8\xff"):
+        return tail.endswith(b"\xff\xd9")
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return tail[4:8] == b"IEND"
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return tail.endswith(b"\x3b")
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return size == 8 + int.from_bytes(head[4:8], "little")
+    if head.startswith(b"BM"):
+        return size == int.from_bytes(head[2:6], "little")
+    return False

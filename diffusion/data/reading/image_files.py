@@ -5,6 +5,7 @@ import json
 import os
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from diffusion.data.sets import ImageSet
 READING = 2  # to be raised when `read_picture` gives other pixels than before
 
 
+@dataclass
 class Files(ImageSet):
     """Picture files of one folder as squares of one size.
 
@@ -26,31 +28,21 @@ class Files(ImageSet):
     Args:
         root: The folder.
         names: Paths of the files relative to it.
-        labels: A class for each, or None.
+        labels: A class for each, int64, or None.
         size: Height and width of the squares.
         channels: 1 for grey, 3 for colour.
         max_unreadable: Share of the files that may be unreadable.
         texts: A caption for each, or None.
     """
 
-    def __init__(
-        self,
-        root: Path,
-        names: list[str],
-        labels: list[int] | None,
-        size: int,
-        channels: int,
-        max_unreadable: float,
-        texts: list[str] | None = None,
-    ) -> None:
-        self.root = root
-        self.names = names
-        self.labels = None if labels is None else torch.tensor(labels, dtype=torch.int64)
-        self.size = size
-        self.channels = channels
-        self.max_unreadable = max_unreadable
-        self.texts = texts
-        self.unreadable: set[int] = set()
+    root: Path
+    names: list[str]
+    labels: Tensor | None
+    size: int
+    channels: int
+    max_unreadable: float
+    texts: list[str] | None = None
+    unreadable: set[int] = field(default_factory=set, init=False)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -61,7 +53,7 @@ class Files(ImageSet):
         return {"image": images, **self.conditions([i for i, _ in read])}
 
     def conditions(self, indices: Sequence[int]) -> dict[str, Any]:
-        """Labels and captions."""
+        """Returns labels and captions."""
         known = {}
         if self.labels is not None:
             known["label"] = self.labels[list(indices)]
@@ -70,7 +62,7 @@ class Files(ImageSet):
         return known
 
     def digest(self) -> bytes:
-        """SHA-256 of names, sizes and times of the files, labels and captions if there are any."""
+        """Returns SHA-256 of names, sizes and times of the files, labels and captions."""
         digest = hashlib.sha256(f"{READING} {self.size} {self.channels}\n".encode())
         for name in self.names:
             stat = (self.root / name).stat()
@@ -82,7 +74,7 @@ class Files(ImageSet):
         return digest.digest()
 
     def _readable(self, index: int) -> tuple[int, Tensor]:
-        """The picture at an index, or else the next one that can be read, with its index."""
+        """Returns the picture at an index, or the next one that can be read, with its index."""
         while True:
             if index not in self.unreadable:
                 try:
@@ -98,8 +90,8 @@ class Files(ImageSet):
         bad, name = len(self.unreadable), self.names[index]
         if bad == len(self.names) or bad > self.max_unreadable * len(self.names):
             raise ValueError(
-                f"max_unreadable: {bad} of {len(self.names)} pictures are unreadable, expected at "
-                f"most a share of {self.max_unreadable}; the last was {name} ({error})"
+                f"data.max_unreadable: {self.max_unreadable}; expected at least the share of "
+                f"unreadable pictures, {bad} of {len(self.names)}; the last was {name} ({error})"
             ) from None
         if bad <= 10:
             warnings.warn(f"skipped the unreadable picture {name} ({error})", stacklevel=2)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from diffusion.common.validate import first_few
+
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 # Endings of pictures that are not read, so that somebody has to convert them.
 OTHERS = frozenset(
@@ -33,12 +35,12 @@ class Listing:
     closed: list[str] = field(default_factory=list)
 
     def formats(self) -> str:
-        """The endings that are not read, with their counts: "12 .tif, 1 .heic"; "" for none."""
+        """Returns the endings that are not read, with their counts, such as "12 .tif, 1 .heic"."""
         counts = Counter(os.path.splitext(name)[1].lower() for name in self.others)
         return ", ".join(f"{n} {suffix}" for suffix, n in counts.most_common())
 
     def left_out(self, kept: Sequence[str], folders: Sequence[str]) -> str:
-        """What is not read, in one line; "" if all is.
+        """Returns what is not read, in one line; "" if all is.
 
         Args:
             kept: The pictures that are.
@@ -49,25 +51,29 @@ class Listing:
         empty = [f"{x} (0 of {found[x]} pictures)" for x in folders if x not in full]
         parts = (
             (f"{self.formats()}, convert them to one of {', '.join(SUFFIXES)}", self.others),
-            (f"all of {shortened(empty)}", empty),
-            (f"links to what is read already: {shortened(self.repeated)}", self.repeated),
-            (f"folders that cannot be opened: {shortened(self.closed)}", self.closed),
+            (f"all of {first_few(empty, 10)}", empty),
+            (f"links to what is read already: {first_few(self.repeated, 10)}", self.repeated),
+            (f"folders that cannot be opened: {first_few(self.closed, 10)}", self.closed),
         )
         return "; ".join(text for text, things in parts if things)
 
 
-def listed(root: Path) -> Listing:
-    """List the pictures under a folder; hidden files and folders are left out.
+def list_pictures(root: Path, key: str = "data.root") -> Listing:
+    """Returns the pictures under a folder; hidden files and folders are left out.
 
     Each folder is read once, whatever links lead to it: where it really lies under the root, or
     else by the first link to it, in the order of their names. A link to a folder that contains the
     link, or the root, is not followed.
 
+    Args:
+        root: The folder.
+        key: What errors call it.
+
     Raises:
-        FileNotFoundError: The folder is missing or holds no picture.
+        FileNotFoundError: If the folder is missing or holds no picture.
     """
     if not root.is_dir():
-        raise FileNotFoundError(f"root: {str(root)!r} is no folder, expected one with pictures")
+        raise FileNotFoundError(f"{key}: {root}; expected a folder with pictures, there is none")
     found, seen, real, links = Listing(), set(), [""], []
     while real or links:
         name = real.pop() if real else links.pop(0)
@@ -77,11 +83,11 @@ def listed(root: Path) -> Listing:
         except OSError:
             found.closed.append(name)
             continue
-        key = (stat.st_dev, stat.st_ino)
-        if key in seen or (name and _leads_back(root, path)):
+        place = (stat.st_dev, stat.st_ino)
+        if place in seen or (name and _leads_back(root, path)):
             found.repeated.append(name)
             continue
-        seen.add(key)
+        seen.add(place)
         new = [entry for entry in entries if not entry.name.startswith(".")]
         inside = {entry.name: f"{name}/{entry.name}".lstrip("/") for entry in new}
         for entry in new:
@@ -95,26 +101,12 @@ def listed(root: Path) -> Listing:
             found.folders = [entry.name for entry in new if _is_folder(entry)]
         links.sort()
     if not found.names:
-        other = f"; it has {found.formats()}" if found.others else ""
+        other = f" but {found.formats()}" if found.others else ""
         raise FileNotFoundError(
-            f"root: {str(root)!r} holds no picture, expected {', '.join(SUFFIXES)}{other}"
+            f"{key}: {root}; expected pictures, {', '.join(SUFFIXES)}, it holds none{other}"
         )
     found.names.sort()
     return found
-
-
-def picture_names(root: Path) -> list[str]:
-    """Paths of the pictures under a folder, relative to it, sorted; see `listed`.
-
-    Raises:
-        FileNotFoundError: The folder is missing or holds no picture.
-    """
-    return listed(root).names
-
-
-def shortened(names: Sequence[str]) -> str:
-    """The first ten names."""
-    return ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
 
 
 def _is_folder(entry: os.DirEntry) -> bool:

@@ -7,6 +7,7 @@ needs no state of any sampler, worker or generator.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,12 +31,12 @@ class Reading:
         self.complete, self.begun, self.step = complete, 0, -1
 
     def take(self, positions: int, step: int) -> None:
-        """Count what is about to be trained on, after so many complete optimizer steps."""
+        """Counts what is about to be trained on, after so many complete optimizer steps."""
         self.upto(step)
         self.begun += positions
 
     def upto(self, step: int) -> int:
-        """How many positions all steps have read, now that so many are complete."""
+        """Returns how many positions all steps have read, now that so many are complete."""
         if step != self.step:
             self.complete, self.begun, self.step = self.complete + self.begun, 0, step
         return self.complete
@@ -65,12 +66,8 @@ class Positions(Sampler[list[int]]):
         epoch: int | None = None,
         period: int | None = None,
     ) -> None:
-        self.start = start
-        self.batch_size = batch_size
-        self.rank = rank
-        self.world = world
-        self.epoch = epoch
-        self.period = period
+        self.start, self.batch_size, self.rank, self.world = start, batch_size, rank, world
+        self.epoch, self.period = epoch, period
 
     def __iter__(self) -> Iterator[list[int]]:
         first, stride = self.start(), self.batch_size * self.world
@@ -94,15 +91,13 @@ class Shuffled(Dataset):
         flip: Mirror half of the positions left to right.
 
     Raises:
-        ValueError: The set is empty.
+        ValueError: If the set is empty.
     """
 
     def __init__(self, pictures: ImageSet, seed: int, flip: bool) -> None:
         if len(pictures) == 0:
-            raise ValueError("train_set: 0 pictures, expected at least 1")
-        self.pictures = pictures
-        self.seed = seed
-        self.flip = flip
+            raise ValueError("data: no picture to train on; expected at least 1")
+        self.pictures, self.seed, self.flip = pictures, seed, flip
         self._epochs: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def __getitems__(self, positions: Sequence[int]) -> dict[str, Tensor]:
@@ -119,11 +114,7 @@ class Shuffled(Dataset):
         return batch
 
     def epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Order and flips of an epoch.
-
-        Returns:
-            The permutation, int64 (N,), and whether to mirror, bool (N,).
-        """
+        """Returns the permutation of an epoch, int64 (N,), and whether to mirror, bool (N,)."""
         if epoch not in self._epochs:
             # A batch can span the end of an epoch, so the one before stays.
             self._epochs = {e: drawn for e, drawn in self._epochs.items() if e == epoch - 1}
@@ -132,3 +123,25 @@ class Shuffled(Dataset):
             order = random.permutation(len(self.pictures))
             self._epochs[epoch] = order, random.random_sample(len(self.pictures)) < 0.5
         return self._epochs[epoch]
+
+
+def epoch(trainer: Any, pictures: int, batch: int) -> int | None:
+    """Returns the batches of a pass over the training set in whole optimizer steps.
+
+    None where nothing asks for epochs: then there is no last step of fewer batches than the others.
+
+    Args:
+        trainer: Lightning's, or None.
+        pictures: In the training set.
+        batch: Pictures in a batch of all processes.
+    """
+    if trainer is None or not (
+        trainer.max_epochs != -1
+        or trainer.min_epochs
+        or trainer.check_val_every_n_epoch is not None
+        or trainer.overfit_batches > 0
+        or trainer.limit_train_batches not in (1.0, int(trainer.limit_train_batches))
+    ):
+        return None
+    accumulated = trainer.accumulate_grad_batches
+    return max(pictures // (batch * accumulated), 1) * accumulated

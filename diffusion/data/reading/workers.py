@@ -3,14 +3,18 @@
 import multiprocessing
 import re
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from torch.utils.data import DataLoader
+import torch
+from torch.utils.data import DataLoader, Dataset
 from torch.utils.data._utils.signal_handling import _remove_worker_pids
+
+from diffusion.data.sets import as_is
 
 PATIENCE = 60.0  # seconds
 LATE = "no batch came from them"
@@ -62,6 +66,30 @@ class Loader(DataLoader):
             yield batch
 
 
+def loader(
+    pictures: Dataset, batches: Iterable, batch_size: int, num_workers: int, keep: bool = True
+) -> Loader:
+    """Returns a loader of whole batches of a set.
+
+    Args:
+        pictures: The set.
+        batches: The numbers of each batch.
+        batch_size: Pictures in a batch.
+        num_workers: Processes that read ahead.
+        keep: Whether they stay from one epoch to the next.
+    """
+    made = Loader(
+        pictures,
+        batch_sampler=batches,
+        num_workers=num_workers,
+        collate_fn=as_is,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=keep and num_workers > 0,
+    )
+    made.pictures = batch_size
+    return made
+
+
 def lost(error: BaseException, num_workers: int) -> str | None:
     """Returns what happened to a process that reads ahead, in one line; None if nothing did.
 
@@ -91,8 +119,8 @@ def lost(error: BaseException, num_workers: int) -> str | None:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """While something is saved: no process that reads ahead and dies interrupts it."""
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
+    """Keeps a process that reads ahead and dies from interrupting what is saved."""
+    if threading.current_thread() is not threading.main_thread() or sys.platform == "win32":
         yield
         return
     before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -8,11 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from diffusion.common.pixels import scaled
 from diffusion.data.reading.decoding import read_picture, upright_size
-from diffusion.data.reading.listing import picture_names
+from diffusion.data.reading.listing import list_pictures
+from diffusion.data.requests.base import Ask
 
 
-class Given:
+class Edits(Ask):
     """Sample i continues from picture i mod N; what is to be repainted is the same for all.
 
     Pictures are read as `ImageFolder` reads them: the shorter side resized, the centre cropped.
@@ -29,16 +31,20 @@ class Given:
         ValueError: If a picture cannot be read, the sizes differ, or nothing is to be repainted.
     """
 
+    argument = "edit"
+
     def __init__(self, edit: str, mask: str | None, shape: Sequence[int]) -> None:
+        self.keys = ("known",) if mask is None else ("known", "mask")
         if len(shape) != 3 or shape[1] != shape[2]:
             raise ValueError(f"data.edit: {edit!r}; expected null, as the data is not square")
         self.shape, self.mask = tuple(shape), mask
         path = Path(edit).expanduser()
-        self.pictures = _listed(path) if path.is_dir() else [_file(path, "edit")]
+        names = list_pictures(path, "data.edit").names if path.is_dir() else [""]
+        self.pictures = [_file(path / name, "edit") for name in names]
         self.sizes = [_size(path, "edit") for path in self.pictures]
         self.known = None if mask is None else ~self._repainted(mask)
 
-    def batch(self, numbers: Sequence[int]) -> dict[str, Tensor]:
+    def ask(self, numbers: Sequence[int]) -> dict[str, Tensor]:
         """Returns what the samples of these numbers continue from.
 
         Returns:
@@ -47,7 +53,7 @@ class Given:
         """
         places = [i % len(self.pictures) for i in numbers]
         read = {i: self._read(self.pictures[i], self.shape[0], "edit") for i in set(places)}
-        batch = {"known": torch.stack([read[i] for i in places]).float() / 127.5 - 1}
+        batch = {"known": scaled(torch.stack([read[i] for i in places]))}
         if self.known is not None:
             batch["mask"] = self.known.float().expand(len(places), *self.known.shape)
         return batch
@@ -102,7 +108,7 @@ class Given:
             return read_picture(path, self.shape[-1], channels)
         # Decoders fail in many ways: OSError, SyntaxError, struct.error, zlib.error, …
         except Exception as error:
-            raise ValueError(f"data.{key}: {path}; expected a picture ({error})") from error
+            raise _no_picture(path, key, error) from error
 
 
 def _file(path: Path, key: str) -> Path:
@@ -114,18 +120,13 @@ def _file(path: Path, key: str) -> Path:
     return path
 
 
-def _listed(folder: Path) -> list[Path]:
-    try:
-        return [folder / name for name in picture_names(folder)]
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"data.edit: {folder}; expected a folder with pictures, it holds none"
-        ) from error
-
-
 def _size(path: Path, key: str) -> tuple[int, int]:
     """Returns width and height as one sees them, upright."""
     try:
         return upright_size(path)
     except Exception as error:
-        raise ValueError(f"data.{key}: {path}; expected a picture ({error})") from error
+        raise _no_picture(path, key, error) from error
+
+
+def _no_picture(path: Path, key: str, error: Exception) -> ValueError:
+    return ValueError(f"data.{key}: {path}; expected a picture ({error})")

@@ -3,111 +3,100 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffusion.common.pixels import scaled
 from diffusion.data.reading.decoding import read_picture
-from diffusion.data.reading.listing import picture_names
-from diffusion.data.sets import ImageSet
+from diffusion.data.reading.listing import list_pictures
+from diffusion.data.requests.base import Ask
+from diffusion.data.requests.prompts import Captions
 
 
-class LowResolution:
-    """What adds "low_res", (B, C, low_size, low_size) in [−1, 1], to a batch.
+class SmallPictures(Ask):
+    """Samples start from pictures that another model drew: "low_res", in [−1, 1].
 
-    Where there is a picture it is shrunk by averaging squares, as ADM's training does. Samples are
-    drawn from small pictures, which another model drew: sample i from `000042_3.png`, index and
-    label, as `diffusion predict` writes them, or from `000042.png`.
+    Sample i starts from `000042_3.png`, index and label, as `diffusion predict` writes them, or
+    from `000042.png`.
 
     Args:
-        low_size: Height and width of the small pictures, a divisor of the pictures' own.
-        low_root: The folder of small pictures, or None if nothing is to be drawn from them.
+        size: Height and width of the small pictures, a divisor of the pictures' own.
+        root: The folder of small pictures, or None if nothing is to be drawn from them.
         shape: (C, H, W) of the pictures.
 
     Raises:
-        ValueError: The sizes do not divide.
+        ValueError: If the sizes do not divide.
+        FileNotFoundError: If there is no such folder.
     """
 
-    def __init__(self, low_size: int, low_root: str | None, shape: tuple[int, ...]) -> None:
-        self.channels, size = shape[0], shape[-1]
-        if not 0 < low_size <= size or size % low_size:
-            raise ValueError(f"low_size: {low_size}, expected a divisor of size {size}")
-        self.size, self.root = low_size, low_root
-        self.small: dict[int, str] | None = None
+    argument, keys = "low_root", ("low_res",)
 
-    def check(self) -> None:
-        """Look for the folder of small pictures, before anything is trained.
+    def __init__(self, size: int, root: str | None, shape: tuple[int, ...]) -> None:
+        self.size, self.channels = size, shape[0]
+        if not 0 < size <= shape[-1] or shape[-1] % size:
+            raise ValueError(f"data.low_size: {size}; expected a divisor of size {shape[-1]}")
+        self.root = None if root is None else Path(root).expanduser()
+        names = [] if self.root is None else list_pictures(self.root, "data.low_root").names
+        numbers = ((Path(name).stem.split("_")[0], name) for name in names)
+        self.names = {int(number): name for number, name in numbers if number.isdigit()}
 
-        Raises:
-            FileNotFoundError: There is no such folder.
-        """
-        if self.root is not None and not Path(self.root).expanduser().is_dir():
-            raise FileNotFoundError(
-                f"data.low_root: {self.root!r} is no folder, expected one with small pictures"
-            )
-
-    def asked(self) -> dict[str, Any]:
-        """Say what samples are drawn from: the size, and 16 digits that change with the files."""
-        if self.root is None:
-            return {"low_size": self.size, "low_root": None}
-        root, digest = Path(self.root).expanduser(), hashlib.sha256()
-        for name in picture_names(root):
-            digest.update(
-                f"{name}\0".encode() + hashlib.sha256((root / name).read_bytes()).digest()
-            )
-        return {"low_size": self.size, "low_root": digest.hexdigest()[:16]}
-
-    def shrunk(self, images: Tensor) -> Tensor:
-        """Average squares: (B, C, H, W) to (B, C, low_size, low_size), floats."""
-        return F.interpolate(images, (self.size, self.size), mode="area")
-
-    def added(self, batch: dict[str, Any], normalize: Callable[[Tensor], Tensor]) -> dict[str, Any]:
-        """Give the batch with its small pictures.
-
-        Args:
-            batch: With "image", in [−1, 1], with "index", or with "low_res", which then stays.
-            normalize: From uint8 to [−1, 1].
-        """
-        if "low_res" in batch or not batch:
-            return batch
-        if "image" in batch:
-            return {**batch, "low_res": self.shrunk(batch["image"])}
-        drawn = normalize(self.drawn(batch["index"].tolist()))
-        return {**batch, "low_res": drawn.to(batch["index"].device)}
-
-    def known(
-        self, pictures: ImageSet, rows: Sequence[int], normalize: Callable[[Tensor], Tensor]
-    ) -> dict[str, Tensor]:
-        """Give "low_res" of pictures that there are, or nothing if it has to be drawn.
-
-        Args:
-            pictures: Where they are.
-            rows: Which of them.
-            normalize: From uint8 to [−1, 1].
-        """
-        if self.root is not None:
-            return {}
-        return {"low_res": self.shrunk(normalize(pictures.__getitems__(rows)["image"]))}
-
-    def drawn(self, numbers: Sequence[int]) -> Tensor:
-        """Read the small pictures of these numbers, uint8.
+    def ask(self, numbers: Sequence[int]) -> dict[str, Tensor]:
+        """Returns the small pictures of these numbers, float32 (B, C, size, size).
 
         Raises:
-            ValueError: There is no folder of them, or no picture of a number.
+            ValueError: If there is no folder of them, or no picture of a number.
         """
         if self.root is None:
             raise ValueError(
-                "data.low_root: null, expected a folder of small pictures that another model drew"
+                "data.low_root: null; expected a folder of small pictures that another model drew"
             )
-        root = Path(self.root).expanduser()
-        if self.small is None:
-            self.small = {int(Path(x).stem.split("_")[0]): x for x in picture_names(root)}
-        if missing := [i for i in numbers if i not in self.small]:
+        if missing := [i for i in numbers if i not in self.names]:
             raise ValueError(
-                f"data.low_root: {str(root)!r} has no picture of number {missing[0]}, expected "
-                f"names such as {missing[0]:06d}_0.png, one for every sample"
+                f"data.low_root: {self.root}; expected a picture for every sample, such as "
+                f"{missing[0]:06d}_0.png, it has none of number {missing[0]}"
             )
-        read = [read_picture(root / self.small[i], self.size, self.channels) for i in numbers]
-        return torch.stack(read)
+        read = [read_picture(self.root / self.names[i], self.size, self.channels) for i in numbers]
+        return {"low_res": scaled(torch.stack(read))}
+
+    def digest(self) -> str:
+        """Returns the size, and 16 digits that change with the files."""
+        if self.root is None:
+            return f"{self.size}"
+        found = hashlib.sha256()
+        for name in self.names.values():
+            content = hashlib.sha256((self.root / name).read_bytes()).digest()
+            found.update(f"{name}\0".encode() + content)
+        return f"{self.size} {found.hexdigest()[:16]}"
+
+
+class Shrunk(Ask):
+    """Samples start from the pictures whose captions they have, shrunk: "low_res", in [−1, 1].
+
+    Args:
+        captions: Which pictures these are.
+        size: Height and width of the small pictures.
+        normalize: From bytes to [−1, 1].
+    """
+
+    argument, keys = "low_size", ("low_res",)
+
+    def __init__(
+        self, captions: Captions, size: int, normalize: Callable[[Tensor], Tensor]
+    ) -> None:
+        self.captions, self.size, self.normalize = captions, size, normalize
+
+    def ask(self, numbers: Sequence[int]) -> dict[str, Tensor]:
+        """Returns the small pictures, float32 (B, C, size, size)."""
+        pictures = self.captions.pictures.__getitems__(self.captions.rows(numbers))
+        return {"low_res": shrunk(self.normalize(pictures["image"]), self.size)}
+
+    def digest(self) -> str:
+        """Returns the size, and 16 digits that change with the pictures."""
+        return f"{self.size} {self.captions.pictures.digest().hex()[:16]}"
+
+
+def shrunk(images: Tensor, size: int) -> Tensor:
+    """Returns the means of equal squares, as ADM's training does: (B, C, size, size)."""
+    return F.interpolate(images, (size, size), mode="area")

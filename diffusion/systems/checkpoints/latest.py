@@ -6,8 +6,10 @@ import zipfile
 from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import nn
 
 from diffusion.common import weights
+from diffusion.systems.checkpoints.restorable import Restorable
 
 LAST = "last.ckpt"
 STEP = re.compile(r"step_(\d+)\.ckpt")
@@ -65,6 +67,41 @@ def find(folder: Path) -> Path | None:
             "short (to train anew, move it away)"
         )
     return None
+
+
+def check_weights(module: nn.Module, command: str, run: Path, path: str | None) -> None:
+    """Refuses to measure, or to draw with, weights that nobody has trained.
+
+    Args:
+        module: The model.
+        command: fit, validate, test or predict.
+        run: The run's folder.
+        path: What `--ckpt_path` says.
+
+    Raises:
+        ValueError: If there is no checkpoint, and one is needed.
+        FileNotFoundError: If the file is missing.
+    """
+    last = run / "checkpoints" / "last.ckpt"
+    if path is None:
+        untrained = not isinstance(module, Restorable) or not module.has_weights
+        if command != "fit" and untrained:
+            raise ValueError(
+                f"ckpt_path: null; expected a checkpoint, as {command} needs trained weights: "
+                f"--ckpt_path {last}, or whichever"
+            )
+    elif path == "last":
+        if command != "fit" and not last.is_file():
+            raise FileNotFoundError(
+                f"ckpt_path: last; expected {last}, there is none (a path finds another run's)"
+            )
+    elif path == "hpc":
+        if not any(run.glob("hpc_ckpt_*.ckpt")):
+            raise FileNotFoundError(
+                f"ckpt_path: hpc; expected {run}/hpc_ckpt_N.ckpt, there is none"
+            )
+    elif not Path(path).is_file():
+        raise FileNotFoundError(f"ckpt_path: {path}; expected a checkpoint file, or last")
 
 
 def steps(folder: Path) -> list[Path]:

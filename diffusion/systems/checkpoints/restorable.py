@@ -10,6 +10,7 @@ from lightning.pytorch.cli import instantiate_module
 
 from diffusion.common import weights
 from diffusion.interop.presets import Settings
+from diffusion.spec import DataSpec
 from diffusion.systems.checkpoints.declared import check_network
 from diffusion.systems.checkpoints.trust import TRUST, Taken, trusting
 
@@ -22,9 +23,13 @@ class Restorable(L.LightningModule):
 
     Attributes:
         cache: The folder for files that are computed once; that of `Metrics`, if a trainer has it.
+        expects: What the checkpoint that will be loaded was trained on, where it is known before.
+        has_weights: Whether it needs no checkpoint to test and to draw.
     """
 
     cache = Path(".cache")
+    expects: DataSpec | None = None
+    has_weights = False
 
     @classmethod
     def load_from_checkpoint(  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from diffusion.common.weights import read, state
 from diffusion.spec import DataSpec
-from diffusion.systems.checks import check_tensors, same_shape
+from diffusion.systems.checkpoints.contents import check_tensors, same_shape
 
 KEY = "model.start"
 WIDENED = "conv_in.weight"

@@ -4,8 +4,9 @@ from typing import Any
 
 import yaml
 from yaml.constructor import ConstructorError
+from yaml.error import MarkedYAMLError
 
-LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+LOADER: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 
 
 class Twice(ConstructorError):
@@ -39,7 +40,7 @@ def checked(text: str) -> str:
     return text
 
 
-def load(text: str, where: str) -> Any:
+def read_yaml(text: str, where: str) -> Any:
     """Returns what a YAML text says.
 
     Args:
@@ -57,6 +58,6 @@ def load(text: str, where: str) -> Any:
 
 def problem(error: yaml.YAMLError) -> str:
     """Returns what is wrong and in which line."""
-    mark = getattr(error, "problem_mark", None)
-    text = getattr(error, "problem", None) or str(error).splitlines()[0]
-    return text if mark is None else f"{text}, in line {mark.line + 1}"
+    if not isinstance(error, MarkedYAMLError) or error.problem_mark is None:
+        return str(error).splitlines()[0]
+    return f"{error.problem}, in line {error.problem_mark.line + 1}"

@@ -1,0 +1,88 @@
+"""The flags of commands with a trainer: sections for callbacks, and some of this project's own."""
+
+from argparse import SUPPRESS
+from typing import Any, Literal
+
+from lightning.pytorch.cli import LightningArgumentParser
+
+# Imported here, so that YAML can also name these classes without their modules.
+from diffusion.callbacks.checkpoint import Checkpoint
+from diffusion.callbacks.likelihood import Likelihood
+from diffusion.callbacks.metrics import Metrics
+from diffusion.callbacks.monitor import Monitor
+from diffusion.callbacks.samples import Samples
+from diffusion.callbacks.writer import Writer
+from diffusion.data.requests.prompts import prompts_of
+from diffusion.systems.averages import EMA
+
+SECTIONS = {
+    "checkpoint": Checkpoint,
+    "ema": EMA,
+    "likelihood": Likelihood,
+    "metrics": Metrics,
+    "monitor": Monitor,
+    "samples": Samples,
+    "writer": Writer,
+}
+TRAINER = {
+    "check_val_every_n_epoch": None,
+    "default_root_dir": "runs/default",
+    "enable_model_summary": False,  # Summary says it in one line
+    "inference_mode": False,  # guidance may need gradients while sampling
+    "num_sanity_val_steps": 0,
+    "use_distributed_sampler": False,  # the data modules deal their batches themselves
+    "val_check_interval": 1000,
+}
+TEXTS: Any = list[str] | str | None
+
+
+def add(parser: LightningArgumentParser) -> None:
+    """Adds the sections and the flags to a parser."""
+    for section, callback in SECTIONS.items():
+        parser.add_lightning_class_args(callback, section)
+    parser.add_argument(
+        "--wandb",
+        type=Literal["off", "offline", "online"],
+        default="offline",
+        help="Whether to log to Weights & Biases too, and whether over the network.",
+    )
+    parser.add_argument(
+        "--prompt",
+        type=TEXTS,
+        help="A text to draw, such as 'a google emoji of a red fox', for data with captions; "
+        "repeat it for several texts.",
+    )
+    parser.add_argument(
+        "--prompts",
+        type=TEXTS,
+        help="A file with a text to draw on each line; repeat it for several files.",
+    )
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        default=SUPPRESS,  # of one command, so that no configuration has it
+        help="Take all of a checkpoint's configuration, for a file that you made yourself.",
+    )
+    parser.set_defaults({"model": {"class_path": "diffusion.systems.diffusion.Diffusion"}})
+    parser.link_arguments(
+        "trainer.default_root_dir", "checkpoint.dirpath", lambda run: f"{run}/checkpoints"
+    )
+
+
+def hand_on_prompts(config: Any) -> None:
+    """Gives the data the texts of --prompt and --prompts.
+
+    Raises:
+        ValueError: If it has no captions, or the texts are wrong.
+        FileNotFoundError: If a file is missing.
+    """
+    prompts = prompts_of(config.prompt, config.prompts)
+    if prompts is None:
+        return
+    if "prompts" not in config.data.init_args:
+        name = config.data.class_path.rsplit(".", 1)[-1]
+        raise ValueError(
+            f"prompt: {prompts[0]!r}; expected data with captions, such as Emoji or ImageText, "
+            f"{name} has none"
+        )
+    config.data.init_args["prompts"] = prompts

@@ -1,0 +1,116 @@
+"""Data whose samples are asked for in words."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Protocol, runtime_checkable
+
+from diffusion.common.validate import check_choice
+from diffusion.data.base import Images
+from diffusion.data.requests.base import Ask
+from diffusion.data.requests.prompts import Captions, Prompts, plain_text
+from diffusion.data.requests.small_pictures import Shrunk, SmallPictures
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """A model that says whether it reads texts."""
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether it does."""
+        ...
+
+
+class Prompted(Images):
+    """Data with captions: samples have prompts in turn, or the captions of a split.
+
+    Attributes:
+        prompts: What to ask for, or None for captions; see `Prompts` and `Captions`.
+        ask: The split whose captions are asked for when there are no prompts.
+        texts: After `setup`, all captions and prompts, sorted.
+    """
+
+    prompts: list[str] | None
+    ask: str
+
+    def _asks(
+        self, prompts: list[str] | None, ask: str, low_size: int | None, low_root: str | None
+    ) -> None:
+        """Takes the arguments of these names, once `shape` is known.
+
+        Raises:
+            ValueError: If the list is empty, there is no such split, or the sizes do not divide.
+        """
+        if prompts is not None and not prompts:
+            raise ValueError("data.prompts: []; expected null or at least one")
+        check_choice("data", self.SPLITS, ask=ask)
+        self.prompts = prompts and [plain_text(text) for text in prompts]
+        self.ask = ask
+        self.low = None if low_size is None else SmallPictures(low_size, low_root, self.shape)
+
+    @property
+    def _shrinks(self) -> bool:
+        """Whether samples start from small versions of the pictures whose captions they have."""
+        return self.prompts is None and self.low is not None and self.low.root is None
+
+    @property
+    def needs_pictures(self) -> bool:
+        """Whether samples are asked for by pictures: by their captions, or small versions of them.
+
+        They are not where there are prompts, or where the model reads labels alone.
+        """
+        if self.prompts is not None or self._shrinks:
+            return self._shrinks
+        model = None if self.trainer is None else self.trainer.lightning_module
+        return not isinstance(model, Reader) or model.reads_texts
+
+    def _is_read(self, stage: str) -> bool:
+        """Whether `setup` is done: it was before, or samples are drawn, which need no pictures."""
+        self.texts = self.texts or sorted({*(self.prompts or [])})
+        return self.is_set_up or (stage == "predict" and not self.needs_pictures)
+
+    def _read(self, captions: Iterable[str]) -> None:
+        """Adds the captions of pictures to `texts`."""
+        self.texts = sorted({*(self.texts or []), *captions})
+
+    def described(self) -> list[Ask]:
+        """Returns prompts, or captions and what else is known of the pictures that have them."""
+        if self.prompts is not None:
+            return [Prompts(self.prompts)]
+        if not self.needs_pictures and not self.is_set_up:
+            return super().described()
+        return [self._captions()]
+
+    def pictured(self) -> list[Ask]:
+        """Returns the pictures that samples start from, shrunk ones among them."""
+        found = super().pictured()
+        if self.low is None or not self._shrinks:
+            return found
+        small = Shrunk(self._captions(), self.low.size, self.normalize)
+        return [small if ask is self.low else ask for ask in found]
+
+    def _captions(self) -> Captions:
+        labels = None if self.labels is None else self.asked_classes()
+        return Captions(self._split(self.ask), self.ask, labels)
+
+    @property
+    def frequencies(self) -> None:
+        """None: captions of a split come with their classes, as often as they are there."""
+
+
+@contextmanager
+def needed(stage: str) -> Iterator[None]:
+    """Says that prompts would do, where samples are to be drawn and the pictures are not there.
+
+    Raises:
+        FileNotFoundError: If they are not.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        if stage != "predict":
+            raise
+        raise FileNotFoundError(
+            "data.prompts: null; expected a text to draw, such as --prompt 'a red fox', or "
+            f"pictures with captions to draw anew: {error}"
+        ) from None

@@ -1,0 +1,126 @@
+"""What a checkpoint holds: compared with the model, before anything is restored."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from torch import Tensor
+
+from diffusion.common.weights import read, state
+from diffusion.spec import DataSpec
+from diffusion.systems.averages import RAW, STEPS
+from diffusion.systems.checkpoints.restorable import Restorable
+
+LARGEST = 10**9  # of counters
+
+
+def settings_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the settings that a checkpoint was trained with; {} if it was imported."""
+    found = checkpoint.get("hyper_parameters") if checkpoint.get("global_step") else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def check_checkpoint(module: L.LightningModule, path: Path, training: bool = False) -> None:
+    """Compares a checkpoint's tensors with the model's, which hears what it was trained on.
+
+    Args:
+        module: The model.
+        path: The file.
+        training: Whether it will be trained on, which takes more than its weights.
+
+    Raises:
+        ValueError: If a tensor is missing, unexpected or of another shape, or the file is none.
+    """
+    content = read(path, "ckpt_path")
+    saved = state(content, "ckpt_path", path)
+    check_tensors(module.state_dict(), saved, f"ckpt_path: {path}", same_shape)
+    if isinstance(module, Restorable):
+        module.expects = DataSpec.read(content)
+    if training:
+        check_training(content, saved, path)
+
+
+def check_training(content: Mapping[str, Any], saved: Mapping[str, Tensor], path: Path) -> None:
+    """Refuses a checkpoint from which training cannot go on.
+
+    Args:
+        content: What the file holds.
+        saved: Its state_dict.
+        path: The file.
+
+    Raises:
+        ValueError: If counters, raw weights or the optimizer's state are missing or something else.
+    """
+    file = f"ckpt_path: {path}"
+    for key in ("epoch", "global_step"):
+        if not is_count(content.get(key)):
+            raise ValueError(f"{file}; expected its {key}, it has none: it cannot be trained on")
+    for key, parts in {"optimizer_states": {"state", "param_groups"}, "lr_schedulers": ()}.items():
+        found = content.get(key, [])  # without them, `adopt` says what else can be done
+        known = isinstance(found, list) and all(
+            isinstance(one, Mapping) and one.keys() >= set(parts) for one in found
+        )
+        if not known:
+            raise ValueError(f"{file}; expected its {key}, it has something else")
+    for key in ("loops", "callbacks"):
+        if not isinstance(content.get(key, {}), Mapping):
+            raise ValueError(f"{file}; expected its {key} by name, it has something else")
+    check_counters(content.get("loops", {}), file)
+    if RAW in content:
+        raw = state(content, "ckpt_path", path, RAW)
+        check_tensors({k: v for k, v in saved.items() if k in raw}, raw, file, same_shape)
+        if not is_count(content.get(STEPS)):
+            raise ValueError(f"{file}; expected its {STEPS}, it has none: it cannot be trained on")
+
+
+def check_counters(loops: Any, file: str) -> None:
+    """Refuses what is no nest of counters, as Lightning's loops have them.
+
+    Raises:
+        ValueError: If there is something else in it.
+    """
+    if isinstance(loops, Mapping):
+        for value in loops.values():
+            check_counters(value, file)
+    elif not isinstance(loops, bool) and not is_count(loops):
+        raise ValueError(f"{file}; expected counters in its loops, it has {type(loops).__name__}")
+
+
+def is_count(value: Any) -> bool:
+    """Whether a value can be a number of steps."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < LARGEST
+
+
+def check_tensors(
+    mine: Mapping[str, Tensor],
+    saved: Mapping[str, Tensor],
+    file: str,
+    fits: Callable[[str, Tensor, Tensor], bool],
+) -> None:
+    """Compares the tensors of a file with a model's.
+
+    Args:
+        mine: The model's, by name.
+        saved: The file's.
+        file: What errors call it.
+        fits: Whether the tensor of a name, mine and the file's, can be copied.
+
+    Raises:
+        ValueError: If one is missing, unexpected, or does not fit.
+    """
+    for name in (*mine, *saved):
+        here, there = mine.get(name), saved.get(name)
+        if here is None or there is None or not fits(name, here, there):
+            alike = here is not None and there is not None and here.shape == there.shape
+            was, want = ("nothing" if x is None else _of(x, alike) for x in (there, here))
+            raise ValueError(f"{file} is of another model: {name:.100} is {was}, expected {want}")
+
+
+def _of(x: Tensor, alike: bool) -> str:
+    return f"of {x.dtype}".replace("torch.", "") if alike else str(tuple(x.shape))
+
+
+def same_shape(name: str, here: Tensor, there: Tensor) -> bool:
+    """Whether both have the same shape, and both are real numbers or both are not."""
+    return here.shape == there.shape and (here.is_floating_point() == there.is_floating_point())
