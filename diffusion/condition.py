@@ -1,10 +1,30 @@
 """What a sample is conditioned on, and how to forget it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+
+
+def named_after(name: str, keys: Iterable[str]) -> list[str]:
+    """Returns the tensors of a condition: "text" stands for "text", "text_mask" and the like."""
+    return [key for key in keys if key == name or key.startswith(f"{name}_")]
+
+
+@dataclass(frozen=True)
+class Forget:
+    """How often training forgets some conditions of a sample, all of them together.
+
+    Attributes:
+        keys: The names of the conditions.
+        p: The probability, 0 … 1.
+        exclusive: Whether it never happens together with other exclusive rows.
+    """
+
+    keys: list[str]
+    p: float
+    exclusive: bool = False
 
 
 @dataclass(frozen=True)
@@ -23,37 +43,48 @@ class Condition:
     values: Mapping[str, Tensor] = field(default_factory=dict)
     null: Mapping[str, float | Tensor] = field(default_factory=dict)
 
-    def drop(self, p: float = 1.0, keys: Iterable[str] | None = None) -> "Condition":
-        """Returns a copy in which each sample is ∅ with probability p, all its keys together.
+    def drop(
+        self, p: float | Sequence[Forget] = 1.0, keys: Iterable[str] | None = None
+    ) -> "Condition":
+        """Returns a copy in which some conditions of some samples are ∅.
 
         Args:
-            p: The probability, 0 … 1, independent from sample to sample.
-            keys: Which conditions to forget; by default all that have a null value. Those that
-                this batch does not have are passed over.
+            p: The probability, 0 … 1, independent from sample to sample, that a sample forgets all
+                keys together; or several rows, which are independent of each other unless they are
+                exclusive.
+            keys: Which conditions to forget, for a number; by default all that have a null value.
+                Those that this batch does not have are passed over.
 
         Raises:
             ValueError: If one of the keys has no null value.
         """
-        values = dict(self.values)
-        gone: Tensor | None = None
-        for key in self.null if keys is None else keys:
-            if key not in self.null:
-                raise ValueError(f"drop: {key}; expected conditions with a ∅, {list(self.null)}")
-            if key not in values:
+        if isinstance(p, int | float):
+            p = [Forget(list(self.null if keys is None else keys), p)]
+        values, spared, shared = dict(self.values), 0.0, None
+        for row in p:
+            every = dict.fromkeys(part for key in row.keys for part in self._parts(key))
+            here = [key for key in every if key in values]
+            first, spared = spared, spared + row.p * row.exclusive
+            if not here:
                 continue
-            value = values[key]
-            if gone is None:
-                gone = self._forgotten(p, value)
-            null = torch.as_tensor(self.null[key], dtype=value.dtype, device=value.device)
-            values[key] = torch.where(gone.reshape(-1, *[1] * (value.ndim - 1)), null, value)
+            like = values[here[0]]
+            if row.exclusive:  # each has its own part of [0, 1)
+                shared = torch.rand(len(like), device=like.device) if shared is None else shared
+                gone = (first <= shared) & (shared < spared)
+            elif row.p == 1:  # certainty costs no random numbers
+                gone = torch.ones(len(like), dtype=torch.bool, device=like.device)
+            else:
+                gone = torch.rand(len(like), device=like.device) < row.p
+            for key in here:
+                value = values[key]
+                null = torch.as_tensor(self.null[key], dtype=value.dtype, device=value.device)
+                values[key] = torch.where(gone.reshape(-1, *[1] * (value.ndim - 1)), null, value)
         return Condition(values, self.null)
 
-    @staticmethod
-    def _forgotten(p: float, value: Tensor) -> Tensor:
-        """Which samples are forgotten, (B,) bool; certainty costs no random numbers."""
-        if p == 1:
-            return torch.ones(len(value), dtype=torch.bool, device=value.device)
-        return torch.rand(len(value), device=value.device) < p
+    def _parts(self, key: str) -> list[str]:
+        if parts := named_after(key, self.null):
+            return parts
+        raise ValueError(f"drop: {key}; expected conditions with a ∅, {list(self.null)}")
 
     def cat(self, other: "Condition") -> "Condition":
         """Returns both conditions as one batch, this one's samples first."""

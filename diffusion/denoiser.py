@@ -1,14 +1,13 @@
 """From x_t to an estimate of x_0: the one interface that objectives, guidance and steps know."""
 
-import inspect
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from diffusion.condition import Condition
+from diffusion.networks.base import Network, adapt
 from diffusion.parameterization import Parameterization, check
 from diffusion.process import Process
 
@@ -68,10 +67,7 @@ class NetworkDenoiser(nn.Module):
 
     Args:
         network: Called as network(x_t, t, **conditions) with t of shape (B,) in 1 … T. Its output
-            has x_t's channels, or twice as many if it also predicts the reverse variance. Its
-            attribute `null` says what ∅ is of each condition that can be forgotten, and
-            `conditions` which ones it takes, where that is not the same; one that has neither
-            attribute gets those that its `forward` names, or all if that takes `**kwargs`.
+            has x_t's channels, or twice as many if it also predicts the reverse variance.
         process: The forward process.
         parameterization: What the output means.
 
@@ -88,9 +84,14 @@ class NetworkDenoiser(nn.Module):
         super().__init__()
         check(parameterization, process)
         self.network, self.process, self.parameterization = network, process, parameterization
-        names: Any = getattr(network, "conditions", None)
-        names = getattr(network, "null", None) if names is None else names
-        self.conditions = named(network.forward) if names is None else frozenset(names)
+        self._contract = (adapt(network),)  # in a tuple, so that it is no second submodule
+        names = self.contract.conditions
+        self.conditions = None if names is None else frozenset(names)
+
+    @property
+    def contract(self) -> Network:
+        """What is known of the network: itself, or what `adapt` makes of another module."""
+        return self._contract[0]
 
     def output(self, x_t: Tensor, t: Tensor, cond: Condition) -> tuple[Tensor, Tensor | None]:
         """Returns F and the raw variance output, or None; in x_t's dtype even under autocast."""
@@ -114,11 +115,3 @@ class NetworkDenoiser(nn.Module):
         x_0 = self.parameterization.x_0(F, self.process, t, x_t)
         alpha, sigma = self.process.scales(t, x_t)
         return Prediction(x_t, x_0, alpha, sigma, None if v is None else (v + 1) / 2)
-
-
-def named(forward: Callable[..., Any]) -> frozenset[str] | None:
-    """Returns the names of a forward's parameters behind x_t and t; None if it takes any name."""
-    parameters = list(inspect.signature(forward).parameters.values())
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return None
-    return frozenset(parameter.name for parameter in parameters[2:])

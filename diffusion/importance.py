@@ -33,7 +33,7 @@ class ImportanceSampled(Objective):
         if not 0 <= floor <= 1:
             raise ValueError(f"objective.floor: {floor}; expected 0 … 1")
         self.objective, self.depth, self.floor = objective, depth, floor
-        self.variance = getattr(objective, "variance", None)
+        self.variance = objective.variance
         # Row t − 1 is time t's; the row behind the last takes what is written to be forgotten.
         self.history, self.count = torch.zeros(1, depth), torch.zeros(0, dtype=torch.long)
 
@@ -81,7 +81,7 @@ class ImportanceSampled(Objective):
         return {"history": self.history.cpu(), "count": self.count.cpu()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Takes up what `state_dict` gave, unless its depth was another."""
+        """Restores what `state_dict` returned, unless its depth was another."""
         if state and state["history"].shape[1] == self.depth:
             self.history, self.count = state["history"].clone(), state["count"].clone()
 

@@ -13,7 +13,13 @@ from diffusion.process import Process, Variance
 
 
 class Objective(ABC):
-    """A loss at a time t and a noise ε, both drawn at random unless they are given."""
+    """A loss at a time t and a noise ε, both drawn at random unless they are given.
+
+    Attributes:
+        variance: Σ of the reverse transitions; "learned" needs a network that puts one out.
+    """
+
+    variance: Variance = "small"
 
     def draw(self, process: Process, x_0: Tensor) -> tuple[Tensor, Tensor]:
         """Draws t, uniform in 1 … T, shape (B,), and ε, x_0's shape."""
@@ -53,11 +59,11 @@ class Objective(ABC):
         return losses
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Returns what training has to find again when it goes on."""
+        """Returns what training needs to resume."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:  # noqa: B027  (most have no state)
-        """Takes up what `state_dict` gave."""
+        """Restores what `state_dict` returned."""
 
     @abstractmethod
     def loss(
@@ -123,7 +129,7 @@ class VariationalBound(Objective):
     """
 
     def __init__(self, variance: Variance = "small", levels: int | None = 256) -> None:
-        self.variance: Variance = variance
+        self.variance = variance
         self.levels = levels
 
     def loss(
@@ -155,7 +161,7 @@ class Hybrid(Objective):
         if not weight >= 0:
             raise ValueError(f"objective.weight: {weight}; expected a number ≥ 0")
         self.weight, self.levels = weight, levels
-        self.variance: Variance = "learned"
+        self.variance = "learned"
 
     def loss(
         self, denoiser: NetworkDenoiser, x_0: Tensor, cond: Condition, t: Tensor, eps: Tensor

@@ -253,7 +253,7 @@ class Pipeline:
                 " is made with its samplers"
             )
         trained = {"p_uncond": system.p_uncond, "start": system.start}
-        check_forgotten(sampler, trained, system.denoiser.network)
+        check_forgotten(sampler, trained, system.denoiser.contract)
         changed.callback(setattr, system, "sampler", system.sampler)
         system.sampler = sampler
 
@@ -344,7 +344,7 @@ def _restored(path: Path, trust: bool) -> L.LightningModule:
     except ValueError as error:
         raise ValueError(str(error).replace("checkpoint_path", "checkpoint", 1)) from None
     if isinstance(system, Diffusion):
-        check_forgotten(system.sampler, settings_of(content), system.denoiser.network)
+        check_forgotten(system.sampler, settings_of(content), system.denoiser.contract)
     return system
 
 

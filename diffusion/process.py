@@ -1,6 +1,6 @@
 """The forward process: q(x_t | x_0) = N(α_t x_0, σ_t² I) for t = 0 … T, with α_0 = 1 and σ_0 = 0.
 
-Two tables, α and σ in float64, are all that is kept; what else one needs is a function of them.
+Two tables, α and σ in float64, are all that is kept; everything else is computed from them.
 For s < t, with α_{t|s} = α_t / α_s and σ²_{t|s} = σ_t² − α_{t|s}² σ_s²:
 
     q(x_t | x_s)      = N(α_{t|s} x_s, σ²_{t|s} I)
@@ -38,7 +38,7 @@ class Process:
         if alpha[0] != 1 or sigma[0] != 0:
             raise ValueError(f"process: α_0 = {alpha[0]}, σ_0 = {sigma[0]}; expected 1 and 0")
         if not (alpha.diff() <= 0).all() or not (sigma.diff() >= 0).all():
-            raise ValueError("process: expected α to fall and σ to rise with t")
+            raise ValueError("process: its α or σ; expected α to fall and σ to rise with t")
         self.alpha, self.sigma = alpha.double(), sigma.double()
         self._on_device = {self.alpha.device: (self.alpha, self.sigma)}
 

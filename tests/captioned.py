@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion.data import Images, ImageSet
-from diffusion.networks import TextEncoder, Tokens
+from diffusion.networks import Encoding, TextEncoder
 from diffusion.networks.transformer import words
 
 COLOURS = {"red": (255, 30, 30), "green": (30, 200, 30), "blue": (40, 40, 255)}
@@ -89,6 +89,6 @@ class Bag(TextEncoder):
     def sizes(self, texts: Sequence[str]) -> list[int]:
         return [len(words(text)) for text in texts]
 
-    def forward(self, values: Mapping[str, Tensor]) -> Tokens:
+    def forward(self, values: Mapping[str, Tensor]) -> Encoding:
         states = self.embedding(values[""])
-        return Tokens(states, values[""] > 0, states.mean(1))
+        return Encoding(states, values[""] > 0, states.mean(1))

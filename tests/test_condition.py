@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from diffusion.condition import Condition
+from diffusion.condition import Condition, Forget
 
 B = 4096
 
@@ -83,3 +83,69 @@ def test_cat_keeps_the_order():
     both = a.cat(a.drop())
     assert both.values["label"].tolist() == [1, 2, 9, 9]
     assert both.null == {"label": 9}
+
+
+def test_a_name_stands_for_all_tensors_of_its_condition():
+    values = {k: torch.ones(3) for k in ("text", "text_mask", "texture", "label")}
+    cond = Condition(values, dict.fromkeys(values, 0))
+    kept = {k for k, v in cond.drop(keys=["text"]).values.items() if v.any()}
+    assert kept == {"texture", "label"}
+    with pytest.raises(ValueError, match=r"drop: tex; expected conditions with a ∅, \['text'"):
+        cond.drop([Forget(["tex"], 0.5)])
+
+
+def test_a_number_is_the_row_of_all_keys_to_the_last_bit():
+    cond = Condition({"a": torch.ones(B), "b": torch.ones(B, 2)}, {"a": 0, "b": 0})
+    torch.manual_seed(3)
+    gone = torch.rand(B) < 0.3
+    for p in (0.3, [Forget(["a", "b"], 0.3)]):
+        torch.manual_seed(3)
+        out = cond.drop(p).values
+        assert torch.equal(out["a"] == 0, gone)
+        assert torch.equal(out["b"] == 0, gone[:, None].expand(B, 2))
+
+
+TEXT, IMAGE = ["text"], ["image"]
+SCHEMES = {  # rows, and how often (text gone, image gone) happens, by hand
+    "text alone": (
+        [Forget(TEXT, 0.5)],
+        {(1, 0): 0.5, (0, 0): 0.5},
+    ),
+    "independently": (
+        [Forget(IMAGE, 0.1), Forget(TEXT, 0.5)],
+        {(0, 0): 0.45, (1, 0): 0.45, (0, 1): 0.05, (1, 1): 0.05},
+    ),
+    "exclusive": (
+        [Forget(keys, 0.05, exclusive=True) for keys in (TEXT, IMAGE, TEXT + IMAGE)],
+        {(0, 0): 0.85, (1, 0): 0.05, (0, 1): 0.05, (1, 1): 0.05},
+    ),
+    "exclusive beside an independent one": (
+        [Forget(TEXT, 0.2, exclusive=True), Forget(IMAGE, 0.3), Forget(IMAGE, 0.4, exclusive=True)],
+        {(1, 0): 0.2 * 0.7, (1, 1): 0.2 * 0.3, (0, 1): 0.8 * 0.3 + 0.7 * 0.4, (0, 0): 0.4 * 0.7},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_rows_happen_as_often_as_counting_says(name):
+    rows, wanted = SCHEMES[name]
+    assert abs(sum(wanted.values()) - 1) < 1e-12
+    n = 100_000
+    values = {"text": torch.ones(n, 2), "text_mask": torch.ones(n), "image": torch.ones(n)}
+    torch.manual_seed(0)
+    out = Condition(values, dict.fromkeys(values, 0)).drop(rows).values
+    text, image = out["text_mask"] == 0, out["image"] == 0
+    assert torch.equal((out["text"] == 0).all(1), text)
+    for kind in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        p = wanted.get(kind, 0.0)
+        found = ((text == kind[0]) & (image == kind[1])).double().mean()
+        assert abs(found - p) <= 4 * (p * (1 - p) / n) ** 0.5, kind
+
+
+def test_rows_that_a_batch_does_not_have_are_passed_over():
+    cond = Condition({"image": torch.ones(B)}, {"text": 0, "image": 0})
+    rows = [Forget(TEXT, 0.5, exclusive=True), Forget(IMAGE, 0.5, exclusive=True)]
+    torch.manual_seed(0)
+    gone = torch.rand(B) >= 0.5
+    torch.manual_seed(0)
+    assert torch.equal(cond.drop(rows).values["image"] == 0, gone)

@@ -160,13 +160,10 @@ def test_last_guidance_is_outermost():
         def __init__(self, name):
             self.name = name
 
-        def __call__(self, denoise):
-            def guided(x_t, t, cond):
-                pred = denoise(x_t, t, cond)
-                order.append(self.name)
-                return pred
-
-            return guided
+        def guided(self, denoise, x_t, t, cond):
+            pred = denoise(x_t, t, cond)
+            order.append(self.name)
+            return pred
 
     it = Cosine(10)
     Sampler(DDIM(), 1, [Note("inner"), Note("outer")])(Gaussian(it), it, torch.randn(2, 1))

@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.utilities import move_data_to_device
+from torch import Tensor
 
 from diffusion.common.pixels import quantize
 from diffusion.common.progress import bar
@@ -16,12 +17,15 @@ from diffusion.metrics.evaluations import Evaluations, evaluation_figures
 from diffusion.metrics.report.record import plain
 from diffusion.process import Process
 from diffusion.sampler import Sampler
+from diffusion.systems import distributed
+
+FIRST = 512  # images that stay, to be shown
 
 
 def generate(
     trainer: L.Trainer, module: Any, n: int, batch_size: int, measures: Sequence[Measure]
-) -> dict[str, Figure]:
-    """Draws n images, hands them to measures, and returns the figures of what an image costs.
+) -> tuple[dict[str, Figure], Samples]:
+    """Draws n images for measures; returns what an image costs, and the first images.
 
     Sample i has noise seed i; what it is asked to be, a label or a caption, the data's `measured`
     says by its number i.
@@ -34,9 +38,10 @@ def generate(
         measures: Each process updates them with its own images.
     """
     data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-    rank, world, seconds = trainer.global_rank, trainer.world_size, 0.0
+    rank, world, seconds, asked = trainer.global_rank, trainer.world_size, 0.0, False
     rounds = deal(n, batch_size, rank, world)
-    drawn, counted = sum(map(len, rounds)), module.networks()
+    counted = module.networks()
+    drawn, shown = sum(map(len, rounds)), list[tuple[Tensor, Tensor]]()
     counters = {name: Evaluations() for name in counted}
     with bar("images", draws(trainer)) as progress, ExitStack() as counting:
         for name, parts in counted.items():
@@ -60,10 +65,16 @@ def generate(
             )
             for measure in measures if own else ():
                 measure.update(samples)
+            first = [i for i, number in enumerate(mine[:own]) if number < FIRST]
+            shown.append((torch.tensor(mine, device=images.device)[first], images[first]))
             progress.advance(task, min(len(mine) * world, n))
             progress.refresh()  # beneath the trainer's own bar it is not redrawn by itself
     evaluations = {name: counter.rows / drawn for name, counter in counters.items()}
-    return evaluation_figures(evaluations, seconds / drawn)
+    index, first = (distributed.rows(trainer.strategy, torch.cat(x)) for x in zip(*shown))
+    batch = data.measured(range(len(first)))
+    labels = batch.get("label") if asked else None
+    made = Samples(first[index.argsort()], None, labels, batch.get("text"))
+    return evaluation_figures(evaluations, seconds / drawn), made
 
 
 def deal(n: int, batch_size: int, rank: int = 0, world: int = 1) -> list[list[int]]:

@@ -17,7 +17,7 @@ from diffusion.common.hashing import weights_digest
 from diffusion.common.validate import check_counts
 from diffusion.guidance.clip import Clip
 from diffusion.metrics.base import Figure, Measure, Samples
-from diffusion.metrics.card import Card, Gallery, find_nearest
+from diffusion.metrics.card import Card, find_nearest
 from diffusion.metrics.distance import FrechetDistance, InceptionScore, KernelDistance
 from diffusion.metrics.features.base import Extractor
 from diffusion.metrics.features.lenet import LeNet
@@ -97,7 +97,7 @@ class Metrics(L.Callback):
         self.samples: Tensor | None = None
         self.figures: dict[str, float] = {}
         self._validations = 0
-        self._measures: list[Measure] = []
+        self._measures: list[Measure] | None = None
         self._warned = set[str]()
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -122,7 +122,7 @@ class Metrics(L.Callback):
         if self.extractor is None:
             rank_zero_warn("Metrics: no labels and no extractor, so no distance; give Inception")
         check_writable(self.cache, "metrics.cache")
-        self._measures = [*self._asked(), Gallery()]
+        self._measures = self._asked()
         # States are in float64, which MPS lacks.
         device = torch.device("cpu") if pl_module.device.type == "mps" else pl_module.device
         with one_first(trainer, "metrics"):
@@ -147,7 +147,7 @@ class Metrics(L.Callback):
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Measures at every n-th validation, if asked to."""
-        if not self.validate or not self._measures or trainer.sanity_checking:
+        if not self.validate or self._measures is None or trainer.sanity_checking:
             return
         self._validations += 1
         if self._validations % self.every_n_validations == 0:
@@ -155,41 +155,37 @@ class Metrics(L.Callback):
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Measures, prints and writes metrics.json, and card.html if asked to."""
-        if not self._measures:
+        if self._measures is None:
             return
         start = time.perf_counter()
-        figures, described = self._run(trainer, pl_module, "test")
+        figures, described, made = self._run(trainer, pl_module, "test")
         if trainer.is_global_zero:
             from rich import get_console
 
-            data = _data(trainer)
             record = {**stored(figures), **self._about(trainer, pl_module), **described}
             record["wall_seconds"] = time.perf_counter() - start
             record["date"] = datetime.now(UTC).isoformat(timespec="seconds")
             run = Path(trainer.default_root_dir)
             write(run / "metrics.json", record)
             get_console().print(table(self.figures, notes(record)))
-            if self.card and self.samples is not None:
-                nearest = find_nearest(self.card, self.samples, data, pl_module.device)
-                asked = data.measured(range(len(self.samples)))
-                labels = asked.get("label") if record.get("accuracy_by_label") else None
-                made = Samples(self.samples, None, labels, asked.get("text"))
+            if self.card:
+                nearest = find_nearest(self.card, made.images, _data(trainer), pl_module.device)
                 with kept(run / "card.html") as part:
                     part.write_text(render(run.name, record, made, nearest), encoding="utf-8")
 
     def _run(
         self, trainer: L.Trainer, module: L.LightningModule, prefix: str
-    ) -> tuple[dict[str, Figure], dict[str, Any]]:
-        """Returns the figures, and on the first process what they were measured with."""
-        for measure in self._measures:
+    ) -> tuple[dict[str, Figure], dict[str, Any], Samples]:
+        """Returns figures, on the first process what they were measured with, and first images."""
+        measures = self._measures or []
+        for measure in measures:
             measure.reset()
-        costs = generate(trainer, module, self.n, self.batch_size, self._measures)
+        costs, made = generate(trainer, module, self.n, self.batch_size, measures)
+        self.samples = made.images
         figures, about, warnings = dict[str, Figure](), dict[str, Any](), dict[str, None]()
-        for measure in self._measures:
+        for measure in measures:
             with measure.sync_context():  # the states are those of all processes
-                if isinstance(measure, Gallery):
-                    self.samples = measure.first()
-                elif trainer.is_global_zero:
+                if trainer.is_global_zero:
                     figures |= measure.evaluate()
                     about |= measure.describe()
                     warnings |= dict.fromkeys(measure.warnings)
@@ -198,7 +194,7 @@ class Metrics(L.Callback):
         self.figures = {name: figure.value for name, figure in figures.items()}
         for name, value in self.figures.items():
             module.log(f"{prefix}/{name}", value, sync_dist=True)
-        return figures, {"warnings": list(warnings), **about}
+        return figures, {"warnings": list(warnings), **about}, made
 
     def _warn(self, warnings: Iterable[str | None]) -> None:
         """Says each once."""

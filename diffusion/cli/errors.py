@@ -7,6 +7,7 @@ import re
 import sys
 import types
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Literal, Union, get_args, get_origin
 
 LONGEST = 400
@@ -21,6 +22,7 @@ OWNERS = {
     "model.optimizer": "torch.optim.optimizer.Optimizer",
     "model.sampler": "diffusion.sampler.Sampler",
 }
+OURS = ("diffusion.", "torch.optim")
 VALUE = re.compile(r"(?:Got|Given) value: (.*?)(?:\. Got value: .*)?$", re.MULTILINE)
 
 
@@ -186,7 +188,9 @@ def _no_class(key: str, name: str, kinds: tuple[type, ...]) -> str:
         return f"{where}: {name!r}; expected a class or a file, there is no such file"
     names = [n for n in subclasses(kinds) if n != name]
     if key.split(".")[-1] == "network":  # any module, but not a part of one
-        names = [n for n in names if n in sys.modules["diffusion.networks"].__all__]
+        networks = sys.modules["diffusion.networks"]
+        parts = subclasses((networks.Conditioner, networks.TextEncoder))
+        names = [n for n in names if n in networks.__all__ and n not in parts]
     folded = {n.lower(): n for n in names}
     last = name.split(".")[-1]
     near = folded.get(last.lower()) or most_like(last, names)
@@ -207,12 +211,9 @@ def _is_kind(found: type, hint: Any) -> bool:
 
 def _classes() -> list[tuple[str, type]]:
     """Returns the classes that a configuration can name, with their names."""
-    modules = [m for k, m in sys.modules.items() if k.startswith(("diffusion.", "torch.optim"))]
+    modules = [m for k, m in sys.modules.items() if k.startswith(OURS)]
     found = [pair for module in modules for pair in inspect.getmembers(module, inspect.isclass)]
-    roots = ("diffusion.", "torch.optim")
-    return [
-        (n, c) for n, c in found if c.__module__.startswith(roots) and not inspect.isabstract(c)
-    ]
+    return [(n, c) for n, c in found if c.__module__.startswith(OURS) and not inspect.isabstract(c)]
 
 
 def _key(key: str, owner: type | None, match: re.Match, known: Mapping[str, Any]) -> str:
@@ -304,12 +305,8 @@ def _hint(key: str, owner: type | None, known: Mapping[str, Any]) -> Any:
         return known.get(key)
     name = key.rsplit(".", 1)[-1]
     for kind in owner.__mro__:
-        names = inspect.signature(kind.__init__).parameters
-        if name in names:
-            note = names[name].annotation
-            scope = vars(sys.modules[kind.__module__])
-            try:
-                return eval(note, scope) if isinstance(note, str) else note
-            except (NameError, TypeError):
-                return None
+        with suppress(NameError, TypeError):  # of annotations that are only there for a checker
+            names = inspect.signature(kind.__init__, eval_str=True).parameters
+            if name in names:
+                return names[name].annotation
     return None

@@ -51,8 +51,7 @@ def written_aside(path: Path, durable: bool = True) -> Iterator[Path]:
             with suppress(OSError):  # some file systems cannot flush a folder
                 _flush(path.parent)
     except Exception as error:
-        if not isinstance(error, OSError):
-            _raise_cause(error, path)
+        _raise_cause(error, path)
         raise
     finally:
         with suppress(OSError):  # of the first cause
@@ -97,8 +96,7 @@ def folder_aside(path: Path) -> Iterator[Path]:
                 _flush(file)
         aside.rename(path)
     except Exception as error:
-        if not isinstance(error, OSError):
-            _raise_cause(error, path)
+        _raise_cause(error, path)
         raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -225,6 +223,8 @@ def _probe(folder: Path) -> None:
 
 def _raise_cause(error: BaseException, path: Path) -> None:
     """Raises the OSError behind the error of a writer that does not name it, if there is one."""
+    if isinstance(error, OSError):
+        return
     number = re.search(r"\(os error (\d+)\)", str(error))  # Rust's way to say it
     if number:
         code = int(number[1])
@@ -240,12 +240,9 @@ def _raise_cause(error: BaseException, path: Path) -> None:
 def _earlier(path: Path) -> Path:
     """Returns a free name for the file that is there, after the time it was written."""
     stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(path.stat().st_mtime))
-    free = path.with_name(f"{path.stem}.{stamp}{path.suffix}")
-    count = 1
-    while free.exists():
-        count += 1
-        free = path.with_name(f"{path.stem}.{stamp}-{count}{path.suffix}")
-    return free
+    ends = ("", *(f"-{count}" for count in range(2, 1000)))
+    names = (path.with_name(f"{path.stem}.{stamp}{end}{path.suffix}") for end in ends)
+    return next(name for name in names if not name.exists())
 
 
 def decoded(path: Path, key: str) -> str:

@@ -147,27 +147,7 @@ def state(content: Any, key: str, path: Path, entry: str = "state_dict") -> dict
     found = content.get(entry) if isinstance(content, Mapping) else None
     if not isinstance(found, Mapping) or not found:
         raise ValueError(f"{key}: {path}; expected a checkpoint of this project, with a {entry}")
-    for name, value in found.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            kind = type(value).__name__
-            raise ValueError(
-                f"{key}: {path}; expected named tensors in its {entry}, {name!r:.80} is {kind}"
-            )
-    check_finite(found, key, path)
-    return dict(found)
-
-
-def check_finite(values: Mapping[str, Tensor], key: str, path: Path) -> None:
-    """Refuses weights with which nothing can be computed.
-
-    Raises:
-        ValueError: If one is NaN or infinite.
-    """
-    for name, value in values.items():
-        if value.is_floating_point() and value.numel():
-            ends = torch.stack(value.detach().aminmax()).float()
-            if not ends.isfinite().all():
-                raise ValueError(f"{key}: {path}; expected finite weights, {name} has NaN or inf")
+    return _checked(found, key, path)
 
 
 def tensors(content: Any, path: Path) -> dict[str, Tensor]:
@@ -178,10 +158,18 @@ def tensors(content: Any, path: Path) -> dict[str, Tensor]:
     """
     if not isinstance(content, Mapping) or not content:
         raise ValueError(f"weights: {path}; expected named tensors, it holds none")
-    for name, value in content.items():
-        if not isinstance(value, Tensor):
-            raise ValueError(
-                f"weights: {path}; expected named tensors, {name!r} is {type(value).__name__}"
-            )
-    check_finite(content, "weights", path)
-    return {k: v.float() if v.is_floating_point() else v for k, v in content.items()}
+    found = _checked(content, "weights", path)
+    return {k: v.float() if v.is_floating_point() else v for k, v in found.items()}
+
+
+def _checked(found: Mapping[Any, Any], key: str, path: Path) -> dict[str, Tensor]:
+    """Returns named tensors, once they are known to be that, and finite."""
+    for name, value in found.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            kind = type(value).__name__
+            raise ValueError(f"{key}: {path}; expected named tensors, {name!r:.80} is {kind}")
+        if value.is_floating_point() and value.numel():
+            ends = torch.stack(value.detach().aminmax()).float()
+            if not ends.isfinite().all():
+                raise ValueError(f"{key}: {path}; expected finite weights, {name} has NaN or inf")
+    return dict(found)

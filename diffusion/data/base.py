@@ -206,14 +206,17 @@ class Images(L.LightningDataModule, ABC):
         return self._in_order(self.test_set)
 
     def predict_dataloader(self) -> Requests:
-        """Returns requests for the samples that are not `done`.
+        """Returns requests for the samples that are not `done`, batch k for process k mod world.
+
+        So the batches are the same for any number of processes.
 
         Raises:
             ValueError: If a label is not one of the data's classes.
         """
         self.asked_classes()
-        rank_and_world = self._rank_and_world()
-        return Requests(self.samples, self.batch_size, self.request, self.done(), *rank_and_world)
+        (rank, world), done = self._rank_and_world(), self.done()
+        batches = in_order(self.samples, self.batch_size)[rank::world]
+        return Requests([batch for batch in batches if not done.issuperset(batch)], self.request)
 
     def described(self) -> list[Ask]:
         """Returns what `request` says of samples: the classes `labels`, in turn."""

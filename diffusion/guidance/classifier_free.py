@@ -1,14 +1,14 @@
 """Classifier-free guidance (Ho & Salimans 2022; https://arxiv.org/abs/2207.12598)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 import torch
 from torch import Tensor
 
-from diffusion.condition import Condition
+from diffusion.condition import Condition, named_after
 from diffusion.denoiser import Denoiser, Prediction
-from diffusion.guidance import Guidance
+from diffusion.guidance.base import Guidance
 
 
 class ClassifierFree(Guidance):
@@ -20,7 +20,8 @@ class ClassifierFree(Guidance):
     Args:
         scale: s: 0 is unconditional, 1 conditional, each in one pass of B; more is guided. The
             paper's w is s − 1.
-        drop: The conditions that ∅ replaces; by default all that have a null value.
+        drop: The names of the conditions that ∅ replaces, such as [text]; by default all that have
+            a null value.
         interval: The times (first, last) between which the scale applies, ends included; elsewhere
             it is 1, at the price of one pass (Kynkäänniemi et al. 2024).
         rescale: φ: how far the guided x̂_0 is pulled back to the standard deviation of the
@@ -45,34 +46,40 @@ class ClassifierFree(Guidance):
             raise ValueError(f"guidance.interval: {interval}; expected first ≤ last")
         self.scale, self.drop, self.interval, self.rescale = scale, drop, interval, rescale
 
-    @property
-    def forgets(self) -> bool:
+    def forgets(self, null: Iterable[str]) -> list[str]:
         """See `Guidance`."""
-        return self.scale != 1
+        null = list(null)
+        if self.scale == 1:
+            return []
+        if self.drop is None and null:
+            return null
+        for name in self.drop or ["everything"]:
+            if not named_after(name, null):
+                raise ValueError(
+                    f"guidance.drop: {name}; expected a network with a ∅ for it, this one has "
+                    f"{null or 'nothing to forget'}"
+                )
+        return [key for name in self.drop or () for key in named_after(name, null)]
 
-    def __call__(self, denoise: Denoiser) -> Denoiser:
+    def guided(self, denoise: Denoiser, x_t: Tensor, t: Tensor, cond: Condition) -> Prediction:
         """See `Guidance`."""
-
-        def guided(x_t: Tensor, t: Tensor, cond: Condition) -> Prediction:
-            first, last = self.interval or (-torch.inf, torch.inf)
-            if self.scale == 1 or (t.ndim == 0 and not first <= t <= last):
-                return denoise(x_t, t, cond)
-            if self.scale == 0 and not self.interval and not self.rescale:
-                return denoise(x_t, t, cond.drop(keys=self.drop))
-            both = denoise(
-                torch.cat([x_t, x_t]),
-                t if t.ndim == 0 else torch.cat([t, t]),
-                cond.cat(cond.drop(keys=self.drop)),
-            )
-            conditional, null = both.x_0.chunk(2)
-            inside = torch.where((t >= first) & (t <= last), self.scale, 1.0).to(x_t.dtype)
-            scale = inside.reshape(-1, *[1] * (x_t.ndim - 1)) if t.ndim else inside
-            x_0 = null + scale * (conditional - null)
-            if self.rescale:
-                x_0 = self.rescale * _with_std_of(x_0, conditional) + (1 - self.rescale) * x_0
-            return _first_half(both, x_t).with_x_0(x_0)
-
-        return guided
+        first, last = self.interval or (-torch.inf, torch.inf)
+        if self.scale == 1 or (t.ndim == 0 and not first <= t <= last):
+            return denoise(x_t, t, cond)
+        if self.scale == 0 and not self.interval and not self.rescale:
+            return denoise(x_t, t, cond.drop(keys=self.drop))
+        both = denoise(
+            torch.cat([x_t, x_t]),
+            t if t.ndim == 0 else torch.cat([t, t]),
+            cond.cat(cond.drop(keys=self.drop)),
+        )
+        conditional, null = both.x_0.chunk(2)
+        inside = torch.where((t >= first) & (t <= last), self.scale, 1.0).to(x_t.dtype)
+        scale = inside.reshape(-1, *[1] * (x_t.ndim - 1)) if t.ndim else inside
+        x_0 = null + scale * (conditional - null)
+        if self.rescale:
+            x_0 = self.rescale * _with_std_of(x_0, conditional) + (1 - self.rescale) * x_0
+        return _first_half(both, x_t).with_x_0(x_0)
 
 
 def _with_std_of(x: Tensor, reference: Tensor) -> Tensor:

@@ -190,7 +190,7 @@ class Clip(Gradient):
     ) -> tuple[Prediction, Tensor]:
         """Returns x̂_0 and ∇_{x_t} Σ_b S(x̂_0(x_t)), from one evaluation of the denoiser.
 
-        Who wants a gradient of x̂_0, an outer guidance of this kind, still gets it.
+        An outer gradient guidance can still differentiate through x̂_0.
         """
         outer = torch.is_grad_enabled()
         with recording(x_t.device):

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from diffusion.condition import Condition
 from diffusion.denoiser import Denoiser, Prediction
-from diffusion.guidance import Guidance
+from diffusion.guidance.base import Guidance
 from diffusion.process import Process
 
 Score = Callable[[Tensor, Tensor, Condition], Tensor]
@@ -50,19 +50,15 @@ class Gradient(Guidance):
         self.scale, self.interval = scale, interval
         self._device: torch.device | None = None
 
-    def __call__(self, denoise: Denoiser) -> Denoiser:
+    def guided(self, denoise: Denoiser, x_t: Tensor, t: Tensor, cond: Condition) -> Prediction:
         """See `Guidance`."""
-
-        def guided(x_t: Tensor, t: Tensor, cond: Condition) -> Prediction:
-            first, last = self.interval or (-torch.inf, torch.inf)
-            if self.scale == 0 or (t.ndim == 0 and not first <= t <= last):
-                return denoise(x_t, t, cond)
-            pred, gradient = self.evaluate(denoise, x_t, t, cond)
-            on = ((t >= first) & (t <= last)).reshape(pred.alpha.shape) & (pred.alpha > 0)
-            weight = torch.where(on, self.weight(pred, t), 0.0)
-            return pred.with_x_0(pred.x_0 + self.scale * weight * gradient)
-
-        return guided
+        first, last = self.interval or (-torch.inf, torch.inf)
+        if self.scale == 0 or (t.ndim == 0 and not first <= t <= last):
+            return denoise(x_t, t, cond)
+        pred, gradient = self.evaluate(denoise, x_t, t, cond)
+        on = ((t >= first) & (t <= last)).reshape(pred.alpha.shape) & (pred.alpha > 0)
+        weight = torch.where(on, self.weight(pred, t), 0.0)
+        return pred.with_x_0(pred.x_0 + self.scale * weight * gradient)
 
     def weight(self, pred: Prediction, t: Tensor) -> Tensor:
         """Returns the gradient's weight in x̂_0 at scale 1, broadcastable against x_t."""
@@ -86,7 +82,7 @@ class Gradient(Guidance):
 
 @contextmanager
 def recording(device: torch.device) -> Iterator[None]:
-    """Records gradients wherever one is: in inference mode, under `no_grad`, under autocast.
+    """Enables gradients inside any outer mode: inference mode, `no_grad`, autocast.
 
     Autocast keeps copies of weights, which in inference mode cannot take part in a gradient; so
     it makes new ones here.

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from diffusion.condition import Condition
 from diffusion.denoiser import Denoiser, Prediction
-from diffusion.guidance import Guidance
+from diffusion.guidance.base import Guidance
 
 
 class Inpaint(Guidance):
@@ -32,22 +32,18 @@ class Inpaint(Guidance):
 
     needs: ClassVar[tuple[str, ...]] = ("known", "mask")
 
-    def __call__(self, denoise: Denoiser) -> Denoiser:
+    def guided(self, denoise: Denoiser, x_t: Tensor, t: Tensor, cond: Condition) -> Prediction:
         """See `Guidance`.
 
         Raises:
-            ValueError: When it is called without one of the conditions.
+            ValueError: If it is called without one of the conditions.
         """
-
-        def guided(x_t: Tensor, t: Tensor, cond: Condition) -> Prediction:
-            for key in self.needs:
-                if key not in cond.values:
-                    raise ValueError(
-                        f"guidance: Inpaint needs the condition '{key}', there is none; expected "
-                        "data.edit and data.mask, or a sampler without this guidance"
-                    )
-            pred = denoise(x_t, t, cond)
-            known, mask = cond.values["known"].to(pred.x_0), cond.values["mask"] > 0.5
-            return replace(pred, x_0=torch.where(mask, known, pred.x_0), known=mask)
-
-        return guided
+        for key in self.needs:
+            if key not in cond.values:
+                raise ValueError(
+                    f"guidance: Inpaint needs the condition '{key}', there is none; expected "
+                    "data.edit and data.mask, or a sampler without this guidance"
+                )
+        pred = denoise(x_t, t, cond)
+        known, mask = cond.values["known"].to(pred.x_0), cond.values["mask"] > 0.5
+        return replace(pred, x_0=torch.where(mask, known, pred.x_0), known=mask)

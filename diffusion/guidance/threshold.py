@@ -5,20 +5,16 @@ from torch import Tensor
 
 from diffusion.condition import Condition
 from diffusion.denoiser import Denoiser, Prediction
-from diffusion.guidance import Guidance
+from diffusion.guidance.base import Guidance
 
 
 class Static(Guidance):
     """x̂_0 ← clip(x̂_0, −1, 1), and ε̂ follows."""
 
-    def __call__(self, denoise: Denoiser) -> Denoiser:
+    def guided(self, denoise: Denoiser, x_t: Tensor, t: Tensor, cond: Condition) -> Prediction:
         """See `Guidance`."""
-
-        def guided(x_t: Tensor, t: Tensor, cond: Condition) -> Prediction:
-            pred = denoise(x_t, t, cond)
-            return pred.with_x_0(pred.x_0.clamp(-1, 1))
-
-        return guided
+        pred = denoise(x_t, t, cond)
+        return pred.with_x_0(pred.x_0.clamp(-1, 1))
 
 
 class Dynamic(Guidance):
@@ -39,17 +35,13 @@ class Dynamic(Guidance):
             raise ValueError(f"guidance.limit: {limit}; expected at least 1, or null")
         self.percentile, self.limit = percentile, limit
 
-    def __call__(self, denoise: Denoiser) -> Denoiser:
+    def guided(self, denoise: Denoiser, x_t: Tensor, t: Tensor, cond: Condition) -> Prediction:
         """See `Guidance`."""
-
-        def guided(x_t: Tensor, t: Tensor, cond: Condition) -> Prediction:
-            pred = denoise(x_t, t, cond)
-            size = pred.x_0.abs().flatten(1)
-            # torch.quantile takes at most 2^24 numbers at once.
-            rows = size.split(max(1, 2**24 // size.shape[1]))
-            s = torch.cat([part.quantile(self.percentile, dim=1) for part in rows])
-            s = s.clamp(min=1, max=self.limit)
-            s = s.reshape(-1, *[1] * (x_t.ndim - 1))
-            return pred.with_x_0(pred.x_0.clamp(-s, s) / s)
-
-        return guided
+        pred = denoise(x_t, t, cond)
+        size = pred.x_0.abs().flatten(1)
+        # torch.quantile takes at most 2^24 numbers at once.
+        rows = size.split(max(1, 2**24 // size.shape[1]))
+        s = torch.cat([part.quantile(self.percentile, dim=1) for part in rows])
+        s = s.clamp(min=1, max=self.limit)
+        s = s.reshape(-1, *[1] * (x_t.ndim - 1))
+        return pred.with_x_0(pred.x_0.clamp(-s, s) / s)

@@ -60,9 +60,10 @@ def kind_of(module: nn.Module) -> Kind:
 
 def places(network: Encoder) -> Iterator[Place]:
     """Yields the layers of a network in its order."""
+    ways = dict(network.named_children())
     for way in ("down", "middle", "up"):
         slot = level = block = 0
-        for index, stage in enumerate(getattr(network, way, ())):
+        for index, stage in enumerate(ways[way].children() if way in ways else ()):
             slot = slot if way == "middle" else 0
             whole = not isinstance(stage, Stage)  # what stands between two levels on the way down
             parts = {"": stage} if whole else dict(stage.named_children())
@@ -151,7 +152,8 @@ def ours(network: nn.Module, names: Names, weights: Mapping[str, Tensor]) -> dic
         ValueError: If a tensor is missing, unknown, or of another shape.
     """
     if wrong := differences(shapes(network, names), weights):
-        raise ValueError(f"weights: expected those of {type(network).__name__}; {'; '.join(wrong)}")
+        kind = type(network).__name__
+        raise ValueError(f"weights: {'; '.join(wrong)}; expected those of this {kind}")
     found = {}
     for name, value in network.state_dict().items():
         theirs = names[name]

@@ -171,7 +171,7 @@ def _above(network: LinearUNet, way: str, rest: list[str]) -> str:
         level = network.get_submodule(f"{way}.{index}.attention")
         return f"{above}.2.{_attention(inner, full=bool(level.full))}"
     if part == "onward":
-        last = int(index) == len(getattr(network, way)) - 1
+        last = int(index) == len(network.down) - 1
         return f"{above}.3.{inner[0]}" if last else f"{above}.3.1.{inner[0]}"
     return f"{above}.{0 if part == 'first' else 1}.{_block(inner)}"
 

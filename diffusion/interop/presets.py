@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import diffusion.networks
+from diffusion.networks import ClassifierNetwork, UNet, Upsampler
 from diffusion.networks.unet.encoder import Encoder
 
 Settings = dict[str, Any]
+NETWORKS = {kind.__name__: kind for kind in (ClassifierNetwork, UNet, Upsampler)}
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Model:
     def network(self) -> Encoder:
         """Returns the network, with initial weights."""
         node = self.settings["network"]
-        return getattr(diffusion.networks, node["class_path"])(**node["init_args"])
+        return NETWORKS[node["class_path"]](**node["init_args"])
 
 
 def of(name: str, **arguments: Any) -> Settings:

@@ -7,13 +7,10 @@ import torch
 from torch import Tensor
 
 from diffusion.common.validate import check_counts
-from diffusion.metrics.base import Figure, Measure, Samples, in_order
 from diffusion.metrics.features.base import Extractor
 from diffusion.metrics.fidelity import K_COVERAGE, K
 from diffusion.metrics.neighbours import neighbours
 from diffusion.metrics.real_images import Data, collect, shown, some
-
-FIRST = 512  # samples that stay, to be shown
 
 
 @dataclass(frozen=True)
@@ -68,32 +65,6 @@ class Nearest:
     distances: Tensor
     images: Tensor
     usual: float
-
-
-class Gallery(Measure):
-    """The first samples, which processes gather, without figures."""
-
-    index: list[Tensor]
-    images: list[Tensor]
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("index", [], "cat")
-        self.add_state("images", [], "cat")
-
-    def update(self, samples: Samples) -> None:
-        """Keeps those whose number is below `FIRST`."""
-        index = self.count(samples)
-        self.index.append(index[index < FIRST])
-        self.images.append(samples.images.to(self.device)[index < FIRST])
-
-    def evaluate(self) -> dict[str, Figure]:
-        """Returns nothing."""
-        return {}
-
-    def first(self) -> Tensor:
-        """Returns the images, uint8 (n, C, H, W) on the CPU; of all processes, while in sync."""
-        return in_order(self.index, self.images)[0].cpu()
 
 
 def find_nearest(card: Card, images: Tensor, data: Data, device: torch.device) -> Nearest:

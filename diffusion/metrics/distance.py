@@ -5,6 +5,7 @@ behind the @, and only those with the same one may be compared: where there are 
 images than samples, a distance is given at their number m too, of the first m samples.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,41 @@ class Distance(FeatureMeasure):
         reference = {"rule": rule, "size": len(self.reference), "fingerprint": train}
         return {**super().describe(), "reference": reference}
 
+    def named(
+        self, figure: Figure, name: str, values: dict[int, float], m: int, floor: float
+    ) -> dict[str, Figure]:
+        """Returns figures at each number of images, and the floor at m.
+
+        Args:
+            figure: What they say.
+            name: What is before the @.
+            values: By the number of images.
+            m: Of held-out images.
+            floor: Their distance.
+        """
+        out = {
+            f"{name}@{n}": replace(figure, value=x, n=n, baseline=floor if n == m else None)
+            for n, x in values.items()
+        }
+        return out | {f"{name}_floor@{m}": out[f"{name}@{m}"].floor(floor)}
+
+
+class GatheredDistance(Distance):
+    """A distance that needs the features of all samples."""
+
+    index: list[Tensor]
+    features: list[Tensor]
+
+    def __init__(self, extractor: Extractor) -> None:
+        super().__init__(extractor)
+        self.add_state("index", [], "cat")
+        self.add_state("features", [], "cat")
+
+    def update(self, samples: Samples) -> None:
+        """Adds the features."""
+        self.index.append(self.count(samples))
+        self.features.append(samples.features(self.extractor)[0].to(self.device))
+
 
 class FrechetDistance(Distance):
     """The Fréchet distance, see `frechet`, from sums: no features are gathered.
@@ -146,60 +182,39 @@ class FrechetDistance(Distance):
 
     def evaluate(self) -> dict[str, Figure]:
         """Returns distances at n and m, and the floor at m."""
-        n, m = int(self.counts.sum()), int(self.counts[0])
-        name, title = self.extractor.distance, f"Fréchet distance ({self.extractor.label})"
-        floor = frechet_of_moments(*moments(some(self.held_out, m)), self.mean, self.cov)
-        phrase, out = "Distance of mean and covariance to the reference.", {}
+        n, m, values = int(self.counts.sum()), int(self.counts[0]), {}
         for size, parts in {n: 2, m: 1}.items():
             total, mean = self.counts[:parts].sum(), self.sums[:parts].sum(0)
             mean = mean / total
-            squares = self.products[:parts].sum(0) - total * mean.outer(mean)
-            moved = (mean.cpu() + self.mean, squares / (total - 1))
-            out[f"{name}@{size}"] = Figure(
-                frechet_of_moments(*moved, self.mean, self.cov), size,
-                "FID" if name == "fid" else title, phrase, "low", depends=DEPENDS,
-                baseline=floor if size == m else None, leading=True,
-            )  # fmt: skip
-        out[f"{name}_floor@{m}"] = out[f"{name}@{m}"].floor(floor)
+            cov = (self.products[:parts].sum(0) - total * mean.outer(mean)) / (total - 1)
+            values[size] = frechet_of_moments(mean.cpu() + self.mean, cov, self.mean, self.cov)
+        floor = frechet_of_moments(*moments(some(self.held_out, m)), self.mean, self.cov)
+        name, title = self.extractor.distance, f"Fréchet distance ({self.extractor.label})"
+        figure = Figure(
+            floor, m, "FID" if name == "fid" else title,
+            "Distance of mean and covariance to the reference.", "low", depends=DEPENDS,
+            leading=True,
+        )  # fmt: skip
         numbers = {"metrics.n": n, "reference": len(self.reference), "floor": len(self.held_out)}
         few = [too_few(what, number, len(self.mean)) for what, number in numbers.items()]
         self.warnings = [text for text in (self.about.get("warning"), *few) if text]
-        return out
+        return self.named(figure, name, values, m, floor)
 
 
-class KernelDistance(Distance):
-    """The kernel distance, see `kernel`; its random subsets need the features of all samples."""
-
-    index: list[Tensor]
-    features: list[Tensor]
-
-    def __init__(self, extractor: Extractor) -> None:
-        super().__init__(extractor)
-        self.add_state("index", [], "cat")
-        self.add_state("features", [], "cat")
-
-    def update(self, samples: Samples) -> None:
-        """Adds the features."""
-        self.index.append(self.count(samples))
-        self.features.append(samples.features(self.extractor)[0].to(self.device))
+class KernelDistance(GatheredDistance):
+    """The kernel distance, see `kernel`, whose random subsets are of all samples."""
 
     def evaluate(self) -> dict[str, Figure]:
         """Returns distances at n and m, and the floor at m."""
         (features,) = in_order(self.index, self.features)
         real = some(self.held_out, n := len(features))
-        name, title = self.extractor.kernel, f"Kernel distance ({self.extractor.label})"
-        phrase, floor = "Squared MMD to the reference; unbiased in n.", self._to_reference(real)
-        out = {}
-        for size in sorted({n, len(real)}, reverse=True):
-            value, baseline = self._to_reference(features[:size]), floor
-            out[f"{name}@{size}"] = Figure(
-                value, size, title, phrase, "low",
-                depends=DEPENDS, baseline=baseline if size == len(real) else None,
-            )  # fmt: skip
-        return out | {f"{name}_floor@{len(real)}": out[f"{name}@{len(real)}"].floor(floor)}
-
-    def _to_reference(self, features: Tensor) -> float:
-        return kernel(features.cpu(), self.reference)
+        sets = {size: features[:size].cpu() for size in (n, len(real))}
+        values = {size: kernel(x, self.reference) for size, x in sets.items()}
+        floor = kernel(real, self.reference)
+        title = f"Kernel distance ({self.extractor.label})"
+        phrase = "Squared MMD to the reference; unbiased in n."
+        figure = Figure(floor, n, title, phrase, "low", depends=DEPENDS)
+        return self.named(figure, self.extractor.kernel, values, len(real), floor)
 
 
 class InceptionScore(FeatureMeasure):

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from diffusion.metrics.base import Figure, Samples, in_order
-from diffusion.metrics.distance import Distance
+from diffusion.metrics.base import Figure, in_order
+from diffusion.metrics.distance import GatheredDistance
 from diffusion.metrics.features.base import Extractor
 from diffusion.metrics.manifold import density_coverage, f1, precision_recall
 from diffusion.metrics.real_images import Data, some
@@ -30,7 +30,7 @@ PHRASES = {
 }
 
 
-class Fidelity(Distance):
+class Fidelity(GatheredDistance):
     """Precision, recall, F1, density and coverage at n, and with their ceiling at n'.
 
     "adm" is the evaluator of Dhariwal & Nichol 2021 (arXiv:2105.05233): 10,000 reference images,
@@ -51,16 +51,12 @@ class Fidelity(Distance):
     """
 
     higher_is_better = True
-    index: list[Tensor]
-    features: list[Tensor]
 
     def __init__(self, extractor: Extractor, k: int = K, k_coverage: int = K_COVERAGE) -> None:
         super().__init__(extractor)
         self.k, self.k_coverage = k, k_coverage
         self.sizes: dict[str, dict[str, int]] = {}
         self.entry = f"features_{extractor.name}"
-        self.add_state("index", [], "cat")
-        self.add_state("features", [], "cat")
 
     def prepare(self, data: Data, cache: Path, progress: bool = True) -> None:
         """Warns where there are too few real images."""
@@ -72,11 +68,6 @@ class Fidelity(Distance):
                 "precision, recall, density and coverage"
             )
             self.about = {**self.about, "warning": self.warnings[-1]}
-
-    def update(self, samples: Samples) -> None:
-        """Adds the features."""
-        self.index.append(self.count(samples))
-        self.features.append(samples.features(self.extractor)[0].to(self.device))
 
     def evaluate(self) -> dict[str, Figure]:
         """Returns the figures; none where there are not more than k real images."""

@@ -1,20 +1,21 @@
-"""Networks: network(x_t, t, **conditions).
+"""Networks: network(x_t, t, **conditions), and where their conditions come from."""
 
-`conditions` names the conditions that a network takes, `null` is the value of ∅ of each of them
-that can be forgotten.
-"""
-
-from diffusion.networks.conditioning.low_resolution import Augmentation
-from diffusion.networks.conditioning.tokens import Stream
+from diffusion.networks.base import Network, adapt
+from diffusion.networks.conditioning.base import Conditioner
+from diffusion.networks.conditioning.known import Known
+from diffusion.networks.conditioning.label import Label
+from diffusion.networks.conditioning.low_resolution import Augmentation, LowResolution
+from diffusion.networks.conditioning.tokens import Tokens
 from diffusion.networks.linear_unet import LinearUNet
 from diffusion.networks.mlp import MLP
-from diffusion.networks.text.base import TextEncoder, Tokens
+from diffusion.networks.text.base import Encoding, TextEncoder
 from diffusion.networks.text.hugging_face import HuggingFace
 from diffusion.networks.text.minilm import MiniLM
 from diffusion.networks.towers import Towers
 from diffusion.networks.transformer import TextTransformer
 from diffusion.networks.unet.classifier_network import ClassifierNetwork
 from diffusion.networks.unet.inpainter import Inpainter
+from diffusion.networks.unet.streams import Stream
 from diffusion.networks.unet.unet import UNet
 from diffusion.networks.unet.upsampler import Upsampler
 from diffusion.networks.vit import ViT
@@ -23,10 +24,16 @@ __all__ = [
     "MLP",
     "Augmentation",
     "ClassifierNetwork",
+    "Conditioner",
+    "Encoding",
     "HuggingFace",
     "Inpainter",
+    "Known",
+    "Label",
     "LinearUNet",
+    "LowResolution",
     "MiniLM",
+    "Network",
     "Stream",
     "TextEncoder",
     "TextTransformer",
@@ -35,4 +42,5 @@ __all__ = [
     "UNet",
     "Upsampler",
     "ViT",
+    "adapt",
 ]

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion.common.validate import check_counts
+from diffusion.networks.base import Network
 from diffusion.networks.unet.style import sinusoidal
 
 
@@ -115,7 +116,7 @@ class Level(nn.Module):
         self.attention, self.onward = attention, onward
 
 
-class LinearUNet(nn.Module):
+class LinearUNet(Network):
     """network(x_t, t): see above. Without labels.
 
     Args:
@@ -130,11 +131,6 @@ class LinearUNet(nn.Module):
         full: Which levels have full attention; the middle has it, with the last level's heads.
         learned: Learned keys and values of every attention.
         dropout: Probability in each residual block.
-
-    Attributes:
-        null: {}, as nothing is to be forgotten.
-        conditions: (), as it takes none.
-        factor: What the sides of an image have to be multiples of.
 
     Raises:
         ValueError: If the lists have not one value a level.
@@ -159,9 +155,9 @@ class LinearUNet(nn.Module):
         check_counts("network", least=0, learned=learned)
         for key, values in {"heads": heads, "head_widths": head_widths, "full": full}.items():
             if len(values) != len(multipliers):
-                raise ValueError(f"{key}={values}: expected {len(multipliers)}, one a level")
-        self.null: dict[str, int] = {}
-        self.conditions: tuple[str, ...] = ()
+                raise ValueError(
+                    f"network.{key}: {values}; expected {len(multipliers)}, one a level"
+                )
         self.in_channels, self.channels = in_channels, channels
         self.out_channels = in_channels if out_channels is None else out_channels
         self.factor = 2 ** (len(multipliers) - 1)

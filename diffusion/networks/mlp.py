@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion.common.validate import check_counts
+from diffusion.networks.base import Network
 from diffusion.networks.unet.style import TimeLabelEmbedding, xavier, zero
 
 
@@ -23,7 +24,7 @@ class PointBlock(nn.Module):
         return h + self.fc_out(F.silu(branch))
 
 
-class MLP(nn.Module):
+class MLP(Network):
     """network(x_t, t, label) for points: residual SiLU blocks with the time in each.
 
     Args:
@@ -31,10 +32,6 @@ class MLP(nn.Module):
         width: Of the hidden layers and the embedding, even and at least 4.
         depth: Number of residual blocks.
         num_classes: K classes for the condition `label`, whose ∅ is K; None for no labels.
-
-    Attributes:
-        null: The value of ∅ of each condition, {"label": num_classes} or {}.
-        conditions: Names of the conditions that `forward` takes.
 
     Raises:
         ValueError: If a size is out of range.
@@ -45,11 +42,12 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         if width < 4 or width % 2:
-            raise ValueError(f"width={width}: expected an even number of at least 4")
+            raise ValueError(f"network.width: {width}; expected an even number of at least 4")
         check_counts("network", dim=dim, depth=depth)
-        self.null: dict[str, int] = {} if num_classes is None else {"label": num_classes}
-        self.conditions: tuple[str, ...] = tuple(self.null)
+        self.in_channels = self.out_channels = dim
+        self.num_classes = num_classes
         self.embedding = TimeLabelEmbedding(width, width, num_classes)
+        self.conditioners = self.embedding.conditioners
         self.fc_in = xavier(nn.Linear(dim, width))
         self.blocks = nn.ModuleList([PointBlock(width) for _ in range(depth)])
         self.fc_out = zero(nn.Linear(width, dim))

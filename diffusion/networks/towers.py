@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion.networks.base import adapt
 from diffusion.networks.text.base import TextEncoder
 from diffusion.networks.unet.classifier_network import MeanPool
 
@@ -25,7 +25,7 @@ class Towers(nn.Module):
             num_classes D.
         text: The encoder whose pooled vector becomes g, through LayerNorm and a linear map as in
             CLIP. One that is frozen holds no parameters.
-        width: D; by default what the image tower says, in `out_channels` or `num_classes`.
+        width: D; by default what the image tower says, in `out_channels`.
         hidden: Units of a GELU layer in front of the linear map, which a frozen encoder needs to
             be bent to pictures; None for no such layer.
 
@@ -41,14 +41,16 @@ class Towers(nn.Module):
         hidden: int | None = None,
     ) -> None:
         super().__init__()
-        said: Any = getattr(image, "out_channels", None) or getattr(image, "num_classes", None)
-        if width is None and not isinstance(said, int):
-            raise ValueError("width=None: expected D, as the image tower does not say it")
-        if isinstance(getattr(image, "pool", None), MeanPool):
+        said = adapt(image).out_channels
+        if width is None and not said:
+            raise ValueError(
+                "network.width: null; expected D, as the image tower has no out_channels"
+            )
+        if any(isinstance(part, MeanPool) for part in image.modules()):
             raise ValueError(
                 "image.pool: mean, which starts at 0 and has no direction there; expected attention"
             )
-        self.width: int = said if width is None else width
+        self.width = said if width is None else width
         self.image, self.text = image, text
         pooled = text.pooled_width
         layers = [] if hidden is None else [nn.Linear(pooled, hidden), nn.GELU()]

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion.common.validate import check_counts
-from diffusion.networks.text.base import TextEncoder, Tokens
+from diffusion.networks.text.base import Encoding, TextEncoder
 from diffusion.networks.unet.attention import heads_of, split_heads
 
 
@@ -71,7 +71,7 @@ class Transformer(nn.Module):
 class TextTransformer(TextEncoder):
     """A transformer that is trained with what it conditions (GLIDE, Nichol et al. 2021, 4.1).
 
-    Tokens are words and punctuation, each with a row of the embedding chosen by its hash, so that
+    Encoding are words and punctuation, each with a row of the embedding chosen by its hash, so that
     no vocabulary has to be built; two words share a row with probability 1 / `rows`. After the last
     word comes an end token; its state is the pooled vector. Positions behind it have a learned
     padding embedding (GLIDE's code), and attention reads them too.
@@ -93,9 +93,8 @@ class TextTransformer(TextEncoder):
         self, width: int = 128, depth: int = 2, heads: int = 4, length: int = 24, rows: int = 8192
     ) -> None:
         super().__init__()
-        if length < 2 or rows < 2:
-            raise ValueError(f"length={length}, rows={rows}: expected at least 2 of each")
-        check_counts("network", width=width)
+        check_counts("TextTransformer", least=2, length=length, rows=rows)
+        check_counts("TextTransformer", width=width)
         self.width = self.pooled_width = width
         self.length, self.rows = length, rows
         self.embedding = nn.Embedding(rows, width)
@@ -124,14 +123,14 @@ class TextTransformer(TextEncoder):
             self.rows - 1
         )
 
-    def forward(self, values: Mapping[str, Tensor]) -> Tokens:
+    def forward(self, values: Mapping[str, Tensor]) -> Encoding:
         """See `TextEncoder`."""
         ids, last = values[""], values["_last"]
         h = torch.where(
             (ids < 0)[..., None], self.padding, self.embedding(ids.clamp(min=0)) + self.position
         )
         states = self.transformer(h)
-        return Tokens(states, None, states[torch.arange(len(ids), device=ids.device), last])
+        return Encoding(states, None, states[torch.arange(len(ids), device=ids.device), last])
 
 
 def words(text: str) -> list[str]:

@@ -5,10 +5,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion.common.validate import check_counts
+from diffusion.networks.base import Network
 from diffusion.networks.transformer import Transformer
 
 
-class ViT(nn.Module):
+class ViT(Network):
     """network(x_t, t): a vector for a picture, by a transformer over its patches and its time.
 
     The first token is the time's: one learned embedding for each t = 0 … T, where CLIP's vision
@@ -24,9 +25,6 @@ class ViT(nn.Module):
         heads: Number of heads.
         out_channels: D, the size of the vector.
         T: The last time; None for clean pictures only, whose t is not looked at.
-
-    Attributes:
-        factor: What the sides of a picture have to be multiples of.
 
     Raises:
         ValueError: If the sizes do not fit together.
@@ -45,12 +43,12 @@ class ViT(nn.Module):
     ) -> None:
         super().__init__()
         if patch < 1 or image_size < patch or image_size % patch:
-            raise ValueError(f"image_size={image_size}: expected a multiple of patch={patch}")
-        if T is not None and T < 1:
-            raise ValueError(f"T={T}: expected None or at least 1")
+            raise ValueError(f"network.image_size: {image_size}; expected a multiple of {patch}")
         check_counts("network", in_channels=in_channels, width=width, out_channels=out_channels)
+        check_counts("network", T=T)
         self.image_size, self.in_channels, self.out_channels = image_size, in_channels, out_channels
         self.patch = self.factor = patch
+        self.fixed = True
         self.T = T
         self.patches = nn.Linear(in_channels * patch**2, width, bias=False)
         start = width**-0.5  # CLIP's code
@@ -73,8 +71,8 @@ class ViT(nn.Module):
         """
         if x_t.shape[2:] != (self.image_size, self.image_size):
             raise ValueError(
-                f"image_size={self.image_size}: expected images of that size, not of "
-                f"{tuple(x_t.shape[2:])}"
+                f"network.image_size: {self.image_size}; expected {tuple(x_t.shape[2:])}, as the "
+                "pictures are"
             )
         patches = self.patches(F.pixel_unshuffle(x_t, self.patch).flatten(2).transpose(1, 2))
         time = self.time[t if self.T else torch.zeros_like(t)]

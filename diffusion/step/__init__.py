@@ -1,53 +1,10 @@
-"""One reverse transition, x_t → x_s for any s < t."""
+"""Steps: one reverse transition, x_t → x_s for any s < t."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable
-
-from torch import Tensor
-
-from diffusion.denoiser import Prediction
-from diffusion.process import Process, Variance
-
-
-class Step(ABC):
-    """How a sampler moves from one time to the next.
-
-    Attributes:
-        ancestral: Σ, if x_s is drawn from N(μ, Σ) with μ the posterior's mean at x̂_0; else None.
-    """
-
-    ancestral: Variance | None = None
-
-    def begin(self) -> "Step":
-        """Returns the step to use for one trajectory; a multistep solver returns a fresh copy."""
-        return self
-
-    @abstractmethod
-    def __call__(
-        self,
-        denoise: Callable[[Tensor, Tensor], Prediction],
-        process: Process,
-        x_t: Tensor,
-        t: Tensor,
-        s: Tensor,
-        randn_like: Callable[[Tensor], Tensor],
-    ) -> Tensor:
-        """Returns x_s.
-
-        Args:
-            denoise: From (x_t, t) to a prediction; may be called more than once.
-            process: The forward process.
-            x_t: Shape (B, ...).
-            t: The time of x_t, shape (), on the CPU.
-            s: The time to go to, 0 ≤ s < t, shape (), on the CPU.
-            randn_like: Standard normal noise of a tensor's shape.
-        """
-
-
-from diffusion.step.ddim import DDIM, DDPM  # noqa: E402  (they need Step)
-from diffusion.step.dpm_solver import DPMSolver  # noqa: E402
-from diffusion.step.heun import Heun  # noqa: E402
-from diffusion.step.repaint import RePaint  # noqa: E402
-from diffusion.step.unipc import UniPC  # noqa: E402
+from diffusion.step.base import Step
+from diffusion.step.ddim import DDIM, DDPM
+from diffusion.step.dpm_solver import DPMSolver
+from diffusion.step.heun import Heun
+from diffusion.step.repaint import RePaint
+from diffusion.step.unipc import UniPC
 
 __all__ = ["DDIM", "DDPM", "DPMSolver", "Heun", "RePaint", "Step", "UniPC"]

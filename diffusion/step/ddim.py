@@ -7,7 +7,7 @@ from torch import Tensor
 
 from diffusion.denoiser import Prediction
 from diffusion.process import Process, Variance
-from diffusion.step import Step
+from diffusion.step.base import Step
 
 
 class DDIM(Step):
@@ -27,7 +27,7 @@ class DDIM(Step):
         if not eta >= 0:
             raise ValueError(f"eta: {eta}; expected a number ≥ 0")
         self.eta = eta
-        self.variance: Variance = variance
+        self.variance = variance
 
     @property
     def ancestral(self) -> Variance | None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from diffusion.denoiser import Prediction
 from diffusion.process import Process
-from diffusion.step import Step
+from diffusion.step.base import Step
 
 
 def half_log_snr(process: Process, t: Tensor) -> Tensor:

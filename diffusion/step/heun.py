@@ -8,7 +8,7 @@ from torch import Tensor
 
 from diffusion.denoiser import Prediction
 from diffusion.process import Process
-from diffusion.step import Step
+from diffusion.step.base import Step
 
 SIGMA_MAX = 80.0
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from diffusion.denoiser import Prediction
 from diffusion.process import Process
-from diffusion.step import Step
+from diffusion.step.base import Step
 
 
 class RePaint(Step):
@@ -34,7 +34,7 @@ class RePaint(Step):
         if repeats < 1:
             raise ValueError(f"step.repeats: {repeats}; expected at least 1")
         self.step, self.repeats = step, repeats
-        self.variance = getattr(step, "variance", None)
+        self.variance = step.variance
         self.ancestral = step.ancestral
 
     def __call__(

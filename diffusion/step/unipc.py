@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffusion.denoiser import Prediction
 from diffusion.process import Process
-from diffusion.step import Step
+from diffusion.step.base import Step
 from diffusion.step.dpm_solver import half_log_snr
 
 Variant = Literal["bh1", "bh2"]

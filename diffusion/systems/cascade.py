@@ -5,12 +5,12 @@ from dataclasses import replace
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion import noise
 from diffusion.data import Images
-from diffusion.networks import Augmentation
+from diffusion.networks import Augmentation, LowResolution
+from diffusion.networks.conditioning.known import shrunk
 from diffusion.sampler import Sampler
 from diffusion.systems.base import Generative, check_stage
 from diffusion.systems.checkpoints.agreement import agree
@@ -66,7 +66,7 @@ class Cascade(Generative, Restorable):
         self.stages = nn.ModuleList([restored(Diffusion, path, key, trust) for path, _ in files])
         for number, (stage, sampler) in enumerate(zip(self._stages(), given)):
             stage.sampler = stage.sampler if sampler is None else sampler
-            check_forgotten(stage.sampler, settings_of(files[number][1]), stage.denoiser.network)
+            check_forgotten(stage.sampler, settings_of(files[number][1]), stage.denoiser.contract)
             follows = HANDED.intersection(stage.denoiser.conditions or ())
             before = self._stages()[number - 1] if number else None
             if follows != ({handed(before)} if before else set()):
@@ -75,11 +75,10 @@ class Cascade(Generative, Restorable):
                     "a base model first, then models with an Upsampler, or that read the embedding "
                     "which the stage before draws"
                 )
-            augmentation = getattr(stage.denoiser.network, "augmentation", None)
-            if level is not None and isinstance(augmentation, Augmentation):
-                stage.denoiser.network.augmentation = Augmentation(  # pyright: ignore
-                    augmentation.process, augmentation.most, level
-                )
+            for one in stage.denoiser.contract.conditioners:
+                if level is not None and isinstance(one, LowResolution) and one.augmentation:
+                    old = one.augmentation
+                    one.augmentation = Augmentation(old.process, old.most, level)
         self.seed = self._stages()[0].seed
         self.eval().requires_grad_(False)
 
@@ -195,9 +194,9 @@ class Cascade(Generative, Restorable):
         *before, last = self._stages()
         given: dict[str, Any] = {}
         for stage in before:
-            x_0 = stage.generate({**resized(batch, stage.shape), **given}, seeds)
+            x_0 = stage.generate({**resized(batch, stage), **given}, seeds)
             given = {handed(stage): x_0, "index": torch.tensor(list(seeds))}
-        yield from last.trajectory({**resized(batch, last.shape), **given}, seeds)
+        yield from last.trajectory({**resized(batch, last), **given}, seeds)
 
 
 def handed(stage: Diffusion) -> str:
@@ -205,17 +204,10 @@ def handed(stage: Diffusion) -> str:
     return "low_res" if len(stage.shape) == 3 else "embedding"
 
 
-def resized(batch: Mapping[str, Any], shape: Sequence[int]) -> dict[str, Any]:
-    """Returns a batch for a stage of this shape (C, H, W), without what the stage before gives.
-
-    "known" is shrunk by averaging; a pixel of "mask" is 1 where all that it stands for are known.
-    """
+def resized(batch: Mapping[str, Any], stage: Diffusion) -> dict[str, Any]:
+    """Returns a batch for a stage of its own size, without what the stage before gives."""
     mine = {k: v for k, v in batch.items() if k not in HANDED}
-    if len(shape) != 3:
+    if len(stage.shape) != 3:
         return {k: v for k, v in mine.items() if k not in ("known", "mask")}
-    size = (shape[1], shape[2])
-    if "known" in mine:
-        mine["known"] = F.adaptive_avg_pool2d(mine["known"], size)
-    if "mask" in mine:
-        mine["mask"] = 1 - F.adaptive_max_pool2d(1 - mine["mask"], size)
-    return mine
+    size = (stage.shape[1], stage.shape[2])
+    return stage.denoiser.contract.resized(shrunk(mine, size), size)

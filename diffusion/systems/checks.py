@@ -1,178 +1,135 @@
 """What can be known to fail before training starts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import nn
-
-from diffusion.denoiser import NetworkDenoiser
+from diffusion.condition import Forget, named_after
+from diffusion.networks import Network
+from diffusion.objective import Objective
 from diffusion.process import Process
+from diffusion.sampler import Sampler
+from diffusion.spec import DataSpec
+from diffusion.step import Step
 
 
-def check_null(denoiser: NetworkDenoiser, p_uncond: float) -> None:
+def check_forgetting(network: Network, p_uncond: float | Sequence[Forget]) -> None:
     """Refuses to forget what the network has no ∅ for.
 
     Raises:
-        ValueError: If a condition is to be forgotten and has none.
+        ValueError: If a probability is out of its range, or a condition has no ∅.
     """
-    network, conditions = denoiser.network, denoiser.conditions or frozenset()
-    lacking = conditions.difference(getattr(network, "given", ()), getattr(network, "null", ()))
-    if p_uncond and lacking:
-        raise ValueError(
-            f"model.p_uncond: {p_uncond}; expected 0, as the network has no ∅ for {min(lacking)} "
-            "(null_class: true gives it one)"
-        )
+    key = "model.p_uncond"
+    if isinstance(p_uncond, int | float):
+        if not 0 <= p_uncond <= 1:
+            raise ValueError(f"{key}: {p_uncond}; expected 0 … 1")
+        lacking = set(network.conditions or ()).difference(network.required, network.null)
+        if p_uncond and lacking:
+            raise ValueError(
+                f"{key}: {p_uncond}; expected 0, as the network has no ∅ for {min(lacking)} "
+                "(null_class: true gives it one)"
+            )
+        return
+    for row in p_uncond:
+        if not 0 <= row.p <= 1:
+            raise ValueError(f"{key}.p: {row.p}; expected 0 … 1")
+        unknown = [name for name in row.keys if not named_after(name, network.null)]
+        if unknown or not row.keys:
+            raise ValueError(
+                f"{key}.keys: {unknown}; expected some conditions with a ∅, of {list(network.null)}"
+            )
+    if (total := sum(row.p for row in p_uncond if row.exclusive)) > 1 + 1e-9:
+        raise ValueError(f"{key}: {total} for all exclusive rows; expected at most 1")
 
 
-def check_forgotten(sampler: Any, trained: Mapping[str, Any], network: nn.Module) -> None:
+def forgotten(network: Network, p_uncond: Any) -> set[str]:
+    """Returns the conditions that training forgets now and then.
+
+    Args:
+        network: The network.
+        p_uncond: What training was told, as an object or as a checkpoint has it.
+    """
+    if isinstance(p_uncond, int | float):
+        return set(network.null) if p_uncond else set()
+    rows = [row if isinstance(row, Forget) else Forget(**row) for row in p_uncond]
+    names = [name for row in rows if row.p for name in row.keys]
+    return {key for name in names for key in named_after(name, network.null)}
+
+
+def check_forgotten(sampler: Sampler, trained: Mapping[str, Any], network: Network) -> None:
     """Refuses to draw with ∅ what was not trained with it, or has none.
 
     Args:
-        sampler: With `guidance`.
+        sampler: What draws.
         trained: The settings of the training, with `p_uncond`; `start` if it began with the
             weights of another model, of which nothing is known.
-        network: With `null`.
+        network: What was trained.
 
     Raises:
         ValueError: If a guidance asks for it.
     """
     for guide in sampler.guidance:
-        kind = type(guide).__name__
-        if guide.forgets and not getattr(network, "null", {}):
+        kind, wanted = type(guide).__name__, guide.forgets(network.null)
+        p_uncond = trained.get("p_uncond")
+        if p_uncond is None or trained.get("start") is not None:
+            continue
+        if never := [key for key in wanted if key not in forgotten(network, p_uncond)]:
             raise ValueError(
-                f"model.sampler.guidance: {kind}; expected a network that has conditions with a ∅, "
-                f"{type(network).__name__} has nothing to forget"
-            )
-        if guide.forgets and trained.get("p_uncond") == 0 and trained.get("start") is None:
-            raise ValueError(
-                f"model.p_uncond: {trained['p_uncond']}; expected above 0 in training, as {kind} "
-                f"with scale {getattr(guide, 'scale', None)} draws with ∅, which was never trained "
-                "(scale 1 does without)"
+                f"model.p_uncond: {p_uncond}; expected above 0 in training, as {kind} draws with "
+                f"∅ for {never[0]}, which was never trained (scale 1 does without)"
             )
 
 
-def check_variance(network: nn.Module, parts: Mapping[str, Any]) -> None:
-    """Refuses a learned variance where the network does not put one out.
+def check_variance(network: Network, parts: Mapping[str, Objective | Step]) -> None:
+    """Refuses a learned variance where the network is known not to put one out.
 
     Args:
-        network: With `in_channels` and `out_channels`, or nothing is checked.
-        parts: What may have `variance`, by its key.
+        network: What is trained.
+        parts: What may want it, by its key.
 
     Raises:
         ValueError: If one of them wants it to be learned.
     """
-    channels, out = getattr(network, "in_channels", None), getattr(network, "out_channels", None)
+    channels, out = network.in_channels, network.out_channels
     for key, part in parts.items():
-        learned = getattr(part, "variance", None) == "learned"
-        if learned and isinstance(channels, int) and out != 2 * channels:
+        if part.variance == "learned" and channels and out != 2 * channels:
             raise ValueError(
                 f"{key}: {type(part).__name__} uses a learned variance; expected "
                 f"model.network.out_channels {2 * channels}, it is {out}"
             )
 
 
-def check_data(network: nn.Module, data: Any) -> None:
-    """Compares the network with the data: channels, size, number of classes.
-
-    Raises:
-        ValueError: If they do not fit.
-    """
-    wanted: Any = getattr(network, "num_classes", None)
-    if data.num_classes and wanted and data.num_classes > wanted:
-        raise ValueError(
-            f"model.network.num_classes: {wanted}; expected at least the {data.num_classes} "
-            f"classes of {type(data).__name__}"
-        )
-    check_channels(network, data)
-
-
-def check_channels(network: nn.Module, data: Any, key: str = "model.network") -> None:
-    """Compares the network with images: their channels, and what its depth divides.
+def check_classifier(network: Network, process: Process, spec: DataSpec, crop: int) -> None:
+    """Compares a classifier with the data: the classes, the size of the images.
 
     Args:
-        network: With `in_channels` and `factor`, or nothing is checked.
-        data: The data module.
-        key: Where the network is.
-
-    Raises:
-        ValueError: If they do not fit.
-    """
-    if len(data.shape) == 3:
-        channels, height, width = data.shape
-        have: Any = getattr(network, "in_channels", channels)
-        if have != channels:
-            raise ValueError(
-                f"{key}.in_channels: {have}; expected the {channels} of {type(data).__name__}"
-            )
-        factor: Any = getattr(network, "factor", 1)
-        if height % factor or width % factor:
-            raise ValueError(
-                f"data: images of {type(data).__name__} are {height} x {width}; expected sides "
-                f"that the network's depth divides, multiples of {factor}"
-            )
-
-
-def check_classifier(network: nn.Module, data: Any, crop: int) -> None:
-    """Compares a classifier with the data: the classes, the very size of the images.
-
-    Args:
-        network: With `num_classes` and, if only one size will do, `image_size`.
-        data: The data module.
+        network: The classifier.
+        process: Its forward process.
+        spec: The data.
         crop: How far training images are moved, in pixels.
 
     Raises:
         ValueError: If they do not fit.
     """
-    kind, num_classes = type(data).__name__, getattr(network, "num_classes", None)
-    if not data.num_classes:
-        raise ValueError(f"data: {kind} has no labels; expected data with classes to tell apart")
-    check_data(network, data)
-    if num_classes != data.num_classes:
+    if not spec.num_classes:
         raise ValueError(
-            f"model.network.num_classes: {num_classes}; expected the {data.num_classes} classes "
-            f"of {kind}"
+            f"data: {spec.name} has no labels; expected data with classes to tell apart"
         )
-    check_size(network, data, crop)
+    network.check(spec, process.T)
+    if network.num_classes != spec.num_classes:
+        raise ValueError(
+            f"model.network.num_classes: {network.num_classes}; expected the {spec.num_classes} "
+            f"classes of {spec.name}"
+        )
+    check_crop(crop, spec)
 
 
-def check_towers(image: nn.Module, process: Process | None, data: Any, crop: int) -> None:
-    """Compares an image tower with the data, and with the times it will see.
-
-    Args:
-        image: With `T` if it counts its times, and as for `check_channels` and `check_size`.
-        process: The forward process, or None for clean pictures.
-        data: The data module.
-        crop: How far training images are moved, in pixels.
+def check_crop(crop: int, spec: DataSpec) -> None:
+    """Refuses to move images out of sight.
 
     Raises:
-        ValueError: If they do not fit.
+        ValueError: If they are moved by more pixels than they have.
     """
-    key = "model.network.image"
-    check_channels(image, data, key)
-    check_size(image, data, crop, key)
-    if process is not None and getattr(image, "T", process.T) != process.T:
-        raise ValueError(f"{key}.T: {image.T}; expected {process.T}, as the process has it")
-
-
-def check_size(network: nn.Module, data: Any, crop: int, key: str = "model.network") -> None:
-    """Compares the very size of the images with a network that takes no other.
-
-    Args:
-        network: With `image_size`, if only one size will do.
-        data: The data module.
-        crop: How far training images are moved, in pixels.
-        key: Where the network is.
-
-    Raises:
-        ValueError: If they do not fit.
-    """
-    kind, size = type(data).__name__, getattr(network, "image_size", None)
-    if size is not None and tuple(data.shape[1:]) != (size, size):
+    if crop and (len(spec.shape) != 3 or crop >= min(spec.shape[1:])):
         raise ValueError(
-            f"{key}.image_size: {size}; expected {data.shape[-1]}, as {kind} is "
-            f"{' x '.join(map(str, data.shape[1:]))}"
-        )
-    if crop and (len(data.shape) != 3 or crop >= min(data.shape[1:])):
-        raise ValueError(
-            f"model.crop: {crop}; expected less than the sides of the images, {data.shape} here"
+            f"model.crop: {crop}; expected less than the sides of the images, {spec.shape} here"
         )

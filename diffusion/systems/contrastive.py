@@ -11,11 +11,12 @@ from diffusion.common.files import kept
 from diffusion.common.validate import check_counts
 from diffusion.data import Images
 from diffusion.metrics.report.record import write
+from diffusion.networks import adapt
 from diffusion.networks.towers import LARGEST, Towers
 from diffusion.process import Process
 from diffusion.systems import distributed, retrieval
 from diffusion.systems.base import Scoring, StepOutput, fixed_noise, random_crop
-from diffusion.systems.checks import check_towers
+from diffusion.systems.checks import check_crop
 from diffusion.systems.info_nce import info_nce, numbers
 from diffusion.systems.texts import remember
 
@@ -79,7 +80,9 @@ class Contrastive(Scoring):
                 f"data: {type(data).__name__} has no texts; expected data with captions, such as "
                 "Emoji or ImageText"
             )
-        check_towers(self.network.image, self.process, data, self.crop)
+        T = None if self.process is None else self.process.T
+        adapt(self.network.image).check(data.spec, T, "model.network.image")
+        check_crop(self.crop, data.spec)
         remember(self.network, data, self.cache, self.trainer)
 
     def read(self, batch: dict[str, Any]) -> dict[str, Tensor]:

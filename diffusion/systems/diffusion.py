@@ -11,10 +11,10 @@ from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 
 from diffusion.codec import Codec, Pixels
-from diffusion.condition import Condition
+from diffusion.condition import Condition, Forget
 from diffusion.data import Images
 from diffusion.denoiser import NetworkDenoiser
-from diffusion.guidance import Clip, Guidance
+from diffusion.guidance import Clip
 from diffusion.noise import SeededNoise
 from diffusion.objective import Objective
 from diffusion.parameterization import Parameterization
@@ -22,7 +22,7 @@ from diffusion.process import Process
 from diffusion.sampler import Sampler
 from diffusion.systems.base import Generative, StepOutput, System, check_stage
 from diffusion.systems.checkpoints.contents import settings_of
-from diffusion.systems.checks import check_data, check_forgotten, check_null, check_variance
+from diffusion.systems.checks import check_forgetting, check_forgotten, check_variance
 from diffusion.systems.texts import remember
 
 GOLDEN_RATIO = 0.6180339887498949
@@ -37,16 +37,16 @@ class Diffusion(Generative, System):
         parameterization: What the network's output means.
         objective: The training loss.
         sampler: How `generate` samples.
-        p_uncond: How often training forgets a sample's condition, 0 … 1, for classifier-free
-            guidance.
+        p_uncond: How often training forgets a sample's conditions, 0 … 1, for classifier-free
+            guidance; or a list that says it for some of them, see `Forget`.
         optimizer: From parameters to an optimizer.
         lr_scheduler: From an optimizer to a schedule that moves once a step, or None.
         start: A checkpoint whose averaged weights training starts from; see `begin`.
         codec: What is diffused; the pixels themselves by default.
 
     Raises:
-        ValueError: If p_uncond lies outside 0 … 1, or is positive where the network has no ∅, or a
-            learned variance is used that the network does not put out.
+        ValueError: If a probability lies outside 0 … 1, or is positive where the network has no ∅,
+            or a learned variance is used that the network does not put out.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Diffusion(Generative, System):
         parameterization: Parameterization,
         objective: Objective,
         sampler: Sampler,
-        p_uncond: float = 0.0,
+        p_uncond: float | list[Forget] = 0.0,
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
         start: str | None = None,
@@ -64,12 +64,11 @@ class Diffusion(Generative, System):
     ) -> None:
         super().__init__(optimizer, lr_scheduler, start)
         self.codec = (Pixels() if codec is None else codec).eval().requires_grad_(False)
-        if not 0 <= p_uncond <= 1:
-            raise ValueError(f"model.p_uncond: {p_uncond}; expected 0 … 1")
-        check_variance(network, {"model.objective": objective, "model.sampler.step": sampler.step})
         network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.denoiser = NetworkDenoiser(network, process, parameterization)
-        check_null(self.denoiser, p_uncond)
+        parts = {"model.objective": objective, "model.sampler.step": sampler.step}
+        check_variance(self.denoiser.contract, parts)
+        check_forgetting(self.denoiser.contract, p_uncond)
         self.objective, self.sampler, self.p_uncond = objective, sampler, p_uncond
 
     @property
@@ -143,13 +142,13 @@ class Diffusion(Generative, System):
         check_stage(self.trainer, getattr(self.trainer, "datamodule", None), stage)
         if stage == "fit":
             trained = {"p_uncond": self.p_uncond, "start": self.start}
-            check_forgotten(self.sampler, trained, self.denoiser.network)
+            check_forgotten(self.sampler, trained, self.denoiser.contract)
         super().setup(stage)
 
     def check(self, data: Images) -> None:
         """See `System`."""
         spec = self.codec.spec(data.spec)
-        check_data(self.denoiser.network, data if isinstance(self.codec, Pixels) else spec)
+        self.denoiser.contract.check(spec, self.process.T)
         if "mask" in self.sampler.needs and not isinstance(self.codec, Pixels):
             raise ValueError(
                 f"model.codec: {type(self.codec).__name__}; expected Pixels, as a mask is of pixels"
@@ -162,32 +161,27 @@ class Diffusion(Generative, System):
 
     def condition(self, batch: Mapping[str, Any]) -> Condition:
         """Returns what of a batch of requests the network or the guidance reads."""
-        return self._condition(batch, self.sampler.needs, self.sampler.guidance)
+        found = {k: batch[k] for k in self.sampler.needs if isinstance(batch.get(k), Tensor)}
+        batch = {"seed": self.seed, **batch}
+        found |= self.denoiser.contract.read(batch)
+        for guide in self.sampler.guidance:
+            found |= guide.read(batch)
+        return self._condition(found)
 
     def network_condition(self, batch: Mapping[str, Any]) -> Condition:
-        """Returns what of a batch the network reads: all that a loss needs, without guidance."""
-        return self._condition(batch)
+        """Returns what of a batch the network reads: all that a loss needs, without guidance.
 
-    def _condition(
-        self,
-        batch: Mapping[str, Any],
-        needs: frozenset[str] = frozenset(),
-        guidance: Sequence[Guidance] = (),
-    ) -> Condition:
-        """Returns a condition with the network's ∅.
-
-        What draws noise for it does so by the samples' "index" and "seed", this run's by default.
+        What draws noise for it does so by the samples' "index" and "seed", this run's by default;
+        while the network trains, it is drawn anew.
         """
-        network: Any = self.denoiser.network
-        every = batch.keys() - {"image", "index"}
-        known = needs | (every if self.denoiser.conditions is None else self.denoiser.conditions)
-        values = {k: v for k, v in batch.items() if k in known and isinstance(v, Tensor)}
-        for reader in (network, *guidance):
-            if hasattr(reader, "read"):
-                values.update(reader.read({"seed": self.seed, **batch}))
+        batch = {"seed": self.seed, **batch}
+        return self._condition(self.denoiser.contract.read(batch, self.denoiser.training))
+
+    def _condition(self, values: dict[str, Tensor]) -> Condition:
+        """Returns a condition with the network's ∅, on this module's device."""
         if "known" in values and not isinstance(self.codec, Pixels):
             values["known"] = self.encoded(values["known"].to(self.device))
-        null = dict(getattr(network, "null", {})) if values else {}
+        null = dict(self.denoiser.contract.null) if values else {}
         return Condition(
             {k: v.to(self.device) for k, v in values.items()},
             {k: v.to(self.device) if isinstance(v, Tensor) else v for k, v in null.items()},
@@ -280,7 +274,7 @@ class Diffusion(Generative, System):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Hands it back, once it is known that the sampler suits how the model was trained."""
         if self._trainer is not None and not self._trainer.training:
-            check_forgotten(self.sampler, settings_of(checkpoint), self.denoiser.network)
+            check_forgotten(self.sampler, settings_of(checkpoint), self.denoiser.contract)
         super().on_load_checkpoint(checkpoint)
         self.objective.load_state_dict(checkpoint.get("objective", {}))
 

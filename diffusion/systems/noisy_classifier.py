@@ -12,6 +12,7 @@ from diffusion.common.files import kept
 from diffusion.common.validate import check_counts
 from diffusion.data import Images
 from diffusion.metrics.report.record import write
+from diffusion.networks import adapt
 from diffusion.process import Process
 from diffusion.systems import accuracy
 from diffusion.systems.base import Scoring, StepOutput, fixed_noise, random_crop
@@ -63,7 +64,7 @@ class NoisyClassifier(Scoring):
 
     def check(self, data: Images) -> None:
         """See `System`."""
-        check_classifier(self.network, data, self.crop)
+        check_classifier(adapt(self.network), self.process, data.spec, self.crop)
 
     def losses(self, x_0: Tensor, label: Tensor, t: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
         """Returns −log p_φ(y | x_t, t), and whether y was the likeliest, each (B,)."""

@@ -64,7 +64,7 @@ def batch(guide, dtype=torch.float32):
 
 def denoiser(channels=1, dtype=torch.float32):
     network = Wavy(channels).to(dtype)
-    network.conditions = ()  # none of the guide's
+    network.null = {}  # none of the guide's
     return NetworkDenoiser(network, Linear(), Eps())
 
 

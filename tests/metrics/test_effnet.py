@@ -141,10 +141,10 @@ def test_batches_do_not_matter(extractor):
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
-        ({"size": 100}, r"EfficientNet.size: 100, expected a multiple of 32"),
-        ({"size": 0}, r"EfficientNet.size: 0, expected a multiple of 32"),
-        ({"features": 0}, r"EfficientNet.features: 0, expected 1 to 1280"),
-        ({"features": 1281}, r"EfficientNet.features: 1281, expected 1 to 1280"),
+        ({"size": 100}, r"EfficientNet.size: 100; expected a multiple of 32"),
+        ({"size": 0}, r"EfficientNet.size: 0; expected a multiple of 32"),
+        ({"features": 0}, r"EfficientNet.features: 0; expected 1 … 1280"),
+        ({"features": 1281}, r"EfficientNet.features: 1281; expected 1 … 1280"),
     ],
 )
 def test_settings_are_checked(settings, line):
@@ -153,9 +153,9 @@ def test_settings_are_checked(settings, line):
 
 
 def test_data_is_checked(tmp_path):
-    with pytest.raises(ValueError, match="images have 2 channels, expected 1 or 3"):
+    with pytest.raises(ValueError, match="images of 2 channels; expected 1 or 3"):
         EfficientNet().prepare(Stripes(channels=2), tmp_path)
-    with pytest.raises(ValueError, match="60 directions of 60 images, expected fewer"):
+    with pytest.raises(ValueError, match="60 directions of 60 images; expected fewer"):
         EfficientNet(size=32, features=60).prepare(Stripes(), tmp_path, progress=False)
 
 

@@ -31,13 +31,10 @@ class Classified(Classifier):
     def __init__(self):
         self.classifier = nn.Linear(4, 3)
 
-    def __call__(self, denoise):
-        def guided(x, t, cond):
-            self.classifier(x)
-            self.classifier(input=x)
-            return denoise(x, t, cond)
-
-        return guided
+    def guided(self, denoise, x_t, t, cond):
+        self.classifier(x_t)
+        self.classifier(input=x_t)
+        return denoise(x_t, t, cond)
 
 
 def model(*guidance):

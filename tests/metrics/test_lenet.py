@@ -107,7 +107,7 @@ def test_needs_labels(tmp_path):
         num_classes = None
         shape = (1, 8, 8)
 
-    with pytest.raises(ValueError, match="is None, expected labelled images"):
+    with pytest.raises(ValueError, match="is None; expected labelled images"):
         LeNet().prepare(Unlabelled(), tmp_path)
 
 

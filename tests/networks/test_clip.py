@@ -103,11 +103,11 @@ def test_any_network_of_pictures_and_times_is_a_tower():
     ("make", "message"),
     [
         (lambda: vit(patch=3), "patch=3"),
-        (lambda: vit(T=0), "T=0: expected None or at least 1"),
+        (lambda: vit(T=0), "T: 0; expected at least 1"),
         (lambda: vit(heads=5), "expected a divisor"),
         (
             lambda: Towers(nn.Identity(), TextTransformer(16, 1, 2)),
-            "width=None: expected D, as the image tower does not say it",
+            "width: null; expected D, as the image tower has no out_channels",
         ),
         (
             lambda: Towers(
@@ -118,13 +118,13 @@ def test_any_network_of_pictures_and_times_is_a_tower():
         ),
         (
             lambda: vit()(torch.zeros(1, 3, 16, 16), torch.tensor([1])),
-            r"image_size=8: expected images of that size, not of \(16, 16\)",
+            r"image_size: 8; expected \(16, 16\), as the pictures are",
         ),
     ],
 )
 def test_what_does_not_fit_is_refused(make, message):
     if message == "patch=3":
-        message = "image_size=8: expected a multiple of patch=3"
+        message = "image_size: 8; expected a multiple of 3"
 
         def make():
             return ViT(8, 3, 3)

@@ -220,5 +220,5 @@ def test_weights_go_where_the_network_goes(wheel):
 
 
 def test_length_too_short():
-    with pytest.raises(ValueError, match="length: 1, expected at least 2"):
+    with pytest.raises(ValueError, match="length: 1; expected at least 2"):
         FrozenText.__init__(Letters(Number()), 1)

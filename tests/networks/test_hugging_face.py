@@ -108,13 +108,13 @@ def test_no_such_folder(tmp_path):
 
 def test_a_model_of_another_kind(tmp_path):
     transformers.BertConfig().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="is of type 'bert', expected one of t5, clip"):
+    with pytest.raises(ValueError, match="is of type 'bert'; expected one of t5, clip"):
         HuggingFace(str(tmp_path))
 
 
 def test_more_positions_than_it_has(tmp_path):
     folder = save(text_model(), tmp_path)
-    with pytest.raises(ValueError, match=r"HuggingFace.length: 13, expected at most 12"):
+    with pytest.raises(ValueError, match=r"HuggingFace.length: 13; expected at most 12"):
         HuggingFace(folder, 13)
 
 

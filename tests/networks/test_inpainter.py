@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from diffusion.networks import Inpainter, UNet
-from diffusion.networks.unet.inpainter import masks
+from diffusion.networks.conditioning.known import masks
 
 SMALL = {"image_size": 8, "channels": 16, "multipliers": (1, 2), "attention": (4,), "blocks": 1}
 
@@ -65,22 +65,21 @@ def test_without_a_mask_nothing_is_known(network):
 def test_known_and_mask_are_never_forgotten():
     network = Inpainter(num_classes=10, out_channels=6, **SMALL)
     assert network.conditions == ("known", "mask", "label")
-    assert network.given == ("known", "mask")
+    assert network.required == ("known", "mask")
     assert dict(network.null) == {"label": 10}
     assert (network.in_channels, network.conv_in.in_channels, network.out_channels) == (3, 7, 6)
 
 
 def test_training_draws_other_masks_every_step_and_evaluation_the_same(network):
     batch = {"image": torch.randn(64, 3, 8, 8)}
-    first, again = network.read(batch), network.read(batch)
+    first, again = network.read(batch, train=False), network.read(batch, train=False)
     assert torch.equal(first["mask"], again["mask"])
     state = torch.get_rng_state()
-    network.train()
-    trained, other = network.read(batch), network.read(batch)
+    trained, other = network.read(batch, train=True), network.read(batch, train=True)
     assert not torch.equal(trained["mask"], other["mask"])
     assert not torch.equal(trained["mask"], first["mask"])
     torch.set_rng_state(state)
-    assert torch.equal(network.read(batch)["mask"], trained["mask"])
+    assert torch.equal(network.read(batch, train=True)["mask"], trained["mask"])
     for read in (first, trained):
         assert read["mask"].shape == (64, 1, 8, 8)
         assert set(read["mask"].unique().tolist()) == {0.0, 1.0}
@@ -91,9 +90,11 @@ def test_a_batch_with_a_mask_keeps_it(network):
     image, mask = torch.randn(2, 3, 8, 8), torch.ones(2, 1, 8, 8)
     mask[:, :, 2:5] = 0
     read = network.read({"image": image, "mask": mask})
-    assert set(read) == {"known"}
+    assert read["mask"] is mask
     assert torch.equal(read["known"], image * mask)
-    assert network.read({"image": image, "mask": mask, "known": image}) == {}
+    given = network.read({"image": image, "mask": mask, "known": image})
+    assert given["mask"] is mask
+    assert given["known"] is image
     assert network.read({"index": torch.arange(3)}) == {}
 
 
@@ -140,5 +141,5 @@ def test_of_some_images_nothing_is_left(hidden, low, high):
 @pytest.mark.parametrize("wrong", [{"rectangles": 0}, {"hidden": -0.1}, {"hidden": 1.5}])
 def test_numbers_out_of_range(wrong):
     (name,) = wrong
-    with pytest.raises(ValueError, match=f"{name}=.*: expected"):
+    with pytest.raises(ValueError, match=f"network.{name}: .*; expected"):
         Inpainter(**SMALL, **wrong)

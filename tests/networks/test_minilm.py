@@ -84,7 +84,7 @@ def test_other_weights_in_the_wheel_are_refused(wheel):
 
 @pytest.mark.parametrize("length", [1, 513])
 def test_length_out_of_range(length):
-    with pytest.raises(ValueError, match=f"MiniLM.length: {length}, expected 2 … 512"):
+    with pytest.raises(ValueError, match=f"MiniLM.length: {length}; expected 2 … 512"):
         MiniLM(length)
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from diffusion.networks import Stream, TextEncoder, TextTransformer, Tokens, UNet
+from diffusion.networks import Encoding, Stream, TextEncoder, TextTransformer, UNet
 from diffusion.networks.unet.attention import SelfAttention
 from diffusion.networks.unet.style import Style, TokenStyle
 from diffusion.networks.unet.token_attention import Source
@@ -37,7 +37,7 @@ class Letters(TextEncoder):
         return [len(text) + 1 for text in texts]
 
     def forward(self, values):
-        return Tokens(values[""], values["_mask"], values["_pooled"])
+        return Encoding(values[""], values["_mask"], values["_pooled"])
 
 
 def layer(**routes):
@@ -161,18 +161,13 @@ def test_checkpointing_changes_nothing(x):
     torch.testing.assert_close(plain(x, t, **read), again(x, t, **read))
 
 
-@pytest.mark.parametrize("name", ["label", "my_text", "text_"])
-def test_a_name_that_would_be_ambiguous_is_refused(name):
-    with pytest.raises(ValueError, match=r"streams: .*expected other names than label"):
-        UNet(
-            8,
-            1,
-            channels=8,
-            multipliers=[1],
-            attention=[],
-            blocks=1,
-            streams={name: Stream(Letters())},
-        )
+@pytest.mark.parametrize("names", [["label"], ["a", "a_b"], ["a_mask", "a"]])
+def test_a_name_that_would_be_ambiguous_is_refused(names):
+    streams = {name: Stream(Letters()) for name in names}
+    small = {"channels": 8, "multipliers": [1], "attention": [], "blocks": 1}
+    with pytest.raises(ValueError, match=r"network: conditions '\w+' and '\w+'; expected names"):
+        UNet(8, 1, num_classes=2, streams=streams, **small)
+    UNet(8, 1, num_classes=2, streams={"image_prompt": Stream(Letters())}, **small)
 
 
 def test_a_negative_weight_is_refused():

@@ -103,7 +103,7 @@ def test_null_is_the_empty_string(encoder):
 @pytest.mark.parametrize("settings", [{"length": 1}, {"rows": 1}, {"heads": 3}])
 def test_sizes_out_of_range(settings):
     (key,) = settings
-    with pytest.raises(ValueError, match=f"{key}={settings[key]}"):
+    with pytest.raises(ValueError, match=f"{key}: {settings[key]}; expected"):
         TextTransformer(**settings)
 
 

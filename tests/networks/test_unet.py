@@ -219,7 +219,7 @@ def test_without_a_null_class_labels_are_needed():
     assert network.null == {}
     assert network.conditions == ("label",)
     assert network.embedding.label.weight.shape == (10, 32)
-    with pytest.raises(ValueError, match="label is missing"):
+    with pytest.raises(ValueError, match="label: missing; expected classes"):
         network(*batch()[:2])
 
 
@@ -299,19 +299,19 @@ def test_groups_of_the_openai_family(channels, count):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"multipliers": (1, 2, 2)}, "image_size=28: expected a multiple of .* = 8"),
-        ({"multipliers": ()}, r"multipliers=\(\)"),
-        ({"multipliers": (1, 0)}, r"multipliers=\(1, 0\)"),
-        ({"multipliers": (0.3, 1)}, r"multipliers=\(0.3, 1\): expected whole multiples of 1 / 8"),
+        ({"multipliers": (1, 2, 2)}, "image_size: 28; expected a multiple of .* = 8"),
+        ({"multipliers": ()}, r"multipliers: \(\)"),
+        ({"multipliers": (1, 0)}, r"multipliers: \(1, 0\)"),
+        ({"multipliers": (0.3, 1)}, r"multipliers: \(0.3, 1\); expected whole multiples of 1 / 8"),
         ({"patch": 0}, "patch: 0"),
-        ({"attention": (16,)}, r"attention=\[16\]: expected resolutions among \[14, 7\]"),
+        ({"attention": (16,)}, r"attention: \[16\]; expected resolutions among \[14, 7\]"),
         ({"blocks": 0}, "blocks: 0"),
-        ({"heads": 3}, "heads=3: expected a divisor of the 16 channels"),
-        ({"head_width": 5}, "head_width=5: expected a divisor of the 16 channels"),
-        ({"head_width": 0}, "head_width=0"),
-        ({"channels": 7}, "channels=7"),
-        ({"channels": -2}, "channels=-2"),
-        ({"num_classes": 0}, "num_classes=0"),
+        ({"heads": 3}, "heads: 3; expected a divisor of the 16 channels"),
+        ({"head_width": 5}, "head_width: 5; expected a divisor of the 16 channels"),
+        ({"head_width": 0}, "head_width: 0"),
+        ({"channels": 7}, "channels: 7"),
+        ({"channels": -2}, "channels: -2"),
+        ({"num_classes": 0}, "num_classes: 0"),
     ],
 )
 def test_sizes_that_do_not_fit(changes, message):
@@ -322,5 +322,5 @@ def test_sizes_that_do_not_fit(changes, message):
 
 def test_label_without_classes_is_an_error():
     x_t, t, label = batch()
-    with pytest.raises(ValueError, match="label was given"):
+    with pytest.raises(ValueError, match="label: given; expected none"):
         tiny(num_classes=None)(x_t, t, label=label)

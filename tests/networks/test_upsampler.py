@@ -9,7 +9,7 @@ SMALL = {"image_size": 8, "channels": 8, "multipliers": (1, 2), "attention": (),
 @torch.no_grad()
 def output(network, low_res):
     x_t = torch.linspace(-1, 1, 2 * 3 * 64).reshape(2, 3, 8, 8)
-    return network(x_t, torch.tensor([3, 700]), low_res)
+    return network(x_t, torch.tensor([3, 700]), low_res=low_res)
 
 
 def test_the_small_picture_counts_as_resized():

@@ -211,16 +211,16 @@ def test_the_keys_are_those_of_the_parsers(monkeypatch):
 
 
 def test_the_parts_are_those_of_the_model():
-    from diffusion.cli import main
+    from diffusion.cli import flags
     from diffusion.systems.diffusion import Diffusion
 
     assert set(arguments.PARTS) == set(inspect.signature(Diffusion).parameters)
-    assert set(arguments.SECTIONS) <= {*main.SECTIONS, "trainer"}
+    assert set(arguments.SECTIONS) <= {*flags.SECTIONS, "trainer"}
 
 
 def test_commands_without_a_trainer_lose_nothing_either(monkeypatch, capsys):
     got = []
-    monkeypatch.setattr(commands, "load", lambda name: lambda *a, **k: got.append((a, k)))
+    monkeypatch.setattr(commands, "imported", lambda name: lambda *a, **k: got.append((a, k)))
     flags = ["--config", "a.yaml", "--to=diffusers", "--ckpt", "x", "--config=b.yaml"]
     commands.run("export", [*flags, "--output=y", "--output", "z"])
     commands.run("compare", ["a", "--output", "x", "b"])

@@ -127,7 +127,7 @@ def test_each_stage_counts_for_what_is_drawn(stages):
 
     there = of()
     level = difference(there, of(level=7))
-    assert level == "model.stages.1.network.augmentation.level 4, now 7 (and 1 more)"
+    assert level == "model.stages.1.network.conditioners.0.augmentation.level 4, now 7 (and 2 more)"
     steps = difference(there, of(samplers=[Sampler(DDIM(1.0), 2, [Static()]), None]))
     assert steps == "model.stages.0.sampler.steps 3, now 2"
 
@@ -145,12 +145,9 @@ class Guide(Guidance):
     def check(self, process, data):
         self.checked.append(data.shape)
 
-    def __call__(self, denoise):
-        def guided(x_t, t, cond):
-            self.classifier(x_t.flatten(1)[:, :1])
-            return denoise(x_t, t, cond)
-
-        return guided
+    def guided(self, denoise, x_t, t, cond):
+        self.classifier(x_t.flatten(1)[:, :1])
+        return denoise(x_t, t, cond)
 
 
 def test_evaluations_of_all_stages_are_counted(stages):
@@ -257,7 +254,9 @@ def test_it_predicts_from_the_command_line(stages, tmp_path, capsys):
     assert labels == list(range(5))  # the base knows its classes, the folder has none
     with pytest.raises(SystemExit):
         main(["predict", "--config", str(tmp_path / "c.yaml"), "--model.level=7"])
-    assert "settings.json there has model.stages.1.network.augmentation" in capsys.readouterr().err
+    assert (
+        "settings.json there has model.stages.1.network.conditioners.0" in capsys.readouterr().err
+    )
     with pytest.raises(SystemExit):
         main(["fit", "--config", str(tmp_path / "c.yaml")])
 

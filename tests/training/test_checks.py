@@ -5,6 +5,7 @@ import pytest
 from torch import nn
 
 from diffusion.guidance import ClassifierFree, Static
+from diffusion.networks import adapt
 from diffusion.systems.base import check_precision, check_stage
 from diffusion.systems.checkpoints.contents import settings_of
 from diffusion.systems.checks import check_forgotten
@@ -13,7 +14,7 @@ from diffusion.systems.checks import check_forgotten
 def network(**null):
     net = nn.Linear(1, 1)
     net.null = null  # pyright: ignore
-    return net
+    return adapt(net)
 
 
 def sampler(*guidance):
@@ -23,12 +24,12 @@ def sampler(*guidance):
 def test_what_was_never_forgotten_is_not_drawn_without():
     labelled = network(label=10)
     never = {"p_uncond": 0.0, "start": None}
-    with pytest.raises(ValueError, match=r"model.p_uncond: 0.0; .* scale 0.0 draws with ∅"):
+    with pytest.raises(ValueError, match=r"model.p_uncond: 0.0; .* draws with ∅ for label"):
         check_forgotten(sampler(Static(), ClassifierFree(0.0)), never, labelled)
     check_forgotten(sampler(Static(), ClassifierFree(1.0)), never, labelled)
     for known in ({"p_uncond": 0.1}, {"p_uncond": 0.0, "start": "base.ckpt"}, {}):
         check_forgotten(sampler(ClassifierFree(3.0)), known, labelled)
-    with pytest.raises(ValueError, match="Linear has nothing to forget"):
+    with pytest.raises(ValueError, match="this one has nothing to forget"):
         check_forgotten(sampler(ClassifierFree(3.0)), {"p_uncond": 0.1}, network())
 
 

@@ -84,9 +84,9 @@ def test_an_inpainter_learns_draws_and_repaints(run, digits):
 
     forward = Inpainter.forward
 
-    def spy(self, x_t, t, label=None, known=None, mask=None):
-        seen.append((known, mask))
-        return forward(self, x_t, t, label, known, mask)
+    def spy(self, x_t, t, **conditions):
+        seen.append((conditions["known"], conditions["mask"]))
+        return forward(self, x_t, t, **conditions)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Inpainter, "forward", spy)

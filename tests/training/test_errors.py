@@ -92,7 +92,7 @@ FLAGS = {
     ("--trainer.precision", "bf16-true"): ("trainer.precision", "bf16-true", "bf16-mixed"),
     ("--model.p_uncond", "0", "--model.sampler.guidance", GUIDED): (
         "model.p_uncond: 0.0; expected above 0 in training",
-        "scale 3.0",
+        "ClassifierFree draws with ∅ for label",
     ),
     ("--data", "ImageFolder", "--data.root", "nowhere", "--data.size", "8"): ("root", "nowhere"),
     ("--data", "FashionMNIST", "--data.root", "nowhere", "--data.download", "false"): ("nowhere",),

@@ -209,8 +209,8 @@ class Read(Guidance):
         self.times += 1
         return {"read": batch["label"].float()}
 
-    def __call__(self, denoise):
-        return denoise
+    def guided(self, denoise, x_t, t, cond):
+        return denoise(x_t, t, cond)
 
 
 def of_points(network, guidance=(), p_uncond=0.0):

@@ -12,7 +12,7 @@ from torch import nn
 
 from diffusion.condition import Condition
 from diffusion.data import Digits
-from diffusion.networks import ClassifierNetwork
+from diffusion.networks import ClassifierNetwork, adapt
 from diffusion.process import Cosine, Linear
 from diffusion.spec import DataSpec
 from diffusion.systems import accuracy
@@ -446,10 +446,10 @@ def test_data_that_does_not_fit_is_refused_in_one_line(classify, refused, flags,
 
 
 def test_a_classifier_of_points_may_be_anything_that_knows_its_classes():
-    data = types.SimpleNamespace(shape=(2,), num_classes=2)
-    check_classifier(Toy(), data, 0)
+    known = (adapt(Toy()), Cosine(20), DataSpec("Points", (2,), 2))
+    check_classifier(*known, 0)
     with pytest.raises(ValueError, match=r"model\.crop: 1; expected less than the sides"):
-        check_classifier(Toy(), data, 1)
+        check_classifier(*known, 1)
 
 
 def test_the_real_network_learns_in_float32_outside_autocast():

@@ -26,32 +26,17 @@ class Ask(ABC):
 
 
 class Requests:
-    """Batches for the samples 0 .. samples − 1, as `request` describes them.
-
-    Batch k goes to process k mod world, so the batches are the same for any number of processes. A
-    batch with nothing left to do is skipped.
+    """Batches of requests, made one by one as they are read.
 
     Args:
-        samples: Number of samples.
-        batch_size: Samples in a batch.
-        request: From the numbers of some samples to a batch.
-        done: Samples that exist already.
-        rank: Number of this process.
-        world: Number of processes.
+        batches: The numbers of the samples of each.
+        request: From these to a batch.
     """
 
     def __init__(
-        self,
-        samples: int,
-        batch_size: int,
-        request: Callable[[Sequence[int]], dict[str, Any]],
-        done: set[int] | frozenset[int] = frozenset(),
-        rank: int = 0,
-        world: int = 1,
+        self, batches: Sequence[Sequence[int]], request: Callable[[Sequence[int]], dict[str, Any]]
     ) -> None:
-        batches = in_order(samples, batch_size)[rank::world]
-        self.batches = [batch for batch in batches if not done.issuperset(batch)]
-        self.request = request
+        self.batches, self.request = batches, request
 
     def __len__(self) -> int:
         return len(self.batches)

@@ -3,10 +3,10 @@
 import difflib
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from diffusion.data.requests.base import Ask
 
@@ -19,7 +19,7 @@ class Labels(Ask):
     def __init__(self, numbers: list[int]) -> None:
         self.numbers = numbers
 
-    def ask(self, numbers: Sequence[int]) -> dict[str, Any]:
+    def ask(self, numbers: Sequence[int]) -> dict[str, Tensor]:
         """Returns the labels."""
         return {"label": torch.tensor([self.numbers[i % len(self.numbers)] for i in numbers])}
 

@@ -23,7 +23,7 @@ class Prompts(Ask):
     def __init__(self, texts: Sequence[str]) -> None:
         self.texts = texts
 
-    def ask(self, numbers: Sequence[int]) -> dict[str, Any]:
+    def ask(self, numbers: Sequence[int]) -> dict[str, list[str]]:
         """Returns the texts."""
         return {"text": [self.texts[i % len(self.texts)] for i in numbers]}
 

@@ -186,10 +186,9 @@ def _range(sampler: Sampler) -> dict[str, Any]:
     kinds = [type(guide) for guide in sampler.guidance]
     if kinds == [Static]:
         return {"clip_sample": True, "clip_sample_range": 1.0, "thresholding": False}
-    if kinds == [Dynamic]:
-        said = vars(sampler.guidance[0])
-        limit = NO_LIMIT if said["limit"] is None else said["limit"]
-        ratio = {"dynamic_thresholding_ratio": said["percentile"], "sample_max_value": limit}
+    if kinds == [Dynamic] and isinstance(guide := sampler.guidance[0], Dynamic):
+        limit = NO_LIMIT if guide.limit is None else guide.limit
+        ratio = {"dynamic_thresholding_ratio": guide.percentile, "sample_max_value": limit}
         return {"clip_sample": False, "thresholding": True, **ratio}
     if kinds:
         found = ", ".join(kind.__name__ for kind in kinds)

@@ -230,7 +230,7 @@ def config(network: UNet, shape: Sequence[int] | None = None) -> dict[str, Any]:
         "norm_num_groups": norm,
         "attn_norm_num_groups": norm,
         "resnet_time_scale_shift": "scale_shift" if network.style.scale_shift else "default",
-        "num_class_embeds": None if label is None else label.num_embeddings,
+        "num_class_embeds": None if label is None else len(label.weight),
         **FAMILIES[embedding.family],
         **FIXED,
     }

@@ -48,9 +48,9 @@ class EfficientNet(Extractor):
 
     def __init__(self, size: int = 96, features: int = 64, root: str = "data") -> None:
         if size < 32 or size % 32:  # elsewhere the padding would depend on who wrote the network
-            raise ValueError(f"EfficientNet.size: {size}, expected a multiple of 32")
+            raise ValueError(f"EfficientNet.size: {size}; expected a multiple of 32")
         if not 1 <= features <= FEATURES:
-            raise ValueError(f"EfficientNet.features: {features}, expected 1 to {FEATURES}")
+            raise ValueError(f"EfficientNet.features: {features}; expected 1 … {FEATURES}")
         self.size, self.features, self.root = size, features, root
         self.explained: float | None = None
         self._net: Lite0 | None = None
@@ -65,7 +65,7 @@ class EfficientNet(Extractor):
             ValueError: If the images have neither one nor three channels, or are too few.
         """
         if data.shape[0] not in (1, 3):
-            raise ValueError(f"EfficientNet: images have {data.shape[0]} channels, expected 1 or 3")
+            raise ValueError(f"EfficientNet: images of {data.shape[0]} channels; expected 1 or 3")
         if self._net is None:
             self._net = load(Path(self.root)).to(memory_format=torch.channels_last)
         key = {
@@ -125,12 +125,14 @@ class EfficientNet(Extractor):
                     labels.append(batch["label"])
                 shown.advance(task, len(batch["image"]))
         if not found:
-            raise ValueError(f"EfficientNet: split {split!r} has no images, expected at least 2")
+            raise ValueError(f"EfficientNet: split {split!r} has no images; expected at least 2")
         return torch.cat(found), torch.cat(labels) if labels else None
 
     def _raw(self, images: Tensor) -> Tensor:
         """Returns the network's features (B, 1280)."""
-        net = self._net.to(images.device)  # pyright: ignore[reportOptionalMemberAccess]
+        if self._net is None:
+            raise RuntimeError("EfficientNet: no weights; expected `prepare` before")
+        net = self._net.to(images.device)
         parts = images.split(500 if images.is_cuda else AT_ONCE)
         with torch.no_grad():
             return torch.cat([net.features(resized(part, self.size)) for part in parts])

@@ -84,7 +84,7 @@ class LeNet(Extractor):
         """
         if data.num_classes is None:
             raise ValueError(
-                "LeNet: data.num_classes is None, expected labelled images; use Inception"
+                "LeNet: data.num_classes is None; expected labelled images; use Inception"
             )
         splits = {split: data.fingerprint(split) for split in ("train", "test")}
         path = cache / f"lenet-{digest({**self.settings, **splits})}.pt"
@@ -124,7 +124,7 @@ class LeNet(Extractor):
     def _fit(self, net: nn.Sequential, data: Data, progress: bool) -> None:
         images, labels = collect(data, "train", "even")
         if labels is None:
-            raise ValueError('LeNet: batches have no "label", expected labelled images')
+            raise ValueError('LeNet: batches have no "label"; expected labelled images')
         passes = min(PASSES, math.ceil(BATCH * self.settings["steps"] / len(images)))
         order = torch.cat([torch.randperm(len(images)) for _ in range(passes)])
         rows = order.split(BATCH)[: self.settings["steps"]]

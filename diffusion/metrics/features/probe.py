@@ -25,7 +25,7 @@ def principal(features: Tensor, size: int) -> tuple[Tensor, Tensor, float]:
     """
     if size >= len(features):
         raise ValueError(
-            f"features: {size} directions of {len(features)} images, expected fewer than images"
+            f"features: {size} directions of {len(features)} images; expected fewer than images"
         )
     x = features.double()
     mean = x.mean(0)

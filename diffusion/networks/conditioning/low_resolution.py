@@ -1,11 +1,13 @@
-"""Noise conditioning augmentation (Ho et al. 2021, CDM, section 4.2; Imagen, section 2.4)."""
+"""A small picture as condition, and noise on it (Ho et al. 2021, CDM, 4.2; Imagen, 2.4)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion.networks.conditioning.base import Conditioner
 from diffusion.networks.unet.style import sinusoidal
 from diffusion.noise import SeededNoise, seed
 from diffusion.process import Process
@@ -51,6 +53,56 @@ class Augmentation:
         noise = SeededNoise(seed(run, STREAM), numbers)
         s = torch.full(x_low.shape[:1], self.level, device=x_low.device)
         return self.process.diffuse(x_low, s, noise(x_low)), s
+
+
+class LowResolution(Conditioner):
+    """low_res (B, C, h, w), which an upsampler enlarges.
+
+    It is resized bilinearly to x_t's size, half pixels at the edges (`align_corners=False`), and
+    joined to x_t along the channels (Nichol & Dhariwal 2021, section 4; ADM, section 5.3; after
+    SR3, Saharia et al. 2021). Before, `read` rounds it to 8 bits (GLIDE's code), and adds noise to
+    it if there is an augmentation, whose level s is the condition "level".
+
+    Args:
+        augmentation: The noise, or None.
+    """
+
+    def __init__(self, augmentation: Augmentation | None = None) -> None:
+        super().__init__()
+        self.augmentation = augmentation
+        self.keys = self.required = ("low_res",) if augmentation is None else ("low_res", "level")
+
+    def channels(self, image: int) -> int:
+        """See `Conditioner`."""
+        return image
+
+    def planes(self, x_t: Tensor, values: Mapping[str, Tensor]) -> Tensor:
+        """See `Conditioner`.
+
+        Raises:
+            ValueError: If there is no small picture.
+        """
+        if "low_res" not in values:
+            raise ValueError("low_res: missing; expected small pictures for an upsampler")
+        return F.interpolate(values["low_res"].to(x_t.dtype), x_t.shape[2:], mode="bilinear")
+
+    def read(self, batch: Mapping[str, Any], train: bool) -> dict[str, Tensor]:
+        """See `Conditioner`; when sampling, the noise depends on "index" and "seed" alone."""
+        if "low_res" not in batch:
+            return {}
+        low = quantized(batch["low_res"])
+        if self.augmentation is None:
+            return {"low_res": low}
+        if train:
+            z, s = self.augmentation.train(low)
+        else:
+            numbers = batch["index"].tolist() if "index" in batch else range(len(low))
+            z, s = self.augmentation.sample(low, numbers, batch.get("seed", 0))
+        return {"low_res": z, "level": s}
+
+    def resized(self, batch: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
+        """See `Conditioner`: without the small picture, which is what comes before this size."""
+        return {k: v for k, v in batch.items() if k != "low_res"}
 
 
 class LevelEmbedding(nn.Module):

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
-class Tokens:
-    """A text, or whatever else attention can read.
+class Encoding:
+    """Texts, or whatever else attention can read.
 
     Attributes:
         states: (B, L, D).
@@ -32,7 +32,7 @@ class Tokens:
 
 
 class TextEncoder(nn.Module, ABC):
-    """Strings → `Tokens`; ∅ is the empty string.
+    """Strings → `Encoding`; ∅ is the empty string.
 
     Attributes:
         width: D, the size of a token's state.
@@ -55,7 +55,7 @@ class TextEncoder(nn.Module, ABC):
         """Returns how many tokens each text has, with those beyond `length`."""
 
     @abstractmethod
-    def forward(self, values: Mapping[str, Tensor]) -> Tokens:
+    def forward(self, values: Mapping[str, Tensor]) -> Encoding:
         """Returns the states of what `read` returned, wherever that is now."""
 
     @cached_property

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from diffusion.common.files import check_writable, written_aside
 from diffusion.common.progress import bar
-from diffusion.networks.text.base import TextEncoder, Tokens
+from diffusion.networks.text.base import Encoding, TextEncoder
 
 ROWS = 8
 MULTIPLE = 8
@@ -63,7 +63,7 @@ class FrozenText(TextEncoder):
     def __init__(self, length: int) -> None:
         super().__init__()
         if length < 2:
-            raise ValueError(f"length: {length}, expected at least 2")
+            raise ValueError(f"{type(self).__name__}.length: {length}; expected at least 2")
         self.length = length
         self._device = torch.device("cpu")
         self._known: dict[str, Row] = {}
@@ -97,9 +97,9 @@ class FrozenText(TextEncoder):
         fresh = self._compute([text for text in dict.fromkeys(texts) if text not in known])
         return [known[text] if text in known else fresh[text] for text in texts]
 
-    def forward(self, values: Mapping[str, Tensor]) -> Tokens:
+    def forward(self, values: Mapping[str, Tensor]) -> Encoding:
         """See `TextEncoder`."""
-        return Tokens(values[""], values["_mask"], values["_pooled"])
+        return Encoding(values[""], values["_mask"], values["_pooled"])
 
     def remember(self, texts: Sequence[str], cache: Path, progress: bool = True) -> None:
         """Computes the texts and ∅, or reads what was computed of the same texts before.
@@ -158,7 +158,7 @@ class FrozenText(TextEncoder):
             pooled = states.float().sum(1) / mask.sum(1, keepdim=True)
         pooled = pooled.cpu().half()
         if not (states.isfinite().all() and pooled.isfinite().all()):
-            raise ValueError(f"{type(self).__name__}: states beyond ±65504, expected those of fp16")
+            raise ValueError(f"{type(self).__name__}: states beyond ±65504; expected those of fp16")
         behind = self.length - size
         states, mask = F.pad(states, (0, 0, 0, behind)), F.pad(mask, (0, behind))
         return zip(states[: len(ids)], mask, pooled, sizes)

@@ -56,13 +56,13 @@ class HuggingFace(FrozenText):
         kind = self._config.model_type
         if kind not in CLASSES:
             raise ValueError(
-                f"HuggingFace.name_or_path: {name_or_path!r} is of type {kind!r}, "
+                f"HuggingFace.name_or_path: {name_or_path!r} is of type {kind!r}; "
                 f"expected one of {', '.join(CLASSES)}"
             )
         numbers = self._config.text_config if kind == "clip" else self._config
         most = getattr(numbers, "max_position_embeddings", length)
         if length > most:
-            raise ValueError(f"HuggingFace.length: {length}, expected at most {most}")
+            raise ValueError(f"HuggingFace.length: {length}; expected at most {most}")
         self.width = self.pooled_width = numbers.hidden_size
 
     def load(self) -> Pretrained:
@@ -104,6 +104,6 @@ class HuggingFace(FrozenText):
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise FileNotFoundError(
-                f"HuggingFace.name_or_path: {self.name_or_path!r}, expected a model of the Hub "
+                f"HuggingFace.name_or_path: {self.name_or_path!r}; expected a model of the Hub "
                 f"or a folder with one ({reason[:200]})"
             ) from None

@@ -126,7 +126,7 @@ class MiniLM(FrozenText):
 
     def __init__(self, length: int = 24, root: str = "data") -> None:
         if not 2 <= length <= 512:
-            raise ValueError(f"MiniLM.length: {length}, expected 2 … 512")
+            raise ValueError(f"MiniLM.length: {length}; expected 2 … 512")
         super().__init__(length)
         self.root = root
 

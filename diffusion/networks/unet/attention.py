@@ -19,11 +19,11 @@ def heads_of(channels: int, heads: int, head_width: int | None) -> int:
     if head_width is not None:
         if head_width < 1 or channels % head_width:
             raise ValueError(
-                f"head_width={head_width}: expected a divisor of the {channels} channels"
+                f"network.head_width: {head_width}; expected a divisor of the {channels} channels"
             )
         return channels // head_width
     if heads < 1 or channels % heads:
-        raise ValueError(f"heads={heads}: expected a divisor of the {channels} channels")
+        raise ValueError(f"network.heads: {heads}; expected a divisor of the {channels} channels")
     return heads
 
 

@@ -1,4 +1,4 @@
-"""The classifier of noisy images of ADM (Dhariwal & Nichol 2021), the half of a UNet that reads."""
+"""The classifier of noisy images of ADM (Dhariwal & Nichol 2021), the encoder half of a UNet."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -6,6 +6,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion.common.validate import check_counts
 from diffusion.networks.unet.attention import AttentionPool
 from diffusion.networks.unet.encoder import Encoder, level_widths
 from diffusion.networks.unet.style import (
@@ -59,11 +60,6 @@ class ClassifierNetwork(Encoder):
         groups: Of GroupNorm, at most.
         checkpointing: Whether training computes activations twice instead of keeping them.
 
-    Attributes:
-        null: {}, as nothing is to be forgotten.
-        conditions: (), as it takes none.
-        factor: What the sides of an image have to be multiples of.
-
     Raises:
         ValueError: If the sizes do not fit together.
     """
@@ -89,8 +85,7 @@ class ClassifierNetwork(Encoder):
         groups: int = 32,
         checkpointing: bool = False,
     ) -> None:
-        if num_classes < 1:
-            raise ValueError(f"num_classes={num_classes}: expected at least 1")
+        check_counts("network", num_classes=num_classes)
         levels = level_widths(channels, multipliers)
         style = Style(
             emb_width=4 * channels,
@@ -113,9 +108,7 @@ class ClassifierNetwork(Encoder):
             style,
             checkpointing,
         )
-        self.num_classes = num_classes
-        self.null: dict[str, int] = {}
-        self.conditions: tuple[str, ...] = ()
+        self.num_classes = self.out_channels = num_classes
         self.fixed = pool == "attention"  # its positions belong to one size
         width = self.widths[-1]
         self.norm_out = style.norm(width)
@@ -137,8 +130,8 @@ class ClassifierNetwork(Encoder):
         """
         if self.fixed and x_t.shape[2:] != (self.image_size, self.image_size):
             raise ValueError(
-                f"image_size={self.image_size}: expected images of that size for attention "
-                f"pooling, not of {tuple(x_t.shape[2:])}"
+                f"network.image_size: {self.image_size}; expected {tuple(x_t.shape[2:])}, as the "
+                "images are, for attention pooling"
             )
         h, _ = self.encode(x_t, F.silu(self.embedding(t)))
         return self.pool(F.silu(self.norm_out(h)))

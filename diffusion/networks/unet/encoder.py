@@ -1,4 +1,4 @@
-"""The half of a UNet that reads: the way down and the middle."""
+"""The encoder half of a UNet: the way down and the middle."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from diffusion.common.validate import check_counts
+from diffusion.networks.base import Network
 from diffusion.networks.unet.attention import SelfAttention
 from diffusion.networks.unet.blocks import ResBlock, downsample, upsample
 from diffusion.networks.unet.style import Style, TimeLabelEmbedding
@@ -40,7 +41,7 @@ class Stage(nn.Module):
         return h if self.upsample is None else self.upsample(h, emb)
 
 
-class Encoder(nn.Module):
+class Encoder(Network):
     """From noisy images to the feature maps of every stage down to the middle.
 
     Args:
@@ -134,12 +135,14 @@ def level_widths(channels: int, multipliers: Sequence[int | float]) -> list[int]
         ValueError: If `channels` is odd or below 4, or a level has no whole number of channels.
     """
     if channels < 4 or channels % 2:
-        raise ValueError(f"channels={channels}: expected an even number of at least 4")
+        raise ValueError(f"network.channels: {channels}; expected an even number of at least 4")
     if not multipliers or min(multipliers) <= 0:
-        raise ValueError(f"multipliers={multipliers}: expected at least one, all positive")
+        raise ValueError(f"network.multipliers: {multipliers}; expected at least one, all above 0")
     widths = [channels * multiplier for multiplier in multipliers]
     if any(width != int(width) for width in widths):
-        raise ValueError(f"multipliers={multipliers}: expected whole multiples of 1 / {channels}")
+        raise ValueError(
+            f"network.multipliers: {multipliers}; expected whole multiples of 1 / {channels}"
+        )
     return [int(width) for width in widths]
 
 
@@ -153,9 +156,9 @@ def attended(image_size: int, patch: int, levels: int, attention: Sequence[int])
     unit = patch * 2 ** (levels - 1)
     if image_size < unit or image_size % unit:
         raise ValueError(
-            f"image_size={image_size}: expected a multiple of patch·2^(levels−1) = {unit}"
+            f"network.image_size: {image_size}; expected a multiple of patch·2^(levels−1) = {unit}"
         )
     sizes = [image_size // patch // 2**level for level in range(levels)]
     if unknown := [size for size in attention if size not in sizes]:
-        raise ValueError(f"attention={unknown}: expected resolutions among {sizes}")
+        raise ValueError(f"network.attention: {unknown}; expected resolutions among {sizes}")
     return [size in attention for size in sizes]

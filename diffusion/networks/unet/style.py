@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion.common.validate import check_counts
+from diffusion.networks.conditioning.label import Label
 
 Family = Literal["ddpm", "openai"]
 QKVOrder = Literal["qkv-heads", "heads-qkv"]
@@ -166,14 +167,16 @@ class TimeLabelEmbedding(nn.Module):
         family: Family = "ddpm",
     ) -> None:
         super().__init__()
-        if num_classes is not None and num_classes < 1:
-            raise ValueError(f"num_classes={num_classes}: expected None or at least 1")
-        self.dim, self.time_scale, self.null_class = dim, time_scale, null_class
+        self.dim, self.time_scale = dim, time_scale
         self.family: Family = family
         self.time_in = start(nn.Linear(dim, width), family)
         self.time_out = start(nn.Linear(width, width), family)
-        rows = None if num_classes is None else num_classes + null_class
-        self.label = None if rows is None else nn.Embedding(rows, width)
+        self.label = None if num_classes is None else Label(num_classes, width, null_class)
+
+    @property
+    def conditioners(self) -> tuple[Label, ...]:
+        """The label's, if there are classes."""
+        return () if self.label is None else (self.label,)
 
     def forward(self, t: Tensor, label: Tensor | None = None) -> Tensor:
         """Returns emb (B, E) of times t (B,) in 1 … T and labels (B,) in 0 … K, None for ∅."""
@@ -182,8 +185,6 @@ class TimeLabelEmbedding(nn.Module):
         emb = self.time_out(F.silu(self.time_in(emb.to(self.time_in.weight.dtype))))
         if self.label is None:
             if label is not None:
-                raise ValueError("label was given: expected none, the network has no num_classes")
+                raise ValueError("label: given; expected none, as the network has no num_classes")
             return emb
-        if label is None and not self.null_class:
-            raise ValueError("label is missing: expected classes, the network has no null_class")
-        return emb + (self.label.weight[-1] if label is None else self.label(label))
+        return emb + self.label(label)

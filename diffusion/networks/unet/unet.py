@@ -1,15 +1,16 @@
 """The UNet of DDPM (Ho et al. 2020), Improved DDPM (Nichol & Dhariwal 2021), ADM and GLIDE."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion.common.validate import check_counts
-from diffusion.networks.conditioning.tokens import Nulls, Stream, Streams
+from diffusion.networks.conditioning.base import Conditioner, distinct
+from diffusion.networks.conditioning.low_resolution import LevelEmbedding
 from diffusion.networks.unet.encoder import Encoder, Stage, level_widths
+from diffusion.networks.unet.streams import Stream, Streams
 from diffusion.networks.unet.style import (
     Family,
     QKVOrder,
@@ -23,7 +24,7 @@ from diffusion.networks.unet.token_attention import Source
 
 
 class UNet(Encoder):
-    """network(x_t, t, label, **tokens): a UNet with the time in every residual block.
+    """network(x_t, t, label, **conditions): a UNet with the time in every residual block.
 
     The defaults are the 35.7 M network of DDPM for CIFAR-10 (its appendix B), parameter for
     parameter. Improved DDPM and ADM are family="openai", scale_shift=True and twice the channels
@@ -69,12 +70,8 @@ class UNet(Encoder):
             instead of keeping them: less memory for about a third more time, the same gradients.
         streams: Sources of tokens that every layer of attention reads, by name: {"text": …} takes
             the batch's "text"; None for none.
-
-    Attributes:
-        null: The value of ∅ of each condition: {"label": num_classes}, what the streams make of
-            the empty text, or {}.
-        conditions: Names of the conditions that `forward` takes.
-        factor: What the sides of an image have to be multiples of.
+        inputs: Conditioners whose channels are joined to x_t's, in this order: a `LowResolution`
+            makes it an upsampler, `Known` one that inpaints.
 
     Raises:
         ValueError: If the sizes do not fit together.
@@ -103,6 +100,7 @@ class UNet(Encoder):
         groups: int = 32,
         checkpointing: bool = False,
         streams: dict[str, Stream] | None = None,
+        inputs: Sequence[Conditioner] = (),
     ) -> None:
         levels = level_widths(channels, multipliers)
         style = Style(
@@ -120,9 +118,15 @@ class UNet(Encoder):
                 for name, stream in (streams or {}).items()
             ),
         )
+        more = [one.channels(in_channels) for one in inputs]
+        if 0 in more:
+            raise ValueError(
+                f"network.inputs: {type(inputs[more.index(0)]).__name__}; expected conditioners "
+                "that join channels to an image"
+            )
         super().__init__(
             image_size,
-            in_channels,
+            in_channels + sum(more),
             levels,
             attention,
             blocks,
@@ -131,19 +135,24 @@ class UNet(Encoder):
             style,
             checkpointing,
         )
-        self.num_classes = num_classes
-        null = num_classes if null_class else None
-        self.null: Mapping[str, Any] = {} if null is None else {"label": null}
-        self.conditions: tuple[str, ...] = () if num_classes is None else ("label",)
+        self.in_channels, self.num_classes = in_channels, num_classes
+        self.inputs = nn.ModuleList(inputs)
+        first = in_channels
+        for one, channels in zip(inputs, more):
+            if one.starts_at_zero:
+                here = slice(first * patch**2, (first + channels) * patch**2)
+                nn.init.zeros_(self.conv_in.weight[:, here].data)
+            first += channels
         self.streams = Streams(streams, style) if streams else None
-        if self.streams is not None:
-            self.null = Nulls(null, self.streams)
-            self.conditions += self.streams.conditions
+        tokens = () if self.streams is None else self.streams.tokens
+        self.conditioners = distinct([*inputs, *self.embedding.conditioners, *tokens])
         check_counts("network", out_channels=out_channels)
         self._build(blocks, style)
         self.norm_out = style.norm(self.widths[1])
         self.out_channels = out_channels = in_channels if out_channels is None else out_channels
         self.conv_out = zero(nn.Conv2d(self.widths[1], out_channels * patch**2, 3, padding=1))
+        width, told = style.emb_width, "level" in self.required
+        self.level = LevelEmbedding(width // 4, width) if told else None
 
     def _build(self, blocks: int, style: Style) -> None:
         """Builds the way up; each stage also reads a map that the way down left behind."""
@@ -158,17 +167,8 @@ class UNet(Encoder):
                 )
                 h = width
 
-    def read(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Returns the conditions that the network makes of a batch itself: its streams' tokens."""
-        return {} if self.streams is None else self.streams.read(batch)
-
     def forward(
-        self,
-        x_t: Tensor,
-        t: Tensor,
-        label: Tensor | None = None,
-        more: Tensor | float = 0.0,
-        **tokens: Tensor,
+        self, x_t: Tensor, t: Tensor, label: Tensor | None = None, **conditions: Tensor
     ) -> Tensor:
         """Returns the raw output for noisy images.
 
@@ -176,15 +176,19 @@ class UNet(Encoder):
             x_t: Images (B, in_channels, H, W).
             t: Times (B,) in 1 … T, integers or floats.
             label: Classes (B,) int64 in 0 … num_classes; None for ∅ everywhere.
-            more: What is added to the embedding, (B, E).
-            **tokens: What `read` returned; a stream that is missing is ∅ everywhere.
+            **conditions: What `read` returned; a stream that is missing is ∅ everywhere.
 
         Returns:
             Output (B, out_channels, H, W), exactly 0 at initialisation.
         """
-        sources, pooled = (None, 0.0) if self.streams is None else self.streams(tokens, len(x_t))
-        emb = F.silu(self.embedding(t, label) + more + pooled)
-        h, skips = self.encode(x_t, emb, sources)
+        sources, pooled = (None, 0.0) if self.streams is None else self.streams(conditions, x_t)
+        level = 0.0
+        if self.level is not None and "level" in conditions:
+            level = self.level(conditions["level"])
+        emb = F.silu(self.embedding(t, label) + level + pooled)
+        planes = [one.planes(x_t, conditions) for one in self.conditioners[: len(self.inputs)]]
+        seen = torch.cat([x_t, *planes], dim=1) if planes else x_t
+        h, skips = self.encode(seen, emb, sources)
         return self.decode(h, skips, emb, sources)
 
     def decode(

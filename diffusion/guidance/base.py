@@ -1,0 +1,82 @@
+"""What a guidance is: a function from a denoiser to a denoiser."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from diffusion.condition import Condition
+from diffusion.denoiser import Denoiser, Prediction
+from diffusion.process import Process, Variance
+from diffusion.spec import DataSpec
+
+
+class Guidance(ABC):
+    """Wraps a denoiser into another one with the same interface.
+
+    Attributes:
+        needs: The conditions that it reads, whether or not the network knows them.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    def forgets(self, null: Iterable[str]) -> list[str]:
+        """Returns the conditions that the network is also asked about without.
+
+        Args:
+            null: The conditions that have a ∅.
+
+        Raises:
+            ValueError: If one that it would forget is none of them.
+        """
+        return []
+
+    @property
+    def networks(self) -> Sequence[nn.Module]:
+        """The networks that it evaluates, to be counted."""
+        return ()
+
+    def check(self, process: Process, data: DataSpec) -> None:  # noqa: B027  (most accept all)
+        """Refuses what it cannot work with, before anything is sampled.
+
+        Args:
+            process: The process of the model that will be guided.
+            data: What will be drawn.
+
+        Raises:
+            ValueError: If they do not fit.
+        """
+
+    def begin(self, process: Process, times: Tensor, ancestral: Variance | None) -> "Guidance":
+        """Returns the guidance to use for one trajectory; one that looks at the grid a copy.
+
+        Args:
+            process: The forward process.
+            times: The times visited, decreasing, 0 the last; int64, on the CPU.
+            ancestral: Of the step; see `Step`.
+
+        Raises:
+            ValueError: If the guidance is not for such a step.
+        """
+        return self
+
+    def read(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Returns conditions that it makes of a batch itself, of texts, say: (B, ...) each."""
+        return {}
+
+    def __call__(self, denoise: Denoiser) -> Denoiser:
+        """Returns the guided denoiser."""
+        return partial(self.guided, denoise)
+
+    @abstractmethod
+    def guided(self, denoise: Denoiser, x_t: Tensor, t: Tensor, cond: Condition) -> Prediction:
+        """Returns the guided prediction.
+
+        Args:
+            denoise: What is guided.
+            x_t: As for `Denoiser`, like the following ones.
+            t: The time.
+            cond: The condition.
+        """
