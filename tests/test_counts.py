@@ -7,10 +7,10 @@ from diffusion.callbacks.checkpoint import Checkpoint
 from diffusion.callbacks.likelihood import Likelihood
 from diffusion.callbacks.metrics import Metrics
 from diffusion.callbacks.samples import Samples
+from diffusion.common.schedules import Warmup
 from diffusion.data import Digits, SwissRoll
 from diffusion.networks import MLP, LinearUNet, TextTransformer, UNet, ViT
 from diffusion.process import Cosine, Linear, RectifiedFlow, ScaledLinear, Sigmoid, Sohl2015
-from diffusion.systems.schedules import Warmup
 
 UNETS = ("in_channels", "out_channels", "blocks", "groups")
 NUMBERS = {

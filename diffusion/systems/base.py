@@ -22,6 +22,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
+from diffusion.common.schedules import most
 from diffusion.data import Images
 from diffusion.networks import TextEncoder
 from diffusion.noise import seed
@@ -31,7 +32,6 @@ from diffusion.systems.checkpoints.agreement import agree
 from diffusion.systems.checkpoints.restorable import Restorable
 from diffusion.systems.checkpoints.resume import adopt
 from diffusion.systems.checkpoints.start import begin
-from diffusion.systems.schedules import most
 
 
 class StepOutput(TypedDict):

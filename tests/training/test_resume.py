@@ -13,8 +13,8 @@ import torch
 from lightning.pytorch.utilities.types import LRSchedulerConfig
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, OneCycleLR, PolynomialLR, StepLR
 
+from diffusion.common.schedules import Warmup, most
 from diffusion.systems.checkpoints.resume import adopt
-from diffusion.systems.schedules import Warmup, most
 
 KEYS = ("state_dict", "raw_state_dict", "optimizer_states", "lr_schedulers", "global_step")
 

@@ -9,10 +9,10 @@ from torchvision.io import read_image
 
 from diffusion.callbacks.samples import Samples
 from diffusion.cli import loggers
+from diffusion.common.schedules import Warmup
 from diffusion.data import Digits
 from diffusion.plots import pictures
 from diffusion.systems.diffusion import Diffusion
-from diffusion.systems.schedules import Warmup
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])

@@ -9,10 +9,10 @@ from torch import nn
 
 from diffusion.callbacks.checkpoint import Checkpoint
 from diffusion.callbacks.monitor import Monitor
+from diffusion.common.schedules import Warmup
 from diffusion.data import SwissRoll
 from diffusion.systems.averages import EMA
 from diffusion.systems.base import StepOutput, System
-from diffusion.systems.schedules import Warmup
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 

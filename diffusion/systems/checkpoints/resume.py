@@ -16,7 +16,7 @@ from lightning.pytorch.utilities.types import LRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from diffusion.systems.schedules import move
+from diffusion.common.schedules import move
 
 OPTIMIZERS = "optimizer_states"
 SCHEDULES = "lr_schedulers"
