@@ -63,7 +63,7 @@ class Diffusion(Generative, System):
         codec: Codec | None = None,
     ) -> None:
         super().__init__(optimizer, lr_scheduler, start)
-        self.codec = (Pixels() if codec is None else codec).eval().requires_grad_(False)
+        self.codec = Pixels() if codec is None else codec.eval().requires_grad_(False)
         network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.denoiser = NetworkDenoiser(network, process, parameterization)
         parts = {"model.objective": objective, "model.sampler.step": sampler.step}
