@@ -10,6 +10,7 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
+from diffusion.common.hashing import weights_digest
 from diffusion.common.pixels import quantize
 from diffusion.common.progress import bar
 from diffusion.metrics.base import Figure, Measure, Samples
@@ -98,6 +99,12 @@ def stages(module: Any) -> list[dict[str, Any]]:
     """Returns the settings of what draws, one after the other."""
     settings = module.settings()
     return settings.get("stages", [settings])
+
+
+def digests(module: Any) -> list[str]:
+    """Returns a digest of the weights of the network of each that draws, if it has one."""
+    networks = [stage["network"] for stage in stages(module) if "network" in stage]
+    return [weights_digest(network.state_dict()) for network in networks]
 
 
 def guides(module: Any) -> list[Any]:

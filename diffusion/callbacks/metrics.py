@@ -11,9 +11,8 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from diffusion.callbacks.generation import draws, generate, guides, sampling
+from diffusion.callbacks.generation import digests, draws, generate, guides, sampling
 from diffusion.common.files import check_writable, kept
-from diffusion.common.hashing import weights_digest
 from diffusion.common.validate import check_counts
 from diffusion.guidance.clip import Clip
 from diffusion.metrics.base import Figure, Measure, Samples
@@ -27,7 +26,7 @@ from diffusion.metrics.neighbours import NearCopies
 from diffusion.metrics.report.card_page import render
 from diffusion.metrics.report.record import hardware, notes, stored, table, write
 from diffusion.metrics.text_score import Scorer, TextMeasure
-from diffusion.systems.base import Generative
+from diffusion.systems.base import Generative, System
 from diffusion.systems.checkpoints.restorable import Restorable
 from diffusion.systems.distributed import one_first
 
@@ -107,6 +106,8 @@ class Metrics(L.Callback):
         wanted = stage == "test" or (self.validate and stage in ("fit", "validate"))
         if not wanted or not isinstance(pl_module, Generative):
             return
+        if isinstance(pl_module, System):
+            pl_module.check_data(stage)  # before the features of other data are computed
         data = _data(trainer)
         if len(pl_module.shape) != 3:
             shape = pl_module.shape
@@ -207,14 +208,13 @@ class Metrics(L.Callback):
         """Returns the entries of a record that do not depend on a metric."""
         data, checkpoint = _data(trainer), trainer.ckpt_path
         path = None if checkpoint is None else str(checkpoint)
-        weights = weights_digest(module.state_dict())
         return {
             "n": self.n,
             "data": {"name": type(data).__name__, "shape": list(data.shape)},
             "labels": _asked(data),
             "quantize": "floor(127.5 x + 128)",
             "sampler": sampling(module),
-            "checkpoint": path and {"path": path, "fingerprint": weights},
+            "checkpoint": path and {"path": path, "fingerprint": " ".join(digests(module))},
             "hardware": {**hardware(module.device), "processes": trainer.world_size},
             "batch_size": self.batch_size,
         }

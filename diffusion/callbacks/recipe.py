@@ -33,9 +33,10 @@ def recipe(trainer: L.Trainer, module: Any, data: Any) -> dict[str, Any]:
             if isinstance(ema, EMA):
                 averages.enter_context(ema.averaged(module))
         drawn = described(module.settings())
-    for stage in drawn.get("stages", [drawn]):
-        if isinstance(network := stage.get("network"), dict):
-            stage["weights"] = network.pop("weights", None)
+    if "stages" in drawn:
+        drawn["stages"] = [_with_weights(stage) for stage in drawn["stages"]]
+    else:
+        drawn = _with_weights(drawn)
     of_data = {"class": type(data).__name__, "shape": data.shape, "levels": data.levels}
     found = {
         "data": {**of_data, **data.asked()},
@@ -43,6 +44,12 @@ def recipe(trainer: L.Trainer, module: Any, data: Any) -> dict[str, Any]:
         "trainer": {"precision": trainer.precision},
     }
     return json.loads(json.dumps(described(found)))
+
+
+def _with_weights(stage: dict[str, Any]) -> dict[str, Any]:
+    """Returns what a stage is with the weights of its network first, as all else follows them."""
+    network = stage.get("network")
+    return {"weights": network.pop("weights"), **stage} if isinstance(network, dict) else stage
 
 
 def difference(there: Any, here: Any) -> str | None:

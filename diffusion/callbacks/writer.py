@@ -14,10 +14,9 @@ from torch import Tensor
 
 from diffusion import __version__
 from diffusion.callbacks import predictions
-from diffusion.callbacks.generation import draws, sampling, stages
+from diffusion.callbacks.generation import digests, draws, sampling, stages
 from diffusion.callbacks.recipe import recipe
 from diffusion.common.files import check_writable, written_aside
-from diffusion.common.hashing import weights_digest
 from diffusion.common.pixels import quantize, scaled
 from diffusion.common.progress import bar
 from diffusion.plots import pictures
@@ -195,11 +194,9 @@ def origin(trainer: L.Trainer, module: Any, weights: Sequence[str] | None = None
     callbacks: list[Any] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
     if not all(c.metadata for c in callbacks if isinstance(c, Writer)):
         return {}
-    drawing = stages(module)
-    weights = weights or [weights_digest(stage["network"].state_dict()) for stage in drawing]
     return {
-        "seed": str(drawing[0].get("seed")),
+        "seed": str(stages(module)[0].get("seed")),
         "sampler": json.dumps(sampling(module)),
-        "weights": " ".join(weights),
+        "weights": " ".join(weights or digests(module)),
         "version": __version__,
     }

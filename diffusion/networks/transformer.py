@@ -94,7 +94,7 @@ class TextTransformer(TextEncoder):
     ) -> None:
         super().__init__()
         check_counts("TextTransformer", least=2, length=length, rows=rows)
-        check_counts("TextTransformer", width=width)
+        check_counts("network", width=width)
         self.width = self.pooled_width = width
         self.length, self.rows = length, rows
         self.embedding = nn.Embedding(rows, width)

@@ -106,17 +106,19 @@ class System(Restorable, ABC):
 
         Data that only a checkpoint knows waits for `on_load_checkpoint`.
         """
+        self.check_data(stage)
+        data, known = self._data(), self.expects or self.spec
+        if data is not None and (known is not None or data.is_known):
+            self.check(data)
+            self.spec = data.spec
+
+    def check_data(self, stage: str) -> None:
+        """Refuses other data than a checkpoint's, as far as that is known."""
         data = self._data()
-        if data is None:
-            return
-        if self.expects is not None:
+        if data is not None and self.expects is not None:
             self._compare(self.expects, data)
-        elif self.spec is not None:
+        elif data is not None and self.spec is not None:
             agree(self.spec, data, self.reads_labels, beginning=stage == "fit")
-        elif not data.is_known:
-            return
-        self.check(data)
-        self.spec = data.spec
 
     @abstractmethod
     def check(self, data: Images) -> None:

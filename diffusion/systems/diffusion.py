@@ -97,12 +97,13 @@ class Diffusion(Generative, System):
         data = self._data()
         if (known := self.spec or (data and data.spec)) is not None:
             return self.codec.spec(known).shape
-        network: Any = self.denoiser.network
-        channels, side = (getattr(network, key, None) for key in ("in_channels", "image_size"))
-        if channels is None or side is None:
+        network = self.denoiser.contract
+        channels, side = network.in_channels, network.image_size
+        if not channels or not side:
+            kind = type(self.denoiser.network).__name__
             raise ValueError(
-                f"spec: None; expected what was trained on, as {type(network).__name__} does not "
-                "say the shape of a sample"
+                f"spec: None; expected what was trained on, as {kind} does not say the shape of a "
+                "sample"
             )
         return channels, side, side
 

@@ -195,7 +195,7 @@ def test_attention_heads_read_their_own_slices(order):
 
 def test_the_width_of_heads_decides_their_number():
     assert SelfAttention(32, Style(8, heads=3, head_width=8)).heads == 4
-    with pytest.raises(ValueError, match="head_width=12: expected a divisor of the 32 channels"):
+    with pytest.raises(ValueError, match="head_width: 12; expected a divisor of the 32 channels"):
         SelfAttention(32, Style(8, head_width=12))
 
 

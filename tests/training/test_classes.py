@@ -88,7 +88,9 @@ MOVED = (rename, "'square'; expected 'circle' as class 0", "{FOLDER: circle, squ
     ],
 )
 def test_other_classes_are_refused_and_can_be_mapped(shapes, monkeypatch, refused, command, change):
-    monkeypatch.setattr("diffusion.metrics.features.lenet.LeNet.prepare", lambda *_, **__: None)
+    monkeypatch.setattr(
+        "diffusion.metrics.features.lenet.LeNet.prepare", lambda *_, **__: pytest.fail("prepared")
+    )
     happens, says, mend = change
     happens(Path("pictures"))
     line = refused(*command, "--data.root", str(Path("pictures").absolute()))

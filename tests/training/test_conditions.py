@@ -73,8 +73,6 @@ def test_an_upsampler_that_also_inpaints_is_said_in_yaml(run, tmp_path):
     assert network.conv_in.in_channels == 4
     batch = {"index": torch.arange(2), "low_res": torch.zeros(2, 1, 8, 8)}
     known = {"known": torch.ones(2, 1, 16, 16), "mask": torch.ones(2, 1, 16, 16)}
-    free, told = (
-        model.generate(model.condition(b), (1, 16, 16), [0, 1]) for b in (batch, {**batch, **known})
-    )
+    free, told = (model.generate(b, [0, 1]) for b in (batch, {**batch, **known}))
     assert free.shape == (2, 1, 16, 16)
     assert not torch.equal(free, told)

@@ -41,7 +41,9 @@ def test_pictures_say_how_they_were_made(predict, fitted, run):
         said = {key.removeprefix("diffusion."): text for key, text in file.text.items()}
     sampler = json.loads(said.pop("sampler"))
     assert sampler["steps"] == settings["model"]["sampler"]["steps"]
-    weights = weights_digest(Diffusion.load_from_checkpoint(fitted.last).state_dict())
+    weights = weights_digest(
+        Diffusion.load_from_checkpoint(fitted.last).denoiser.network.state_dict()
+    )
     assert weights == settings["model"]["weights"]
     assert said == {
         "index": "1", "label": "3", "seed": "0", "version": __version__, "weights": weights
