@@ -28,7 +28,7 @@ KEYS = (
 )
 PARTS = (
     *("network", "process", "parameterization", "objective", "sampler", "p_uncond"),
-    *("optimizer", "lr_scheduler", "start"),
+    *("optimizer", "lr_scheduler", "start", "codec"),
 )
 NAMED = ("last", "best", "hpc", "null")  # checkpoints that are no paths
 SEVERAL = ("prompt", "prompts")

@@ -24,11 +24,13 @@ class Replay(Generative, L.LightningModule):
         self.conditional = conditional
         self.seeds = []
 
-    shape, moments, reads_anything = (1, 8, 8), 1, True  # pyright: ignore
+    shape, moments = (1, 8, 8), 1  # pyright: ignore
 
     @property
     def reads_labels(self):
         return self.conditional
+
+    reads_anything = reads_labels
 
     def networks(self):
         return {}

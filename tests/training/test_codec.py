@@ -1,5 +1,3 @@
-import logging
-
 import lightning as L
 import pytest
 import torch
@@ -18,8 +16,6 @@ from diffusion.sampler import Sampler
 from diffusion.spec import DataSpec
 from diffusion.step import DDIM
 from diffusion.systems.diffusion import Diffusion
-
-logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
 
 class Patches(Codec):

@@ -1,5 +1,4 @@
 import copy
-import logging
 from functools import partial
 
 import lightning as L
@@ -13,8 +12,6 @@ from diffusion.common.schedules import Warmup
 from diffusion.data import SwissRoll
 from diffusion.systems.averages import EMA
 from diffusion.systems.base import StepOutput, System
-
-logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
 
 class Adversarial(System):
