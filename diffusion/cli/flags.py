@@ -6,6 +6,22 @@ from typing import Any, Literal
 from lightning.pytorch.cli import LightningArgumentParser
 
 # Imported so that YAML can name their classes without their modules.
+import diffusion.codec
+import diffusion.common.schedules
+import diffusion.data
+import diffusion.guidance
+import diffusion.importance
+import diffusion.metrics
+import diffusion.networks
+import diffusion.objective
+import diffusion.parameterization
+import diffusion.process
+import diffusion.step
+import diffusion.systems.cascade
+import diffusion.systems.contrastive
+import diffusion.systems.diffusion
+import diffusion.systems.frozen
+import diffusion.systems.noisy_classifier
 from diffusion.callbacks.checkpoint import Checkpoint
 from diffusion.callbacks.likelihood import Likelihood
 from diffusion.callbacks.metrics import Metrics

@@ -19,6 +19,19 @@ def test_the_command_line_imports_no_more_libraries_than_lightnings():
     assert loaded("diffusion.cli.main") in ("[]", loaded("lightning.pytorch.cli"))
 
 
+def test_yaml_can_name_the_classes_of_a_fresh_process():
+    named = "NoSuchClass Contrastive NoisyClassifier Cascade Trained TrainedClip Warmup Pixels"
+    named += " ImportanceSampled Simple DDIM ClassifierFree UNet Emoji LeNet Cosine V"
+    code = f"""
+import diffusion.cli.main, torch, lightning as L, diffusion.guidance
+def every(kind):
+    return {{kind.__name__}}.union(*map(every, type.__subclasses__(kind)))
+print([n for n in {named.split()} if n not in every(object)])
+"""
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert found.stdout.splitlines()[-1] == "['NoSuchClass']"
+
+
 LIGHTNING = ("-c", "import lightning.pytorch.cli")
 QUICK = {
     "help": [],
