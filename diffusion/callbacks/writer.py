@@ -78,7 +78,9 @@ class Writer(L.Callback):
         predictions.check_settings(self.path, settings)
         self.texts = predictions.asked_captions(self.path, data)
         of = settings["model"].get("stages", [settings["model"]])
-        self.about = origin(trainer, module, [stage["weights"] for stage in of])
+        self.about = origin(
+            trainer, module, [stage["weights"] for stage in of if "weights" in stage]
+        )
         made = set(predictions.numbered(self.path))
         self.left = -(-(data.samples - len(made)) // trainer.world_size)
         if trainer.is_global_zero:

@@ -171,6 +171,10 @@ class System(Restorable, ABC):
         part = batch_idx % self.trainer.accumulate_grad_batches
         torch.manual_seed(seed(self.seed, self.global_rank, self.trainer.global_step, part))
 
+    def number(self, batch_idx: int) -> int:
+        """Returns the number of an evaluation's batch over all processes."""
+        return batch_idx * self.trainer.world_size + self.global_rank
+
     def configure_optimizers(self) -> Any:
         """An optimizer over what is trained, and a schedule that moves once a step."""
         optimizer = self.optimizer(p for p in self.parameters() if p.requires_grad)
@@ -366,10 +370,6 @@ class Scoring(System):
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> Any:
         """Never called: `setup` refuses to predict, once Lightning has seen this method."""
         raise NotImplementedError
-
-    def number(self, batch_idx: int) -> int:
-        """Returns the number of an evaluation's batch over all processes."""
-        return batch_idx * self.trainer.world_size + self.global_rank
 
 
 def random_crop(x: Tensor, margin: int) -> Tensor:

@@ -207,7 +207,7 @@ class Diffusion(Generative, System):
         if not batch:  # another process has the last one
             return
         x_0 = self.encoded(batch["image"])
-        number = batch_idx * self.trainer.world_size + self.global_rank
+        number = self.number(batch_idx)
         i = torch.arange(len(x_0), dtype=torch.float64) + number * len(x_0)
         t = 1 + ((i + 0.5) * GOLDEN_RATIO % 1 * self.process.T).long()
         eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(number))
