@@ -15,6 +15,7 @@ from diffusion.common.files import link, written_aside
 from diffusion.common.validate import check_counts
 from diffusion.data import Images
 from diffusion.data.reading.workers import undisturbed
+from diffusion.systems.base import data_of
 from diffusion.systems.checkpoints import latest, lock, resume
 
 
@@ -125,7 +126,7 @@ class Checkpoint(ModelCheckpoint):
 
         Until that step there is nothing to save: a failure leaves the checkpoint as it is.
         """
-        data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        data = data_of(trainer)
         if not trainer.training:
             return
         step, accumulated = checkpoint["global_step"], trainer.accumulate_grad_batches

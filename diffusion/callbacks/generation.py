@@ -19,6 +19,7 @@ from diffusion.metrics.report.record import plain
 from diffusion.process import Process
 from diffusion.sampler import Sampler
 from diffusion.systems import distributed
+from diffusion.systems.base import data_of
 
 FIRST = 512  # images that stay, to be shown
 
@@ -38,7 +39,7 @@ def generate(
         batch_size: Images generated at once by one process.
         measures: Each process updates them with its own images.
     """
-    data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+    data = data_of(trainer)
     rank, world, seconds, asked = trainer.global_rank, trainer.world_size, 0.0, False
     rounds = deal(n, batch_size, rank, world)
     counted = module.networks()

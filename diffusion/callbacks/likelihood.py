@@ -18,6 +18,7 @@ from diffusion.guidance import Static
 from diffusion.metrics.report.record import finite
 from diffusion.noise import SeededNoise
 from diffusion.process import Variance
+from diffusion.systems.base import data_of
 from diffusion.systems.diffusion import Diffusion
 
 NOISE = 0  # one seed for all runs, so that two of them differ by their models alone
@@ -66,7 +67,7 @@ class Likelihood(L.Callback):
         Raises:
             ValueError: If it is to clip where there is no range, or the network puts out a mean.
         """
-        data: Any = getattr(trainer, "datamodule", None)
+        data = data_of(trainer)
         if (self.n or self.validate) and data is not None and isinstance(pl_module, Diffusion):
             self._clips(pl_module, data)
 
@@ -148,11 +149,6 @@ class Likelihood(L.Callback):
         logged = {f"{prefix}/{names.get(k, k)}{at}": v for k, v in figures.items()}
         module.log_dict(logged)
         return figures
-
-
-def data_of(trainer: L.Trainer) -> Any:
-    """The data module."""
-    return trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def terms_of(module: Any) -> int:

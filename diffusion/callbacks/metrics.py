@@ -26,7 +26,7 @@ from diffusion.metrics.neighbours import NearCopies
 from diffusion.metrics.report.card_page import render
 from diffusion.metrics.report.record import hardware, notes, stored, table, write
 from diffusion.metrics.text_score import Scorer, TextMeasure
-from diffusion.systems.base import Generative, System
+from diffusion.systems.base import Generative, System, data_of
 from diffusion.systems.checkpoints.restorable import Restorable
 from diffusion.systems.distributed import one_first
 
@@ -226,7 +226,7 @@ def _asked(data: Any) -> list[int] | str | None:
 
 
 def _data(trainer: L.Trainer) -> Any:
-    data = getattr(trainer, "datamodule", None)
+    data = data_of(trainer)
     if data is None:
         raise ValueError("Metrics: trainer.datamodule is None; expected a data module of images")
     return data

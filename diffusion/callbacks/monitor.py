@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from diffusion.data import Images
-from diffusion.systems.base import System
+from diffusion.systems.base import System, data_of
 
 
 class NotFinite(RuntimeError):
@@ -33,7 +33,7 @@ class Monitor(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Sets the sums to zero, and goes on counting where the data does."""
-        if isinstance(data := trainer.datamodule, Images):  # pyright: ignore
+        if isinstance(data := data_of(trainer), Images):
             self.images = data.position
         self.sums = torch.zeros(3, 4, device=pl_module.device)  # of losses, ones, hits
         self.classifies = self.timed = False

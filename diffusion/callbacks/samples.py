@@ -18,7 +18,7 @@ from diffusion.data.requests.base import in_order
 from diffusion.plots import pictures
 from diffusion.plots.captioned import captioned, class_name, labelled
 from diffusion.systems.averages import EMA
-from diffusion.systems.base import Generative
+from diffusion.systems.base import Generative, data_of
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Samples(L.Callback):
     @torch.no_grad()
     def _draw(self, trainer: L.Trainer, module: Any) -> Drawn:
         """Draws all samples, `batch_size` at once."""
-        data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        data = data_of(trainer)
         texts = getattr(data, "texts", None) is not None
         rows = self.rows or (not texts and data.num_classes) or self.columns
         n = rows * self.columns if len(data.shape) == 3 else self.points

@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 
 from diffusion.callbacks.metrics import Metrics
-from diffusion.systems.base import training_steps
+from diffusion.systems.base import data_of, training_steps
 
 SHOWN = 12  # classes at most that are counted one by one
 FILES = {
@@ -40,7 +40,7 @@ class Summary(L.Callback):
         """Called once everything is in place, and a checkpoint is restored."""
         self.began = True
         if trainer.is_global_zero:
-            data = _data(trainer)
+            data = data_of(trainer)
             _print({"data": about_data(data), **about_run(trainer, pl_module)})
             for text in data.mentioned:
                 _print({"data": text})
@@ -73,7 +73,7 @@ def about_run(trainer: L.Trainer, module: L.LightningModule) -> dict[str, str]:
     weights = list(module.parameters())
     every, trained = (sum(p.numel() for p in weights if p.requires_grad or all_) for all_ in (1, 0))
     part = "" if trained == every else f", {trained:,} of them trained"
-    data, end = _data(trainer), training_steps(trainer)
+    data, end = data_of(trainer), training_steps(trainer)
     batch = data.batch_size * trainer.world_size * trainer.accumulate_grad_batches
     return {
         "model": f"{type(module).__name__}: {every:,} parameters{part}",
@@ -128,10 +128,6 @@ def _classes(data: Any) -> str:
     if len(counts) > SHOWN:
         return f"{len(counts)} classes of {min(counts):,} … {max(counts):,} training pictures"
     return "training pictures " + ", ".join(f"{n} {c:,}" for n, c in zip(names, counts))
-
-
-def _data(trainer: L.Trainer) -> Any:
-    return trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _print(lines: dict[str, str]) -> None:

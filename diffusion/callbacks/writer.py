@@ -21,7 +21,7 @@ from diffusion.common.pixels import quantize, scaled
 from diffusion.common.progress import bar
 from diffusion.plots import pictures
 from diffusion.plots.captioned import captioned, class_name
-from diffusion.systems.base import Generative
+from diffusion.systems.base import Generative, data_of
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -63,7 +63,7 @@ class Writer(L.Callback):
         if not isinstance(pl_module, Generative):
             rank_zero_info(f"writer: {type(pl_module).__name__} draws nothing; nothing is written")
             return
-        self.data = data = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        self.data = data = data_of(trainer)
         if self.format == "png" and len(pl_module.shape) != 3:
             raise ValueError("writer.format: png; expected npz for points and vectors")
         self.path = Path(self.folder or Path(trainer.default_root_dir) / "predictions")

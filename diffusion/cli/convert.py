@@ -24,6 +24,7 @@ from diffusion.interop import layout, lucidrains, openai
 from diffusion.interop.diffusers import folder, model_card, scheduler, unet_weights
 from diffusion.interop.layout import Names
 from diffusion.interop.presets import Model
+from diffusion.networks import adapt
 from diffusion.spec import DATA, DataSpec
 from diffusion.systems.base import System
 from diffusion.systems.checkpoints.contents import check_tensors, same_shape
@@ -243,9 +244,7 @@ def checkpoint(module: System, section: Mapping[str, Any]) -> dict[str, Any]:
         "hyper_parameters": dict(module.hparams),
         CONFIG: yaml.safe_dump({"model": dict(section)}, sort_keys=False),
     }
-    network: Any = network_of(module)
-    channels, size = getattr(network, "in_channels", None), getattr(network, "image_size", None)
-    if channels and size:
-        shape, classes = (channels, size, size), getattr(network, "num_classes", None)
-        found[DATA] = DataSpec(None, shape, classes).plain()
+    network = adapt(network_of(module))
+    if (channels := network.in_channels) and (size := network.image_size):
+        found[DATA] = DataSpec(None, (channels, size, size), network.num_classes).plain()
     return found

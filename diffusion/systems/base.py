@@ -129,7 +129,7 @@ class System(Restorable, ABC):
         """
 
     def _data(self) -> Images | None:
-        data = getattr(self._trainer, "datamodule", None)
+        data = data_of(self._trainer)
         return data if isinstance(data, Images) else None
 
     def on_fit_start(self) -> None:
@@ -271,10 +271,15 @@ class System(Restorable, ABC):
         return [c for c in callbacks if isinstance(c, EMA)]
 
 
+def data_of(trainer: L.Trainer | None) -> Any:
+    """Returns a trainer's data module, if there is one."""
+    return getattr(trainer, "datamodule", None)
+
+
 def training_steps(trainer: L.Trainer) -> int | None:
     """Returns how many optimizer steps a run has at most, all in all; None if nothing says so."""
     limits = [] if trainer.max_steps == -1 else [trainer.max_steps]
-    data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+    data = data_of(trainer)
     known = isinstance(data, Images)
     batches = data.batches_per_epoch if known else trainer.num_training_batches
     if (epochs := trainer.max_epochs or -1) > 0 and batches not in (None, float("inf")):
@@ -364,7 +369,7 @@ class Scoring(System):
                 f"predict: a {type(self).__name__} draws no samples; expected `diffusion test`, or "
                 "a diffusion model that it guides"
             )
-        check_stage(self.trainer, getattr(self.trainer, "datamodule", None), stage)
+        check_stage(self.trainer, data_of(self.trainer), stage)
         super().setup(stage)
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> Any:

@@ -12,7 +12,7 @@ from diffusion.data import Images
 from diffusion.networks import Augmentation, LowResolution
 from diffusion.networks.conditioning.known import shrunk
 from diffusion.sampler import Sampler
-from diffusion.systems.base import Generative, check_stage
+from diffusion.systems.base import Generative, check_stage, data_of
 from diffusion.systems.checkpoints.agreement import agree
 from diffusion.systems.checkpoints.contents import settings_of
 from diffusion.systems.checkpoints.restorable import Restorable
@@ -158,7 +158,7 @@ class Cascade(Generative, Restorable):
             )
         for part in self._stages():
             part.trainer = self.trainer  # for its autocast; Lightning stops at a ModuleList
-        data: Any = getattr(self.trainer, "datamodule", None)
+        data = data_of(self.trainer)
         check_stage(self.trainer, data, stage)
         if data is None:
             return

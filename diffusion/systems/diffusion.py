@@ -20,7 +20,7 @@ from diffusion.objective import Objective
 from diffusion.parameterization import Parameterization
 from diffusion.process import Process
 from diffusion.sampler import Sampler
-from diffusion.systems.base import Generative, StepOutput, System, check_stage
+from diffusion.systems.base import Generative, StepOutput, System, check_stage, data_of
 from diffusion.systems.checkpoints.contents import settings_of
 from diffusion.systems.checks import check_forgetting, check_forgotten, check_variance
 from diffusion.systems.texts import remember
@@ -140,7 +140,7 @@ class Diffusion(Generative, System):
     def setup(self, stage: str) -> None:
         """Refuses data and samplers that do not fit the network, before anything is trained."""
         self.sampler.begin(self.process)
-        check_stage(self.trainer, getattr(self.trainer, "datamodule", None), stage)
+        check_stage(self.trainer, data_of(self.trainer), stage)
         if stage == "fit":
             trained = {"p_uncond": self.p_uncond, "start": self.start}
             check_forgotten(self.sampler, trained, self.denoiser.contract)
