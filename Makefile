@@ -28,7 +28,7 @@ help: ## List the targets
 	$(INSTALL)
 	@touch .venv/installed $@
 
-demo: .venv/installed ## Train on 1,797 real digits for about a minute, draw, and measure
+demo: .venv/installed ## Train on 1,797 real digits for minutes, draw, and measure
 	@if [ -f runs/quickstart/metrics.json ]; then \
 	  echo "runs/quickstart is there already and stays as it is; to draw anew, move it away first."; \
 	  $(BIN)/python -m diffusion.cli.report runs/quickstart; \
