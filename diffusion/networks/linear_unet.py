@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from diffusion.common.validate import check_counts
 from diffusion.networks.base import Network
-from diffusion.networks.unet.style import sinusoidal
+from diffusion.networks.embedding import sinusoidal
 
 
 class RMSNorm(nn.Module):

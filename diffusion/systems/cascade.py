@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from diffusion import noise
 from diffusion.data import Images
 from diffusion.networks import Augmentation, LowResolution
-from diffusion.networks.conditioning.known import shrunk
+from diffusion.networks.conditioning.inpainting import shrunk
 from diffusion.sampler import Sampler
 from diffusion.systems.base import Generative, check_stage, data_of
 from diffusion.systems.checkpoints.agreement import agree

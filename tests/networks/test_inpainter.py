@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from diffusion.networks import Inpainter, UNet
-from diffusion.networks.conditioning.known import masks
+from diffusion.networks.conditioning.inpainting import masks
 
 SMALL = {"image_size": 8, "channels": 16, "multipliers": (1, 2), "attention": (4,), "blocks": 1}
 

@@ -1,7 +1,7 @@
 import torch
 
 from diffusion.networks import Known, LowResolution
-from diffusion.networks.conditioning.known import shrunk
+from diffusion.networks.conditioning.inpainting import shrunk
 
 
 def test_a_small_pixel_is_known_where_all_its_pixels_are():

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion.networks.conditioning.base import Conditioner
-from diffusion.networks.unet.style import sinusoidal
+from diffusion.networks.embedding import sinusoidal
 from diffusion.noise import SeededNoise, seed
 from diffusion.process import Process
 
