@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+Batch = Mapping[str, Any]  # what a data module yields: tensors (B, ...), and lists of texts
 DATA = "data"  # the key of a checkpoint that has the description of what it was trained on
 
 

@@ -54,7 +54,7 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList([Block(width, heads) for _ in range(depth)])
         self.norm = nn.LayerNorm(width)
         for name, parameter in self.blocks.named_parameters():
-            if name.endswith(("out.weight",)):
+            if name.endswith("out.weight"):
                 nn.init.normal_(parameter, std=0.02 / (2 * depth) ** 0.5)
             elif parameter.ndim == 2:
                 nn.init.normal_(parameter, std=0.02)
@@ -119,9 +119,8 @@ class TextTransformer(TextEncoder):
 
     def _row(self, word: str) -> int:
         """Returns 1 … rows − 1, as row 0 is the end."""
-        return 1 + int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big") % (
-            self.rows - 1
-        )
+        number = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big")
+        return 1 + number % (self.rows - 1)
 
     def forward(self, values: Mapping[str, Tensor]) -> Encoding:
         """See `TextEncoder`."""

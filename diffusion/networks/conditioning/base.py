@@ -2,9 +2,11 @@
 
 from abc import ABC
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor, nn
+
+from diffusion.spec import Batch
 
 
 class Conditioner(nn.Module, ABC):
@@ -42,7 +44,7 @@ class Conditioner(nn.Module, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} joins no channels to an image")
 
-    def read(self, batch: Mapping[str, Any], train: bool) -> dict[str, Tensor]:
+    def read(self, batch: Batch, train: bool) -> dict[str, Tensor]:
         """Returns those of the tensors that a batch has, or that can be made of it.
 
         Args:
@@ -52,9 +54,9 @@ class Conditioner(nn.Module, ABC):
         """
         return {k: batch[k] for k in self.keys if isinstance(batch.get(k), Tensor)}
 
-    def resized(self, batch: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
+    def resized(self, batch: Batch, size: tuple[int, int]) -> Batch:
         """Returns a batch for images of another size (H, W)."""
-        return dict(batch)
+        return batch
 
 
 def distinct(conditioners: Sequence[Conditioner]) -> tuple[Conditioner, ...]:
