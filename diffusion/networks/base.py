@@ -87,7 +87,8 @@ class Network(nn.Module, ABC):
         size = " x ".join(map(str, sides))
         if classes and known and classes > known:
             raise ValueError(
-                f"{key}.num_classes: {known}; expected at least the {classes} classes of {spec.name}"
+                f"{key}.num_classes: {known}; expected at least the {classes} classes "
+                f"of {spec.name}"
             )
         if self.in_channels not in (0, channels):
             raise ValueError(

@@ -14,7 +14,7 @@ CLASSES = {"t5": "T5EncoderModel", "clip": "CLIPTextModel", "clip_text_model": "
 
 
 class Outputs(nn.Module):
-    """A model of `transformers` that gives what `Pretrained` asks for; T5's has no pooled output."""
+    """A model of `transformers` that gives what `Pretrained` asks for."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
