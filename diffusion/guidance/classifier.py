@@ -105,20 +105,14 @@ class Classifier(Gradient):
         """
         for key in self.needs:
             if key not in cond.values:
-                raise ValueError(
-                    f"guidance: Classifier needs the condition '{key}', there is none; expected "
-                    "data with classes, or a sampler without this guidance"
-                )
+                raise self.lacks(f"the condition '{key}'", "data with classes")
         self.follow(self.classifier, x_t)
         return gradient_of(self.classifier, x_t, t, cond)
 
     def check(self, process: Process, data: DataSpec) -> None:
         """See `Guidance`; also that both were trained on the same data."""
         if not data.num_classes:
-            raise ValueError(
-                f"guidance: Classifier needs labels, {data.name} has none; expected data with "
-                "classes, or a sampler without this guidance"
-            )
+            raise self.lacks("labels", "data with classes", f"{data.name} has")
         check_process("classifier", self.classifier.process, process)
         trained = self.classifier.spec
         if found := trained.difference(data):
@@ -138,11 +132,7 @@ class ClassifierMean(Classifier):
     noise, and large where a step of the grid leaves a time of next to no signal.
     """
 
-    def __init__(
-        self, scale: float, classifier: NoiseAware, interval: tuple[int, int] | None = None
-    ) -> None:
-        super().__init__(scale, classifier, interval)
-        self._trajectory: tuple[Process, Tensor, Variance] | None = None
+    _trajectory: tuple[Process, Tensor, Variance] | None = None
 
     def begin(
         self, process: Process, times: Tensor, ancestral: Variance | None
