@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion.networks.conditioning.label import Label
-from diffusion.networks.unet.style import Family, start
+from diffusion.networks.unet.style import Family, Style
 
 
 def sinusoidal(t: Tensor, dim: int, family: Family = "ddpm") -> Tensor:
@@ -64,8 +64,9 @@ class TimeLabelEmbedding(nn.Module):
         super().__init__()
         self.dim, self.time_scale = dim, time_scale
         self.family: Family = family
-        self.time_in = start(nn.Linear(dim, width), family)
-        self.time_out = start(nn.Linear(width, width), family)
+        style = Style(width, family=family)
+        self.time_in = style.start(nn.Linear(dim, width))
+        self.time_out = style.start(nn.Linear(width, width))
         self.label = None if num_classes is None else Label(num_classes, width, null_class)
 
     @property

@@ -34,11 +34,7 @@ class Heun(Step):
     """
 
     def __init__(
-        self,
-        churn: float = 0.0,
-        s_min: float = 0.0,
-        s_max: float = math.inf,
-        s_noise: float = 1.0,
+        self, churn: float = 0.0, s_min: float = 0.0, s_max: float = math.inf, s_noise: float = 1.0
     ) -> None:
         if not 0 <= churn <= math.sqrt(2) - 1:
             raise ValueError(f"churn: {churn}; expected 0 … √2 − 1 (EDM's S_churn / steps)")

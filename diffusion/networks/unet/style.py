@@ -34,11 +34,6 @@ def zero(layer: Layer) -> Layer:
     return layer
 
 
-def start(layer: Layer, family: Family, parts: int = 1) -> Layer:
-    """Starts a layer as its family does: "ddpm" by `xavier`, "openai" as PyTorch started it."""
-    return xavier(layer, parts) if family == "ddpm" else layer
-
-
 @dataclass(frozen=True)
 class TokenStyle:
     """A stream of tokens, as a layer of attention has to know it; see `Stream`.
@@ -56,20 +51,7 @@ class TokenStyle:
 
 @dataclass(frozen=True)
 class Style:
-    """What the layers of one network have in common; `Encoder` explains each option.
-
-    Attributes:
-        emb_width: Size E of the embedding.
-        dropout: Probability in each residual block.
-        groups: Of GroupNorm, at most.
-        family: Whose details.
-        scale_shift: Whether the embedding scales and shifts, instead of being added.
-        resample: What changes the resolution between levels.
-        heads: Heads of the attention, if `head_width` is None.
-        head_width: Channels per head.
-        qkv_order: How the rows of the weight that makes Q, K and V are ordered.
-        streams: The streams of tokens that attention reads too.
-    """
+    """What the layers of one network have in common: E, and what `Encoder` explains."""
 
     emb_width: int
     dropout: float = 0.0
@@ -97,5 +79,5 @@ class Style:
         return nn.GroupNorm(count, channels, eps=eps)
 
     def start(self, layer: Layer, parts: int = 1) -> Layer:
-        """Starts a layer as the family does."""
-        return start(layer, self.family, parts)
+        """Starts a layer as the family does: "ddpm" by `xavier`, "openai" as PyTorch did."""
+        return xavier(layer, parts) if self.family == "ddpm" else layer

@@ -31,11 +31,7 @@ class Stream:
     """
 
     def __init__(
-        self,
-        encoder: TextEncoder,
-        route: Route = "join",
-        pooled: bool = True,
-        weight: float = 1.0,
+        self, encoder: TextEncoder, route: Route = "join", pooled: bool = True, weight: float = 1.0
     ) -> None:
         if not 0 <= weight < math.inf:
             raise ValueError(f"streams.weight: {weight}; expected a number ≥ 0")
@@ -133,8 +129,8 @@ class TokenAttention(nn.Module):
     def split(self, name: str, states: Tensor) -> tuple[Tensor, Tensor]:
         """Returns K and V of states (B, L, D), each (B, heads, L, C / heads)."""
         both = self.keys_values[name](states).unflatten(2, (2, self.heads, -1))
-        k, v = both.permute(2, 0, 3, 1, 4).unbind(0)
-        return k, v
+        both = both.permute(2, 0, 3, 1, 4)
+        return both[0], both[1]
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, sources: Mapping[str, Source]) -> Tensor:
         """Returns what the positions read: of each other, and of the tokens.
