@@ -21,8 +21,8 @@ class ClassifierFree(Scaled):
             paper's w is s − 1.
         drop: The names of the conditions that ∅ replaces, such as [text]; by default all that have
             a null value.
-        interval: The times (first, last) between which the scale applies, ends included; elsewhere
-            it is 1, at the price of one pass (Kynkäänniemi et al. 2024).
+        interval: As for `Scaled`; at other times s is 1, at the price of one pass (Kynkäänniemi
+            et al. 2024).
         rescale: φ: how far the guided x̂_0 is pulled back to the standard deviation of the
             conditional one, 0 … 1 (Lin et al. 2023, eq. 15 and 16).
 

@@ -83,8 +83,8 @@ class Clip(Gradient):
     the list with `Static`. What `through` goes through are the network and the guidances in front
     of this one: a `Static` there has no gradient where it clips.
 
-    The gradient is of the sum over the batch, in float32 at least; it does not flow into the
-    denoiser's weights, nor into the text's encoder.
+    The gradient is taken in float32 at least; it does not flow into the denoiser's weights, nor
+    into the text's encoder.
 
     Args:
         scale: s; 0 is off. In GLIDE's notation, where S has the factor e^λ = 100, too.
@@ -93,8 +93,7 @@ class Clip(Gradient):
         through: With on="x_0", whether the gradient goes through the denoiser.
         shifts: S is the mean over the picture and so many copies of it that are moved by one or
             two pixels, 0 … 8, always the same, against patterns that please the scorer only.
-        interval: The times (first, last) between which it applies, ends included; elsewhere it
-            costs nothing.
+        interval: As for `Gradient`.
 
     Raises:
         ValueError: If a number is out of range, or the scorer does not know such pictures.
@@ -109,7 +108,7 @@ class Clip(Gradient):
         shifts: int = 0,
         interval: tuple[int, int] | None = None,
     ) -> None:
-        super().__init__(scale, interval)
+        super().__init__(scale, scorer, interval)
         if not isinstance(scorer, TextScore):
             raise ValueError(
                 f"guidance.scorer: {type(scorer).__name__}; expected a TextScore module, such as "
@@ -134,11 +133,6 @@ class Clip(Gradient):
             )
         self.scorer, self.on, self.through, self.shifts = scorer, on, through, shifts
 
-    @property
-    def networks(self) -> Sequence[nn.Module]:
-        """What it follows."""
-        return (self.scorer,)
-
     def read(self, batch: Batch) -> dict[str, Tensor]:
         """Returns what the scorer reads of batch["text"], if there are texts."""
         return self.scorer.read(batch["text"]) if "text" in batch else {}
@@ -153,7 +147,6 @@ class Clip(Gradient):
         """
         if not any(key.startswith(PREFIX) for key in cond.values):
             raise self.lacks("the condition 'text'", "data with captions")
-        self.follow(self.scorer, x_t)
         if self.on == "x_t":
             return denoise(x_t, t, cond), gradient_of(self.score, x_t, t, cond)
         if self.through:

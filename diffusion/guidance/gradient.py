@@ -14,7 +14,7 @@ in the authors' code; the derivation of section 4.1 has it at the mean of x_u.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -35,15 +35,18 @@ class Gradient(Scaled):
 
     Args:
         scale: s; 0 is off.
-        interval: The times (first, last) between which it applies, ends included; elsewhere it
-            costs nothing. None for all.
+        follows: The module that scores.
+        interval: As for `Scaled`; at other times it costs nothing.
 
     Raises:
         ValueError: If the scale is not finite or the interval is empty.
     """
 
-    def __init__(self, scale: float, interval: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self, scale: float, follows: nn.Module, interval: tuple[int, int] | None = None
+    ) -> None:
         super().__init__(scale, interval)
+        self._follows = follows
         self._device: torch.device | None = None
 
     def guided(self, denoise: Denoiser, x_t: Tensor, t: Tensor, cond: Condition) -> Prediction:
@@ -51,10 +54,18 @@ class Gradient(Scaled):
         applies = self.applies(t)
         if self.scale == 0 or (t.ndim == 0 and not applies):
             return denoise(x_t, t, cond)
+        if self._device != x_t.device:  # once, as a module of many parameters takes its time
+            self._follows.to(x_t.device)
+            self._device = x_t.device
         pred, gradient = self.evaluate(denoise, x_t, t, cond)
         on = applies.reshape(pred.alpha.shape) & (pred.alpha > 0)
         weight = torch.where(on, self.weight(pred, t), 0.0)
         return pred.with_x_0(pred.x_0 + self.scale * weight * gradient)
+
+    @property
+    def networks(self) -> Sequence[nn.Module]:
+        """See `Guidance`."""
+        return (self._follows,)
 
     def weight(self, pred: Prediction, t: Tensor) -> Tensor:
         """Returns the gradient's weight in x̂_0 at scale 1, broadcastable against x_t."""
@@ -66,14 +77,9 @@ class Gradient(Scaled):
     ) -> tuple[Prediction, Tensor]:
         """Returns the prediction before guidance, and ∇_{x_t} Σ_b S_b with x_t's shape and dtype.
 
-        Of the sum over the batch, so that a sample does not depend on its neighbours.
+        Of the sum over the batch, so that a sample does not depend on its neighbours. The module
+        that scores is where x_t is.
         """
-
-    def follow(self, module: nn.Module, x: Tensor) -> None:
-        """Moves the module that scores to where x is, once."""
-        if self._device != x.device:
-            module.to(x.device)
-            self._device = x.device
 
 
 @contextmanager

@@ -71,6 +71,18 @@ class Network(nn.Module, ABC):
             batch = one.resized(batch, size)
         return dict(batch)
 
+    def check_size(self, x_t: Tensor) -> None:
+        """Refuses images of another size, if it takes no other.
+
+        Raises:
+            ValueError: If they are not of `image_size`.
+        """
+        if self.fixed and x_t.shape[2:] != (self.image_size, self.image_size):
+            raise ValueError(
+                f"network.image_size: {self.image_size}; expected {tuple(x_t.shape[2:])}, as the "
+                "images are"
+            )
+
     def check(self, spec: DataSpec, T: int | None = None, key: str = "model.network") -> None:
         """Refuses data, and times, that do not fit.
 

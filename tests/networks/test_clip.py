@@ -118,7 +118,7 @@ def test_any_network_of_pictures_and_times_is_a_tower():
         ),
         (
             lambda: vit()(torch.zeros(1, 3, 16, 16), torch.tensor([1])),
-            r"image_size: 8; expected \(16, 16\), as the pictures are",
+            r"image_size: 8; expected \(16, 16\), as the images are",
         ),
     ],
 )

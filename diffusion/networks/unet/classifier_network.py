@@ -93,10 +93,6 @@ class ClassifierNetwork(Encoder):
         Raises:
             ValueError: If attention is to pool images that are not of `image_size`.
         """
-        if self.fixed and x_t.shape[2:] != (self.image_size, self.image_size):
-            raise ValueError(
-                f"network.image_size: {self.image_size}; expected {tuple(x_t.shape[2:])}, as the "
-                "images are, for attention pooling"
-            )
+        self.check_size(x_t)
         h, _ = self.encode(x_t, F.silu(self.embedding(t)))
         return self.pool(F.silu(self.norm_out(h)))
