@@ -96,25 +96,23 @@ class Network(nn.Module, ABC):
                 would not be trained.
         """
         (channels, *sides), classes, known = spec.shape, spec.num_classes, self.num_classes
-        size = " x ".join(map(str, sides))
+        name, size = spec.name, " x ".join(map(str, sides))
         if classes and known and classes > known:
             raise ValueError(
-                f"{key}.num_classes: {known}; expected at least the {classes} classes "
-                f"of {spec.name}"
+                f"{key}.num_classes: {known}; expected at least the {classes} classes of {name}"
             )
         if self.in_channels not in (0, channels):
             raise ValueError(
-                f"{key}.in_channels: {self.in_channels}; expected the {channels} of {spec.name}"
+                f"{key}.in_channels: {self.in_channels}; expected the {channels} of {name}"
             )
         if any(side % self.factor for side in sides):
             raise ValueError(
-                f"data: images of {spec.name} are {size}; expected sides that the network's depth "
+                f"data: images of {name} are {size}; expected sides that the network's depth "
                 f"divides, multiples of {self.factor}"
             )
         if self.fixed and any(side != self.image_size for side in sides):
             raise ValueError(
-                f"{key}.image_size: {self.image_size}; expected {sides[-1]}, as {spec.name} is "
-                f"{size}"
+                f"{key}.image_size: {self.image_size}; expected {sides[-1]}, as {name} is {size}"
             )
         if T is not None and self.T not in (None, T):
             raise ValueError(f"{key}.T: {self.T}; expected {T}, as the process has it")

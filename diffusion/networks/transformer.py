@@ -15,12 +15,7 @@ from diffusion.networks.unet.attention import heads_of, split_heads
 
 
 class Block(nn.Module):
-    """h ↦ h + Attention(LN(h)), then h ↦ h + W₂ GELU(W₁ LN(h)) (GPT-2's order).
-
-    Args:
-        width: D.
-        heads: Number of heads, a divisor of D.
-    """
+    """h ↦ h + Attention(LN(h)), then h ↦ h + W₂ GELU(W₁ LN(h)) (GPT-2's order)."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -41,11 +36,6 @@ class Transformer(nn.Module):
     """Blocks and a last LayerNorm; weights start as in GPT-2.
 
     Normal with standard deviation 0.02, and 0.02 / √(2 · depth) where a residual branch ends.
-
-    Args:
-        width: D.
-        depth: Number of blocks.
-        heads: Number of heads.
     """
 
     def __init__(self, width: int, depth: int, heads: int) -> None:

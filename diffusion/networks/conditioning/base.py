@@ -2,6 +2,7 @@
 
 from abc import ABC
 from collections.abc import Mapping, Sequence
+from itertools import permutations
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -66,11 +67,10 @@ def distinct(conditioners: Sequence[Conditioner]) -> tuple[Conditioner, ...]:
         ValueError: If two have a key in common, or one's key begins like a part of another's.
     """
     every = [(key, number) for number, one in enumerate(conditioners) for key in one.keys]
-    for key, number in every:
-        for other, its in every:
-            if its != number and (other == key or other.startswith(f"{key}_")):
-                raise ValueError(
-                    f"network: conditions '{key}' and '{other}'; expected names of which none is "
-                    "the other's, or a part of it"
-                )
+    for (key, mine), (other, its) in permutations(every, 2):
+        if its != mine and (other == key or other.startswith(f"{key}_")):
+            raise ValueError(
+                f"network: conditions '{key}' and '{other}'; expected names of which none is the "
+                "other's, or a part of it"
+            )
     return tuple(conditioners)

@@ -108,12 +108,7 @@ class LowResolution(Conditioner):
 
 
 class LevelEmbedding(nn.Module):
-    """W₂ SiLU(W₁ sinusoidal(s)), which is added to the embedding of the time.
-
-    Args:
-        dim: Size of the sinusoidal embedding.
-        width: Size E of the result.
-    """
+    """W₂ SiLU(W₁ sinusoidal(s)), which is added to the embedding of the time."""
 
     def __init__(self, dim: int, width: int) -> None:
         super().__init__()

@@ -39,14 +39,7 @@ NAMES = {
 
 
 class Layer(nn.Module):
-    """h ← LN(h + Attention(h)), then h ← LN(h + W₂ GELU(W₁ h)) (Vaswani et al. 2017, 3.1).
-
-    Args:
-        width: D.
-        inner: Width between W₁ and W₂.
-        heads: Number of heads, a divisor of D.
-        eps: Of LN.
-    """
+    """h ← LN(h + Attention(h)), then h ← LN(h + W₂ GELU(W₁ h)) (Vaswani et al. 2017, 3.1)."""
 
     def __init__(self, width: int, inner: int, heads: int, eps: float) -> None:
         super().__init__()

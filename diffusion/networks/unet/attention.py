@@ -42,13 +42,6 @@ class SelfAttention(nn.Module):
     """h ↦ h + W softmax(QKᵀ/√d) V of GN(h), over all H·W positions (DDPM, appendix B).
 
     Where the style has streams of tokens, the positions also read those; see `Stream`.
-
-    Args:
-        channels: C, a multiple of the heads or of their width.
-        style: What the network's layers have in common.
-
-    Raises:
-        ValueError: If `channels` does not divide into heads.
     """
 
     def __init__(self, channels: int, style: Style) -> None:
@@ -85,9 +78,6 @@ class AttentionPool(nn.Module):
         channels: C.
         out_channels: Of the result.
         style: What the network's layers have in common.
-
-    Raises:
-        ValueError: If `channels` does not divide into heads.
     """
 
     def __init__(self, size: int, channels: int, out_channels: int, style: Style) -> None:

@@ -36,13 +36,7 @@ def zero(layer: Layer) -> Layer:
 
 @dataclass(frozen=True)
 class TokenStyle:
-    """A stream of tokens, as a layer of attention has to know it; see `Stream`.
-
-    Attributes:
-        name: Of the stream.
-        width: Size D of a token's state.
-        route: How attention reads them.
-    """
+    """What attention has to know of a `Stream`; `width` is D, the size of a token's state."""
 
     name: str
     width: int

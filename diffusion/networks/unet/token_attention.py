@@ -70,12 +70,7 @@ class Source:
 class Streams(nn.Module):
     """The encoders of a network, a LayerNorm for the states of each, and their pooled vectors.
 
-    Args:
-        streams: The streams by name, which is also the name of their condition.
-        style: Of the network.
-
-    Attributes:
-        tokens: The conditioner of each stream.
+    A stream's name is also that of its condition; `tokens` are the conditioners.
     """
 
     def __init__(self, streams: Mapping[str, Stream], style: Style) -> None:
@@ -111,13 +106,7 @@ class Streams(nn.Module):
 
 
 class TokenAttention(nn.Module):
-    """Keys and values of the tokens of each stream, for one layer of attention.
-
-    Args:
-        channels: C of the layer.
-        heads: Its heads.
-        style: Of the network.
-    """
+    """Keys and values of the tokens of each stream, for one layer of attention."""
 
     def __init__(self, channels: int, heads: int, style: Style) -> None:
         super().__init__()
