@@ -1,3 +1,4 @@
+# pyright: strict
 """Times drawn in proportion to how much their loss varies (Improved DDPM, section 3.3, eq. 18)."""
 
 from collections.abc import Mapping

@@ -1,3 +1,4 @@
+# pyright: strict
 """What a guidance is: a function from a denoiser to a denoiser."""
 
 from abc import ABC, abstractmethod

@@ -1,3 +1,4 @@
+# pyright: strict
 """What a network is: network(x_t, t, **conditions), and what is known of it before it is called."""
 
 import inspect

@@ -150,8 +150,8 @@ class LinearUNet(Network):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        counts = {"in_channels": in_channels, "out_channels": out_channels, "first": first}
-        check_counts("network", **counts, channels=channels)
+        check_counts("network", in_channels=in_channels, out_channels=out_channels)
+        check_counts("network", first=first, channels=channels)
         check_counts("network", least=0, learned=learned)
         for key, values in {"heads": heads, "head_widths": head_widths, "full": full}.items():
             if len(values) != len(multipliers):
@@ -167,9 +167,9 @@ class LinearUNet(Network):
         self.time_in, self.time_out = nn.Linear(channels, width), nn.Linear(width, width)
 
         def level(joined: int, a: int, i: int, whole: bool, onward: nn.Module) -> Level:
-            blocks = [ResidualBlock(joined, a, width, dropout) for _ in range(2)]
+            first, second = (ResidualBlock(joined, a, width, dropout) for _ in range(2))
             attention = Attention(a, heads[i], head_widths[i], learned, whole)
-            return Level(*blocks, attention, onward)
+            return Level(first, second, attention, onward)
 
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for i, (a, b) in enumerate(pairwise(widths)):

@@ -1,3 +1,4 @@
+# pyright: strict
 """One reverse transition, x_t → x_s for any s < t."""
 
 from abc import ABC, abstractmethod

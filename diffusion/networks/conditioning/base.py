@@ -1,3 +1,4 @@
+# pyright: strict
 """Conditioners: how one condition goes from a batch into a network."""
 
 from abc import ABC

@@ -38,7 +38,8 @@ class ResBlock(nn.Module):
         self, channels: int, out_channels: int, style: Style, resize: Way | None = None
     ) -> None:
         super().__init__()
-        self.scale_shift, self.resize = style.scale_shift, resize
+        self.scale_shift = style.scale_shift
+        self.resize: Way | None = resize
         parts = 1 + style.scale_shift
         self.norm_in = style.norm(channels)
         self.conv_in = style.start(nn.Conv2d(channels, out_channels, 3, padding=1))

@@ -170,7 +170,7 @@ class Encoder(Network):
         """Returns the layer's result, keeping only inputs for the gradient if `checkpointing`."""
         inputs = (h, emb, sources) if isinstance(layer, Stage) else (h, emb)
         if self.checkpointing and self.training and torch.is_grad_enabled():
-            return checkpoint(layer, *inputs, use_reentrant=False)  # pyright: ignore
+            return checkpoint(layer, *inputs, use_reentrant=False)
         return layer(*inputs)
 
 

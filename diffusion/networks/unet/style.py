@@ -21,16 +21,16 @@ Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
 def xavier(layer: Layer, parts: int = 1) -> Layer:
     """Starts `parts` layers that share one weight each as Xavier uniform, their biases at zero."""
+    zero(layer)
     for weight in layer.weight.chunk(parts):
         nn.init.xavier_uniform_(weight)
-    nn.init.zeros_(layer.bias)
     return layer
 
 
 def zero(layer: Layer) -> Layer:
     """Starts a layer at zero (the paper's initial scale of 1e-10, without its noise)."""
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
     return layer
 
 
