@@ -75,7 +75,8 @@ def main() -> None:
     args = parser.parse_args()
     print("channels multipliers blocks attention parameters train/s forward/s")
     for channels, multipliers, blocks, attention in SETTINGS:
-        network = UNet(28, 1, None, channels, multipliers, attention, blocks, 0.0, 1, 10, 2)
+        sizes = {"channels": channels, "multipliers": multipliers, "attention": attention}
+        network = UNet(28, 1, num_classes=10, blocks=blocks, patch=2, **sizes)
         train, forward = measure(network, args)
         count = sum(p.numel() for p in network.parameters()) / 1e6
         print(

@@ -1,3 +1,4 @@
+# pyright: strict
 """Diffusion models from 2015 to today under one interface.
 
 Seven concepts, one file each: `Process`, `Parameterization`, `Condition`, `Denoiser`, `Guidance`,

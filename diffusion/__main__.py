@@ -1,3 +1,4 @@
+# pyright: strict
 """The command `diffusion`, also as `python -m diffusion`.
 
 What needs no Lightning is answered before it is imported: help, and most mistakes.

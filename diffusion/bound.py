@@ -1,3 +1,4 @@
+# pyright: strict, reportUnknownMemberType=false
 """The variational bound on −log p(x_0), term by term, in bits/dim (DDPM, eq. 5).
 
     L = L_T + Σ_{t = 2 … T} L_{t−1} + L_0
@@ -48,7 +49,8 @@ def log_discretized_normal(x: Tensor, mean: Tensor, log_var: Tensor, levels: int
     b = ((x + delta - mean) * scale).masked_fill(x > 1 - delta, far)
     flip = a + b > 0  # by symmetry, only the left tail is needed, where log Φ is precise
     a, b = torch.where(flip, -b, a), torch.where(flip, -a, b)
-    log_a, log_b = torch.special.log_ndtr(a), torch.special.log_ndtr(b)
+    log_a: Tensor = torch.special.log_ndtr(a)
+    log_b: Tensor = torch.special.log_ndtr(b)
     return log_b + torch.log(-torch.expm1((log_a - log_b).clamp(max=-1e-12)))
 
 

@@ -1,3 +1,4 @@
+# pyright: strict
 """What is diffused: the pixels themselves, or what a codec makes of them."""
 
 from abc import ABC, abstractmethod

@@ -1,3 +1,4 @@
+# pyright: strict
 """What a sample is conditioned on, and how to forget it."""
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -40,8 +41,8 @@ class Condition:
             sample's value. It comes from the network that was trained with it.
     """
 
-    values: Mapping[str, Tensor] = field(default_factory=dict)
-    null: Mapping[str, float | Tensor] = field(default_factory=dict)
+    values: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    null: Mapping[str, float | Tensor] = field(default_factory=dict[str, float | Tensor])
 
     def drop(
         self, p: float | Sequence[Forget] = 1.0, keys: Iterable[str] | None = None

@@ -1,3 +1,4 @@
+# pyright: strict
 """From x_t to an estimate of x_0: the one interface that objectives, guidance and steps know."""
 
 from dataclasses import dataclass, replace
@@ -99,11 +100,11 @@ class NetworkDenoiser(nn.Module):
             t = torch.full(x_t.shape[:1], int(t), device=x_t.device)
         known = cond.values if self.conditions is None else self.conditions
         values = {k: v for k, v in cond.values.items() if k in known}
-        F = self.network(x_t, t, **values).to(x_t.dtype)
-        if F.shape[1] == 2 * x_t.shape[1]:
-            F, v = F.chunk(2, dim=1)
+        out = self.network(x_t, t, **values).to(x_t.dtype)
+        if out.shape[1] == 2 * x_t.shape[1]:
+            F, v = out.chunk(2, dim=1)
             return F, v
-        return F, None
+        return out, None
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Condition) -> Prediction:
         """See `Denoiser`."""

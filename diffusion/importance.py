@@ -1,3 +1,4 @@
+# pyright: strict
 """Times drawn in proportion to how much their loss varies (Improved DDPM, section 3.3, eq. 18)."""
 
 from collections.abc import Mapping
@@ -91,10 +92,7 @@ def _gathered(t: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return t, losses
     world = torch.distributed.get_world_size()
-    parts = (
-        [torch.empty_like(t) for _ in range(world)],
-        [torch.empty_like(losses) for _ in range(world)],
-    )
-    torch.distributed.all_gather(parts[0], t)
-    torch.distributed.all_gather(parts[1], losses)
-    return torch.cat(parts[0]), torch.cat(parts[1])
+    times, values = ([torch.empty_like(x) for _ in range(world)] for x in (t, losses))
+    torch.distributed.all_gather(times, t)
+    torch.distributed.all_gather(values, losses)
+    return torch.cat(times), torch.cat(values)

@@ -1,3 +1,4 @@
+# pyright: strict
 """Training objectives: (denoiser, x_0, condition) → one loss per sample."""
 
 from abc import ABC, abstractmethod

@@ -1,3 +1,4 @@
+# pyright: strict
 """What the network's output F means: x̂_0 = c_skip x_t + c_out F.
 
 ============  ==========================  =====================  ==================

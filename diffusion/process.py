@@ -1,3 +1,4 @@
+# pyright: strict
 """The forward process: q(x_t | x_0) = N(α_t x_0, σ_t² I) for t = 0 … T, with α_0 = 1 and σ_0 = 0.
 
 Two tables, α and σ in float64, are all that is kept; everything else is computed from them.

@@ -1,3 +1,4 @@
+# pyright: strict, reportUnknownMemberType=false
 """The reverse process. This is the only sampling loop in the project.
 
 x_T ──► denoise ──► guidance, inner to outer ──► x̂_0, ε̂ ──► step ──► x_s ──┐
@@ -107,7 +108,7 @@ class Sampler:
         if n > T:
             raise ValueError(f"sampler.steps: {n}; expected at most the process's T = {T}")
         i = torch.arange(1, n + 1, dtype=torch.float64)
-        t = {
+        levels = {
             "trailing": lambda: (i * T / n).round(),
             "leading": lambda: (i - 1) * (T // n) + 1,
             "linspace": lambda: torch.linspace(0, T - 1, n, dtype=torch.float64).round() + 1,
@@ -117,10 +118,10 @@ class Sampler:
             "karras": lambda: noise_levels(process, n, 7.0),
             "log_snr": lambda: noise_levels(process, n, math.inf),
         }[self.spacing if n > 1 else "trailing"]()
-        t = t.long().unique()
+        t: Tensor = levels.long().unique()
         if self.strength < 1:
-            first = t[-1].clamp(max=round(self.strength * T))
-            t = torch.cat([t[t < first], first[None]])
+            first = t[-1:].clamp(max=round(self.strength * T))
+            t = torch.cat([t[t < first], first])
         return torch.cat([t[t > 0].flip(0), torch.zeros(1, dtype=torch.long)])
 
     def begin(self, process: Process) -> list[Guidance]:

@@ -1,9 +1,11 @@
+# pyright: strict
 """What a data set is, in a few plain values: kept in checkpoints and compared before a run."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+Batch = Mapping[str, Any]  # what a data module yields: tensors (B, ...), and lists of texts
 DATA = "data"  # the key of a checkpoint that has the description of what it was trained on
 
 
@@ -34,16 +36,18 @@ class DataSpec:
         def counts(value: Any, least: int) -> bool:
             return type(value) is int and value >= least
 
+        def text(value: Any) -> bool:
+            return isinstance(value, str)
+
         object.__setattr__(self, "shape", tuple(self.shape))
         object.__setattr__(self, "classes", tuple(self.classes))
         right = {
-            "name": self.name is None or isinstance(self.name, str),
+            "name": self.name is None or text(self.name),
             "shape": bool(self.shape) and all(counts(side, 1) for side in self.shape),
             "num_classes": self.num_classes is None or counts(self.num_classes, 1),
-            "classes": all(isinstance(name, str) for name in self.classes)
-            and len(self.classes) in (0, self.num_classes),
+            "classes": all(map(text, self.classes)) and len(self.classes) in (0, self.num_classes),
             "levels": self.levels is None or counts(self.levels, 2),
-            "captioned": isinstance(self.captioned, bool),
+            "captioned": type(self.captioned) is bool,
         }
         if wrong := [key for key, fits in right.items() if not fits]:
             value = str(asdict(self)[wrong[0]])[:80]

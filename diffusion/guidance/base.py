@@ -1,16 +1,18 @@
+# pyright: strict
 """What a guidance is: a function from a denoiser to a denoiser."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from diffusion.condition import Condition
 from diffusion.denoiser import Denoiser, Prediction
 from diffusion.process import Process, Variance
-from diffusion.spec import DataSpec
+from diffusion.spec import Batch, DataSpec
 
 
 class Guidance(ABC):
@@ -62,7 +64,7 @@ class Guidance(ABC):
         """
         return self
 
-    def read(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+    def read(self, batch: Batch) -> dict[str, Tensor]:
         """Returns conditions that it makes of a batch itself, of texts, say: (B, ...) each."""
         return {}
 
@@ -80,3 +82,34 @@ class Guidance(ABC):
             t: The time.
             cond: The condition.
         """
+
+    def lacks(self, what: str, expected: str, whose: str = "there is") -> ValueError:
+        """Returns the error that something it needs is not there."""
+        return ValueError(
+            f"guidance: {type(self).__name__} needs {what}, {whose} none; expected {expected}, or "
+            "a sampler without this guidance"
+        )
+
+
+class Scaled(Guidance):
+    """A guidance with a scale s, between two times.
+
+    Args:
+        scale: s.
+        interval: The times (first, last) between which it applies, ends included; None for all.
+
+    Raises:
+        ValueError: If the scale is not finite, or the interval is empty.
+    """
+
+    def __init__(self, scale: float, interval: tuple[int, int] | None = None) -> None:
+        if not abs(scale) < float("inf"):
+            raise ValueError(f"guidance.scale: {scale}; expected a finite number")
+        if interval is not None and interval[0] > interval[1]:
+            raise ValueError(f"guidance.interval: {interval}; expected first ≤ last")
+        self.scale, self.interval = scale, interval
+
+    def applies(self, t: Tensor) -> Tensor:
+        """Returns whether t lies in the interval, bool, t's shape."""
+        first, last = self.interval or (-torch.inf, torch.inf)
+        return (t >= first) & (t <= last)

@@ -4,7 +4,6 @@ The score that `Gradient` follows is log p(y | x_t, t).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from copy import copy
 from typing import ClassVar
 
@@ -52,10 +51,7 @@ class NoiseAware(nn.Module, ABC):
 class Classifier(Gradient):
     """x̂_0 ← x̂_0 + s (σ_t² / α_t) ∇ log p(y | x_t, t), that is ε̂ ← ε̂ − s σ_t ∇ log p (eq. 14).
 
-    The gradient is of the sum over the batch, so that a sample's guidance does not depend on its
-    neighbours. It is taken in float32 at least and does not flow into the denoiser; a learned
-    variance stays as it is. Where α_t = 0 nothing of x_0 is left in x_t to be classified: no
-    guidance there.
+    The gradient is taken in float32 at least and does not flow into the denoiser.
 
     The order in `sampler.guidance` matters. [Static, Classifier] is the authors' code: x̂_0 is
     clipped, then guided, and not clipped again. [Classifier, Static] clips what was guided, which
@@ -65,8 +61,7 @@ class Classifier(Gradient):
     Args:
         scale: s; 0 is off. With exact p and the unconditional denoiser, 1 gives p(x_0 | y).
         classifier: Trained on x_t of the same process.
-        interval: The times (first, last) between which it applies, ends included; elsewhere it
-            costs nothing.
+        interval: As for `Gradient`.
 
     Raises:
         ValueError: If the scale is not finite, the interval is empty, or the classifier is
@@ -78,18 +73,13 @@ class Classifier(Gradient):
     def __init__(
         self, scale: float, classifier: NoiseAware, interval: tuple[int, int] | None = None
     ) -> None:
-        super().__init__(scale, interval)
+        super().__init__(scale, classifier, interval)
         if not isinstance(classifier, NoiseAware):
             raise ValueError(
                 f"guidance.classifier: {type(classifier).__name__}; expected a NoiseAware module, "
                 "such as Trained with the checkpoint of a NoisyClassifier"
             )
         self.classifier = classifier
-
-    @property
-    def networks(self) -> Sequence[nn.Module]:
-        """What it follows."""
-        return (self.classifier,)
 
     def evaluate(
         self, denoise: Denoiser, x_t: Tensor, t: Tensor, cond: Condition
@@ -105,20 +95,13 @@ class Classifier(Gradient):
         """
         for key in self.needs:
             if key not in cond.values:
-                raise ValueError(
-                    f"guidance: Classifier needs the condition '{key}', there is none; expected "
-                    "data with classes, or a sampler without this guidance"
-                )
-        self.follow(self.classifier, x_t)
+                raise self.lacks(f"the condition '{key}'", "data with classes")
         return gradient_of(self.classifier, x_t, t, cond)
 
     def check(self, process: Process, data: DataSpec) -> None:
         """See `Guidance`; also that both were trained on the same data."""
         if not data.num_classes:
-            raise ValueError(
-                f"guidance: Classifier needs labels, {data.name} has none; expected data with "
-                "classes, or a sampler without this guidance"
-            )
+            raise self.lacks("labels", "data with classes", f"{data.name} has")
         check_process("classifier", self.classifier.process, process)
         trained = self.classifier.spec
         if found := trained.difference(data):
@@ -138,11 +121,7 @@ class ClassifierMean(Classifier):
     noise, and large where a step of the grid leaves a time of next to no signal.
     """
 
-    def __init__(
-        self, scale: float, classifier: NoiseAware, interval: tuple[int, int] | None = None
-    ) -> None:
-        super().__init__(scale, classifier, interval)
-        self._trajectory: tuple[Process, Tensor, Variance] | None = None
+    _trajectory: tuple[Process, Tensor, Variance] | None = None
 
     def begin(
         self, process: Process, times: Tensor, ancestral: Variance | None

@@ -1,17 +1,16 @@
 """Classifier-free guidance (Ho & Salimans 2022; https://arxiv.org/abs/2207.12598)."""
 
 from collections.abc import Iterable, Sequence
-from typing import cast
 
 import torch
 from torch import Tensor
 
 from diffusion.condition import Condition, named_after
 from diffusion.denoiser import Denoiser, Prediction
-from diffusion.guidance.base import Guidance
+from diffusion.guidance.base import Scaled
 
 
-class ClassifierFree(Guidance):
+class ClassifierFree(Scaled):
     """x̂_0 = x̂_0(∅) + s (x̂_0(c) − x̂_0(∅)), both from one batch of 2B (eq. 6 with s = 1 + w).
 
     The same line holds for ε̂ and v, which are linear in x̂_0. A learned variance is not guided: the
@@ -22,8 +21,8 @@ class ClassifierFree(Guidance):
             paper's w is s − 1.
         drop: The names of the conditions that ∅ replaces, such as [text]; by default all that have
             a null value.
-        interval: The times (first, last) between which the scale applies, ends included; elsewhere
-            it is 1, at the price of one pass (Kynkäänniemi et al. 2024).
+        interval: As for `Scaled`; at other times s is 1, at the price of one pass (Kynkäänniemi
+            et al. 2024).
         rescale: φ: how far the guided x̂_0 is pulled back to the standard deviation of the
             conditional one, 0 … 1 (Lin et al. 2023, eq. 15 and 16).
 
@@ -38,13 +37,10 @@ class ClassifierFree(Guidance):
         interval: tuple[int, int] | None = None,
         rescale: float = 0.0,
     ) -> None:
-        if not abs(scale) < float("inf"):
-            raise ValueError(f"guidance.scale: {scale}; expected a finite number")
+        super().__init__(scale, interval)
         if not 0 <= rescale <= 1:
             raise ValueError(f"guidance.rescale: {rescale}; expected 0 … 1")
-        if interval is not None and interval[0] > interval[1]:
-            raise ValueError(f"guidance.interval: {interval}; expected first ≤ last")
-        self.scale, self.drop, self.interval, self.rescale = scale, drop, interval, rescale
+        self.drop, self.rescale = drop, rescale
 
     def forgets(self, null: Iterable[str]) -> list[str]:
         """See `Guidance`."""
@@ -63,8 +59,8 @@ class ClassifierFree(Guidance):
 
     def guided(self, denoise: Denoiser, x_t: Tensor, t: Tensor, cond: Condition) -> Prediction:
         """See `Guidance`."""
-        first, last = self.interval or (-torch.inf, torch.inf)
-        if self.scale == 1 or (t.ndim == 0 and not first <= t <= last):
+        applies = self.applies(t)
+        if self.scale == 1 or (t.ndim == 0 and not applies):
             return denoise(x_t, t, cond)
         if self.scale == 0 and not self.interval and not self.rescale:
             return denoise(x_t, t, cond.drop(keys=self.drop))
@@ -74,7 +70,7 @@ class ClassifierFree(Guidance):
             cond.cat(cond.drop(keys=self.drop)),
         )
         conditional, null = both.x_0.chunk(2)
-        inside = torch.where((t >= first) & (t <= last), self.scale, 1.0).to(x_t.dtype)
+        inside = torch.where(applies, self.scale, 1.0).to(x_t.dtype)
         scale = inside.reshape(-1, *[1] * (x_t.ndim - 1)) if t.ndim else inside
         x_0 = null + scale * (conditional - null)
         if self.rescale:
@@ -89,9 +85,7 @@ def _with_std_of(x: Tensor, reference: Tensor) -> Tensor:
 
 def _first_half(both: Prediction, x_t: Tensor) -> Prediction:
     """Returns the conditional half of a prediction for a doubled batch."""
-
-    def half(x: Tensor | None) -> Tensor | None:
-        return x if x is None or x.ndim == 0 else x[: len(x_t)]
-
-    alpha, sigma = cast(Tensor, half(both.alpha)), cast(Tensor, half(both.sigma))
-    return Prediction(x_t, both.x_0[: len(x_t)], alpha, sigma, half(both.v), half(both.known))
+    n = len(x_t)
+    alpha, sigma = (x if x.ndim == 0 else x[:n] for x in (both.alpha, both.sigma))
+    v, known = (x if x is None or x.ndim == 0 else x[:n] for x in (both.v, both.known))
+    return Prediction(x_t, both.x_0[:n], alpha, sigma, v, known)

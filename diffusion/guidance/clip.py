@@ -11,8 +11,9 @@ section 4.4), or else it is asked about x̂_0.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,16 +21,9 @@ from torch import Tensor, nn
 
 from diffusion.condition import Condition
 from diffusion.denoiser import Denoiser, Prediction
-from diffusion.guidance.gradient import (
-    Gradient,
-    check_process,
-    copied,
-    full_precision,
-    gradient_of,
-    recording,
-)
+from diffusion.guidance.gradient import Gradient, check_process, copied, gradient_of, recording
 from diffusion.process import Process
-from diffusion.spec import DataSpec
+from diffusion.spec import Batch, DataSpec
 
 PREFIX = "clip"  # what the conditions that a text score reads begin with
 MARGIN = 2
@@ -89,8 +83,8 @@ class Clip(Gradient):
     the list with `Static`. What `through` goes through are the network and the guidances in front
     of this one: a `Static` there has no gradient where it clips.
 
-    The gradient is of the sum over the batch, in float32 at least; it does not flow into the
-    denoiser's weights, nor into the text's encoder.
+    The gradient is taken in float32 at least; it does not flow into the denoiser's weights, nor
+    into the text's encoder.
 
     Args:
         scale: s; 0 is off. In GLIDE's notation, where S has the factor e^λ = 100, too.
@@ -99,8 +93,7 @@ class Clip(Gradient):
         through: With on="x_0", whether the gradient goes through the denoiser.
         shifts: S is the mean over the picture and so many copies of it that are moved by one or
             two pixels, 0 … 8, always the same, against patterns that please the scorer only.
-        interval: The times (first, last) between which it applies, ends included; elsewhere it
-            costs nothing.
+        interval: As for `Gradient`.
 
     Raises:
         ValueError: If a number is out of range, or the scorer does not know such pictures.
@@ -115,21 +108,19 @@ class Clip(Gradient):
         shifts: int = 0,
         interval: tuple[int, int] | None = None,
     ) -> None:
-        super().__init__(scale, interval)
+        super().__init__(scale, scorer, interval)
         if not isinstance(scorer, TextScore):
             raise ValueError(
                 f"guidance.scorer: {type(scorer).__name__}; expected a TextScore module, such as "
                 "TrainedClip with the checkpoint of a Contrastive"
             )
-        if on not in ("x_t", "x_0"):
+        knows = {"x_t": scorer.process is not None, "x_0": scorer.clean}
+        if on not in knows:
             raise ValueError(f"guidance.on: '{on}'; expected 'x_t' or 'x_0'")
-        if on == "x_t" and scorer.process is None:
+        if not knows[on]:
+            other, kind = ("x_0", "clean") if on == "x_t" else ("x_t", "noisy")
             raise ValueError(
-                "guidance.on: 'x_t'; expected 'x_0', as the scorer knows clean pictures only"
-            )
-        if on == "x_0" and not scorer.clean:
-            raise ValueError(
-                "guidance.on: 'x_0'; expected 'x_t', as the scorer knows noisy pictures only"
+                f"guidance.on: '{on}'; expected '{other}', as the scorer knows {kind} pictures only"
             )
         if through and on == "x_t":
             raise ValueError(
@@ -142,12 +133,7 @@ class Clip(Gradient):
             )
         self.scorer, self.on, self.through, self.shifts = scorer, on, through, shifts
 
-    @property
-    def networks(self) -> Sequence[nn.Module]:
-        """What it follows."""
-        return (self.scorer,)
-
-    def read(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+    def read(self, batch: Batch) -> dict[str, Tensor]:
         """Returns what the scorer reads of batch["text"], if there are texts."""
         return self.scorer.read(batch["text"]) if "text" in batch else {}
 
@@ -160,11 +146,7 @@ class Clip(Gradient):
             ValueError: If there is no text.
         """
         if not any(key.startswith(PREFIX) for key in cond.values):
-            raise ValueError(
-                "guidance: Clip needs the condition 'text', there is none; expected data with "
-                "captions, or a sampler without this guidance"
-            )
-        self.follow(self.scorer, x_t)
+            raise self.lacks("the condition 'text'", "data with captions")
         if self.on == "x_t":
             return denoise(x_t, t, cond), gradient_of(self.score, x_t, t, cond)
         if self.through:
@@ -197,23 +179,19 @@ class Clip(Gradient):
             x = x_t if outer and x_t.requires_grad else x_t.detach().clone().requires_grad_()
             copies = copied(cond)
             pred = denoise(x, t.clone(), copies)
-            with full_precision(x_t.device):
+            with torch.autocast(x_t.device.type, enabled=False):
                 x_0 = pred.x_0.to(torch.promote_types(x_t.dtype, torch.float32))
                 total = self.score(x_0, torch.tensor(0), copies).sum()
                 (gradient,) = torch.autograd.grad(total, x, retain_graph=outer)
         if outer:
             return pred, gradient
         v = None if pred.v is None else pred.v.detach()
-        x_0 = pred.x_0.detach()
-        return Prediction(x_t, x_0, pred.alpha, pred.sigma, v, pred.known), gradient
+        return replace(pred, x_t=x_t, x_0=pred.x_0.detach(), v=v), gradient
 
     def check(self, process: Process, data: DataSpec) -> None:
         """See `Guidance`; also that there are texts."""
         if not data.captioned:
-            raise ValueError(
-                f"guidance: Clip needs texts, {data.name} has none; expected data with "
-                "captions, or a sampler without this guidance"
-            )
+            raise self.lacks("texts", "data with captions", f"{data.name} has")
         if self.on == "x_t" and self.scorer.process is not None:
             check_process("scorer", self.scorer.process, process)
         if self.scorer.shape != data.shape:

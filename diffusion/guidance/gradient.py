@@ -14,7 +14,7 @@ in the authors' code; the derivation of section 4.1 has it at the mean of x_u.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -22,43 +22,50 @@ from torch import Tensor, nn
 
 from diffusion.condition import Condition
 from diffusion.denoiser import Denoiser, Prediction
-from diffusion.guidance.base import Guidance
+from diffusion.guidance.base import Scaled
 from diffusion.process import Process
 
 Score = Callable[[Tensor, Tensor, Condition], Tensor]
 
 
-class Gradient(Guidance):
+class Gradient(Scaled):
     """x̂_0 ← x̂_0 + s (σ_t² / α_t) ∇_{x_t} S, where α_t > 0 and t lies in the interval.
 
     Where α_t = 0 nothing of x_0 is left in x_t to be scored. A learned variance stays as it is.
 
     Args:
         scale: s; 0 is off.
-        interval: The times (first, last) between which it applies, ends included; elsewhere it
-            costs nothing. None for all.
+        follows: The module that scores.
+        interval: As for `Scaled`; at other times it costs nothing.
 
     Raises:
         ValueError: If the scale is not finite or the interval is empty.
     """
 
-    def __init__(self, scale: float, interval: tuple[int, int] | None = None) -> None:
-        if not abs(scale) < float("inf"):
-            raise ValueError(f"guidance.scale: {scale}; expected a finite number")
-        if interval is not None and interval[0] > interval[1]:
-            raise ValueError(f"guidance.interval: {interval}; expected first ≤ last")
-        self.scale, self.interval = scale, interval
+    def __init__(
+        self, scale: float, follows: nn.Module, interval: tuple[int, int] | None = None
+    ) -> None:
+        super().__init__(scale, interval)
+        self._follows = follows
         self._device: torch.device | None = None
 
     def guided(self, denoise: Denoiser, x_t: Tensor, t: Tensor, cond: Condition) -> Prediction:
         """See `Guidance`."""
-        first, last = self.interval or (-torch.inf, torch.inf)
-        if self.scale == 0 or (t.ndim == 0 and not first <= t <= last):
+        applies = self.applies(t)
+        if self.scale == 0 or (t.ndim == 0 and not applies):
             return denoise(x_t, t, cond)
+        if self._device != x_t.device:  # once, as a module of many parameters takes its time
+            self._follows.to(x_t.device)
+            self._device = x_t.device
         pred, gradient = self.evaluate(denoise, x_t, t, cond)
-        on = ((t >= first) & (t <= last)).reshape(pred.alpha.shape) & (pred.alpha > 0)
+        on = applies.reshape(pred.alpha.shape) & (pred.alpha > 0)
         weight = torch.where(on, self.weight(pred, t), 0.0)
         return pred.with_x_0(pred.x_0 + self.scale * weight * gradient)
+
+    @property
+    def networks(self) -> Sequence[nn.Module]:
+        """See `Guidance`."""
+        return (self._follows,)
 
     def weight(self, pred: Prediction, t: Tensor) -> Tensor:
         """Returns the gradient's weight in x̂_0 at scale 1, broadcastable against x_t."""
@@ -70,37 +77,23 @@ class Gradient(Guidance):
     ) -> tuple[Prediction, Tensor]:
         """Returns the prediction before guidance, and ∇_{x_t} Σ_b S_b with x_t's shape and dtype.
 
-        Of the sum over the batch, so that a sample does not depend on its neighbours.
+        Of the sum over the batch, so that a sample does not depend on its neighbours. The module
+        that scores is where x_t is.
         """
-
-    def follow(self, module: nn.Module, x: Tensor) -> None:
-        """Moves the module that scores to where x is, once."""
-        if self._device != x.device:
-            module.to(x.device)
-            self._device = x.device
 
 
 @contextmanager
-def recording(device: torch.device) -> Iterator[None]:
+def recording(device: torch.device) -> Generator[None]:
     """Enables gradients inside any outer mode: inference mode, `no_grad`, autocast.
 
     Autocast keeps copies of weights, which in inference mode cannot take part in a gradient; so
     it makes new ones here.
     """
     kind = device.type
-    again = torch.autocast(
-        kind,
-        torch.get_autocast_dtype(kind),
-        enabled=torch.is_autocast_enabled(kind),
-        cache_enabled=False,
-    )
+    dtype, enabled = torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)
+    again = torch.autocast(kind, dtype, enabled=enabled, cache_enabled=False)
     with torch.inference_mode(False), torch.enable_grad(), again:
         yield
-
-
-def full_precision(device: torch.device) -> torch.autocast:
-    """Returns the context in which nothing is cast."""
-    return torch.autocast(device.type, enabled=False)
 
 
 def copied(cond: Condition) -> Condition:
@@ -117,7 +110,7 @@ def gradient_of(score: Score, x: Tensor, t: Tensor, cond: Condition) -> Tensor:
         t: Shape (B,) or ().
         cond: What x is scored against.
     """
-    with recording(x.device), full_precision(x.device):
+    with recording(x.device), torch.autocast(x.device.type, enabled=False):
         copy = x.detach().clone().to(torch.promote_types(x.dtype, torch.float32))
         total = score(copy.requires_grad_(), t.clone(), copied(cond)).sum()
         (gradient,) = torch.autograd.grad(total, copy)
@@ -135,15 +128,14 @@ def check_process(key: str, trained: Process, wanted: Process) -> None:
     Raises:
         ValueError: If they differ.
     """
-    found = None
+    message = f"guidance.{key}: it was trained with"
     if trained.T != wanted.T:
-        found = f"T = {trained.T}; expected the model's process, T = {wanted.T}"
+        raise ValueError(f"{message} T = {trained.T}; expected the model's process, T = {wanted.T}")
     tables = ("α", trained.alpha, wanted.alpha), ("σ", trained.sigma, wanted.sigma)
-    for name, here, there in tables if found is None else ():
+    for name, here, there in tables:
         t = int((here - there).abs().argmax())
         if (here[t] - there[t]).abs() > 1e-6:
-            expected = f"expected the model's process, {name} = {there[t]:.4g}"
-            found = f"{name} = {here[t]:.4g} at t = {t}; {expected}"
-            break
-    if found:
-        raise ValueError(f"guidance.{key}: it was trained with {found}")
+            raise ValueError(
+                f"{message} {name} = {here[t]:.4g} at t = {t}; expected the model's process, "
+                f"{name} = {there[t]:.4g}"
+            )

@@ -40,10 +40,7 @@ class Inpaint(Guidance):
         """
         for key in self.needs:
             if key not in cond.values:
-                raise ValueError(
-                    f"guidance: Inpaint needs the condition '{key}', there is none; expected "
-                    "data.edit and data.mask, or a sampler without this guidance"
-                )
+                raise self.lacks(f"the condition '{key}'", "data.edit and data.mask")
         pred = denoise(x_t, t, cond)
         known, mask = cond.values["known"].to(pred.x_0), cond.values["mask"] > 0.5
         return replace(pred, x_0=torch.where(mask, known, pred.x_0), known=mask)

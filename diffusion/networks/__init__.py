@@ -2,7 +2,7 @@
 
 from diffusion.networks.base import Network, adapt
 from diffusion.networks.conditioning.base import Conditioner
-from diffusion.networks.conditioning.known import Known
+from diffusion.networks.conditioning.inpainting import Known
 from diffusion.networks.conditioning.label import Label
 from diffusion.networks.conditioning.low_resolution import Augmentation, LowResolution
 from diffusion.networks.conditioning.tokens import Tokens
@@ -14,10 +14,8 @@ from diffusion.networks.text.minilm import MiniLM
 from diffusion.networks.towers import Towers
 from diffusion.networks.transformer import TextTransformer
 from diffusion.networks.unet.classifier_network import ClassifierNetwork
-from diffusion.networks.unet.inpainter import Inpainter
-from diffusion.networks.unet.streams import Stream
-from diffusion.networks.unet.unet import UNet
-from diffusion.networks.unet.upsampler import Upsampler
+from diffusion.networks.unet.token_attention import Stream
+from diffusion.networks.unet.unet import Inpainter, UNet, Upsampler
 from diffusion.networks.vit import ViT
 
 __all__ = [

@@ -1,3 +1,4 @@
+# pyright: strict
 """What a network is: network(x_t, t, **conditions), and what is known of it before it is called."""
 
 import inspect
@@ -9,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from diffusion.networks.conditioning.base import Conditioner
-from diffusion.spec import DataSpec
+from diffusion.spec import Batch, DataSpec
 
 NO_CONDITION = ("image", "index")  # what else a batch has
 
@@ -61,18 +62,27 @@ class Network(nn.Module, ABC):
         every: list[Any] = [one.null for one in reversed(self.conditioners)]  # iterated backwards
         return ChainMap(*every)
 
-    def read(self, batch: Mapping[str, Any], train: bool = False) -> dict[str, Tensor]:
+    def read(self, batch: Batch, train: bool = False) -> dict[str, Tensor]:
         """Returns the conditions that are in a batch, or can be made of it; see `Conditioner`."""
-        found: dict[str, Tensor] = {}
-        for one in self.conditioners:
-            found.update(one.read(batch, train))
-        return found
+        return {k: v for one in self.conditioners for k, v in one.read(batch, train).items()}
 
-    def resized(self, batch: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
+    def resized(self, batch: Batch, size: tuple[int, int]) -> dict[str, Any]:
         """Returns a batch whose conditions are for images of another size (H, W)."""
         for one in self.conditioners:
             batch = one.resized(batch, size)
         return dict(batch)
+
+    def check_size(self, x_t: Tensor) -> None:
+        """Refuses images of another size, if it takes no other.
+
+        Raises:
+            ValueError: If they are not of `image_size`.
+        """
+        if self.fixed and x_t.shape[2:] != (self.image_size, self.image_size):
+            raise ValueError(
+                f"network.image_size: {self.image_size}; expected {tuple(x_t.shape[2:])}, as the "
+                "images are"
+            )
 
     def check(self, spec: DataSpec, T: int | None = None, key: str = "model.network") -> None:
         """Refuses data, and times, that do not fit.
@@ -86,32 +96,30 @@ class Network(nn.Module, ABC):
             ValueError: If classes, channels, size or times differ, or weights of a conditioner
                 would not be trained.
         """
-        channels, *sides = spec.shape
-        if spec.num_classes and self.num_classes and spec.num_classes > self.num_classes:
+        (channels, *sides), classes, known = spec.shape, spec.num_classes, self.num_classes
+        name, size = spec.name, " x ".join(map(str, sides))
+        if classes and known and classes > known:
             raise ValueError(
-                f"{key}.num_classes: {self.num_classes}; expected at least the "
-                f"{spec.num_classes} classes of {spec.name}"
+                f"{key}.num_classes: {known}; expected at least the {classes} classes of {name}"
             )
         if self.in_channels not in (0, channels):
             raise ValueError(
-                f"{key}.in_channels: {self.in_channels}; expected the {channels} of {spec.name}"
+                f"{key}.in_channels: {self.in_channels}; expected the {channels} of {name}"
             )
-        shown = " x ".join(map(str, sides))
         if any(side % self.factor for side in sides):
             raise ValueError(
-                f"data: images of {spec.name} are {shown}; expected sides that the network's depth "
+                f"data: images of {name} are {size}; expected sides that the network's depth "
                 f"divides, multiples of {self.factor}"
             )
         if self.fixed and any(side != self.image_size for side in sides):
             raise ValueError(
-                f"{key}.image_size: {self.image_size}; expected {sides[-1]}, as {spec.name} is "
-                f"{shown}"
+                f"{key}.image_size: {self.image_size}; expected {sides[-1]}, as {name} is {size}"
             )
         if T is not None and self.T not in (None, T):
             raise ValueError(f"{key}.T: {self.T}; expected {T}, as the process has it")
-        mine = set(self.parameters())
+        trained = set(self.parameters())
         for one in self.conditioners:
-            if not mine.issuperset(one.parameters()):
+            if not trained.issuperset(one.parameters()):
                 raise ValueError(
                     f"{key}: the weights of {type(one).__name__} are in `conditioners` only; "
                     "expected it as an attribute of the network too"
@@ -131,7 +139,7 @@ class Plain(Network):
         names = ("null", "in_channels", "out_channels", "image_size", "fixed", "factor")
         found = {name: getattr(module, name, None) for name in (*names, "num_classes", "T")}
         null = found.pop("null")
-        self._conditions = named(module.forward) if null is None else tuple(null)
+        self._conditions = condition_names(module.forward) if null is None else tuple(null)
         self._null: Mapping[str, float | Tensor] = null or {}
         for name, value in found.items():
             if value is not None:
@@ -151,7 +159,7 @@ class Plain(Network):
         """See `Network`."""
         return self._null
 
-    def read(self, batch: Mapping[str, Any], train: bool = False) -> dict[str, Tensor]:
+    def read(self, batch: Batch, train: bool = False) -> dict[str, Tensor]:
         """See `Network`."""
         known = batch.keys() if self._conditions is None else self._conditions
         names = [key for key in batch if key in known and key not in NO_CONDITION]
@@ -166,7 +174,7 @@ def adapt(module: nn.Module) -> Network:
     return module if isinstance(module, Network) else Plain(module)
 
 
-def named(forward: Callable[..., Any]) -> tuple[str, ...] | None:
+def condition_names(forward: Callable[..., Any]) -> tuple[str, ...] | None:
     """Returns the names of a forward's parameters behind x_t and t; None if it takes any name."""
     parameters = list(inspect.signature(forward).parameters.values())
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from diffusion.common.validate import check_counts
 from diffusion.networks.base import Network
-from diffusion.networks.unet.style import sinusoidal
+from diffusion.networks.embedding import sinusoidal
 
 
 class RMSNorm(nn.Module):
@@ -48,7 +48,7 @@ class Half(nn.Module):
         return self.dropout(F.silu(self.norm(self.conv(h)) * (1 + scale) + shift))
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """h ↦ shortcut(h) + half(half(h; W SiLU(emb)))."""
 
     def __init__(self, channels: int, out_channels: int, emb_width: int, dropout: float) -> None:
@@ -109,7 +109,7 @@ class Level(nn.Module):
     """Two residual blocks, attention, and what leads to the next level."""
 
     def __init__(
-        self, first: Block, second: Block, attention: Attention, onward: nn.Module
+        self, first: ResidualBlock, second: ResidualBlock, attention: Attention, onward: nn.Module
     ) -> None:
         super().__init__()
         self.first, self.second = first, second
@@ -150,8 +150,8 @@ class LinearUNet(Network):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        counts = {"in_channels": in_channels, "out_channels": out_channels, "first": first}
-        check_counts("network", **counts, channels=channels)
+        check_counts("network", in_channels=in_channels, out_channels=out_channels)
+        check_counts("network", first=first, channels=channels)
         check_counts("network", least=0, learned=learned)
         for key, values in {"heads": heads, "head_widths": head_widths, "full": full}.items():
             if len(values) != len(multipliers):
@@ -166,26 +166,19 @@ class LinearUNet(Network):
         self.conv_in = nn.Conv2d(in_channels, widths[0], 7, padding=3)
         self.time_in, self.time_out = nn.Linear(channels, width), nn.Linear(width, width)
 
-        def block(a: int, b: int) -> Block:
-            return Block(a, b, width, dropout)
-
-        def attention(a: int, i: int, whole: bool) -> Attention:
-            return Attention(a, heads[i], head_widths[i], learned, whole)
+        def level(joined: int, a: int, i: int, whole: bool, onward: nn.Module) -> Level:
+            first, second = (ResidualBlock(joined, a, width, dropout) for _ in range(2))
+            attention = Attention(a, heads[i], head_widths[i], learned, whole)
+            return Level(first, second, attention, onward)
 
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for i, (a, b) in enumerate(pairwise(widths)):
             onward = nn.Conv2d(a, b, 3, padding=1) if i == last else nn.Conv2d(4 * a, b, 1)
-            self.down.append(Level(block(a, a), block(a, a), attention(a, i, full[i]), onward))
+            self.down.append(level(a, a, i, full[i], onward))
             onward = nn.Conv2d(b, a, 3, padding=1)
-            up = Level(block(a + b, b), block(a + b, b), attention(b, i, full[i]), onward)
-            self.up.insert(0, up)
-        self.middle = Level(
-            block(widths[-1], widths[-1]),
-            block(widths[-1], widths[-1]),
-            attention(widths[-1], last, True),
-            nn.Identity(),
-        )
-        self.block_out = block(2 * widths[0], widths[0])
+            self.up.insert(0, level(a + b, b, i, full[i], onward))
+        self.middle = level(widths[-1], widths[-1], last, True, nn.Identity())
+        self.block_out = ResidualBlock(2 * widths[0], widths[0], width, dropout)
         self.conv_out = nn.Conv2d(widths[0], self.out_channels, 1)
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
@@ -206,7 +199,7 @@ class LinearUNet(Network):
             h = level.attention(level.second(h, emb))
             skips.append(h)
             h = level.onward(h if i == len(self.down) - 1 else F.pixel_unshuffle(h, 2))
-        middle: Any = self.middle
+        middle = self.middle
         h = middle.second(middle.attention(middle.first(h, emb)), emb)
         for i, level in enumerate(self.up):
             h = level.first(torch.cat([h, skips.pop()], dim=1), emb)

@@ -5,7 +5,8 @@ from torch import Tensor, nn
 
 from diffusion.common.validate import check_counts
 from diffusion.networks.base import Network
-from diffusion.networks.unet.style import TimeLabelEmbedding, xavier, zero
+from diffusion.networks.embedding import TimeLabelEmbedding
+from diffusion.networks.unet.style import xavier, zero
 
 
 class PointBlock(nn.Module):

@@ -41,8 +41,8 @@ class Towers(nn.Module):
         hidden: int | None = None,
     ) -> None:
         super().__init__()
-        said = adapt(image).out_channels
-        if width is None and not said:
+        self.width = width or adapt(image).out_channels
+        if not self.width:
             raise ValueError(
                 "network.width: null; expected D, as the image tower has no out_channels"
             )
@@ -50,7 +50,6 @@ class Towers(nn.Module):
             raise ValueError(
                 "image.pool: mean, which starts at 0 and has no direction there; expected attention"
             )
-        self.width = said if width is None else width
         self.image, self.text = image, text
         pooled = text.pooled_width
         layers = [] if hidden is None else [nn.Linear(pooled, hidden), nn.GELU()]

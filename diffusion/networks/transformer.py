@@ -15,12 +15,7 @@ from diffusion.networks.unet.attention import heads_of, split_heads
 
 
 class Block(nn.Module):
-    """h ↦ h + Attention(LN(h)), then h ↦ h + W₂ GELU(W₁ LN(h)) (GPT-2's order).
-
-    Args:
-        width: D.
-        heads: Number of heads, a divisor of D.
-    """
+    """h ↦ h + Attention(LN(h)), then h ↦ h + W₂ GELU(W₁ LN(h)) (GPT-2's order)."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -41,11 +36,6 @@ class Transformer(nn.Module):
     """Blocks and a last LayerNorm; weights start as in GPT-2.
 
     Normal with standard deviation 0.02, and 0.02 / √(2 · depth) where a residual branch ends.
-
-    Args:
-        width: D.
-        depth: Number of blocks.
-        heads: Number of heads.
     """
 
     def __init__(self, width: int, depth: int, heads: int) -> None:
@@ -54,7 +44,7 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList([Block(width, heads) for _ in range(depth)])
         self.norm = nn.LayerNorm(width)
         for name, parameter in self.blocks.named_parameters():
-            if name.endswith(("out.weight",)):
+            if name.endswith("out.weight"):
                 nn.init.normal_(parameter, std=0.02 / (2 * depth) ** 0.5)
             elif parameter.ndim == 2:
                 nn.init.normal_(parameter, std=0.02)
@@ -119,9 +109,8 @@ class TextTransformer(TextEncoder):
 
     def _row(self, word: str) -> int:
         """Returns 1 … rows − 1, as row 0 is the end."""
-        return 1 + int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big") % (
-            self.rows - 1
-        )
+        number = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big")
+        return 1 + number % (self.rows - 1)
 
     def forward(self, values: Mapping[str, Tensor]) -> Encoding:
         """See `TextEncoder`."""

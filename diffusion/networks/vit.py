@@ -69,11 +69,7 @@ class ViT(Network):
         Raises:
             ValueError: If the pictures are not of `image_size`.
         """
-        if x_t.shape[2:] != (self.image_size, self.image_size):
-            raise ValueError(
-                f"network.image_size: {self.image_size}; expected {tuple(x_t.shape[2:])}, as the "
-                "pictures are"
-            )
+        self.check_size(x_t)
         patches = self.patches(F.pixel_unshuffle(x_t, self.patch).flatten(2).transpose(1, 2))
         time = self.time[t if self.T else torch.zeros_like(t)]
         tokens = torch.cat([time[:, None].to(patches.dtype), patches], dim=1) + self.position

@@ -1,13 +1,10 @@
 """DDIM and, as its case η = 1, DDPM's ancestral sampling."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from diffusion.denoiser import Prediction
 from diffusion.process import Process, Variance
-from diffusion.step.base import Step
+from diffusion.step.base import Denoise, Noise, Step
 
 
 class DDIM(Step):
@@ -31,17 +28,11 @@ class DDIM(Step):
 
     @property
     def ancestral(self) -> Variance | None:
-        """Σ if it draws from p(x_s | x_t), η = 1."""
+        """See `Step`; Σ if η = 1."""
         return self.variance if self.eta == 1 else None
 
     def __call__(
-        self,
-        denoise: Callable[[Tensor, Tensor], Prediction],
-        process: Process,
-        x_t: Tensor,
-        t: Tensor,
-        s: Tensor,
-        randn_like: Callable[[Tensor], Tensor],
+        self, denoise: Denoise, process: Process, x_t: Tensor, t: Tensor, s: Tensor, noise: Noise
     ) -> Tensor:
         """See `Step`."""
         pred = denoise(x_t, t)
@@ -55,7 +46,7 @@ class DDIM(Step):
         std = self.eta * torch.exp(0.5 * log_variance)
         if pred.known is not None:
             std = torch.where(pred.known, drawn.sqrt(), std)
-        return x_s + std * randn_like(x_t)
+        return x_s + std * noise(x_t)
 
 
 class DDPM(DDIM):

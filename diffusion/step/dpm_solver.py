@@ -1,13 +1,11 @@
 """DPM-Solver++(2M) for the ODE and for the SDE (Lu et al. 2022)."""
 
-from collections.abc import Callable
 from copy import copy
 
 from torch import Tensor
 
-from diffusion.denoiser import Prediction
 from diffusion.process import Process
-from diffusion.step.base import Step
+from diffusion.step.base import Denoise, Noise, Step
 
 
 def half_log_snr(process: Process, t: Tensor) -> Tensor:
@@ -52,25 +50,19 @@ class DPMSolver(Step):
         return step
 
     def __call__(
-        self,
-        denoise: Callable[[Tensor, Tensor], Prediction],
-        process: Process,
-        x_t: Tensor,
-        t: Tensor,
-        s: Tensor,
-        randn_like: Callable[[Tensor], Tensor],
+        self, denoise: Denoise, process: Process, x_t: Tensor, t: Tensor, s: Tensor, noise: Noise
     ) -> Tensor:
         """See `Step`."""
         (alpha_t, sigma_t), (alpha_s, sigma_s) = process.lookup(t, x_t), process.lookup(s, x_t)
         x_0, lam = denoise(x_t, t).x_0, half_log_snr(process, t)
-        D = x_0
+        d = x_0
         if self._before is not None and self.order == 2 and s > 0:
             lam_r, x_0_r = self._before
-            D = x_0 + 0.5 * (half_log_snr(process, s) - lam) / (lam - lam_r) * (x_0 - x_0_r)
+            d = x_0 + 0.5 * (half_log_snr(process, s) - lam) / (lam - lam_r) * (x_0 - x_0_r)
         self._before = lam, x_0
         decay = alpha_t * sigma_s / (alpha_s * sigma_t)  # e^(−h), finite where λ is not
         towards = sigma_s / sigma_t * decay ** (self.eta**2)
-        x_s = towards * x_t + alpha_s * (1 - decay ** (1 + self.eta**2)) * D
+        x_s = towards * x_t + alpha_s * (1 - decay ** (1 + self.eta**2)) * d
         if self.eta == 0 or s == 0:
             return x_s
-        return x_s + sigma_s * (1 - decay ** (2 * self.eta**2)).sqrt() * randn_like(x_t)
+        return x_s + sigma_s * (1 - decay ** (2 * self.eta**2)).sqrt() * noise(x_t)

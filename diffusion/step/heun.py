@@ -1,14 +1,12 @@
 """EDM's second-order sampler (Karras et al. 2022, algorithms 1 and 2)."""
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from diffusion.denoiser import Prediction
 from diffusion.process import Process
-from diffusion.step.base import Step
+from diffusion.step.base import Denoise, Noise, Step
 
 SIGMA_MAX = 80.0
 
@@ -36,11 +34,7 @@ class Heun(Step):
     """
 
     def __init__(
-        self,
-        churn: float = 0.0,
-        s_min: float = 0.0,
-        s_max: float = math.inf,
-        s_noise: float = 1.0,
+        self, churn: float = 0.0, s_min: float = 0.0, s_max: float = math.inf, s_noise: float = 1.0
     ) -> None:
         if not 0 <= churn <= math.sqrt(2) - 1:
             raise ValueError(f"churn: {churn}; expected 0 … √2 − 1 (EDM's S_churn / steps)")
@@ -51,16 +45,10 @@ class Heun(Step):
         self.churn, self.s_min, self.s_max, self.s_noise = churn, s_min, s_max, s_noise
 
     def __call__(
-        self,
-        denoise: Callable[[Tensor, Tensor], Prediction],
-        process: Process,
-        x_t: Tensor,
-        t: Tensor,
-        s: Tensor,
-        randn_like: Callable[[Tensor], Tensor],
+        self, denoise: Denoise, process: Process, x_t: Tensor, t: Tensor, s: Tensor, noise: Noise
     ) -> Tensor:
         """See `Step`."""
-        x_t, t = self._raised(process, x_t, t, randn_like)
+        x_t, t = self._raised(process, x_t, t, noise)
         (alpha_t, sigma_t), (alpha_s, sigma_s) = process.lookup(t, x_t), process.lookup(s, x_t)
         pred = denoise(x_t, t)
         eps = pred.eps
@@ -71,7 +59,7 @@ class Heun(Step):
         return x_s + half * (denoise(x_s, s).eps - eps)
 
     def _raised(
-        self, process: Process, x_t: Tensor, t: Tensor, randn_like: Callable[[Tensor], Tensor]
+        self, process: Process, x_t: Tensor, t: Tensor, noise: Noise
     ) -> tuple[Tensor, Tensor]:
         """Returns x at the first time of at least (1 + γ) u_t that has a signal, and that time."""
         if self.churn == 0:
@@ -84,4 +72,4 @@ class Heun(Step):
             return x_t, t
         ratio = process.alpha[later] / process.alpha[t]
         added, _ = process.variances(later, t, process.alpha)
-        return ratio * x_t + self.s_noise * added.sqrt() * randn_like(x_t), later
+        return ratio * x_t + self.s_noise * added.sqrt() * noise(x_t), later

@@ -1,12 +1,9 @@
 """Going back and forth, so that what was drawn can agree with what was given."""
 
-from collections.abc import Callable
-
 from torch import Tensor
 
-from diffusion.denoiser import Prediction
-from diffusion.process import Process
-from diffusion.step.base import Step
+from diffusion.process import Process, Variance
+from diffusion.step.base import Denoise, Noise, Step
 
 
 class RePaint(Step):
@@ -35,22 +32,20 @@ class RePaint(Step):
             raise ValueError(f"step.repeats: {repeats}; expected at least 1")
         self.step, self.repeats = step, repeats
         self.variance = step.variance
-        self.ancestral = step.ancestral
+
+    @property
+    def ancestral(self) -> Variance | None:
+        """That of `step`."""
+        return self.step.ancestral
 
     def __call__(
-        self,
-        denoise: Callable[[Tensor, Tensor], Prediction],
-        process: Process,
-        x_t: Tensor,
-        t: Tensor,
-        s: Tensor,
-        randn_like: Callable[[Tensor], Tensor],
+        self, denoise: Denoise, process: Process, x_t: Tensor, t: Tensor, s: Tensor, noise: Noise
     ) -> Tensor:
         """See `Step`."""
         (alpha_t, _), (alpha_s, _) = process.scales(t, x_t), process.scales(s, x_t)
         forward, _ = process.variances(t, s, x_t)
-        x_s = self.step.begin()(denoise, process, x_t, t, s, randn_like)
+        x_s = self.step.begin()(denoise, process, x_t, t, s, noise)
         for _ in range(self.repeats - 1 if s > 0 else 0):
-            x_t = alpha_t / alpha_s * x_s + forward.sqrt() * randn_like(x_t)
-            x_s = self.step.begin()(denoise, process, x_t, t, s, randn_like)
+            x_t = alpha_t / alpha_s * x_s + forward.sqrt() * noise(x_t)
+            x_s = self.step.begin()(denoise, process, x_t, t, s, noise)
         return x_s

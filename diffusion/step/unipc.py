@@ -1,16 +1,14 @@
 """UniPC: a predictor and a corrector that share each evaluation (Zhao et al. 2023)."""
 
 import math
-from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from diffusion.denoiser import Prediction
 from diffusion.process import Process
-from diffusion.step.base import Step
+from diffusion.step.base import Denoise, Noise, Step
 from diffusion.step.dpm_solver import half_log_snr
 
 Variant = Literal["bh1", "bh2"]
@@ -61,13 +59,7 @@ class UniPC(Step):
         return step
 
     def __call__(
-        self,
-        denoise: Callable[[Tensor, Tensor], Prediction],
-        process: Process,
-        x_t: Tensor,
-        t: Tensor,
-        s: Tensor,
-        randn_like: Callable[[Tensor], Tensor],
+        self, denoise: Denoise, process: Process, x_t: Tensor, t: Tensor, s: Tensor, noise: Noise
     ) -> Tensor:
         """See `Step`."""
         now = half_log_snr(process, t), denoise(x_t, t).x_0
@@ -80,13 +72,7 @@ class UniPC(Step):
         return self._solve(process, x_t, t, s, now, earlier)
 
     def _solve(
-        self,
-        process: Process,
-        x_t: Tensor,
-        t: Tensor,
-        s: Tensor,
-        now: Point,
-        others: Sequence[Point],
+        self, process: Process, x_t: Tensor, t: Tensor, s: Tensor, now: Point, others: list[Point]
     ) -> Tensor:
         """Returns x_s by the formula above, from x̂_0 at t and at other times."""
         (alpha_t, sigma_t), (alpha_s, sigma_s) = process.lookup(t, x_t), process.lookup(s, x_t)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from diffusion import noise
 from diffusion.data import Images
 from diffusion.networks import Augmentation, LowResolution
-from diffusion.networks.conditioning.known import shrunk
+from diffusion.networks.conditioning.inpainting import resize_known
 from diffusion.sampler import Sampler
 from diffusion.systems.base import Generative
 from diffusion.systems.checkpoints.agreement import agree
@@ -211,4 +211,4 @@ def resized(batch: Mapping[str, Any], stage: Diffusion) -> dict[str, Any]:
     if len(stage.shape) != 3:
         return {k: v for k, v in mine.items() if k not in ("known", "mask")}
     size = (stage.shape[1], stage.shape[2])
-    return stage.denoiser.contract.resized(shrunk(mine, size), size)
+    return stage.denoiser.contract.resized(resize_known(mine, size), size)

@@ -92,7 +92,7 @@ def test_a_frozen_encoder_can_have_a_layer_in_front():
 
 
 def test_any_network_of_pictures_and_times_is_a_tower():
-    image = ClassifierNetwork(8, 3, 6, 8, [1], [], 1, head_width=8, groups=4)
+    image = ClassifierNetwork(8, 3, 6, [1], [], 8, channels=8, blocks=1, groups=4)
     network = Towers(image, TextTransformer(16, 1, 2, 8, 64))
     assert network.width == 6
     f = network.embed_image(torch.randn(2, 3, 8, 8), torch.tensor(0))
@@ -111,14 +111,14 @@ def test_any_network_of_pictures_and_times_is_a_tower():
         ),
         (
             lambda: Towers(
-                ClassifierNetwork(8, 3, 6, 8, [1], [], 1, 8, "mean", groups=4),
+                ClassifierNetwork(8, 3, 6, [1], [], 8, "mean", channels=8, blocks=1, groups=4),
                 TextTransformer(16, 1, 2),
             ),
             "image.pool: mean, which starts at 0",
         ),
         (
             lambda: vit()(torch.zeros(1, 3, 16, 16), torch.tensor([1])),
-            r"image_size: 8; expected \(16, 16\), as the pictures are",
+            r"image_size: 8; expected \(16, 16\), as the images are",
         ),
     ],
 )

@@ -3,8 +3,7 @@ import itertools
 import pytest
 import torch
 
-from diffusion.networks import Inpainter, UNet
-from diffusion.networks.conditioning.known import masks
+from diffusion.networks import Inpainter, Known, UNet
 
 SMALL = {"image_size": 8, "channels": 16, "multipliers": (1, 2), "attention": (4,), "blocks": 1}
 
@@ -110,7 +109,7 @@ def covered(side):
 def test_each_pixel_is_erased_as_often_as_counting_says():
     height, width, rectangles, hidden, n = 5, 7, 3, 0.2, 40_000
     generator = torch.Generator().manual_seed(0)
-    found = masks(n, height, width, rectangles, hidden, generator)[:, 0].double().mean(0)
+    found = Known(rectangles, hidden).masks(n, height, width, generator)[:, 0].double().mean(0)
     one = 1 - covered(height)[:, None] * covered(width)
     kept = (1 - hidden) * sum(one**k for k in range(1, rectangles + 1)) / rectangles
     assert found.shape == (height, width)
@@ -120,7 +119,7 @@ def test_each_pixel_is_erased_as_often_as_counting_says():
 def test_rectangles_are_rectangles_and_all_of_them_occur():
     generator = torch.Generator().manual_seed(0)
     seen = set()
-    for mask in masks(2000, 3, 2, 1, 0.0, generator)[:, 0]:
+    for mask in Known(1, 0.0).masks(2000, 3, 2, generator)[:, 0]:
         rows, columns = (~mask).any(1), (~mask).any(0)
         assert torch.equal(~mask, rows[:, None] & columns)
         seen.add((tuple(rows.tolist()), tuple(columns.tolist())))
@@ -133,7 +132,7 @@ def test_rectangles_are_rectangles_and_all_of_them_occur():
 )
 def test_of_some_images_nothing_is_left(hidden, low, high):
     generator = torch.Generator().manual_seed(0)
-    found = masks(5000, 8, 8, 3, hidden, generator)
+    found = Known(3, hidden).masks(5000, 8, 8, generator)
     nothing = (~found).flatten(1).all(1).double().mean()
     assert low <= nothing <= high
 

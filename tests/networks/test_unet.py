@@ -5,9 +5,10 @@ import torch
 import torch.nn.functional as F
 
 from diffusion.networks import UNet
+from diffusion.networks.embedding import sinusoidal
 from diffusion.networks.unet.attention import SelfAttention
 from diffusion.networks.unet.blocks import Downsample, ResBlock
-from diffusion.networks.unet.style import Style, group_norm, sinusoidal
+from diffusion.networks.unet.style import Style
 
 ADM = {"family": "openai", "scale_shift": True, "resample": "block", "out_channels": 2}
 
@@ -153,7 +154,7 @@ def test_the_family_decides_the_epsilon_of_norms(family, eps):
     grouped = h.unflatten(1, (2, 4)).flatten(2)
     variance, mean = torch.var_mean(grouped, dim=2, correction=0, keepdim=True)
     expected = ((grouped - mean) / (variance + eps).sqrt()).view_as(h)
-    torch.testing.assert_close(group_norm(8, 2, family)(h), expected)
+    torch.testing.assert_close(Style(8, groups=2, family=family).norm(8)(h), expected)
 
 
 @pytest.mark.parametrize("resize", ["down", "up"])
@@ -287,13 +288,13 @@ def test_forward_is_one_graph(changes):
     ("channels", "count"), [(128, 32), (256, 32), (160, 32), (64, 16), (48, 12), (80, 20), (6, 1)]
 )
 def test_groups(channels, count):
-    assert group_norm(channels).num_groups == count
+    assert Style(8).norm(channels).num_groups == count
 
 
 @pytest.mark.parametrize(("channels", "count"), [(128, 32), (64, 32), (32, 16), (6, 3)])
 def test_groups_of_the_openai_family(channels, count):
     """Its published classifier for 512 x 512 has 64 channels in 32 groups."""
-    assert group_norm(channels, family="openai").num_groups == count
+    assert Style(8, family="openai").norm(channels).num_groups == count
 
 
 @pytest.mark.parametrize(

@@ -453,7 +453,7 @@ def test_a_classifier_of_points_may_be_anything_that_knows_its_classes():
 
 
 def test_the_real_network_learns_in_float32_outside_autocast():
-    network = ClassifierNetwork(8, 1, 10, 8, [1], [], 1, head_width=8, groups=4)
+    network = ClassifierNetwork(8, 1, 10, [1], [], 8, channels=8, blocks=1, groups=4)
     module = NoisyClassifier(network, Cosine(20))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         losses, _ = module.losses(

@@ -1,10 +1,14 @@
+# pyright: strict
 """Conditioners: how one condition goes from a batch into a network."""
 
 from abc import ABC
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from itertools import permutations
+from typing import ClassVar
 
 from torch import Tensor, nn
+
+from diffusion.spec import Batch
 
 
 class Conditioner(nn.Module, ABC):
@@ -42,7 +46,7 @@ class Conditioner(nn.Module, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} joins no channels to an image")
 
-    def read(self, batch: Mapping[str, Any], train: bool) -> dict[str, Tensor]:
+    def read(self, batch: Batch, train: bool) -> dict[str, Tensor]:
         """Returns those of the tensors that a batch has, or that can be made of it.
 
         Args:
@@ -52,9 +56,9 @@ class Conditioner(nn.Module, ABC):
         """
         return {k: batch[k] for k in self.keys if isinstance(batch.get(k), Tensor)}
 
-    def resized(self, batch: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
+    def resized(self, batch: Batch, size: tuple[int, int]) -> Batch:
         """Returns a batch for images of another size (H, W)."""
-        return dict(batch)
+        return batch
 
 
 def distinct(conditioners: Sequence[Conditioner]) -> tuple[Conditioner, ...]:
@@ -64,11 +68,10 @@ def distinct(conditioners: Sequence[Conditioner]) -> tuple[Conditioner, ...]:
         ValueError: If two have a key in common, or one's key begins like a part of another's.
     """
     every = [(key, number) for number, one in enumerate(conditioners) for key in one.keys]
-    for key, number in every:
-        for other, its in every:
-            if its != number and (other == key or other.startswith(f"{key}_")):
-                raise ValueError(
-                    f"network: conditions '{key}' and '{other}'; expected names of which none is "
-                    "the other's, or a part of it"
-                )
+    for (key, mine), (other, its) in permutations(every, 2):
+        if its != mine and (other == key or other.startswith(f"{key}_")):
+            raise ValueError(
+                f"network: conditions '{key}' and '{other}'; expected names of which none is the "
+                "other's, or a part of it"
+            )
     return tuple(conditioners)

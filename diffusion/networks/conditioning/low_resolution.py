@@ -1,16 +1,17 @@
 """A small picture as condition, and noise on it (Ho et al. 2021, CDM, 4.2; Imagen, 2.4)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion.common.pixels import rounded, scaled
 from diffusion.networks.conditioning.base import Conditioner
-from diffusion.networks.unet.style import sinusoidal
+from diffusion.networks.embedding import sinusoidal
 from diffusion.noise import SeededNoise, seed
 from diffusion.process import Process
+from diffusion.spec import Batch
 
 STREAM = 2**32  # keeps this noise apart from x_T's and the steps', which the run's seed itself has
 
@@ -60,8 +61,9 @@ class LowResolution(Conditioner):
 
     It is resized bilinearly to x_t's size, half pixels at the edges (`align_corners=False`), and
     joined to x_t along the channels (Nichol & Dhariwal 2021, section 4; ADM, section 5.3; after
-    SR3, Saharia et al. 2021). Before, `read` rounds it to 8 bits (GLIDE's code), and adds noise to
-    it if there is an augmentation, whose level s is the condition "level".
+    SR3, Saharia et al. 2021). Before, `read` rounds it to 8 bits (GLIDE's code), so that real
+    and drawn ones are alike, and adds noise to it if there is an augmentation, whose level s is the
+    condition "level".
 
     Args:
         augmentation: The noise, or None.
@@ -86,11 +88,11 @@ class LowResolution(Conditioner):
             raise ValueError("low_res: missing; expected small pictures for an upsampler")
         return F.interpolate(values["low_res"].to(x_t.dtype), x_t.shape[2:], mode="bilinear")
 
-    def read(self, batch: Mapping[str, Any], train: bool) -> dict[str, Tensor]:
+    def read(self, batch: Batch, train: bool) -> dict[str, Tensor]:
         """See `Conditioner`; when sampling, the noise depends on "index" and "seed" alone."""
         if "low_res" not in batch:
             return {}
-        low = quantized(batch["low_res"])
+        low = scaled(rounded(batch["low_res"]))
         if self.augmentation is None:
             return {"low_res": low}
         if train:
@@ -100,18 +102,13 @@ class LowResolution(Conditioner):
             z, s = self.augmentation.sample(low, numbers, batch.get("seed", 0))
         return {"low_res": z, "level": s}
 
-    def resized(self, batch: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
+    def resized(self, batch: Batch, size: tuple[int, int]) -> Batch:
         """See `Conditioner`: without the small picture, which is what comes before this size."""
         return {k: v for k, v in batch.items() if k != "low_res"}
 
 
 class LevelEmbedding(nn.Module):
-    """W₂ SiLU(W₁ sinusoidal(s)), which is added to the embedding of the time.
-
-    Args:
-        dim: Size of the sinusoidal embedding.
-        width: Size E of the result.
-    """
+    """W₂ SiLU(W₁ sinusoidal(s)), which is added to the embedding of the time."""
 
     def __init__(self, dim: int, width: int) -> None:
         super().__init__()
@@ -121,8 +118,3 @@ class LevelEmbedding(nn.Module):
     def forward(self, s: Tensor) -> Tensor:
         """Maps levels s (B,) to (B, width)."""
         return self.fc_out(F.silu(self.fc_in(sinusoidal(s, self.dim).to(self.fc_in.weight.dtype))))
-
-
-def quantized(x: Tensor) -> Tensor:
-    """Returns images in [−1, 1] as 8 bits hold them, so that real and drawn ones are alike."""
-    return ((x.clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1

@@ -1,12 +1,12 @@
 """Tokens: texts as rows of states, which attention can read."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from torch import Tensor
 
 from diffusion.networks.conditioning.base import Conditioner
 from diffusion.networks.text.base import Encoding, TextEncoder
+from diffusion.spec import Batch
 
 
 class Tokens(Conditioner):
@@ -27,7 +27,7 @@ class Tokens(Conditioner):
         """See `Conditioner`; the encoder reads the empty text when a value is asked for."""
         return Nulls(self)
 
-    def read(self, batch: Mapping[str, Any], train: bool) -> dict[str, Tensor]:
+    def read(self, batch: Batch, train: bool) -> dict[str, Tensor]:
         """See `Conditioner`."""
         if self.name not in batch:
             return {}

@@ -1,3 +1,4 @@
+# pyright: strict
 """Encoders of texts: strings → token states, a mask, one pooled vector, and what ∅ is.
 
 An encoder works in two parts. `read` turns strings into tensors, without gradients, and can do so

@@ -1,9 +1,7 @@
 """Encoders of texts that somebody else has trained, and that stay as they are."""
 
-import hashlib
-import json
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion.common.files import check_writable, written_aside
+from diffusion.common.hashing import digest
 from diffusion.common.progress import bar
 from diffusion.networks.text.base import Encoding, TextEncoder
 
@@ -113,8 +112,7 @@ class FrozenText(TextEncoder):
         if all(text in self._known for text in texts):
             return
         key = [type(self).__name__, self.digest(), self.length, COLUMNS, texts]
-        name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
-        path = Path(cache).expanduser() / f"texts-{name}.safetensors"
+        path = cache.expanduser() / f"texts-{digest(key)}.safetensors"
         if not path.is_file():
             check_writable(path.parent, "metrics.cache")
             with plain_tensors():
@@ -135,7 +133,7 @@ class FrozenText(TextEncoder):
         model = self._pretrained.model.to(self._device)
         ids = dict(zip(texts, self._pretrained.tokenize(texts)))
         found: dict[str, Row] = {}
-        with full_precision(self._device), bar("texts", progress) as shown:
+        with float32(self._device), bar("texts", progress) as shown:
             task = shown.add_task("Reading texts, once", total=len(texts))
             for batch, size in batches(ids, self.length):
                 found.update(zip(batch, self._rows(model, [ids[text] for text in batch], size)))
@@ -143,15 +141,10 @@ class FrozenText(TextEncoder):
         return found
 
     def _rows(self, model: nn.Module, ids: list[list[int]], size: int) -> Iterator[Row]:
-        tokens = torch.zeros(ROWS, size, dtype=torch.int64)
-        mask = torch.zeros(ROWS, size, dtype=torch.bool)
-        sizes = torch.tensor([len(numbers) for numbers in ids])
-        for row in range(ROWS):  # a short batch is filled up with its first text
-            numbers = ids[row] if row < len(ids) else ids[0]
-            if len(numbers) > size:
-                numbers = [*numbers[: size - 1], numbers[-1]]
-            tokens[row, : len(numbers)] = torch.tensor(numbers)
-            mask[row, : len(numbers)] = True
+        rows = [*ids, *[ids[0]] * (ROWS - len(ids))]  # a short batch is filled up
+        rows = [row if len(row) <= size else [*row[: size - 1], row[-1]] for row in rows]
+        tokens = torch.tensor([row + [0] * (size - len(row)) for row in rows])
+        mask = torch.arange(size) < torch.tensor([len(row) for row in rows])[:, None]
         states, pooled = model(tokens.to(self._device), mask.to(self._device))
         states = (states.float().cpu() * mask[..., None]).half()
         if pooled is None:
@@ -161,7 +154,7 @@ class FrozenText(TextEncoder):
             raise ValueError(f"{type(self).__name__}: states beyond ±65504; expected those of fp16")
         behind = self.length - size
         states, mask = F.pad(states, (0, 0, 0, behind)), F.pad(mask, (0, behind))
-        return zip(states[: len(ids)], mask, pooled, sizes)
+        return zip(states, mask, pooled, torch.tensor([len(row) for row in ids]))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> "FrozenText":
         """Follows where the network goes, as the weights are no part of it."""
@@ -172,18 +165,19 @@ class FrozenText(TextEncoder):
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles are without weights and without what is remembered."""
-        return self.__dict__ | {"_known": {}, "_pretrained": None}
+        state: Any = super().__getstate__()
+        return {**state, "_known": {}, "_pretrained": None}
 
 
 @contextmanager
-def plain_tensors() -> Iterator[None]:
+def plain_tensors() -> Generator[None]:
     """Tensors that training may keep, whatever mode one is in; autocast cannot stack fp16."""
     with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
         yield
 
 
 @contextmanager
-def full_precision(device: torch.device) -> Iterator[None]:
+def float32(device: torch.device) -> Generator[None]:
     """float32 without TF32 or autocast, whatever the network around it is computed in."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")

@@ -14,11 +14,7 @@ CLASSES = {"t5": "T5EncoderModel", "clip": "CLIPTextModel", "clip_text_model": "
 
 
 class Outputs(nn.Module):
-    """A model of `transformers` that gives what `Pretrained` asks for.
-
-    Args:
-        model: The model; one without a pooled output gets None for it.
-    """
+    """A model of `transformers` that gives what `Pretrained` asks for."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -27,7 +23,7 @@ class Outputs(nn.Module):
     def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
         """Returns the last states (B, N, D) and the pooled output (B, D) of ids (B, N)."""
         out = self.model(input_ids=ids, attention_mask=mask.long())
-        return out.last_hidden_state, getattr(out, "pooler_output", None)
+        return out.last_hidden_state, out.get("pooler_output")
 
 
 class HuggingFace(FrozenText):
@@ -60,7 +56,7 @@ class HuggingFace(FrozenText):
                 f"expected one of {', '.join(CLASSES)}"
             )
         numbers = self._config.text_config if kind == "clip" else self._config
-        most = getattr(numbers, "max_position_embeddings", length)
+        most = numbers.to_dict().get("max_position_embeddings", length)
         if length > most:
             raise ValueError(f"HuggingFace.length: {length}; expected at most {most}")
         self.width = self.pooled_width = numbers.hidden_size
@@ -84,9 +80,8 @@ class HuggingFace(FrozenText):
         sha = hashlib.sha256()
         for path in sorted(path for path in folder.iterdir() if path.is_file()):
             with path.open("rb") as file:
-                sha.update(
-                    f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()} ".encode()
-                )
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+            sha.update(f"{path.name} {content} ".encode())
         return sha.hexdigest()
 
     def _published(self, name: str, **settings: Any) -> Any:

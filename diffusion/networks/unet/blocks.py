@@ -10,14 +10,13 @@ from torch import Tensor, nn
 
 from diffusion.networks.unet.style import Style, zero
 
-
-def halve(h: Tensor) -> Tensor:
-    """Means over squares of 2x2 positions."""
-    return F.avg_pool2d(h, 2)
+Way = Literal["down", "up"]
 
 
-def double(h: Tensor) -> Tensor:
-    """Repeats each position 2x2 times."""
+def resized(h: Tensor, way: Way) -> Tensor:
+    """Returns the means of squares of 2x2 positions ("down"), or each position 2x2 times ("up")."""
+    if way == "down":
+        return F.avg_pool2d(h, 2)
     return F.interpolate(h, scale_factor=2.0, mode="nearest")
 
 
@@ -36,14 +35,11 @@ class ResBlock(nn.Module):
     """
 
     def __init__(
-        self,
-        channels: int,
-        out_channels: int,
-        style: Style,
-        resize: Literal["down", "up"] | None = None,
+        self, channels: int, out_channels: int, style: Style, resize: Way | None = None
     ) -> None:
         super().__init__()
-        self.scale_shift, self.resize = style.scale_shift, resize
+        self.scale_shift = style.scale_shift
+        self.resize: Way | None = resize
         parts = 1 + style.scale_shift
         self.norm_in = style.norm(channels)
         self.conv_in = style.start(nn.Conv2d(channels, out_channels, 3, padding=1))
@@ -51,18 +47,15 @@ class ResBlock(nn.Module):
         self.norm_out = style.norm(out_channels)
         self.dropout = nn.Dropout(style.dropout)
         self.conv_out = zero(nn.Conv2d(out_channels, out_channels, 3, padding=1))
-        self.shortcut = (
-            nn.Identity()
-            if channels == out_channels
-            else style.start(nn.Conv2d(channels, out_channels, 1))
-        )
+        self.shortcut = nn.Identity()
+        if channels != out_channels:
+            self.shortcut = style.start(nn.Conv2d(channels, out_channels, 1))
 
     def forward(self, h: Tensor, emb: Tensor) -> Tensor:
         """Maps h (B, channels, H, W) and SiLU(emb) (B, E) to (B, out_channels, H', W')."""
         branch = F.silu(self.norm_in(h))
         if self.resize is not None:
-            resize = halve if self.resize == "down" else double
-            branch, h = resize(branch), resize(h)
+            branch, h = resized(branch, self.resize), resized(h, self.resize)
         branch, emb = self.conv_in(branch), self.emb(emb)[:, :, None, None]
         if self.scale_shift:
             scale, shift = emb.chunk(2, dim=1)
@@ -98,18 +91,11 @@ class Upsample(nn.Module):
 
     def forward(self, h: Tensor, emb: Tensor) -> Tensor:
         """Maps h (B, C, H, W) to (B, C, 2H, 2W)."""
-        return self.conv(double(h))
+        return self.conv(resized(h, "up"))
 
 
-def downsample(channels: int, style: Style) -> nn.Module:
-    """Returns the layer between two levels on the way down."""
+def resampling(channels: int, style: Style, way: Way) -> nn.Module:
+    """Returns the layer between two levels on the way down or up."""
     if style.resample == "block":
-        return ResBlock(channels, channels, style, resize="down")
-    return Downsample(channels, style)
-
-
-def upsample(channels: int, style: Style) -> nn.Module:
-    """Returns the layer between two levels on the way up."""
-    if style.resample == "block":
-        return ResBlock(channels, channels, style, resize="up")
-    return Upsample(channels, style)
+        return ResBlock(channels, channels, style, resize=way)
+    return (Downsample if way == "down" else Upsample)(channels, style)

@@ -1,6 +1,7 @@
 """The encoder half of a UNet: the way down and the middle."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -9,9 +10,10 @@ from torch.utils.checkpoint import checkpoint
 
 from diffusion.common.validate import check_counts
 from diffusion.networks.base import Network
+from diffusion.networks.embedding import TimeLabelEmbedding
 from diffusion.networks.unet.attention import SelfAttention
-from diffusion.networks.unet.blocks import ResBlock, downsample, upsample
-from diffusion.networks.unet.style import Style, TimeLabelEmbedding
+from diffusion.networks.unet.blocks import ResBlock, resampling
+from diffusion.networks.unet.style import Family, QKVOrder, Resample, Style, TokenStyle
 from diffusion.networks.unet.token_attention import Source
 
 
@@ -19,18 +21,12 @@ class Stage(nn.Module):
     """A residual block, self-attention if `attend`, and twice the resolution if `double`."""
 
     def __init__(
-        self,
-        channels: int,
-        out_channels: int,
-        style: Style,
-        *,
-        attend: bool,
-        double: bool = False,
+        self, channels: int, out_channels: int, style: Style, *, attend: bool, double: bool = False
     ) -> None:
         super().__init__()
         self.block = ResBlock(channels, out_channels, style)
         self.attention = SelfAttention(out_channels, style) if attend else None
-        self.upsample = upsample(out_channels, style) if double else None
+        self.upsample = resampling(out_channels, style, "up") if double else None
 
     def forward(
         self, h: Tensor, emb: Tensor, sources: Mapping[str, Source] | None = None
@@ -47,13 +43,40 @@ class Encoder(Network):
     Args:
         image_size: Height and width of the images in pixels.
         in_channels: Channels of x_t.
-        levels: Channels of each level.
-        attention: Resolutions that have self-attention.
-        blocks: Residual blocks per level.
-        embedding: Of the time and the label.
-        patch: Side of the pixel squares that are folded into channels.
-        style: What the layers have in common.
-        checkpointing: Whether training computes activations again instead of keeping them.
+        channels: What `multipliers` multiply, even and at least 4; also the size of the
+            sinusoidal embedding.
+        multipliers: Channels of each level as multiples of `channels`; each level after the
+            first has half the resolution of the one before.
+        attention: Resolutions of the grid (image_size / patch, and its halves) that have
+            self-attention after each residual block. The middle always has it.
+        blocks: Residual blocks per level on the way down; one more on the way up.
+        dropout: Probability in each residual block; DDPM's CIFAR-10 model has 0.1.
+        heads: Heads of the self-attention, if `head_width` is None.
+        head_width: Channels per head (ADM), whatever `heads` says; None for `heads`.
+        scale_shift: Whether the embedding scales and shifts the second norm of each residual
+            block, GN(h)(1 + scale) + shift (Improved DDPM, ADM), instead of being added before it.
+        resample: How the resolution changes between levels: by a 3x3 convolution ("conv"), or
+            inside a residual block ("block": BigGAN's, ADM).
+        qkv_order: How the joint weight of Q, K and V is ordered: all of Q, then K, then V, each
+            with its heads ("qkv-heads": DDPM, and ADM's ImageNet-64 network, flag
+            use_new_attention_order), or head by head, each with its q, k, v ("heads-qkv": Improved
+            DDPM and ADM's other networks). It matters for published weights only, which load
+            without an error into the wrong one.
+        family: Whose code decides the details: "ddpm" is sinusoids [sin, cos] with a last
+            frequency of 10⁻⁴, GroupNorm's ε = 1e-6, TensorFlow's SAME padding where a convolution
+            halves the resolution, and Xavier weights; "openai" (improved-diffusion and
+            guided-diffusion) is [cos, sin], 1e-5, padding 1, and PyTorch's initial weights.
+        time_scale: What t − 1 is multiplied by before it is embedded: 1000 / T in Improved DDPM's
+            code (rescale_timesteps).
+        patch: Side of the pixel squares that are folded into channels at the input and unfolded
+            at the output: 2 costs about a quarter of 1.
+        groups: Of GroupNorm, at most; see `Style.norm`.
+        checkpointing: Whether training computes the activations inside each layer a second time
+            instead of keeping them: less memory for about a third more time, the same gradients.
+        num_classes: K classes for the condition `label`, whose ∅ is K; None for no labels.
+        null_class: Whether ∅ has a row in the class embedding. Published ADM networks have none,
+            and cannot be guided without a classifier.
+        streams: The streams of tokens that attention reads.
 
     Attributes:
         widths: Channels of the first map and of each level.
@@ -66,34 +89,57 @@ class Encoder(Network):
 
     def __init__(
         self,
-        image_size: int,
-        in_channels: int,
-        levels: Sequence[int],
-        attention: Sequence[int],
-        blocks: int,
-        embedding: TimeLabelEmbedding,
-        patch: int,
-        style: Style,
-        checkpointing: bool,
+        image_size: int = 32,
+        in_channels: int = 3,
+        channels: int = 128,
+        multipliers: Sequence[int | float] = (1, 2, 2, 2),
+        attention: Sequence[int] = (16,),
+        blocks: int = 2,
+        dropout: float = 0.0,
+        heads: int = 1,
+        head_width: int | None = None,
+        scale_shift: bool = False,
+        resample: Resample = "conv",
+        qkv_order: QKVOrder = "qkv-heads",
+        family: Family = "ddpm",
+        time_scale: float = 1.0,
+        patch: int = 1,
+        groups: int = 32,
+        checkpointing: bool = False,
+        num_classes: int | None = None,
+        null_class: bool = True,
+        streams: Sequence[TokenStyle] = (),
     ) -> None:
         super().__init__()
         check_counts("network", blocks=blocks, patch=patch, in_channels=in_channels)
+        levels, width = level_widths(channels, multipliers), 4 * channels
         self.widths = [levels[0], *levels]
         self.attend = attended(image_size, patch, len(levels), attention)
-        self.image_size, self.in_channels = image_size, in_channels
+        self.image_size, self.in_channels, self.num_classes = image_size, in_channels, num_classes
         self.patch, self.factor = patch, patch * 2 ** (len(levels) - 1)
-        self.blocks, self.style = blocks, style
-        self.checkpointing = checkpointing
-        self.embedding = embedding
+        self.blocks, self.checkpointing = blocks, checkpointing
+        self.style = style = Style(
+            emb_width=width,
+            dropout=dropout,
+            groups=groups,
+            family=family,
+            scale_shift=scale_shift,
+            resample=resample,
+            heads=heads,
+            head_width=head_width,
+            qkv_order=qkv_order,
+            streams=tuple(streams),
+        )
+        self.embedding = TimeLabelEmbedding(
+            channels, width, num_classes, null_class, time_scale, family
+        )
         self.conv_in = style.start(nn.Conv2d(in_channels * patch**2, levels[0], 3, padding=1))
-        self.down = nn.ModuleList()
-        self.skips = [levels[0]]
-        for i, width in enumerate(levels):
-            for j in range(blocks):
-                before = width if j else self.widths[i]
-                self.down.append(Stage(before, width, style, attend=self.attend[i]))
+        self.down, self.skips = nn.ModuleList(), [levels[0]]
+        for i, (before, width) in enumerate(pairwise(self.widths)):
+            for h in (before, *[width] * (blocks - 1)):
+                self.down.append(Stage(h, width, style, attend=self.attend[i]))
             if i < len(levels) - 1:
-                self.down.append(downsample(width, style))
+                self.down.append(resampling(width, style, "down"))
             self.skips += [width] * (blocks + (i < len(levels) - 1))
         self.middle = nn.ModuleList(
             [Stage(levels[-1], levels[-1], style, attend=attend) for attend in (True, False)]
@@ -124,7 +170,7 @@ class Encoder(Network):
         """Returns the layer's result, keeping only inputs for the gradient if `checkpointing`."""
         inputs = (h, emb, sources) if isinstance(layer, Stage) else (h, emb)
         if self.checkpointing and self.training and torch.is_grad_enabled():
-            return checkpoint(layer, *inputs, use_reentrant=False)  # pyright: ignore
+            return checkpoint(layer, *inputs, use_reentrant=False)
         return layer(*inputs)
 
 

@@ -1,14 +1,42 @@
-"""Attention of an image's positions to tokens of other sources."""
+"""Attention of an image's positions to tokens of other sources: texts, later faces."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion.networks.conditioning.tokens import Tokens
+from diffusion.networks.text.base import TextEncoder
 from diffusion.networks.unet.style import Route, Style
+
+
+class Stream:
+    """Where tokens come from, and how they reach the network.
+
+    Args:
+        encoder: Makes the tokens.
+        route: "join": their keys and values are put beside those of the image's positions, in the
+            same softmax (GLIDE, Nichol et al. 2021, section 4.1); "cross": they have a softmax of
+            their own with the same queries, whose result is added before the layer's last
+            projection (IP-Adapter, Ye et al. 2023, eq. 5).
+        pooled: Whether the pooled vector is added to the embedding of the time.
+        weight: λ ≥ 0 of the tokens, not trained: for "join" it multiplies the exponentials of the
+            softmax, for "cross" the result (IP-Adapter, eq. 6). At 0 no token is read.
+
+    Raises:
+        ValueError: If the weight is negative.
+    """
+
+    def __init__(
+        self, encoder: TextEncoder, route: Route = "join", pooled: bool = True, weight: float = 1.0
+    ) -> None:
+        if not 0 <= weight < math.inf:
+            raise ValueError(f"streams.weight: {weight}; expected a number ≥ 0")
+        self.encoder, self.pooled, self.weight = encoder, pooled, weight
+        self.route: Route = route
 
 
 @dataclass(frozen=True)
@@ -25,33 +53,60 @@ class Source:
     mask: Tensor | None
     weight: float
 
-    def bias(self, like: Tensor, log_weight: bool) -> Tensor | None:
+    def bias(self, like: Tensor, weight: float = 1.0) -> Tensor | None:
         """Returns what is added to the logits of attention, (B, 1, 1, L), or None for nothing.
 
-        Args:
-            like: Whose dtype it has.
-            log_weight: Whether log λ is part of it.
+        It is the logarithm of a weight, −∞ for 0, and −∞ where there is no token.
         """
-        joined = log_weight and self.weight != 1
-        if self.mask is None and not joined:
+        if self.mask is None and weight == 1:
             return None
-        weight = math.log(self.weight) if joined and self.weight else 0.0
-        bias = like.new_full((len(self.states), self.states.shape[1]), weight)
-        if joined and not self.weight:
-            bias = torch.full_like(bias, -math.inf)
-        elif self.mask is not None:
+        log_weight = math.log(weight) if weight else -math.inf
+        bias = like.new_full(self.states.shape[:2], log_weight)
+        if self.mask is not None:
             bias = bias.masked_fill(~self.mask, -math.inf)
         return bias[:, None, None]
 
 
-class TokenAttention(nn.Module):
-    """Keys and values of the tokens of each stream, for one layer of attention.
+class Streams(nn.Module):
+    """The encoders of a network, a LayerNorm for the states of each, and their pooled vectors.
 
-    Args:
-        channels: C of the layer.
-        heads: Its heads.
-        style: Of the network.
+    A stream's name is also that of its condition; `tokens` are the conditioners.
     """
+
+    def __init__(self, streams: Mapping[str, Stream], style: Style) -> None:
+        super().__init__()
+        self.weights = {name: stream.weight for name, stream in streams.items()}
+        self.encoders = nn.ModuleDict({name: s.encoder for name, s in streams.items()})
+        self.norms = nn.ModuleDict({n: nn.LayerNorm(s.encoder.width) for n, s in streams.items()})
+        self.pooled = nn.ModuleDict()
+        for name, width in ((n, s.encoder.pooled_width) for n, s in streams.items() if s.pooled):
+            layers = nn.LayerNorm(width), style.start(nn.Linear(width, style.emb_width))
+            self.pooled[name] = nn.Sequential(*layers)
+        self.tokens = tuple(Tokens(name, stream.encoder) for name, stream in streams.items())
+
+    def forward(
+        self, values: Mapping[str, Tensor], x_t: Tensor
+    ) -> tuple[dict[str, Source], Tensor | float]:
+        """Returns what attention reads of each stream, and what is added to emb, (B, E).
+
+        Args:
+            values: The conditions; a stream that is not there is ∅ for all samples.
+            x_t: Of the same batch.
+        """
+        sources: dict[str, Source] = {}
+        emb: Tensor | float = 0.0
+        for tokens in self.tokens:
+            name, read = tokens.name, tokens(values, x_t)
+            norm = self.norms[name]
+            dtype = norm.weight.dtype
+            sources[name] = Source(norm(read.states.to(dtype)), read.mask, self.weights[name])
+            if name in self.pooled and read.pooled is not None:
+                emb = emb + self.pooled[name](read.pooled.to(dtype))
+        return sources, emb
+
+
+class TokenAttention(nn.Module):
+    """Keys and values of the tokens of each stream, for one layer of attention."""
 
     def __init__(self, channels: int, heads: int, style: Style) -> None:
         super().__init__()
@@ -63,8 +118,8 @@ class TokenAttention(nn.Module):
     def split(self, name: str, states: Tensor) -> tuple[Tensor, Tensor]:
         """Returns K and V of states (B, L, D), each (B, heads, L, C / heads)."""
         both = self.keys_values[name](states).unflatten(2, (2, self.heads, -1))
-        k, v = both.permute(2, 0, 3, 1, 4).unbind(0)
-        return k, v
+        both = both.permute(2, 0, 3, 1, 4)
+        return both[0], both[1]
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, sources: Mapping[str, Source]) -> Tensor:
         """Returns what the positions read: of each other, and of the tokens.
@@ -75,31 +130,20 @@ class TokenAttention(nn.Module):
             v: Their values.
             sources: The streams' states.
         """
-        routes: dict[Route, list[str]] = {"join": [], "cross": []}
-        for name in sources:
-            routes[self.tokens[name].route].append(name)
-        positions, biases = q.shape[2], []
-        for name in routes["join"]:
+        joined = [name for name in sources if self.tokens[name].route == "join"]
+        bias: Tensor | None = None
+        for name in joined:
             more_k, more_v = self.split(name, sources[name].states)
+            more = sources[name].bias(q, sources[name].weight)
+            if bias is not None or more is not None:
+                zeros = [q.new_zeros(len(q), 1, 1, keys.shape[2]) for keys in (k, more_k)]
+                both = [zero if b is None else b for b, zero in zip((bias, more), zeros)]
+                bias = torch.cat(both, dim=3)
             k, v = torch.cat([k, more_k], dim=2), torch.cat([v, more_v], dim=2)
-            biases.append((sources[name].bias(q, log_weight=True), more_k.shape[2]))
-        mask = join_bias(q, positions, biases)
-        values = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        for name in routes["cross"]:
+        values = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        for name in (name for name in sources if name not in joined):
             source = sources[name]
-            of_tokens = F.scaled_dot_product_attention(
-                q, *self.split(name, source.states), attn_mask=source.bias(q, log_weight=False)
-            )
-            values = values + source.weight * of_tokens
+            more_k, more_v = self.split(name, source.states)
+            read = F.scaled_dot_product_attention(q, more_k, more_v, attn_mask=source.bias(q))
+            values = values + source.weight * read
         return values
-
-
-def join_bias(
-    q: Tensor, positions: int, biases: Sequence[tuple[Tensor | None, int]]
-) -> Tensor | None:
-    """Returns the bias of positions and tokens in one softmax, (B, 1, 1, N + ΣL), or None."""
-    if all(bias is None for bias, _ in biases):
-        return None
-    shape = (len(q), 1, 1)
-    parts = [b if b is not None else q.new_zeros(*shape, n) for b, n in biases]
-    return torch.cat([q.new_zeros(*shape, positions), *parts], dim=3)

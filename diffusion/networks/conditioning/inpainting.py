@@ -1,13 +1,14 @@
 """What is known of a picture as condition, for inpainting (GLIDE, Nichol et al. 2021)."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffusion.common.validate import check_counts, check_shares
 from diffusion.networks.conditioning.base import Conditioner
+from diffusion.spec import Batch
 
 
 class Known(Conditioner):
@@ -34,10 +35,8 @@ class Known(Conditioner):
 
     def __init__(self, rectangles: int = 3, hidden: float = 0.1) -> None:
         super().__init__()
-        if rectangles < 1:
-            raise ValueError(f"network.rectangles: {rectangles}; expected at least 1")
-        if not 0 <= hidden <= 1:
-            raise ValueError(f"network.hidden: {hidden}; expected 0 … 1")
+        check_counts("network", rectangles=rectangles)
+        check_shares("network", whole=True, hidden=hidden)
         self.rectangles, self.hidden = rectangles, hidden
 
     def channels(self, image: int) -> int:
@@ -51,7 +50,7 @@ class Known(Conditioner):
         seen = torch.zeros_like(x_t) if known is None else known.to(x_t) * mask
         return torch.cat([seen, mask], dim=1)
 
-    def read(self, batch: Mapping[str, Any], train: bool) -> dict[str, Tensor]:
+    def read(self, batch: Batch, train: bool) -> dict[str, Tensor]:
         """See `Conditioner`.
 
         "known" is image · m, unless the batch has it; m is the batch's "mask", or else chosen here,
@@ -65,16 +64,42 @@ class Known(Conditioner):
             first = int(batch["index"][0]) if "index" in batch else 0
             generator = None if train else torch.Generator().manual_seed(first)
             n, _, height, width = image.shape
-            chosen = masks(n, height, width, self.rectangles, self.hidden, generator)
-            read["mask"] = chosen.to(image)
+            read["mask"] = self.masks(n, height, width, generator).to(image)
         return {**read, "known": image * read["mask"]}
 
-    def resized(self, batch: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
+    def resized(self, batch: Batch, size: tuple[int, int]) -> Batch:
         """See `Conditioner`."""
-        return shrunk(batch, size)
+        return resize_known(batch, size)
+
+    def masks(
+        self, n: int, height: int, width: int, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Returns n random masks, (n, 1, height, width) bool on the CPU, false where erased.
+
+        Args:
+            n: How many.
+            height: H.
+            width: W.
+            generator: Of the random numbers; PyTorch's own by default.
+        """
+
+        def covered(side: int) -> Tensor:
+            """Which of the pixels 0 … side − 1 intervals cover, (n, rectangles, side)."""
+            length, place = torch.rand(2, n, self.rectangles, 1, generator=generator)
+            length = 1 + (length * side).long()
+            first = (place * (side - length + 1)).long()
+            i = torch.arange(side)
+            return (first <= i) & (i < first + length)
+
+        boxes = covered(height)[..., :, None] & covered(width)[..., None, :]
+        count = torch.randint(1, self.rectangles + 1, (n, 1), generator=generator)
+        used = torch.arange(self.rectangles) < count
+        erased = (boxes & used[..., None, None]).any(dim=1, keepdim=True)
+        everything = torch.rand(n, generator=generator) < self.hidden
+        return ~(erased | everything[:, None, None, None])
 
 
-def shrunk(batch: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
+def resize_known(batch: Batch, size: tuple[int, int]) -> Batch:
     """Returns a batch whose "known" and "mask", where it has them, are of a smaller size (H, W).
 
     "known" is averaged; a pixel of "mask" is 1 where all that it stands for are known.
@@ -85,38 +110,3 @@ def shrunk(batch: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
     if "mask" in batch:
         smaller["mask"] = 1 - F.adaptive_max_pool2d(1 - batch["mask"], size)
     return smaller
-
-
-def masks(
-    n: int,
-    height: int,
-    width: int,
-    rectangles: int,
-    hidden: float,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """Returns n random masks, (n, 1, height, width) bool on the CPU, false where erased.
-
-    Args:
-        n: How many.
-        height: H.
-        width: W.
-        rectangles: The most rectangles that are erased from one; at least one is.
-        hidden: The share that is erased altogether.
-        generator: Of the random numbers; PyTorch's own by default.
-    """
-
-    def covered(side: int) -> Tensor:
-        """Which of the pixels 0 … side − 1 intervals cover, (n, rectangles, side)."""
-        length, place = torch.rand(2, n, rectangles, 1, generator=generator)
-        length = 1 + (length * side).long()
-        first = (place * (side - length + 1)).long()
-        i = torch.arange(side)
-        return (first <= i) & (i < first + length)
-
-    boxes = covered(height)[..., :, None] & covered(width)[..., None, :]
-    count = torch.randint(1, rectangles + 1, (n, 1), generator=generator)
-    used = torch.arange(rectangles) < count
-    erased = (boxes & used[..., None, None]).any(dim=1, keepdim=True)
-    everything = torch.rand(n, generator=generator) < hidden
-    return ~(erased | everything[:, None, None, None])
