@@ -23,7 +23,7 @@ from diffusion.metrics import (
     LabelAccuracy,
     LeNet,
     Measure,
-    Samples,
+    SampleBatch,
     quantize,
 )
 from diffusion.metrics.evaluations import Evaluations, evaluation_figures
@@ -71,7 +71,7 @@ class Bench:
             measure.prepare(self.data, self.cache)
             self.measures.append(measure)
 
-    def figures(self, batches: Iterable[Samples]) -> dict[str, float]:
+    def figures(self, batches: Iterable[SampleBatch]) -> dict[str, float]:
         """Returns the figures of all samples by name."""
         for measure in self.measures:
             measure.reset()
@@ -83,7 +83,7 @@ class Bench:
     def __call__(self, model: Diffusion, sampler: Sampler, what: str) -> Row:
         """Returns the figures of n samples; sample i has noise i and what the data requests."""
         model.sampler = sampler
-        drawn, seconds, counter = list[Samples](), 0.0, Evaluations()
+        drawn, seconds, counter = list[SampleBatch](), 0.0, Evaluations()
         with bar("images") as progress, counter.counting(model.denoiser.network):
             task = progress.add_task(what, total=self.n)
             for part in torch.arange(self.n).split(self.batch_size):
@@ -91,7 +91,7 @@ class Bench:
                 request = self.data.request(part.tolist())
                 request = move_data_to_device(request, model.device)
                 images = quantize(model.generate(request, part.tolist())).cpu()
-                drawn.append(Samples(images, part, request.get("label"), request.get("text")))
+                drawn.append(SampleBatch(images, part, request.get("label"), request.get("text")))
                 seconds += time.perf_counter() - start
                 progress.advance(task, len(part))
         costs = evaluation_figures({"nfe": counter.rows / self.n}, seconds / self.n)

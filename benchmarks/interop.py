@@ -19,7 +19,7 @@ from diffusers import DDIMPipeline
 from torch import Tensor
 
 from diffusion.data import Digits
-from diffusion.metrics import Samples, quantize
+from diffusion.metrics import SampleBatch, quantize
 from diffusion.systems.diffusion import Diffusion
 
 
@@ -27,7 +27,7 @@ def figures(bench: Bench, draw: Callable[[int], Tensor], sets: int) -> Tensor:
     """Returns the distance of each of several sets of images in [−1, 1]."""
     found = []
     for i in range(sets):
-        values = bench.figures([Samples(quantize(draw(i)))])
+        values = bench.figures([SampleBatch(quantize(draw(i)))])
         found.append(next(value for name, value in values.items() if name.startswith("fd")))
     return torch.tensor(found)
 

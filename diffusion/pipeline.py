@@ -351,8 +351,7 @@ def _restored(path: Path, trust: bool) -> L.LightningModule:
 
 def _from_folder(path: Path) -> L.LightningModule:
     """Returns the system of a folder of diffusers."""
-    model = folder.describe(path)
-    values = folder.weights(path)
+    model, values = folder.read_folder(path)
     kind = f"{Diffusion.__module__}.{Diffusion.__name__}"
     settings = {key: value for key, value in model.settings.items() if key != "optimizer"}
     with trusting(False):
@@ -361,7 +360,7 @@ def _from_folder(path: Path) -> L.LightningModule:
     check_network(found, values, f"checkpoint: {path}")
     system = made(found)
     network = system.denoiser.network
-    network.load_state_dict(layout.ours(network, unet_weights.names(network), values))
+    network.load_state_dict(layout.imported_weights(network, unet_weights.names(network), values))
     return system
 
 

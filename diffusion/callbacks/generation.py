@@ -13,7 +13,7 @@ from torch import Tensor
 from diffusion.common.hashing import weights_digest
 from diffusion.common.pixels import quantize
 from diffusion.common.progress import bar
-from diffusion.metrics.base import Figure, Measure, Samples
+from diffusion.metrics.base import Figure, Measure, SampleBatch
 from diffusion.metrics.evaluations import Evaluations, evaluation_figures
 from diffusion.metrics.report.record import plain
 from diffusion.process import Process
@@ -25,7 +25,7 @@ FIRST = 512  # images that stay, to be shown
 
 def generate(
     trainer: L.Trainer, module: Any, n: int, batch_size: int, measures: Sequence[Measure]
-) -> tuple[dict[str, Figure], Samples]:
+) -> tuple[dict[str, Figure], SampleBatch]:
     """Draws n images for measures; returns what an image costs, and the first images.
 
     Sample i has noise seed i; what it is asked to be, a label or a caption, the data's `measured`
@@ -58,7 +58,7 @@ def generate(
             images.cpu()  # waits for the device, so that the time is the images'
             seconds += time.perf_counter() - start
             own = sum(i % world == rank for i in mine)  # the others repeat the last
-            samples = Samples(
+            samples = SampleBatch(
                 images[:own],
                 torch.tensor(mine[:own]),
                 batch["label"][:own] if asked and "label" in batch else None,
@@ -74,7 +74,7 @@ def generate(
     index, first = (gather_rows(trainer.strategy, torch.cat(x)) for x in zip(*shown))
     batch = data.measured(range(len(first)))
     labels = batch.get("label") if asked else None
-    made = Samples(first[index.argsort()], None, labels, batch.get("text"))
+    made = SampleBatch(first[index.argsort()], None, labels, batch.get("text"))
     return evaluation_figures(evaluations, seconds / drawn), made
 
 

@@ -15,16 +15,23 @@ from diffusion.callbacks.generation import digests, draws, generate, guides, sam
 from diffusion.common.files import check_writable, kept
 from diffusion.common.validate import check_counts
 from diffusion.guidance.clip import Clip
-from diffusion.metrics.base import Figure, Measure, Samples
-from diffusion.metrics.card import Card, find_nearest
-from diffusion.metrics.distance import FrechetDistance, InceptionScore, KernelDistance
+from diffusion.metrics.base import Figure, Measure, SampleBatch
+from diffusion.metrics.distance import FrechetDistance, KernelDistance
 from diffusion.metrics.features.base import Extractor
 from diffusion.metrics.features.lenet import LeNet
 from diffusion.metrics.fidelity import Fidelity
+from diffusion.metrics.inception_score import InceptionScore
 from diffusion.metrics.judge import JudgeAccuracy, LabelAccuracy
 from diffusion.metrics.neighbours import NearCopies
-from diffusion.metrics.report.card_page import render
-from diffusion.metrics.report.record import hardware, notes, stored, table, write
+from diffusion.metrics.report.card import Card, find_nearest
+from diffusion.metrics.report.card_page import render_card
+from diffusion.metrics.report.record import (
+    figures_table,
+    hardware,
+    notes,
+    stored,
+    write_record,
+)
 from diffusion.metrics.text_score import Scorer, TextMeasure
 from diffusion.systems.base import Generative, System
 from diffusion.systems.checkpoints.restorable import Restorable
@@ -167,16 +174,16 @@ class Metrics(L.Callback):
             record["wall_seconds"] = time.perf_counter() - start
             record["date"] = datetime.now(UTC).isoformat(timespec="seconds")
             run = Path(trainer.default_root_dir)
-            write(run / "metrics.json", record)
-            get_console().print(table(self.figures, notes(record)))
+            write_record(run / "metrics.json", record)
+            get_console().print(figures_table(self.figures, notes(record)))
             if self.card:
                 nearest = find_nearest(self.card, made.images, _data(trainer), pl_module.device)
                 with kept(run / "card.html") as part:
-                    part.write_text(render(run.name, record, made, nearest), encoding="utf-8")
+                    part.write_text(render_card(run.name, record, made, nearest), encoding="utf-8")
 
     def _run(
         self, trainer: L.Trainer, module: L.LightningModule, prefix: str
-    ) -> tuple[dict[str, Figure], dict[str, Any], Samples]:
+    ) -> tuple[dict[str, Figure], dict[str, Any], SampleBatch]:
         """Returns figures, on the first process what they were measured with, and first images."""
         measures = self._measures or []
         for measure in measures:

@@ -76,7 +76,7 @@ def import_(
         check_network(found, values, f"weights: {path}")
     module, settings = build([*first, *said])
     network = network_of(module)
-    network.load_state_dict(layout.ours(network, names(network), values))
+    network.load_state_dict(layout.imported_weights(network, names(network), values))
     save(checkpoint(module, settings), target)
     size = sum(p.numel() for p in network.parameters())
     get_console().print(f"wrote {target}: {type(network).__name__}, {size:,} parameters")
@@ -115,20 +115,20 @@ def export(
     check_tensors(module.state_dict(), content["state_dict"], f"ckpt: {path}", same_shape)
     module.load_state_dict(content["state_dict"])
     network: Any = module.denoiser.network
-    unet = unet_weights.config(network, (content.get(DATA) or {}).get("shape"))
-    schedule = scheduler.config(
+    unet = unet_weights.unet_config(network, (content.get(DATA) or {}).get("shape"))
+    schedule = scheduler.scheduler_config(
         module.process,
         module.denoiser.parameterization,
         module.sampler,
         variance=network.out_channels == 2 * network.in_channels,
     )
-    steps = len(module.sampler.times(module.process)) - 1
-    folder.write(
+    steps, record = len(module.sampler.times(module.process)) - 1, model_card.last_record(path)
+    folder.write_folder(
         target,
         unet,
-        unet_weights.theirs(network),
+        unet_weights.exported_weights(network),
         schedule,
-        model_card.text(target.name, unet, schedule, steps, license, model_card.figures(path)),
+        model_card.readme(target.name, unet, schedule, steps, license, record),
     )
     get_console().print(
         f"wrote {target} for {schedule['_class_name'].replace('Scheduler', '')}Pipeline"
@@ -144,13 +144,12 @@ def read_openai(path: Path, preset: str | None, named: bool) -> Read:
 
 def read_lucidrains(path: Path, preset: str | None, named: bool) -> Read:
     """Returns what `read_openai` does."""
-    values, tables = lucidrains.parts(read(path), path)
-    return lucidrains.describe(values, tables), values, lucidrains.names
+    return *lucidrains.recognised(read(path), path), lucidrains.names
 
 
 def read_diffusers(path: Path, preset: str | None, named: bool) -> Read:
     """Returns what `read_openai` does."""
-    return folder.describe(path), folder.weights(path), unet_weights.names
+    return *folder.read_folder(path), unet_weights.names
 
 
 READERS = {"openai": read_openai, "diffusers": read_diffusers, "ddpm-torch": read_lucidrains}

@@ -3,6 +3,7 @@
 import errno
 import functools
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 PART = re.compile(r"\..+\.part-([0-9a-f]{8})-(\d+)(\.[^.]*)?")
 STALE = 24 * 3600  # seconds; what another machine left unfinished for longer is nobody's any more
@@ -262,3 +264,22 @@ def decoded(path: Path, key: str) -> str:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise ValueError(f"{key}: {path}; expected a text in UTF-8, line {line} is not") from error
+
+
+def json_object(path: Path, key: str) -> dict[str, Any]:
+    """Returns the object that a JSON file holds.
+
+    Args:
+        path: The file.
+        key: What errors call it.
+
+    Raises:
+        ValueError: If it holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{key}: {path}; expected JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{key}: {path}; expected an object, it is {type(content).__name__}")
+    return content

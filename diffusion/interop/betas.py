@@ -1,11 +1,9 @@
 """A process as β_1 … β_T, which is how other packages write one down."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from diffusion.interop.presets import Settings, of
+from diffusion.interop.presets import Settings, node
 from diffusion.process import Cosine, Linear, Process, ScaledLinear, Sigmoid
 
 CLOSE = 1e-4  # relative: packages keep β_t in float32, and some compute it there
@@ -25,17 +23,18 @@ def betas(process: Process) -> Tensor:
     return 1 - (process.alpha[1:] / process.alpha[:-1]) ** 2
 
 
-def named(values: Tensor) -> Settings:
-    """Returns the process with these β_1 … β_T, by its name if it is a known one."""
-    T, (first, last) = len(values), values[[0, -1]].tolist()
-    ends = {"T": T, "beta_1": round(first, 9), "beta_T": round(last, 9)}
-    known: dict[str, tuple[Callable[..., Process], dict[str, float]]] = {
-        "Linear": (Linear, ends),
-        "ScaledLinear": (ScaledLinear, ends),
-        "Cosine": (Cosine, {"T": T}),
-        "Sigmoid": (Sigmoid, {"T": T}),
-    }
-    for name, (kind, arguments) in known.items():
-        if torch.allclose(betas(kind(**arguments)), values, rtol=CLOSE, atol=1e-8):
-            return of(name, **arguments)
-    return of("Betas", betas=values.tolist())
+def named_process(values: Tensor, exact: bool = False) -> Settings:
+    """Returns the process with these β_1 … β_T, by its name if it is a known one.
+
+    Args:
+        values: β_t, (T,), float64.
+        exact: Whether they are in float64, and not what another package made of theirs.
+    """
+    digits, close = (12, 1e-8) if exact else (9, CLOSE)
+    first, last = (round(value, digits) for value in values[[0, -1]].tolist())
+    T = {"T": len(values)}
+    ends = {**T, "beta_1": first, "beta_T": last}
+    for kind, arguments in {Linear: ends, ScaledLinear: ends, Cosine: T, Sigmoid: T}.items():
+        if torch.allclose(betas(kind(**arguments)), values, rtol=close, atol=close / 1e4):
+            return node(kind.__name__, **arguments)
+    return node("Betas", betas=values.tolist())

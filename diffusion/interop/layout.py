@@ -2,7 +2,7 @@
 
 Every family stores the same layers: residual blocks, attention, and what changes the resolution,
 on the way down, in the middle and on the way up. A family says what it calls a place (`Place`) and
-what it calls the parts of a layer; `names` puts both together for every parameter.
+what it calls the parts of a layer; `unet_names` puts both together for every parameter.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +18,13 @@ from diffusion.networks.unet.blocks import Downsample, ResBlock, Upsample
 from diffusion.networks.unet.encoder import Encoder, Stage
 
 Kind = Literal["residual", "attention", "shrink", "grow"]
-Names = dict[str, str | tuple[str, ...]]
+KINDS: dict[type[nn.Module], Kind] = {
+    ResBlock: "residual",
+    SelfAttention: "attention",
+    Downsample: "shrink",
+    Upsample: "grow",
+}
+Names = dict[str, tuple[str, ...]]  # of each parameter; several are joined in one weight here
 
 
 @dataclass(frozen=True)
@@ -44,18 +50,7 @@ class Place:
     slot: int
     level: int
     block: int
-    resize: bool = False
-
-
-def kind_of(module: nn.Module) -> Kind:
-    """Returns what a layer is."""
-    kinds: dict[type[nn.Module], Kind] = {
-        ResBlock: "residual",
-        SelfAttention: "attention",
-        Downsample: "shrink",
-        Upsample: "grow",
-    }
-    return kinds[type(module)]
+    resize: bool
 
 
 def places(network: Encoder) -> Iterator[Place]:
@@ -68,47 +63,51 @@ def places(network: Encoder) -> Iterator[Place]:
             whole = not isinstance(stage, Stage)  # what stands between two levels on the way down
             parts = {"": stage} if whole else dict(stage.named_children())
             for name, module in parts.items():
-                ours = f"{way}.{index}.{name}".rstrip(".")
+                ours, kind = f"{way}.{index}.{name}".rstrip("."), KINDS[type(module)]
                 resize = whole or name == "upsample"
-                yield Place(ours, kind_of(module), way, index, slot, level, block, resize)
+                yield Place(ours, kind, way, index, slot, level, block, resize)
                 slot += 1
             last = whole or "upsample" in parts
             level, block = (level + 1, 0) if last else (level, block + 1)
 
 
-def names(
+def unet_names(
     network: Encoder,
-    of_place: Callable[[Place], str],
-    parts: Mapping[str, Mapping[str, str | tuple[str, ...]]],
+    above: Callable[[Place], str],
+    parts: Mapping[Kind, Mapping[str, str]],
     others: Mapping[str, str],
 ) -> Names:
+    """Returns what a family calls each parameter of a UNet.
+
+    Args:
+        network: One of ours.
+        above: What the family calls a layer.
+        parts: What it calls the parts of a layer, by the kind of layer.
+        others: What it calls the layers outside the stages.
+    """
+    layers = dict(others)
+    for place in places(network):
+        for ours, theirs in parts[place.kind].items():
+            whole = (f"{above(place)}.{part}" for part in theirs.split())
+            layers[f"{place.ours}.{ours}"] = " ".join(whole)
+    return parameter_names(network, layers)
+
+
+def parameter_names(network: nn.Module, layers: Mapping[str, str]) -> Names:
     """Returns what a family calls each parameter of a network.
 
     Args:
         network: One of ours.
-        of_place: What the family calls a layer.
-        parts: What it calls the parts of a layer, by the kind of layer; three names are those that
-            are joined in one weight here.
-        others: What it calls the layers outside the stages.
+        layers: What the family calls a layer, or a parameter that is in none, by our name; names of
+            layers that are joined in one here have spaces between them.
     """
-    layers: dict[str, str | tuple[str, ...]] = dict(others)
-    for place in places(network):
-        above = of_place(place)
-        for ours, theirs in parts[place.kind].items():
-            one = isinstance(theirs, str)
-            layers[f"{place.ours}.{ours}"] = (
-                f"{above}.{theirs}" if one else tuple(f"{above}.{x}" for x in theirs)
-            )
     found: Names = {}
     for parameter in network.state_dict():
         layer, _, leaf = parameter.rpartition(".")
-        theirs = layers.get(parameter) or layers[layer]
         if parameter in layers:
-            found[parameter] = theirs
-        elif isinstance(theirs, str):
-            found[parameter] = f"{theirs}.{leaf}"
+            found[parameter] = (layers[parameter],)
         else:
-            found[parameter] = tuple(f"{x}.{leaf}" for x in theirs)
+            found[parameter] = tuple(f"{theirs}.{leaf}" for theirs in layers[layer].split())
     return found
 
 
@@ -122,30 +121,30 @@ def flat(shape: torch.Size) -> tuple[int, ...]:
 
 def shapes(network: nn.Module, names: Names) -> dict[str, tuple[int, ...]]:
     """Returns the shapes that a family's weights for a network have, by the family's names."""
-    wanted: dict[str, tuple[int, ...]] = {}
-    for ours, value in network.state_dict().items():
-        theirs = names[ours]
-        if isinstance(theirs, str):
-            wanted[theirs] = flat(value.shape)
-        else:
-            wanted |= dict.fromkeys(theirs, flat(value.chunk(3)[0].shape))
-    return wanted
+    return {
+        theirs: flat(part.shape)
+        for ours, value in network.state_dict().items()
+        for theirs, part in zip(names[ours], value.chunk(len(names[ours])))
+    }
 
 
 def differences(wanted: Mapping[str, tuple[int, ...]], weights: Mapping[str, Tensor]) -> list[str]:
     """Returns in words which tensors are missing, unknown or of another shape, in order."""
-    missing = [name for name in wanted if name not in weights]
-    unknown = [name for name in weights if name not in wanted]
-    other = [
-        f"{name} {tuple(weights[name].shape)} instead of {shape}"
-        for name, shape in wanted.items()
-        if name in weights and flat(weights[name].shape) != shape
-    ]
-    found = {"not accounted for": unknown, "missing": missing, "of another shape": other}
+    found = {
+        "not accounted for": [name for name in weights if name not in wanted],
+        "missing": [name for name in wanted if name not in weights],
+        "of another shape": [
+            f"{name} {tuple(weights[name].shape)} instead of {shape}"
+            for name, shape in wanted.items()
+            if name in weights and flat(weights[name].shape) != shape
+        ],
+    }
     return [f"{what}: {first_few(names)}" for what, names in found.items() if names]
 
 
-def ours(network: nn.Module, names: Names, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def imported_weights(
+    network: nn.Module, names: Names, weights: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """Returns the state dict of our network that holds a family's weights.
 
     Raises:
@@ -156,11 +155,8 @@ def ours(network: nn.Module, names: Names, weights: Mapping[str, Tensor]) -> dic
         raise ValueError(f"weights: {'; '.join(wrong)}; expected those of this {kind}")
     found = {}
     for name, value in network.state_dict().items():
-        theirs = names[name]
-        part = (
-            weights[theirs] if isinstance(theirs, str) else torch.cat([weights[x] for x in theirs])
-        )
-        found[name] = part.reshape(value.shape)
+        first, *more = (weights[theirs] for theirs in names[name])
+        found[name] = (torch.cat([first, *more]) if more else first).reshape(value.shape)
     return found
 
 

@@ -13,12 +13,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusion.interop.betas import named
-from diffusion.interop.layout import Names
-from diffusion.interop.presets import Model, Settings, of
-from diffusion.networks.linear_unet import LinearUNet
+from diffusion.interop.betas import named_process
+from diffusion.interop.layout import Names, parameter_names
+from diffusion.interop.presets import Model, Settings, node
+from diffusion.networks.linear_unet import Attention, Block, LinearUNet
 
-PARTS = {
+OTHERS = {
+    "conv_in": "init_conv",
+    "time_in": "time_mlp.1",
+    "time_out": "time_mlp.3",
+    "conv_out": "final_conv",
+}
+LEVEL = ("first", "second", "attention", "onward")  # 0 … 3 there
+MIDDLE = {
+    "middle.first": "mid_block1",
+    "middle.attention": "mid_attn",
+    "middle.second": "mid_block2",
+    "block_out": "final_res_block",
+}
+BLOCK = {
     "emb": "mlp.1",
     "first.conv": "block1.proj",
     "first.norm": "block1.norm",
@@ -26,12 +39,8 @@ PARTS = {
     "second.norm": "block2.norm",
     "shortcut": "res_conv",
 }
-OTHERS = {
-    "conv_in": "init_conv",
-    "time_in": "time_mlp.1",
-    "time_out": "time_mlp.3",
-    "conv_out": "final_conv",
-}
+FULL = {"learned": "mem_kv", "norm": "norm", "qkv": "to_qkv", "out": "to_out"}
+LINEAR = {**FULL, "out": "to_out.0", "norm_out": "to_out.1"}
 TABLES = (
     "betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod",
     "sqrt_one_minus_alphas_cumprod", "log_one_minus_alphas_cumprod", "sqrt_recip_alphas_cumprod",
@@ -41,11 +50,15 @@ TABLES = (
 EXPECTED = "expected a file of denoising-diffusion-pytorch's Trainer or GaussianDiffusion"
 
 
-def parts(content: Any, path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Returns the network's weights, averaged if there are averages, and the process's tables.
+def recognised(content: Any, path: Path) -> tuple[Model, dict[str, Tensor]]:
+    """Returns the model that shapes and tables tell of, and its weights, averaged if they are.
+
+    Args:
+        content: What the file holds.
+        path: The file, for errors.
 
     Raises:
-        ValueError: If the file is something else.
+        ValueError: If the file is something else, or the model is none of ours.
     """
     prefix, found = "", content
     if isinstance(content, Mapping) and isinstance(content.get("ema"), Mapping):
@@ -60,25 +73,16 @@ def parts(content: Any, path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor
     if strange or "betas" not in tables or "model.init_conv.weight" not in own:
         reason = f"{strange[0]} is none of its names" if strange else "it lacks betas or init_conv"
         raise ValueError(f"weights: {path}; {EXPECTED}; {reason}")
-    return {k.removeprefix("model."): v.float() for k, v in own.items()}, tables
-
-
-def describe(weights: Mapping[str, Tensor], tables: Mapping[str, Tensor]) -> Model:
-    """Returns the model that the shapes and the tables tell of.
-
-    Raises:
-        ValueError: If it is none of ours.
-    """
-    return Model(
-        {
-            "network": of("LinearUNet", **sizes(weights)),
-            "process": named(tables["betas"].double()),
-            "parameterization": parameterization(tables),
-            "objective": "Simple",
-            "sampler": {"step": of("DDPM", variance="small"), "guidance": ["Static"]},
-            "optimizer": of("torch.optim.Adam", lr=1e-4),
-        }
-    )
+    weights = {name.removeprefix("model."): value.float() for name, value in own.items()}
+    settings = {
+        "network": node("LinearUNet", **sizes(weights)),
+        "process": named_process(tables["betas"].double()),
+        "parameterization": parameterization(tables),
+        "objective": "Simple",
+        "sampler": {"step": node("DDPM", variance="small"), "guidance": ["Static"]},
+        "optimizer": node("torch.optim.Adam", lr=1e-4),
+    }
+    return Model(settings), weights
 
 
 def sizes(weights: Mapping[str, Tensor]) -> Settings:
@@ -145,49 +149,21 @@ def parameterization(tables: Mapping[str, Tensor]) -> str:
 
 def names(network: LinearUNet) -> Names:
     """Returns what the package calls each parameter of a network of ours."""
-    found: Names = {}
-    for name in network.state_dict():
-        layer, _, leaf = name.rpartition(".")
-        if layer in OTHERS:
-            found[name] = f"{OTHERS[layer]}.{leaf}"
-            continue
-        way, *rest = name.split(".")
-        found[name] = f"{_above(network, way, rest)}"
-    return found
-
-
-def _above(network: LinearUNet, way: str, rest: list[str]) -> str:
-    """Returns the name of a parameter inside a level or the last block."""
-    if way == "block_out":
-        return f"final_res_block.{_block(rest)}"
-    if way == "middle":
-        part, *inner = rest
-        if part == "attention":
-            return f"mid_attn.{_attention(inner, full=True)}"
-        return f"mid_block{1 if part == 'first' else 2}.{_block(inner)}"
-    index, part, *inner = rest
-    above = f"{way}s.{index}"
-    if part == "attention":
-        level = network.get_submodule(f"{way}.{index}.attention")
-        return f"{above}.2.{_attention(inner, full=bool(level.full))}"
-    if part == "onward":
-        last = int(index) == len(network.down) - 1
-        return f"{above}.3.{inner[0]}" if last else f"{above}.3.1.{inner[0]}"
-    return f"{above}.{0 if part == 'first' else 1}.{_block(inner)}"
-
-
-def _block(inner: list[str]) -> str:
-    *layer, leaf = inner
-    return f"{PARTS['.'.join(layer)]}.{leaf}"
-
-
-def _attention(inner: list[str], full: bool) -> str:
-    named = {
-        "learned": "mem_kv",
-        "norm.g": "norm.g",
-        "qkv.weight": "to_qkv.weight",
-        "out.weight": "to_out.weight" if full else "to_out.0.weight",
-        "out.bias": "to_out.bias" if full else "to_out.0.bias",
-        "norm_out.g": "to_out.1.g",
+    layers, last = {**OTHERS}, len(network.down) - 1
+    above = {
+        f"{way}.{i}.{part}": f"{way}s.{i}.{number}"
+        for way in ("down", "up")
+        for i in range(last + 1)
+        for number, part in enumerate(LEVEL)
     }
-    return named[".".join(inner)]
+    for ours, theirs in {**above, **MIDDLE}.items():
+        layer = network.get_submodule(ours)
+        if isinstance(layer, Attention):
+            parts = FULL if layer.full else LINEAR
+        elif isinstance(layer, Block):
+            parts = BLOCK
+        else:  # behind what resizes, where the level is not the way's last
+            layers[ours] = theirs if ours.split(".")[1] == str(last) else f"{theirs}.1"
+            continue
+        layers |= {f"{ours}.{part}": f"{theirs}.{name}" for part, name in parts.items()}
+    return parameter_names(network, layers)

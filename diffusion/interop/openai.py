@@ -8,16 +8,15 @@ comes with the preset of a published checkpoint, which the shapes of all tensors
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from diffusion.interop import layout
-from diffusion.interop.layout import Names, Place
+from diffusion.interop.layout import Kind, Names, Place
 from diffusion.interop.presets import PRESETS, Model
 from diffusion.networks import ClassifierNetwork
 from diffusion.networks.unet.encoder import Encoder
 
-PARTS = {
+PARTS: dict[Kind, dict[str, str]] = {
     "residual": {
         "norm_in": "in_layers.0",
         "conv_in": "in_layers.2",
@@ -49,15 +48,6 @@ POOL = {
 }
 
 
-def place(at: Place) -> str:
-    """Returns what OpenAI's code calls a layer; its list of the way down begins with conv_in."""
-    if at.way == "middle":
-        return f"middle_block.{at.slot}"
-    if at.way == "down":
-        return f"input_blocks.{at.index + 1}.{at.slot}"
-    return f"output_blocks.{at.index}.{at.slot}"
-
-
 def names(network: Encoder) -> Names:
     """Returns what OpenAI's code calls each parameter of a network of ours.
 
@@ -68,7 +58,16 @@ def names(network: Encoder) -> Names:
     pool = {}
     if isinstance(network, ClassifierNetwork):
         pool = POOL["attention" if network.fixed else "mean"]
-    return layout.names(network, place, PARTS, OTHERS | pool)
+    return layout.unet_names(network, _layer, PARTS, OTHERS | pool)
+
+
+def _layer(at: Place) -> str:
+    """Returns what OpenAI's code calls a layer; its list of the way down begins with conv_in."""
+    if at.way == "middle":
+        return f"middle_block.{at.slot}"
+    if at.way == "down":
+        return f"input_blocks.{at.index + 1}.{at.slot}"
+    return f"output_blocks.{at.index}.{at.slot}"
 
 
 def preset_of(weights: Mapping[str, Tensor], path: Path, preset: str | None = None) -> Model:
@@ -84,33 +83,22 @@ def preset_of(weights: Mapping[str, Tensor], path: Path, preset: str | None = No
     """
     if preset is not None and preset not in PRESETS:
         raise ValueError(f"preset: {preset}; expected one of {', '.join(PRESETS)}")
-    wrong: dict[str, list[str]] = {}
+    have = {name: layout.flat(value.shape) for name, value in weights.items()}
+    wanted = {}
     for name in PRESETS if preset is None else [preset]:
-        network = on_meta(PRESETS[name])
-        wrong[name] = layout.differences(layout.shapes(network, names(network)), weights)
-    found = [name for name, differences in wrong.items() if not differences]
+        network = PRESETS[name].network("meta")
+        wanted[name] = layout.shapes(network, names(network))
+    found = [name for name, shapes in wanted.items() if shapes == have]
     if len(found) > 1:
         raise ValueError(
             f"weights: {path} has the shapes of {' and of '.join(found)}, which differ in what "
             f"shapes do not tell; expected --preset {found[0]} or another of them"
         )
     if not found:
-        near = min(wrong, key=lambda name: distance(on_meta(PRESETS[name]), weights))
+        near = min(wanted, key=lambda name: len(wanted[name].items() ^ have.items()))
+        wrong = layout.differences(wanted[near], weights)
         raise ValueError(
             f"weights: {path}; expected the tensors of a published checkpoint, or a --config that "
-            f"describes the network; of the nearest, {near}, are {'; '.join(wrong[near])}"
+            f"describes the network; of the nearest, {near}, are {'; '.join(wrong)}"
         )
     return PRESETS[found[0]]
-
-
-def distance(network: Encoder, weights: Mapping[str, Tensor]) -> int:
-    """Returns how many tensors of a network and of a file have no counterpart of their shape."""
-    wanted = layout.shapes(network, names(network)).items()
-    have = {name: layout.flat(value.shape) for name, value in weights.items()}.items()
-    return len(wanted ^ have)
-
-
-def on_meta(model: Model) -> Encoder:
-    """Returns a model's network without weights."""
-    with torch.device("meta"):
-        return model.network()

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from diffusion.networks import ClassifierNetwork, UNet, Upsampler
 from diffusion.networks.unet.encoder import Encoder
 
@@ -27,81 +29,74 @@ class Model:
     settings: Settings
     kind: str = "Diffusion"
 
-    def network(self) -> Encoder:
-        """Returns the network, with initial weights."""
-        node = self.settings["network"]
-        return NETWORKS[node["class_path"]](**node["init_args"])
+    def network(self, device: str = "cpu") -> Encoder:
+        """Returns the network, with initial weights; without any on the device "meta"."""
+        said = self.settings["network"]
+        with torch.device(device):
+            return NETWORKS[said["class_path"]](**said["init_args"])
 
 
-def of(name: str, **arguments: Any) -> Settings:
+def node(name: str, **arguments: Any) -> Settings:
     """Returns a class and its arguments as YAML has them."""
     return {"class_path": name, "init_args": arguments}
 
 
-COSINE = of("Cosine", T=1000)
-LINEAR = of("Linear", T=1000, beta_1=1e-4, beta_T=0.02)
+COSINE = node("Cosine", T=1000)
+LINEAR = node("Linear", T=1000, beta_1=1e-4, beta_T=0.02)
 # For T steps the published code scales both ends by 1000 / T.
-LINEAR_4000 = of("Linear", T=4000, beta_1=2.5e-5, beta_T=0.005)
-COSINE_4000 = of("Cosine", T=4000)
+LINEAR_4000 = node("Linear", T=4000, beta_1=2.5e-5, beta_T=0.005)
+COSINE_4000 = node("Cosine", T=4000)
 AT_32, AT_64 = (1, 2, 2, 2), (1, 2, 3, 4)
 AT_128, AT_256 = (1, 1, 2, 3, 4), (1, 1, 2, 2, 4, 4)
 AT_512 = (0.5, 1, 1, 2, 2, 4, 4)
 
+LABELS: Settings = {"num_classes": 1000, "null_class": False}
+NOT_RESCALED: Settings = {"lr": 3e-4, "weight": 1 / 4000, **LABELS}
+IDDPM: Settings = {
+    "channels": 128, "attention": [16, 8], "blocks": 3, "heads": 4, "qkv_order": "heads-qkv",
+    "process": COSINE_4000, "steps": None,
+}  # fmt: skip
+ADM: Settings = {
+    "channels": 256, "attention": [32, 16, 8], "blocks": 2, "head_width": 64,
+    "qkv_order": "heads-qkv", "resample": "block", "process": LINEAR, "steps": 250,
+}  # fmt: skip
+ADM_4_HEADS: Settings = {**ADM, **LABELS, "head_width": None, "heads": 4}
+
 
 def unet(
-    size: int,
-    channels: int,
-    multipliers: Sequence[float],
-    process: Settings,
-    kind: str = "UNet",
-    steps: int | None = 250,
-    lr: float = 1e-4,
-    weight: float = 0.001,
-    **network: Any,
+    size: int, multipliers: Sequence[float], common: Settings, kind: str = "UNet", **more: Any
 ) -> Model:
     """Returns a model that predicts ε and a learned variance, sampled by DDPM's step.
 
     The weight is λ of L_hybrid: T / 1000 · L_{t−1} with rescale_learned_sigmas, so 0.001, and
     L_{t−1} without, so 1 / T.
+
+    Args:
+        size: Height and width of its images.
+        multipliers: Of the channels of each level.
+        common: Arguments of the network, and process, steps, lr and weight.
+        kind: The network's class.
+        **more: What differs from `common`.
     """
-    common = {"in_channels": 3, "out_channels": 6, "family": "openai", "scale_shift": True}
-    arguments = {"image_size": size, "channels": channels, "multipliers": list(multipliers)}
+    said = {"weight": 0.001, "lr": 1e-4, **common, **more}
+    process, steps, lr, weight = (said.pop(key) for key in ("process", "steps", "lr", "weight"))
+    said |= {"in_channels": 3, "out_channels": 6, "family": "openai"}
+    network = {"image_size": size, "multipliers": list(multipliers), "scale_shift": True, **said}
     spacing = {} if steps is None else {"steps": steps, "spacing": "linspace"}
     return Model(
         {
-            "network": of(kind, **{**arguments, **common, **network}),
+            "network": node(kind, **network),
             "process": process,
             "parameterization": "Eps",
-            "objective": of("Hybrid", weight=weight, levels=256),
-            "sampler": {"step": of("DDPM", variance="learned"), **spacing, "guidance": ["Static"]},
-            "optimizer": of("torch.optim.AdamW", lr=lr, weight_decay=0.0),
+            "objective": node("Hybrid", weight=weight, levels=256),
+            "sampler": {
+                "step": node("DDPM", variance="learned"),
+                **spacing,
+                "guidance": ["Static"],
+            },
+            "optimizer": node("torch.optim.AdamW", lr=lr, weight_decay=0.0),
         }
     )
-
-
-def adm(size: int, multipliers: Sequence[float], classes: int | None = 1000, **more: Any) -> Model:
-    """Returns a model of ADM for ImageNet or LSUN."""
-    settings: Settings = {
-        "channels": 256,
-        "process": LINEAR,
-        "attention": [32, 16, 8],
-        "blocks": 2,
-        "head_width": 64,
-        "qkv_order": "heads-qkv",
-        "resample": "block",
-        **({} if classes is None else {"num_classes": classes, "null_class": False}),
-        **more,
-    }
-    if "heads" in more:
-        del settings["head_width"]
-    return unet(size, multipliers=multipliers, **settings)
-
-
-def iddpm(size: int, multipliers: Sequence[float], process: Settings, **more: Any) -> Model:
-    """Returns a model of Improved DDPM."""
-    settings: Settings = {"channels": 128, "attention": [16, 8], "heads": 4, "blocks": 3}
-    settings |= {"qkv_order": "heads-qkv", "steps": None, **more}
-    return unet(size, multipliers=multipliers, process=process, **settings)
 
 
 def classifier(
@@ -109,34 +104,33 @@ def classifier(
 ) -> Model:
     """Returns a classifier of noisy ImageNet images of ADM."""
     arguments = {"image_size": size, "multipliers": list(multipliers), "blocks": blocks}
-    optimizer = of("torch.optim.AdamW", lr=3e-4, weight_decay=0.05)
-    settings = {"network": of("ClassifierNetwork", **arguments), "process": process}
+    optimizer = node("torch.optim.AdamW", lr=3e-4, weight_decay=0.05)
+    settings = {"network": node("ClassifierNetwork", **arguments), "process": process}
     return Model({**settings, "optimizer": optimizer}, kind="NoisyClassifier")
 
 
-LABELS = {"num_classes": 1000, "null_class": False}
-NOT_RESCALED = {"lr": 3e-4, "weight": 1 / 4000, **LABELS}
-LSUN_IDDPM = {"blocks": 2, "heads": 1, "attention": [16], "scale_shift": False}
 PRESETS: dict[str, Model] = {
-    "iddpm_cifar10": iddpm(32, AT_32, COSINE_4000, dropout=0.3, time_scale=0.25),
-    "iddpm_imagenet64": iddpm(64, AT_64, COSINE_4000, time_scale=0.25),
-    "iddpm_imagenet64_cond": iddpm(64, AT_64, COSINE_4000, channels=192, **NOT_RESCALED),
-    "iddpm_lsun_bedroom": iddpm(256, AT_256, LINEAR, **LSUN_IDDPM),
-    "iddpm_upsampler_64_256": iddpm(
-        256, AT_256, LINEAR_4000, kind="Upsampler", channels=192, blocks=2, **NOT_RESCALED
+    "iddpm_cifar10": unet(32, AT_32, IDDPM, dropout=0.3, time_scale=0.25),
+    "iddpm_imagenet64": unet(64, AT_64, IDDPM, time_scale=0.25),
+    "iddpm_imagenet64_cond": unet(64, AT_64, IDDPM | NOT_RESCALED, channels=192),
+    "iddpm_lsun_bedroom": unet(
+        256, AT_256, IDDPM, process=LINEAR, blocks=2, heads=1, attention=[16], scale_shift=False
     ),
-    "adm_imagenet64": adm(
-        64, AT_64, channels=192, process=COSINE, blocks=3, dropout=0.1, lr=3e-4,
+    "iddpm_upsampler_64_256": unet(
+        256, AT_256, IDDPM | NOT_RESCALED, "Upsampler", process=LINEAR_4000, channels=192, blocks=2
+    ),
+    "adm_imagenet64": unet(
+        64, AT_64, ADM | LABELS, channels=192, process=COSINE, blocks=3, dropout=0.1, lr=3e-4,
         qkv_order="qkv-heads",
     ),
-    "adm_imagenet128": adm(128, AT_128, heads=4),
-    "adm_imagenet256": adm(256, AT_256),
-    "adm_imagenet256_uncond": adm(256, AT_256, classes=None),
-    "adm_imagenet512": adm(512, AT_512),
-    "adm_lsun": adm(256, AT_256, classes=None, dropout=0.1, steps=None),
-    "adm_upsampler_64_256": adm(256, AT_256, kind="Upsampler", channels=192, heads=4),
-    "adm_upsampler_128_512": adm(
-        512, AT_256, kind="Upsampler", channels=192, attention=[32, 16]
+    "adm_imagenet128": unet(128, AT_128, ADM_4_HEADS),
+    "adm_imagenet256": unet(256, AT_256, ADM | LABELS),
+    "adm_imagenet256_uncond": unet(256, AT_256, ADM),
+    "adm_imagenet512": unet(512, AT_512, ADM | LABELS),
+    "adm_lsun": unet(256, AT_256, ADM, dropout=0.1, steps=None),
+    "adm_upsampler_64_256": unet(256, AT_256, ADM_4_HEADS, "Upsampler", channels=192),
+    "adm_upsampler_128_512": unet(
+        512, AT_256, ADM | LABELS, "Upsampler", channels=192, attention=[32, 16]
     ),
     "classifier_imagenet64": classifier(64, AT_64, COSINE, blocks=4),
     "classifier_imagenet128": classifier(128, AT_128, LINEAR),

@@ -1,23 +1,18 @@
 """Measures of generated images: quality, labels obeyed, and copies of the training data."""
 
 from diffusion.common.pixels import quantize
-from diffusion.metrics.base import Figure, Measure, Samples
-from diffusion.metrics.card import Card
-from diffusion.metrics.distance import (
-    FrechetDistance,
-    InceptionScore,
-    KernelDistance,
-    frechet,
-    kernel,
-)
+from diffusion.metrics.base import Figure, Measure, SampleBatch
+from diffusion.metrics.distance import FrechetDistance, KernelDistance, frechet, kernel
 from diffusion.metrics.features.base import Extractor
 from diffusion.metrics.features.efficientnet import EfficientNet
 from diffusion.metrics.features.lenet import LeNet
 from diffusion.metrics.features.torch_fidelity import VGG16, Inception
 from diffusion.metrics.fidelity import Fidelity
+from diffusion.metrics.inception_score import InceptionScore
 from diffusion.metrics.judge import Judge, JudgeAccuracy, LabelAccuracy
 from diffusion.metrics.manifold import density_coverage, f1, precision_recall
 from diffusion.metrics.neighbours import NearCopies, nearest
+from diffusion.metrics.report.card import Card
 from diffusion.metrics.text_score import TextMeasure
 
 __all__ = [
@@ -37,7 +32,7 @@ __all__ = [
     "LeNet",
     "Measure",
     "NearCopies",
-    "Samples",
+    "SampleBatch",
     "TextMeasure",
     "density_coverage",
     "f1",

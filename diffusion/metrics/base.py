@@ -4,16 +4,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from diffusion.metrics.features.base import Extractor
+from diffusion.metrics.features.base import Extractor, Record
 from diffusion.metrics.real_images import Data
-from diffusion.metrics.worth import described
+from diffusion.metrics.reliability import tested
 
 HELD_OUT = "held-out real images in place of samples"
 
@@ -61,7 +61,7 @@ class Figure:
 
 
 @dataclass(frozen=True, eq=False)
-class Samples:
+class SampleBatch:
     """A batch of generated images, and what they were asked to be.
 
     Attributes:
@@ -98,6 +98,7 @@ class Measure(Metric, ABC):
     """
 
     full_state_update = True
+    plot = Metric._plot  # of the numbers; torchmetrics wants it to be asked for
     seen: Tensor
     data: Data
 
@@ -118,7 +119,7 @@ class Measure(Metric, ABC):
         self.data = data
 
     @abstractmethod
-    def update(self, samples: Samples) -> None:
+    def update(self, samples: SampleBatch) -> None:
         """Takes a batch into the states, of which `count` is the first."""
 
     @abstractmethod
@@ -138,14 +139,18 @@ class Measure(Metric, ABC):
         self.compute()
         return self._figures
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Record:
         """Returns entries of the record that say what the figures were measured with.
 
         An entry's "warning" says why figures that depend on it are not to be compared.
         """
         return {}
 
-    def count(self, samples: Samples) -> Tensor:
+    def warn(self, *texts: str | None) -> None:
+        """Sets the warnings: those texts that there are."""
+        self.warnings = [text for text in texts if text]
+
+    def count(self, samples: SampleBatch) -> Tensor:
         """Counts the samples; returns their numbers, where they have none those of a fair deal."""
         first, size = self.seen, len(samples.images)
         self.seen = first + size
@@ -155,15 +160,6 @@ class Measure(Metric, ABC):
         several = group.is_available() and group.is_initialized()
         rank, world = (group.get_rank(), group.get_world_size()) if several else (0, 1)
         return rank + world * (first + torch.arange(size, device=self.device))
-
-    def plot(self, val: Any = None, ax: Any = None) -> Any:
-        """Draws the numbers as torchmetrics does; returns matplotlib's figure and axes.
-
-        Args:
-            val: What `compute` returned, once or in a list; by default it is computed.
-            ax: Where to draw.
-        """
-        return self._plot(val, ax)
 
 
 class FeatureMeasure(Measure):
@@ -176,7 +172,7 @@ class FeatureMeasure(Measure):
         about: What a record says of the extractor; known after `prepare`.
     """
 
-    about: dict[str, Any]
+    about: Record
 
     def __init__(self, extractor: Extractor) -> None:
         super().__init__()
@@ -186,15 +182,18 @@ class FeatureMeasure(Measure):
         """Prepares the extractor too."""
         super().prepare(data, cache, progress)
         self.extractor.prepare(data, cache, progress)
-        self.about = described(self.extractor, data)
-        self.warnings = [self.about["warning"]] if "warning" in self.about else []
+        self.about = self.extractor.describe()
+        accuracy = self.extractor.accuracy
+        if accuracy is not None and (counts := data.class_counts("test")) is not None:
+            self.about |= tested(f"the extractor {self.extractor.name}", accuracy, counts)
+        self.warn(self.about.get("warning"))
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Record:
         """Returns the extractor's entry."""
         return {"extractor": self.about}
 
 
-def in_order(index: Tensor | list[Tensor], *rows: Tensor | list[Tensor]) -> list[Tensor]:
+def in_sample_order(index: Tensor | list[Tensor], *rows: Tensor | list[Tensor]) -> list[Tensor]:
     """Returns gathered states in the order of the samples' numbers.
 
     Args:

@@ -1,4 +1,4 @@
-"""Distances between the features of generated and of real images, and the Inception score.
+"""Distances between the features of generated and of real images.
 
 The formulas are torch-fidelity's, without its input pipeline. Figures have the number of images
 behind the @, and only those with the same one may be compared: where there are fewer held-out
@@ -7,17 +7,15 @@ images than samples, a distance is given at their number m too, of the first m s
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from diffusion.metrics.base import FeatureMeasure, Figure, Samples, in_order
-from diffusion.metrics.features.base import Extractor
+from diffusion.metrics.base import FeatureMeasure, Figure, SampleBatch, in_sample_order
+from diffusion.metrics.features.base import Extractor, Record
 from diffusion.metrics.features.real import real_features
-from diffusion.metrics.real_images import Data, some
-from diffusion.metrics.worth import too_few
+from diffusion.metrics.real_images import Data, random_rows
+from diffusion.metrics.reliability import too_few
 
 DEPENDS = ("extractor", "reference", "labels")
 
@@ -36,7 +34,7 @@ def frechet(f: Tensor, g: Tensor) -> float:
     Raises:
         ValueError: If there are fewer than two rows or D differs.
     """
-    _check("frechet", f, g)
+    check_features("frechet", f, g)
     return frechet_of_moments(*moments(f), *moments(g))
 
 
@@ -74,7 +72,7 @@ def kernel(f: Tensor, g: Tensor, subsets: int = 100, seed: int = 0) -> float:
     """
     from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
 
-    _check("kernel", f, g)
+    check_features("kernel", f, g)
     size = min(1000, len(f), len(g))
     settings = {
         "kid_subsets": 1 if size == len(f) == len(g) else subsets,
@@ -107,13 +105,13 @@ class Distance(FeatureMeasure):
         self.reference = real_features(data, "train", self.extractor.reference, *where)
         self.held_out = real_features(data, "test", "all", *where)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Record:
         """Returns the entries of extractor and reference."""
         rule, train = f"{self.extractor.reference} train images", self.data.fingerprint("train")
         reference = {"rule": rule, "size": len(self.reference), "fingerprint": train}
         return {**super().describe(), "reference": reference}
 
-    def named(
+    def by_number(
         self, figure: Figure, name: str, values: dict[int, float], m: int, floor: float
     ) -> dict[str, Figure]:
         """Returns figures at each number of images, and the floor at m.
@@ -143,7 +141,7 @@ class GatheredDistance(Distance):
         self.add_state("index", [], "cat")
         self.add_state("features", [], "cat")
 
-    def update(self, samples: Samples) -> None:
+    def update(self, samples: SampleBatch) -> None:
         """Adds the features."""
         self.index.append(self.count(samples))
         self.features.append(samples.features(self.extractor)[0].to(self.device))
@@ -171,7 +169,7 @@ class FrechetDistance(Distance):
         self.add_state("sums", torch.zeros(2, size, **exact), "sum")
         self.add_state("products", torch.zeros(2, size, size, **exact), "sum")
 
-    def update(self, samples: Samples) -> None:
+    def update(self, samples: SampleBatch) -> None:
         """Adds features and their outer products."""
         first = self.count(samples) < len(self.held_out)
         x = samples.features(self.extractor)[0].to(self.sums) - self.mean.to(self.sums)
@@ -188,7 +186,7 @@ class FrechetDistance(Distance):
             mean = mean / total
             cov = (self.products[:parts].sum(0) - total * mean.outer(mean)) / (total - 1)
             values[size] = frechet_of_moments(mean.cpu() + self.mean, cov, self.mean, self.cov)
-        floor = frechet_of_moments(*moments(some(self.held_out, m)), self.mean, self.cov)
+        floor = frechet_of_moments(*moments(random_rows(self.held_out, m)), self.mean, self.cov)
         name, title = self.extractor.distance, f"Fréchet distance ({self.extractor.label})"
         figure = Figure(
             floor, m, "FID" if name == "fid" else title,
@@ -196,9 +194,9 @@ class FrechetDistance(Distance):
             leading=True,
         )  # fmt: skip
         numbers = {"metrics.n": n, "reference": len(self.reference), "floor": len(self.held_out)}
-        few = [too_few(what, number, len(self.mean)) for what, number in numbers.items()]
-        self.warnings = [text for text in (self.about.get("warning"), *few) if text]
-        return self.named(figure, name, values, m, floor)
+        few = (too_few(what, number, len(self.mean)) for what, number in numbers.items())
+        self.warn(self.about.get("warning"), *few)
+        return self.by_number(figure, name, values, m, floor)
 
 
 class KernelDistance(GatheredDistance):
@@ -206,67 +204,25 @@ class KernelDistance(GatheredDistance):
 
     def evaluate(self) -> dict[str, Figure]:
         """Returns distances at n and m, and the floor at m."""
-        (features,) = in_order(self.index, self.features)
-        real = some(self.held_out, n := len(features))
+        (features,) = in_sample_order(self.index, self.features)
+        real = random_rows(self.held_out, n := len(features))
         sets = {size: features[:size].cpu() for size in (n, len(real))}
         values = {size: kernel(x, self.reference) for size, x in sets.items()}
         floor = kernel(real, self.reference)
         title = f"Kernel distance ({self.extractor.label})"
         phrase = "Squared MMD to the reference; unbiased in n."
         figure = Figure(floor, n, title, phrase, "low", depends=DEPENDS)
-        return self.named(figure, self.extractor.kernel, values, len(real), floor)
+        return self.by_number(figure, self.extractor.kernel, values, len(real), floor)
 
 
-class InceptionScore(FeatureMeasure):
-    """The mean over parts of the samples of exp E_x KL(p(y|x) ‖ p(y)), from sums of each part.
+def check_features(name: str, f: Tensor, g: Tensor, least: int = 2) -> None:
+    """Refuses what are not enough features of two sets of images.
 
-    Salimans et al. 2016, arXiv:1606.03498.
-
-    Args:
-        extractor: Whose logits make p(y|x).
-        n: The number of samples there will be; it says which sample is in which part.
-        splits: The number of parts, at most n.
-        seed: Seed of the deal.
+    Raises:
+        ValueError: If one has less than `least` rows or D differs.
     """
-
-    higher_is_better = True
-    counts: Tensor
-    entropies: Tensor
-    sums: Tensor
-
-    def __init__(self, extractor: Extractor, n: int, splits: int = 10, seed: int = 0) -> None:
-        super().__init__(extractor)
-        if not 1 <= splits <= n:
-            raise ValueError(f"InceptionScore.splits: {splits}; expected 1 … {n}")
-        order = torch.from_numpy(np.random.RandomState(seed).permutation(n))
-        self.part = torch.empty_like(order)
-        self.part[order] = torch.arange(1, n + 1).mul(splits).sub(1) // n
-        self.add_state("counts", torch.zeros(splits, dtype=torch.float64), "sum")
-        self.add_state("entropies", torch.zeros(splits, dtype=torch.float64), "sum")
-        self.add_state("sums", torch.zeros(splits, 1, dtype=torch.float64), "sum")
-
-    def update(self, samples: Samples) -> None:
-        """Adds p(y|x) and its entropy."""
-        part = self.part.to(self.device)[self.count(samples) % len(self.part)]
-        log = samples.features(self.extractor)[1].to(self.sums).log_softmax(1)
-        of = torch.nn.functional.one_hot(part, len(self.counts)).T.to(self.sums)
-        self.counts = self.counts + of.sum(1)
-        self.entropies = self.entropies + of @ (log.exp() * log).sum(1)
-        self.sums = self.sums + of @ log.exp()
-
-    def evaluate(self) -> dict[str, Figure]:
-        """Returns the score at n."""
-        p = self.sums / self.counts[:, None]
-        scores = (self.entropies / self.counts - torch.special.xlogy(p, p).sum(1)).exp()
-        n, phrase = int(self.seen), "Sure labels, and many of them."
-        value = scores.mean().item()
-        figure = Figure(value, n, "Inception score", phrase, "high", depends=DEPENDS)
-        return {f"{self.extractor.score}@{n}": figure}
-
-
-def _check(name: str, f: Tensor, g: Tensor) -> None:
-    if f.ndim != 2 or g.ndim != 2 or f.shape[1] != g.shape[1] or min(len(f), len(g)) < 2:
+    if f.ndim != 2 or g.ndim != 2 or f.shape[1] != g.shape[1] or min(len(f), len(g)) < least:
         raise ValueError(
             f"{name}: features {tuple(f.shape)} and {tuple(g.shape)}; "
-            "expected (N, D) and (M, D) with N, M ≥ 2"
+            f"expected (N, D) and (M, D) with N, M ≥ {least}"
         )

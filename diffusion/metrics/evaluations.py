@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -31,7 +30,9 @@ class Evaluations:
         finally:
             handle.remove()
 
-    def _add(self, network: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
+    def _add(
+        self, network: nn.Module, args: tuple, kwargs: dict[str, object], output: object
+    ) -> None:
         first = next(x for x in (*args, *kwargs.values()) if isinstance(x, Tensor))
         self.rows += len(first)
 

@@ -2,15 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
-from diffusion.metrics.base import Figure, in_order
+from diffusion.metrics.base import Figure, in_sample_order
 from diffusion.metrics.distance import GatheredDistance
-from diffusion.metrics.features.base import Extractor
+from diffusion.metrics.features.base import Extractor, Record
 from diffusion.metrics.manifold import density_coverage, f1, precision_recall
-from diffusion.metrics.real_images import Data, some
+from diffusion.metrics.real_images import Data, random_rows
 
 ADM_REFERENCES = 10_000
 K, K_COVERAGE = 3, 5  # the papers'
@@ -72,12 +71,12 @@ class Fidelity(GatheredDistance):
     def evaluate(self) -> dict[str, Figure]:
         """Returns the figures; none where there are not more than k real images."""
         most, reference = max(self.k, self.k_coverage), self.reference.to(self.device)
-        (features,) = in_order(self.index, self.features)
+        (features,) = in_sample_order(self.index, self.features)
         self.sizes = sets(len(features), len(reference))
         if len(reference) <= most:
             return {}
         out = self._against(reference, features)
-        real = some(self.held_out, len(features)).to(self.device)
+        real = random_rows(self.held_out, len(features)).to(self.device)
         if len(real) <= most:
             return out
         ceilings = self._against(reference, real)
@@ -87,7 +86,7 @@ class Fidelity(GatheredDistance):
             out[f"{base}_ceiling@{n}"] = figure.floor(value)
         return out
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Record:
         """Returns the entries of the reference, and of the extractor with the sizes of its sets."""
         reference = super().describe()["reference"]
         about = {**self.about, "rule": reference["rule"], **self.sizes}
@@ -100,13 +99,13 @@ class Fidelity(GatheredDistance):
         for convention, own in OWN.items():
             n, m = sizes[convention]["generated"], sizes[convention]["real"]
             if (n, m) not in found:
-                found[n, m] = precision_recall(features[:n], some(reference, m), self.k)
+                found[n, m] = precision_recall(features[:n], random_rows(reference, m), self.k)
             p, r = found[n, m]
             which = {convention: WORDS[convention]} | self._words(self.k, K, own)
             for kind, value in {"precision": p, "recall": r, "f1": f1(p, r)}.items():
                 out |= self._figure(kind, value, n, which, CONVENTIONS[convention])
         m = sizes["k19"]["real"]
-        d, c = density_coverage(features[:m], some(reference, m), self.k_coverage)
+        d, c = density_coverage(features[:m], random_rows(reference, m), self.k_coverage)
         for kind, value in {"density": d, "coverage": c}.items():
             out |= self._figure(kind, value, m, self._words(self.k_coverage, K_COVERAGE))
         return out

@@ -1,14 +1,16 @@
 """Whether images show the labels asked for, by the extractor and in a second opinion."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from diffusion.metrics.base import FeatureMeasure, Figure, Measure, Samples
-from diffusion.metrics.real_images import Data, collect, some
-from diffusion.metrics.worth import tested
+from diffusion.common.pixels import scaled
+from diffusion.metrics.base import FeatureMeasure, Figure, Measure, SampleBatch
+from diffusion.metrics.features.base import Record
+from diffusion.metrics.real_images import Data, collect, random_rows
+from diffusion.metrics.reliability import tested
 
 if TYPE_CHECKING:
     from sklearn.svm import SVC
@@ -53,13 +55,13 @@ class Judge:
         rows = torch.randperm(len(images), generator=generator)[: self.limit]
         self._svc = SVC(kernel="rbf", gamma="scale", C=10)
         self._svc.fit(_pixels(images[rows]).numpy(), labels[rows].numpy())
-        test, test_labels = (some(x, self.limit, self.seed) for x in (test, test_labels))
+        test, test_labels = (random_rows(x, self.limit, self.seed) for x in (test, test_labels))
         self.tested = test_labels.bincount().tolist()
         self.test_accuracy = self.accuracy(test, test_labels)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Record:
         """Returns what a record says of it, once it has learned."""
-        about: dict[str, Any] = {"test_accuracy": self.test_accuracy}
+        about: Record = {"test_accuracy": self.test_accuracy}
         if self.test_accuracy is None:
             return about
         return about | tested("the judge", self.test_accuracy, self.tested)
@@ -73,7 +75,7 @@ class Judge:
 
 
 def _pixels(images: Tensor) -> Tensor:
-    return images.cpu().flatten(1).float() / 127.5 - 1
+    return scaled(images.cpu()).flatten(1)
 
 
 class JudgeAccuracy(Measure):
@@ -90,7 +92,7 @@ class JudgeAccuracy(Measure):
         self.judge = Judge()
         self.add_state("hits", torch.zeros((), dtype=torch.float64), "sum")
 
-    def update(self, samples: Samples) -> None:
+    def update(self, samples: SampleBatch) -> None:
         """Counts hits; samples without labels are left out."""
         if samples.labels is None:
             return
@@ -104,7 +106,7 @@ class JudgeAccuracy(Measure):
         """Returns the accuracy at n, nothing without labels."""
         if not (n := int(self.seen)):
             return {}
-        self.warnings = [text for text in [self.judge.describe().get("warning")] if text]
+        self.warn(self.judge.describe().get("warning"))
         figure = Figure(
             self.hits.item() / n, n, "Judge's accuracy",
             "Share that a support vector machine on pixels gives the label asked for.",
@@ -112,7 +114,7 @@ class JudgeAccuracy(Measure):
         )  # fmt: skip
         return {f"judge_accuracy@{n}": figure}
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Record:
         """Returns the judge's entry."""
         return {"judge": self.judge.describe()}
 
@@ -136,7 +138,7 @@ class LabelAccuracy(FeatureMeasure):
             self.add_state(name, zeros, "sum")
         self.by_label: list[float | None] = []
 
-    def update(self, samples: Samples) -> None:
+    def update(self, samples: SampleBatch) -> None:
         """Counts hits; samples without labels, or an extractor of other classes, are left out."""
         logits = samples.features(self.extractor)[1]
         if samples.labels is None or logits.shape[1] != len(self.hits):
@@ -161,6 +163,6 @@ class LabelAccuracy(FeatureMeasure):
         )  # fmt: skip
         return {f"label_accuracy@{n}": figure}
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Record:
         """Returns the extractor's entry, and the accuracy of each label."""
         return {**super().describe(), "accuracy_by_label": self.by_label}

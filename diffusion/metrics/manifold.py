@@ -9,6 +9,7 @@ coverage (Naeem et al.): a copy of that neighbour lies in the one and not in the
 import torch
 from torch import Tensor
 
+from diffusion.metrics.distance import check_features
 from diffusion.metrics.neighbours import where_exact
 
 CHUNK = 2**24  # distances in memory at once
@@ -30,7 +31,8 @@ def precision_recall(generated: Tensor, real: Tensor, k: int = 3) -> tuple[float
     """
     from torch_fidelity.metric_prc import calculate_precision_recall_part
 
-    _check("precision_recall", generated, real, k)
+    check_features("precision_recall", generated, real, 1)
+    _check_k("precision_recall", k, min(len(generated), len(real)))
     size = max(1, CHUNK // max(len(generated), len(real)))
     p, r = calculate_precision_recall_part(generated.to(real), real, k, size)
     m, n = len(generated), len(real)
@@ -58,7 +60,8 @@ def density_coverage(generated: Tensor, real: Tensor, k: int = 5) -> tuple[float
     Raises:
         ValueError: If k is not in 1 … N − 1, or D differs.
     """
-    _check("density_coverage", generated, real, k, balls=(real,))
+    check_features("density_coverage", generated, real, 1)
+    _check_k("density_coverage", k, len(real))
     real = where_exact(real)
     generated = generated.to(real)
     hits = covered = torch.zeros((), device=real.device, dtype=torch.int64)
@@ -93,14 +96,6 @@ def _distances(x: Tensor, y: Tensor) -> Tensor:
     return torch.where(squares > 1e-12 * norms, squares, 0).sqrt().float()
 
 
-def _check(
-    name: str, generated: Tensor, real: Tensor, k: int, balls: tuple[Tensor, ...] | None = None
-) -> None:
-    if generated.ndim != 2 or real.ndim != 2 or generated.shape[1] != real.shape[1]:
-        raise ValueError(
-            f"{name}: features {tuple(generated.shape)} and {tuple(real.shape)}; "
-            "expected (M, D) and (N, D)"
-        )
-    fewest = min(map(len, balls or (generated, real)))
+def _check_k(name: str, k: int, fewest: int) -> None:
     if not 1 <= k < fewest:
         raise ValueError(f"{name}.k: {k}; expected 1 … {fewest - 1}, less than the {fewest} rows")

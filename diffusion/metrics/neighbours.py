@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torchmetrics.utilities import dim_zero_cat
 
-from diffusion.metrics.base import Figure, Measure, Samples
-from diffusion.metrics.real_images import collect, shown, some
+from diffusion.metrics.base import Figure, Measure, SampleBatch
+from diffusion.metrics.real_images import collect, random_rows, shown
 
 CHUNK = 2**26  # values of images in memory at once
 
@@ -106,7 +106,7 @@ class NearCopies(Measure):
         self.add_state("images", [], None)
         self.add_state("distances", [], "cat")
 
-    def update(self, samples: Samples) -> None:
+    def update(self, samples: SampleBatch) -> None:
         """Keeps the images until `sync`."""
         self.count(samples)
         self.images.append(samples.images)
@@ -115,7 +115,7 @@ class NearCopies(Measure):
         """Turns this process's images into distances before they are exchanged."""
         if self.images:
             images = torch.cat(self.images)
-            real = some(collect(self.data, "test")[0], self.held_out).to(images.device)
+            real = random_rows(collect(self.data, "test")[0], self.held_out).to(images.device)
             found = nearest(torch.cat([images, real]), shown(self.data)).double()
             self.real = found[len(images) :].cpu()
             self.distances.append(found[: len(images)])

@@ -9,6 +9,7 @@ from torch import Tensor
 from diffusion.common.pixels import quantize
 
 Rule = Literal["all", "even", "odd"]
+Batch = dict[str, Any]
 
 
 class Data(Protocol):
@@ -24,7 +25,7 @@ class Data(Protocol):
     num_classes: int | None
     ask: str | None
 
-    def batches(self, split: str, batch_size: int = 500) -> Iterator[dict[str, Any]]:
+    def batches(self, split: str, batch_size: int = 500) -> Iterator[Batch]:
         """Yields "image" in [−1, 1], (B, C, H, W), in a fixed order.
 
         And "label", (B,), and "text", B strings, if there are any.
@@ -44,7 +45,7 @@ class Data(Protocol):
         ...
 
 
-def pick(data: Data, split: str, rule: Rule = "all") -> Iterator[dict[str, Any]]:
+def selected(data: Data, split: str, rule: Rule = "all") -> Iterator[Batch]:
     """Yields the batches' images with an even or odd number in the split, quantized.
 
     Args:
@@ -74,13 +75,13 @@ def shown(data: Data) -> Iterator[Tensor]:
 
 def collect(data: Data, split: str, rule: Rule = "all") -> tuple[Tensor, Tensor | None]:
     """Returns all picked images, uint8 (N, C, H, W), and their labels, (N,), if there are any."""
-    parts = list(pick(data, split, rule))
+    parts = list(selected(data, split, rule))
     if not parts:
         raise ValueError(f"metrics: split {split!r} has no images; expected at least 2")
     labels = torch.cat([p["label"] for p in parts]) if "label" in parts[0] else None
     return torch.cat([p["image"] for p in parts]), labels
 
 
-def some(x: Tensor, most: int, seed: int = 0) -> Tensor:
+def random_rows(x: Tensor, most: int, seed: int = 0) -> Tensor:
     """Returns at most `most` rows in a random order that depends on the seed only."""
     return x[torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:most]]

@@ -3,20 +3,27 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Protocol, runtime_checkable
+from itertools import cycle
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 from torchmetrics.utilities import dim_zero_cat
 
-from diffusion.metrics.base import Figure, Measure, Samples, in_order
-from diffusion.metrics.real_images import Data, pick, some
-from diffusion.metrics.worth import at_chance
+from diffusion.common.pixels import scaled
+from diffusion.metrics.base import Figure, Measure, SampleBatch, in_sample_order
+from diffusion.metrics.features.base import Record
+from diffusion.metrics.real_images import Data, random_rows, selected
+from diffusion.metrics.reliability import at_chance
 
 AT_ONCE = 250
-TOP = {
-    1: ("Caption found at once", "Share whose own caption is the nearest of all distinct ones."),
-    5: ("Caption among five", "Share whose own caption is among the five nearest."),
+WORDS = {
+    "clip_score": ("CLIP score", "Mean cosine of sample and caption, by the scorer."),
+    "clip_r1": (
+        "Caption found at once",
+        "Share whose own caption is the nearest of all distinct ones.",
+    ),
+    "clip_r5": ("Caption among five", "Share whose own caption is among the five nearest."),
 }
 END = "\0"  # of a caption among the bytes of all
 SHOWN = 16  # captions in a record
@@ -75,10 +82,9 @@ class TextMeasure(Measure):
     def __init__(self, scorer: Scorer) -> None:
         super().__init__()
         self.scorer = scorer
-        self.asked: dict[str, Any] | None = None
-        self.add_state("index", [], "cat")
-        self.add_state("images", [], "cat")
-        self.add_state("texts", [], "cat")
+        self.asked: Record | None = None
+        for name in ("index", "images", "texts"):
+            self.add_state(name, [], "cat")
 
     def check(self, data: Data, guides: Sequence[str] = ()) -> str | None:
         """Refuses what cannot be measured; returns a warning where one is due.
@@ -90,14 +96,11 @@ class TextMeasure(Measure):
         Raises:
             ValueError: If the data has no captions, or images that the scorer does not read.
         """
+        name, shape, reads = type(data).__name__, tuple(data.shape), tuple(self.scorer.shape)
         if data.ask is None:
-            name = type(data).__name__
             raise ValueError(f"metrics.text: {name} has no captions; expected data with captions")
-        if tuple(self.scorer.shape) != tuple(data.shape):
-            raise ValueError(
-                f"metrics.text.scorer: reads images {self.scorer.shape}; expected "
-                f"{tuple(data.shape)}"
-            )
+        if reads != shape:
+            raise ValueError(f"metrics.text.scorer: reads images {reads}; expected {shape}")
         if not self.scorer.clean:
             raise ValueError(
                 "metrics.text.scorer: reads noisy images only; expected one of clean images"
@@ -106,7 +109,7 @@ class TextMeasure(Measure):
             return "metrics.text.scorer: it guides the sampler too, so its score is no judgement"
         return None
 
-    def update(self, samples: Samples) -> None:
+    def update(self, samples: SampleBatch) -> None:
         """Adds the images' embeddings, and the captions as bytes; nothing without captions."""
         if samples.texts is None:
             return
@@ -118,22 +121,18 @@ class TextMeasure(Measure):
     def evaluate(self) -> dict[str, Figure]:
         """Returns the figures at n, nothing without captions."""
         self.asked, self.warnings = None, []
-        if not int(self.seen):
+        if not (n := int(self.seen)):
             return {}
         lines = bytes(dim_zero_cat(self.texts).tolist()).decode().split(END)
-        order = dim_zero_cat(self.index).argsort().tolist()
-        asked = [lines[i] for i in order]
-        captions = list(dict.fromkeys(asked))
-        number = {caption: i for i, caption in enumerate(captions)}
-        own = torch.tensor([number[text] for text in asked])
-        (images,), n = in_order(self.index, self.images), len(own)
-        texts = self._texts(captions)
-        cosines = images.cpu() @ texts.T
-        split = self.data.ask or "test"
+        asked = [lines[i] for i in dim_zero_cat(self.index).argsort().tolist()]
+        captions, own = numbered(asked)
+        (images,), texts = in_sample_order(self.index, self.images), self._texts(captions)
+        cosines, split = images.cpu() @ texts.T, self.data.ask or "test"
         real = matching(asked, self.data, split)
-        ceiling = {} if real is None else figures(self._images(real) @ texts.T, own)
+        of_real = None if real is None else self._images(real) @ texts.T
+        ceiling = {} if of_real is None else caption_figures(of_real, own)
         out: dict[str, Figure] = {}
-        for name, figure in figures(cosines, own).items():
+        for name, figure in caption_figures(cosines, own).items():
             out[f"{name}@{n}"] = figure
             if name in ceiling:
                 value = ceiling[name].value
@@ -143,52 +142,49 @@ class TextMeasure(Measure):
             floor = mean_at(cosines, exchanged(len(captions))[own])
             whose = "samples with the captions exchanged"
             out[f"clip_score_floor@{n}"] = out[f"clip_score@{n}"].floor(floor, of=whose)
-        if real is not None and len(captions) >= FEW:
-            warning = self._doubt(ceiling["clip_r1"].value, n, len(captions))
-        else:
-            warning = self._doubt(*self._alone(split))
-        self.warnings = [warning] if warning else []
-        self.asked = ({"warning": warning} if warning else {}) | {
+        known = of_real is not None and len(captions) >= FEW
+        self.warn(self._doubt((of_real, own) if known else self._of_split(split)))
+        self.asked = {
             "scorer": self.scorer.fingerprint,
             "split": None if real is None else split,
             "distinct": len(captions),
             "fingerprint": hashlib.sha256("\n".join(asked).encode()).hexdigest()[:16],
             "first": captions[:SHOWN],
-        }
+        } | ({"warning": self.warnings[0]} if self.warnings else {})
         return out
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Record:
         """Returns the entry of scorer and captions."""
         return {"text": self.asked}
 
-    def _doubt(self, found: float | None, n: int, distinct: int) -> str | None:
+    def _doubt(self, real: tuple[Tensor, Tensor] | None) -> str | None:
         """Returns a warning if the scorer finds captions of real images no better than a guess.
 
         Args:
-            found: Which share of n images have their own caption as the nearest; None if unknown.
-            n: Number of images; each caption counts once.
-            distinct: Number of captions.
+            real: Cosines of images and distinct captions, (n, m), each of which counts once, and
+                the number of each image's, (n,); None if there are none.
         """
-        return at_chance("metrics.text.scorer", found, min(n, distinct), 1 / distinct)
+        if real is None:
+            return None
+        n, m = real[0].shape
+        return at_chance("metrics.text.scorer", retrieval(*real, 1), min(n, m), 1 / m)
 
-    def _alone(self, split: str) -> tuple[float | None, int, int]:
-        """Returns what `_doubt` asks, of pictures of a split with their own captions."""
-        batches = list(pick(self.data, split))
+    def _of_split(self, split: str) -> tuple[Tensor, Tensor] | None:
+        """Returns what `_doubt` reads, of pictures of a split with their own captions."""
+        batches = list(selected(self.data, split))
         texts = [text for batch in batches for text in batch.get("text", ())]
         if not texts:
-            return None, 0, 1
-        rows = some(torch.arange(len(texts)), AT_ONCE)
-        captions = list(dict.fromkeys(texts[i] for i in rows.tolist()))
-        own = torch.tensor([captions.index(texts[i]) for i in rows.tolist()])
+            return None
+        rows = random_rows(torch.arange(len(texts)), AT_ONCE)
+        captions, own = numbered([texts[i] for i in rows.tolist()])
         images = torch.cat([batch["image"] for batch in batches])[rows]
-        found = retrieval(self._images(images) @ self._texts(captions).T, own, 1)
-        return found, len(own), len(captions)
+        return self._images(images) @ self._texts(captions).T, own
 
     @torch.no_grad()
     def _images(self, images: Tensor) -> Tensor:
         """Returns embeddings (n, D), on the CPU, of uint8 images."""
-        scaled = (part.to(self.device).float() / 127.5 - 1 for part in images.split(AT_ONCE))
-        return torch.cat([self.scorer.embed_image(x).float().cpu() for x in scaled])
+        parts = (scaled(part.to(self.device)) for part in images.split(AT_ONCE))
+        return torch.cat([self.scorer.embed_image(x).float().cpu() for x in parts])
 
     @torch.no_grad()
     def _texts(self, texts: list[str]) -> Tensor:
@@ -197,7 +193,7 @@ class TextMeasure(Measure):
         return torch.cat([self.scorer.embed_text(part).float().cpu() for part in parts])
 
 
-def figures(cosines: Tensor, own: Tensor) -> dict[str, Figure]:
+def caption_figures(cosines: Tensor, own: Tensor) -> dict[str, Figure]:
     """Returns score and retrieval of n images by the names' beginnings, such as clip_r5.
 
     Args:
@@ -205,16 +201,22 @@ def figures(cosines: Tensor, own: Tensor) -> dict[str, Figure]:
         own: The number of each image's caption (n,).
     """
     n, m = cosines.shape
-    phrase = "Mean cosine of sample and caption, by the scorer."
-    score = Figure(mean_at(cosines, own), n, "CLIP score", phrase, "high", depends=("text",),
-                   leading=True)  # fmt: skip
-    out = {"clip_score": score}
-    for k, (title, phrase) in TOP.items():
-        if k < m:  # of fewer captions, all are among the k nearest
-            value = retrieval(cosines, own, k)
-            out[f"clip_r{k}"] = Figure(value, n, title, phrase, "high", True, ("text",),
-                                       leading=k == 1)  # fmt: skip
-    return out
+    values = {"clip_score": mean_at(cosines, own)}
+    # Of fewer captions, all are among the k nearest.
+    values |= {f"clip_r{k}": retrieval(cosines, own, k) for k in (1, 5) if k < m}
+    return {
+        name: Figure(
+            value, n, *WORDS[name], "high", name != "clip_score", ("text",),
+            leading=name != "clip_r5",
+        )
+        for name, value in values.items()
+    }  # fmt: skip
+
+
+def numbered(texts: Sequence[str]) -> tuple[list[str], Tensor]:
+    """Returns the distinct texts in their order, and the number of each text among them, (n,)."""
+    number = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    return list(number), torch.tensor([number[text] for text in texts])
 
 
 def mean_at(cosines: Tensor, which: Tensor) -> float:
@@ -267,15 +269,11 @@ def matching(texts: Sequence[str], data: Data, split: str) -> Tensor | None:
         split: Whose pictures.
     """
     found: dict[str, list[Tensor]] = {text: [] for text in texts}
-    for batch in pick(data, split):
+    for batch in selected(data, split):
         for text, image in zip(batch.get("text", ()), batch["image"]):
             if text in found:
                 found[text].append(image)
     if not all(found.values()):
         return None
-    turns = dict.fromkeys(found, 0)
-    out = []
-    for text in texts:
-        out.append(found[text][turns[text] % len(found[text])])
-        turns[text] += 1
-    return torch.stack(out)
+    turns = {text: cycle(images) for text, images in found.items()}
+    return torch.stack([next(turns[text]) for text in texts])

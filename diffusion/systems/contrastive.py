@@ -10,7 +10,7 @@ from torch import Tensor
 from diffusion.common.files import kept
 from diffusion.common.validate import check_counts
 from diffusion.data import Images
-from diffusion.metrics.report.record import write
+from diffusion.metrics.report.record import write_record
 from diffusion.networks import adapt
 from diffusion.networks.towers import LARGEST, Towers
 from diffusion.process import Process
@@ -191,6 +191,8 @@ class Contrastive(Scoring):
         self.log_dict({f"test/{k}": v for k, v in record["figures"].items()}, sync_dist=True)
         if self.trainer.is_global_zero:
             run = Path(self.trainer.default_root_dir)
-            write(run / "retrieval.json", {**record, "data": self.spec and self.spec.plain()})
+            write_record(
+                run / "retrieval.json", {**record, "data": self.spec and self.spec.plain()}
+            )
             with kept(run / "retrieval.png") as part:
                 retrieval.draw(record, part)

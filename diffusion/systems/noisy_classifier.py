@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from diffusion.common.files import kept
 from diffusion.common.validate import check_counts
 from diffusion.data import Images
-from diffusion.metrics.report.record import write
+from diffusion.metrics.report.record import write_record
 from diffusion.networks import adapt
 from diffusion.process import Process
 from diffusion.systems import accuracy
@@ -138,7 +138,7 @@ class NoisyClassifier(Scoring):
         self.log_dict({f"test/{k}": v for k, v in record["figures"].items()}, sync_dist=True)
         if self.trainer.is_global_zero:
             run, data = Path(self.trainer.default_root_dir), self.spec and self.spec.plain()
-            write(run / "classifier.json", {**record, "data": data, "visits": VISITS})
+            write_record(run / "classifier.json", {**record, "data": data, "visits": VISITS})
             with kept(run / "accuracy.png") as part:
                 accuracy.draw(record, part)
 

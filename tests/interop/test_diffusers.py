@@ -11,7 +11,7 @@ from seeded import weights as seeded
 from diffusion.denoiser import NetworkDenoiser
 from diffusion.guidance import ClassifierFree, Dynamic, Static
 from diffusion.interop import layout
-from diffusion.interop.betas import betas, named
+from diffusion.interop.betas import betas, named_process
 from diffusion.interop.diffusers import folder, scheduler, unet_weights
 from diffusion.networks import MLP, UNet, Upsampler
 from diffusion.parameterization import X0, Eps, Mean, V, Velocity
@@ -39,10 +39,10 @@ def network(**changes):
 
 
 def exported(at, net, process, parameterization, sampler):
-    unet = unet_weights.config(net)
+    unet = unet_weights.unet_config(net)
     variance = net.out_channels == 2 * net.in_channels
-    schedule = scheduler.config(process, parameterization, sampler, variance)
-    folder.write(at, unet, unet_weights.theirs(net), schedule, "card")
+    schedule = scheduler.scheduler_config(process, parameterization, sampler, variance)
+    folder.write_folder(at, unet, unet_weights.exported_weights(net), schedule, "card")
     return at
 
 
@@ -93,9 +93,9 @@ def test_a_folder_is_read_as_what_was_written(name, tmp_path):
     process, parameterization, sampler, changes = RUNS[name]
     net = network(**changes)
     at = exported(tmp_path / "out", net, process, parameterization, sampler)
-    model = folder.describe(at)
+    model, values = folder.read_folder(at)
     again = model.network()
-    again.load_state_dict(layout.ours(again, unet_weights.names(again), folder.weights(at)))
+    again.load_state_dict(layout.imported_weights(again, unet_weights.names(again), values))
     for key, value in net.state_dict().items():
         assert torch.equal(again.state_dict()[key], value)
     assert model.settings["parameterization"] == type(parameterization).__name__
@@ -112,13 +112,13 @@ def test_a_folder_is_read_as_what_was_written(name, tmp_path):
     ids=lambda p: type(p).__name__,
 )
 def test_a_process_is_known_by_its_betas(process):
-    found = named(betas(process).float().double())
+    found = named_process(betas(process).float().double())
     assert found["class_path"] == type(process).__name__
     assert found["init_args"]["T"] == process.T
 
 
 def test_betas_give_any_other_process_back():
-    found = named(betas(Sohl2015(50)))
+    found = named_process(betas(Sohl2015(50)))
     assert found["class_path"] == "Betas"
     torch.testing.assert_close(
         torch.tensor(found["init_args"]["betas"]).double(), betas(Sohl2015(50))
@@ -136,13 +136,13 @@ SCHEDULERS = [
 @pytest.mark.parametrize("theirs", SCHEDULERS)
 def test_a_scheduler_is_read(theirs):
     config = {**theirs.config, "_class_name": type(theirs).__name__}
-    found = scheduler.settings(config)
+    found = scheduler.sampling_settings(config)
     kind = found["process"]["class_path"]
     made = {"Linear": Linear, "Cosine": Cosine, "ScaledLinear": ScaledLinear}[kind]
     bar = made(**found["process"]["init_args"]).alpha[1:] ** 2
     torch.testing.assert_close(bar.float(), theirs.alphas_cumprod, rtol=2e-4, atol=1e-6)
     theirs.set_timesteps(50)
-    grid = scheduler.grid(found["sampler"]["spacing"], 1000, 50)
+    grid = scheduler.scheduler_times(found["sampler"]["spacing"], 1000, 50)
     assert (grid - 1).tolist() == theirs.timesteps.tolist()
 
 
@@ -234,9 +234,9 @@ def test_a_published_folder_is_read(published, kind):
     if kind == "bin":
         torch.save(load_file(at / folder.WEIGHTS[0]), at / folder.WEIGHTS[1])
         (at / folder.WEIGHTS[0]).unlink()
-    model = folder.describe(at)
+    model, values = folder.read_folder(at)
     ours = model.network()
-    ours.load_state_dict(layout.ours(ours, unet_weights.names(ours), folder.weights(at)))
+    ours.load_state_dict(layout.imported_weights(ours, unet_weights.names(ours), values))
     x_t = torch.randn(2, 3, 8, 8)
     output, expected = ours.eval()(x_t, torch.tensor([8, 8])), theirs(x_t, 7).sample
     torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-5)
@@ -261,7 +261,7 @@ def test_an_option_without_counterpart_is_named(published, key):
     config = json.loads((at / "config.json").read_text())
     (at / "config.json").write_text(json.dumps({**config, key: CONFIGS[key]}))
     with pytest.raises(ValueError, match=r"config\.json: .*; expected") as error:
-        folder.describe(at)
+        folder.read_folder(at)
     assert key in str(error.value) or str(CONFIGS[key][0]) in str(error.value)
 
 
@@ -277,7 +277,7 @@ SCHEDULES = {
 @pytest.mark.parametrize("key", SCHEDULES)
 def test_a_schedule_without_counterpart_is_named(key):
     with pytest.raises(ValueError, match=rf"scheduler_config\.json: {key}.*; expected"):
-        scheduler.settings({"_class_name": "DDPMScheduler", key: SCHEDULES[key]})
+        scheduler.sampling_settings({"_class_name": "DDPMScheduler", key: SCHEDULES[key]})
 
 
 def test_norms_that_would_have_fewer_groups_here_are_refused(published):
@@ -285,4 +285,4 @@ def test_norms_that_would_have_fewer_groups_here_are_refused(published):
     config = json.loads((at / "config.json").read_text())
     (at / "config.json").write_text(json.dumps({**config, "norm_num_groups": 16}))
     with pytest.raises(ValueError, match=r"groups: .* has 4 here .*; expected 16"):
-        folder.describe(at)
+        folder.read_folder(at)

@@ -54,7 +54,7 @@ def test_every_sampler_that_is_written_draws_the_same_there(name):
         guides = [Dynamic(0.9, 1.5)] if steps == 8 else [Static()] if of is Eps else []
         it, sampler = Linear(T, 1e-3, 0.3), Sampler(WAYS[name], steps, guides, spacing)
         try:
-            config = scheduler.config(it, of(), sampler, name == "learned")
+            config = scheduler.scheduler_config(it, of(), sampler, name == "learned")
         except ValueError:
             refused.append((spacing, steps))
             continue
@@ -77,16 +77,16 @@ def test_every_sampler_that_is_written_draws_the_same_there(name):
 
 def test_an_exported_pipeline_draws_pictures_that_are_not_square():
     net = UNet(8, 3, channels=16, multipliers=(1, 2), attention=(4,), blocks=1, groups=4).eval()
-    config = unet_weights.config(net, (3, 8, 12))
+    config = unet_weights.unet_config(net, (3, 8, 12))
     assert config["sample_size"] == [8, 12]
     assert (
-        unet_weights.config(net, (3, 8, 8))["sample_size"]
-        == unet_weights.config(net)["sample_size"]
+        unet_weights.unet_config(net, (3, 8, 8))["sample_size"]
+        == unet_weights.unet_config(net)["sample_size"]
     )
     there = UNet2DModel.from_config(config)
-    there.load_state_dict(unet_weights.theirs(net))
+    there.load_state_dict(unet_weights.exported_weights(net))
     it, sampler = Linear(T, 1e-3, 0.3), Sampler(DDPM("small"), 2, [], "linspace")
-    schedule = DDPMScheduler.from_config(scheduler.config(it, Eps(), sampler, False))
+    schedule = DDPMScheduler.from_config(scheduler.scheduler_config(it, Eps(), sampler, False))
     pipeline = DDPMPipeline(there, schedule)
     pipeline.set_progress_bar_config(disable=True)
     images = pipeline(1, torch.Generator().manual_seed(0), 2, output_type="pt").images
@@ -113,7 +113,7 @@ def test_a_sampler_that_ours_would_not_follow_is_refused(name):
     with pytest.raises(
         ValueError, match=rf"scheduler_config\.json: {message}.*; expected|{message}"
     ):
-        scheduler.settings({"_class_name": "DDIMScheduler", **config})
+        scheduler.sampling_settings({"_class_name": "DDIMScheduler", **config})
 
 
 def made(node, module):
@@ -139,8 +139,8 @@ def reason(path, overlay=None, groups=None):
     sampler = Sampler(made(said.pop("step"), step), guidance=guides, **said)
     it, of = made(init["process"], process), made(init["parameterization"], parameterization)
     try:
-        unet_weights.config(net)
-        scheduler.config(it, of, sampler, net.out_channels == 2 * net.in_channels)
+        unet_weights.unet_config(net)
+        scheduler.scheduler_config(it, of, sampler, net.out_channels == 2 * net.in_channels)
     except ValueError as error:
         return str(error)
     return None
@@ -171,4 +171,4 @@ def test_a_network_that_reads_texts_is_refused():
     net = UNet(8, 3, channels=16, multipliers=(1,), attention=(), blocks=1, groups=4)
     net.streams = torch.nn.Identity()
     with pytest.raises(ValueError, match=r"network\.streams: it reads texts; expected none"):
-        unet_weights.config(net)
+        unet_weights.unet_config(net)

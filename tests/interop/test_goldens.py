@@ -73,7 +73,7 @@ def network(name):
     made = kind(**settings)
     names = (lucidrains if kind is LinearUNet else openai).names(made)
     given = weights(layout.shapes(made, names))
-    made.load_state_dict(layout.ours(made, names, given))
+    made.load_state_dict(layout.imported_weights(made, names, given))
     return made.eval()
 
 
@@ -157,10 +157,10 @@ def test_a_run_ends_where_lucidrains_ends(objective, steps):
 @pytest.mark.parametrize("name", PRESETS)
 @torch.no_grad()
 def test_a_network_of_full_size_gives_what_the_published_one_gives(name):
-    made = openai.on_meta(PRESETS[name])
+    made = PRESETS[name].network("meta")
     names = openai.names(made)
     given = weights(layout.shapes(made, names))
-    made.load_state_dict(layout.ours(made, names, given), assign=True)
+    made.load_state_dict(layout.imported_weights(made, names, given), assign=True)
     size = made.image_size
     known = {"label": torch.tensor([9]), "low_res": numbers(2, 1, 3, size // 4, size // 4)}
     conditions = {k: v for k, v in known.items() if k in made.conditions}
@@ -172,7 +172,7 @@ def test_a_network_of_full_size_gives_what_the_published_one_gives(name):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_has_the_names_and_shapes_of_the_published_network(name):
-    made = openai.on_meta(PRESETS[name])
+    made = PRESETS[name].network("meta")
     shapes = layout.shapes(made, openai.names(made))
     lines = "\n".join(sorted(f"{k} {v}" for k, v in shapes.items()))
     digests = json.loads(Path(__file__).with_name("published.json").read_text())

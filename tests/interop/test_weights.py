@@ -139,7 +139,7 @@ def package_weights(**changes):
     network = LinearUNet(**{**ARGUMENTS, **changes})
     shapes = {k: v.shape for k, v in network.state_dict().items()}
     named = lucidrains.names(network)
-    return {named[k]: v for k, v in seeded(shapes).items()}
+    return {named[k][0]: v for k, v in seeded(shapes).items()}
 
 
 def test_the_sizes_of_a_network_follow_from_its_shapes():
@@ -180,4 +180,4 @@ def test_a_tensor_too_many_or_too_few_is_named():
     values["more"] = torch.zeros(1)
     wrong = r"not accounted for: more; missing: final_conv.bias"
     with pytest.raises(ValueError, match=wrong):
-        layout.ours(network, lucidrains.names(network), values)
+        layout.imported_weights(network, lucidrains.names(network), values)

@@ -6,12 +6,12 @@ import torch
 
 from diffusion.common.files import kept
 from diffusion.data import Digits
-from diffusion.metrics import Card, Figure, LabelAccuracy, Samples
-from diffusion.metrics.card import find_nearest
+from diffusion.metrics import Card, Figure, LabelAccuracy, SampleBatch
 from diffusion.metrics.real_images import collect
 from diffusion.metrics.report import card_page
-from diffusion.metrics.report.card_page import render
-from diffusion.metrics.report.html import bars, inline, picture, settings
+from diffusion.metrics.report.card import find_nearest
+from diffusion.metrics.report.card_page import render_card
+from diffusion.metrics.report.html import bars, inline, picture, settings_table
 from diffusion.metrics.report.record import plain, stored
 
 FIGURES = {
@@ -40,13 +40,13 @@ RECORD = {
 @pytest.fixture
 def made(digits):
     images, _ = collect(digits, "train")
-    return Samples(images[:30], None, torch.arange(30) % 10)
+    return SampleBatch(images[:30], None, torch.arange(30) % 10)
 
 
 def test_page_is_alone_and_has_all_figures(made, digits, alone):
     nearest = find_nearest(Card(samples=4, neighbours=3), made.images, digits, torch.device("cpu"))
     record = {**RECORD, "figures": {**RECORD["figures"], "unheard_of@30": 4.25}}
-    page = alone(render("a <run>", record, made, nearest))
+    page = alone(render_card("a <run>", record, made, nearest))
     text = " ".join(page.text)
     for name, value in record["figures"].items():
         assert f"{value:.4g}" in text, name
@@ -56,7 +56,7 @@ def test_page_is_alone_and_has_all_figures(made, digits, alone):
     assert "as ADM, LeNet" in text
     assert "0.9876" in text  # what the classifier itself gets of real images
     assert page.tags.count("img") == 1 + 4 * (1 + 3)
-    assert page.tags.count("svg") == 2
+    assert page.tags.count("i") == 4  # bars
 
 
 def test_all_stages_are_named():
@@ -71,7 +71,7 @@ def test_samples_are_a_row_a_label_however_often_it_was_asked(digits, monkeypatc
     images = (labels * 30).to(torch.uint8).view(-1, 1, 1, 1).expand(5, 1, 2, 2)
     shown = []
     monkeypatch.setattr(card_page, "picture", lambda image, *_: shown.append(image) or "")
-    card_page._samples(Samples(images, None, labels))
+    card_page._samples(SampleBatch(images, None, labels))
     (grid,) = shown
     assert grid[0, 1::3, 1::3].tolist() == [[60, 60, 60], [150, 255, 255], [210, 255, 255]]
 
@@ -97,12 +97,12 @@ def test_pictures_are_the_images(parsed):
         assert np.array_equal(found, image.permute(1, 2, 0).squeeze(-1).numpy())
     assert 'width="21" height="15"' in picture(image, "x", 3)
     assert 'alt="50 % of &lt;it&gt;"' in picture(image, "50 % of <it>")
-    assert inline(b"x", "100 %") % "" == '<img  alt="100 %" src="data:image/png;base64,eA==">'
+    assert inline(b"x", "100 %") == '<img  alt="100 %" src="data:image/png;base64,eA==">'
 
 
 def test_images_of_two_channels_are_not_shown(digits, alone):
     images = torch.zeros(3, 2, 8, 8, dtype=torch.uint8)
-    made = Samples(images)
+    made = SampleBatch(images)
 
     class Two(Digits):
         def batches(self, split, batch_size=500):
@@ -112,18 +112,21 @@ def test_images_of_two_channels_are_not_shown(digits, alone):
             yield torch.zeros(4, 2, 8, 8)
 
     nearest = find_nearest(Card(neighbours=9), made.images, Two(), torch.device("cpu"))
-    assert "img" not in alone(render("x", RECORD, made, nearest)).tags
+    assert "img" not in alone(render_card("x", RECORD, made, nearest)).tags
 
 
 def test_bars_and_settings():
     text = bars([("half", 0.5, 0.25), ("more", 1.2, None), ("<", 0.0, None)])
-    assert 'width="180.0"' in text
-    assert "M300.0" in text
-    assert 'width="360.0"' in text
+    assert 'style="--share:50.0%;--mark:25.0%"' in text
+    assert "--share:120.0%" in text  # cut by the bar's background
     assert "&lt;" in text
-    text = settings({"a": [1, "<"], "b": None, "c": {"d": 0.5}, "e": []})
-    assert text == "a: <code>1</code>, <code>&lt;</code><br>c: d: <code>0.5</code><br>e: none"
-    assert settings(None) == "–"
+    text = settings_table([], {"x_y": {"a": [1, "<"], "b": None, "c": {"d": 0.5}, "e": []}})
+    assert "<td>x y</td>" in text
+    assert (
+        "<td>a: <code>1</code>, <code>&lt;</code><br>c: d: <code>0.5</code><br>e: none</td>" in text
+    )
+    assert "<td>–</td>" in settings_table([], {"a": None})
+    assert settings_table(["", "one"], {"figures": 1}).count("<tr>") == 1
 
 
 def test_accuracy_by_label(tmp_path):
@@ -153,7 +156,7 @@ def test_accuracy_by_label(tmp_path):
         measure.prepare(data, tmp_path)
         for shown, asked in (([0, 0, 1], [0, 1, 1]), ([2, 1], [0, 1])):
             images = torch.tensor(shown, dtype=torch.uint8).view(-1, 1, 1, 1)
-            measure.update(Samples(images, labels=torch.tensor(asked)))
+            measure.update(SampleBatch(images, labels=torch.tensor(asked)))
         found = measure.figures()
         assert measure.describe()["accuracy_by_label"] == expected
         assert [figure.value for figure in found.values()] == ([0.6] if expected else [])
@@ -201,7 +204,7 @@ def test_captions_are_under_their_images(made, digits, alone):
     nearest = find_nearest(Card(samples=1, neighbours=1), made.images, digits, torch.device("cpu"))
     texts = [f"a <{i}> & more" for i in range(30)]
     record = {**RECORD, **stored({"clip_score@30": Figure(0.25, 30, baseline=0.4321)})}
-    page = alone(render("x", record, dataclasses.replace(made, texts=texts), nearest))
+    page = alone(render_card("x", record, dataclasses.replace(made, texts=texts), nearest))
     assert [text for text in page.text if "& more" in text] == texts[:24]
     assert page.tags.count("img") == 24 + 1 + 1
     assert "0.4321" in " ".join(page.text)  # of real images, beside the figure

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from diffusion.metrics import Figure
-from diffusion.metrics.report.compare import best, compare, every, read, why_not
-from diffusion.metrics.report.record import restored, stored
+from diffusion.metrics.report.compare import best, compare, every, read_card, why_not
+from diffusion.metrics.report.record import recorded_figures, stored
 
 OF_FEATURES = {"title": "FD", "phrase": "A distance.", "better": "low"}
 OF_FEATURES |= {"depends": ("extractor", "reference", "labels")}
@@ -64,7 +64,7 @@ def winners(runs, name):
 
 
 def read_run(run):
-    return read(Path(run))
+    return read_card(Path(run))
 
 
 def reason(runs, name):
@@ -124,7 +124,7 @@ def test_what_must_agree(make, changes, name, why):
 def test_another_n_is_not_compared_but_a_common_one_is(make, alone):
     make("a")
     record = json.loads(Path("a/metrics.json").read_text())
-    figures = restored(record)
+    figures = recorded_figures(record)
     figures["fd_lenet@1000"] = Figure(figures.pop("fd_lenet@100").value / 4, 1000, **OF_FEATURES)
     record |= stored(figures)
     record["figures"]["only@1000"] = 1.0  # somebody else's, without a meaning
@@ -169,10 +169,10 @@ def test_an_earlier_file_has_its_own_name_and_no_picture(make, tmp_path):
     make("a")
     (tmp_path / "a/samples.png").write_bytes(b"png")
     (tmp_path / "a/metrics.20260101-000000.json").write_text(json.dumps(RECORD))
-    earlier = read(tmp_path / "a/metrics.20260101-000000.json")
+    earlier = read_card(tmp_path / "a/metrics.20260101-000000.json")
     assert earlier.name == "a/metrics.20260101-000000"
     assert earlier.samples is None
-    assert read(tmp_path / "a").samples == tmp_path / "a/samples.png"
+    assert read_card(tmp_path / "a").samples == tmp_path / "a/samples.png"
 
 
 def test_earlier_comparisons_are_kept(make, tmp_path):
@@ -196,8 +196,8 @@ def test_errors_are_one_line_and_write_nothing(make, tmp_path):
         ("a", "a"): "a and a are both called 'a'",
         ("a", "empty"): "empty/metrics.json does not exist; expected a run that was tested",
         ("a", "gone"): "gone does not exist; expected a run",
-        ("a", "list.json"): 'list.json; expected the "figures"',
-        ("a", "half.json"): 'half.json; expected the "figures"',
+        ("a", "list.json"): "list.json; expected an object, it is list",
+        ("a", "half.json"): "half.json; expected JSON",
         ("a", "config.json"): 'config.json; expected the "figures"',
     }
     for runs, line in cases.items():

@@ -9,12 +9,12 @@ from diffusion.metrics import (
     FrechetDistance,
     InceptionScore,
     KernelDistance,
-    Samples,
+    SampleBatch,
     frechet,
     kernel,
 )
 from diffusion.metrics.features.real import real_features
-from diffusion.metrics.real_images import collect, some
+from diffusion.metrics.real_images import collect, random_rows
 
 
 class Projection(nn.Module):
@@ -183,7 +183,7 @@ def updated(measure, images, batch_size, data, cache, index=None):
     measure.prepare(data, cache)
     index = torch.arange(len(images)) if index is None else index
     for rows in index.split(batch_size):
-        measure.update(Samples(images[rows], rows))
+        measure.update(SampleBatch(images[rows], rows))
     return measure.figures()
 
 
@@ -204,7 +204,7 @@ def test_sums_and_gathered_features_are_the_distances_of_all_rows(batch_size, di
             value = found[f"{name}_pixels@{n}"].value
             assert value == pytest.approx(distance(f[:n], g), rel=1e-6)
         floor = found[f"{name}_pixels_floor@500"]
-        assert floor.value == pytest.approx(distance(some(real, 500), g), rel=1e-6)
+        assert floor.value == pytest.approx(distance(random_rows(real, 500), g), rel=1e-6)
         assert found[f"{name}_pixels@500"].baseline == floor.value
         assert found[f"{name}_pixels@600"].baseline is None
         assert floor.real
@@ -251,11 +251,11 @@ def test_metrics_start_again_and_number_samples_themselves(digits, tmp_path):
     values = []
     for index in (numbers, None):
         for rows in numbers.split(25):
-            measure.update(Samples(images[rows], None if index is None else rows))
+            measure.update(SampleBatch(images[rows], None if index is None else rows))
         values.append(measure.compute()["kid_pixels@60"].item())
         measure.reset()
     assert values[0] == values[1]
-    assert measure(Samples(images))["kid_pixels@60"].item() == pytest.approx(values[0])
+    assert measure(SampleBatch(images))["kid_pixels@60"].item() == pytest.approx(values[0])
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from waves import filled, images
 
 import diffusion
-from diffusion.metrics.features.efficientnet import resized
-from diffusion.metrics.features.efficientnet_lite0 import Conv, Lite0, load, renamed
+from diffusion.metrics.features.efficientnet import network_input
+from diffusion.metrics.features.efficientnet_lite0 import Conv, Lite0, load_lite0, renamed
 
 ROOT = Path(diffusion.__file__).parents[1] / "data"  # what `make data` has fetched
 CAT, ESPRESSO = 285, 967  # ImageNet's Egyptian cat and espresso
@@ -23,7 +23,7 @@ def published():
 
 @pytest.fixture(scope="module")
 def trained():
-    return load(ROOT)
+    return load_lite0(ROOT)
 
 
 def test_gives_what_the_published_code_gives(published):
@@ -54,13 +54,13 @@ def test_padding_is_tensorflows(side, kernel, pads):
 
 def test_the_network_reads_levels_as_it_was_trained_to():
     levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
-    x = resized(levels, 16)
+    x = network_input(levels, 16)
     assert x.shape == (1, 3, 16, 16)
     assert torch.allclose(x[0, 2].flatten(), (torch.arange(256) - 127) / 128, atol=1e-4)
     edge = (torch.arange(64) % 2 * 255).to(torch.uint8).expand(1, 3, 64, 64)
-    assert resized(edge, 32)[..., 4:-4].abs().max() < 0.05  # antialiased to grey
+    assert network_input(edge, 32)[..., 4:-4].abs().max() < 0.05  # antialiased to grey
     step = (torch.arange(8) // 4 * 255).to(torch.uint8).expand(1, 3, 8, 8)
-    assert resized(step, 32).aminmax() == (-127 / 128, 1)  # bicubic overshoot is cut
+    assert network_input(step, 32).aminmax() == (-127 / 128, 1)  # bicubic overshoot is cut
 
 
 def test_trained_weights_give_what_they_gave_in_the_published_code(published, trained):
@@ -79,4 +79,4 @@ def test_photographs_are_named_rightly(trained, name, label):
     top, left = ((length - side) // 2 for length in photo.shape[:2])
     square = torch.from_numpy(photo[top : top + side, left : left + side].copy()).permute(2, 0, 1)
     with torch.no_grad():
-        assert trained(resized(square[None], 224)).argmax().item() == label
+        assert trained(network_input(square[None], 224)).argmax().item() == label

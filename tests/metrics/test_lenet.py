@@ -3,7 +3,7 @@ import torch
 
 from diffusion.metrics import LeNet, frechet, kernel, quantize
 from diffusion.metrics.features.real import real_features
-from diffusion.metrics.real_images import collect, pick
+from diffusion.metrics.real_images import collect, selected
 
 
 def test_reads_digits(lenet, digits):
@@ -122,6 +122,6 @@ def test_pick_keeps_empty_batches_out():
         def batches(self, split, batch_size=500):
             yield {"image": torch.zeros(1, 1, 2, 2)}
 
-    assert list(pick(One(), "train", "odd")) == []
+    assert list(selected(One(), "train", "odd")) == []
     with pytest.raises(ValueError, match="split 'train' has no images"):
         collect(One(), "train", "odd")

@@ -131,7 +131,7 @@ def test_errors():
     for call in (precision_recall, density_coverage):
         with pytest.raises(ValueError, match=r"k: 5; expected 1 … 4, less than the 5 rows"):
             call(x, x, 5)
-        with pytest.raises(ValueError, match=r"expected \(M, D\) and \(N, D\)"):
+        with pytest.raises(ValueError, match=r"expected \(N, D\) and \(M, D\)"):
             call(x, torch.zeros(5, 3), 1)
     density_coverage(x[:1], x, 4)  # generated rows have no balls
 

@@ -17,7 +17,7 @@ from diffusion.metrics import (
     LabelAccuracy,
     Measure,
     NearCopies,
-    Samples,
+    SampleBatch,
 )
 
 
@@ -72,7 +72,7 @@ class Theirs(L.LightningModule):
         first = 64 * (i * self.trainer.world_size + self.trainer.global_rank)
         index = first + torch.arange(len(images))  # so that both have the same parts of all
         for metric in self.metrics:
-            metric.update(Samples(images, index, batch["label"]))
+            metric.update(SampleBatch(images, index, batch["label"]))
 
     def on_test_epoch_end(self):
         for metric in self.metrics:
@@ -114,7 +114,7 @@ def test_two_processes_measure_what_one_measures(tmp_path, monkeypatch):
 def test_a_metric_is_drawn_and_has_a_direction(digits):
     metric = Mean()
     for batch in torch.randint(0, 256, (3, 4, 1, 8, 8), dtype=torch.uint8):
-        metric.update(Samples(batch))
+        metric.update(SampleBatch(batch))
     _, axes = metric.plot()
     assert axes.get_ylim()
     assert set(metric.compute()) == {"mean@12"}

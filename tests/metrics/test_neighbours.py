@@ -6,11 +6,11 @@ import torch
 
 from diffusion.data import Images, Memory, Versions
 from diffusion.data.sets import ImageSet
-from diffusion.metrics import Card, NearCopies, Samples, nearest
+from diffusion.metrics import Card, NearCopies, SampleBatch, nearest
 from diffusion.metrics import neighbours as module
-from diffusion.metrics.card import find_nearest
 from diffusion.metrics.neighbours import neighbours
 from diffusion.metrics.real_images import collect, shown
+from diffusion.metrics.report.card import find_nearest
 
 
 def test_nearest_by_hand():
@@ -72,7 +72,7 @@ def copied(images, data, batch_size=64, **settings):
     measure = NearCopies(**settings)
     measure.prepare(data, Path())
     for part in images.split(batch_size):
-        measure.update(Samples(part))
+        measure.update(SampleBatch(part))
     share, floor = measure.figures().values()
     assert share.baseline == floor.value
     return share.value, floor.value

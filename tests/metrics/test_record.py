@@ -6,13 +6,13 @@ import torch
 
 from diffusion.common.files import written_aside
 from diffusion.common.hashing import digest
-from diffusion.metrics.report.record import hardware, table, write
+from diffusion.metrics.report.record import figures_table, hardware, write_record
 
 
 def test_earlier_record_is_kept(tmp_path):
     path = tmp_path / "run" / "metrics.json"
     for value in range(3):
-        write(path, {"value": value, "path": tmp_path})
+        write_record(path, {"value": value, "path": tmp_path})
         os.utime(path, (1_000_000, 1_000_000))
     values = [json.loads(p.read_text())["value"] for p in path.parent.iterdir()]
     assert sorted(values) == [0, 1, 2]
@@ -24,7 +24,7 @@ def test_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "metrics.json"
     path.write_text("old")
     with pytest.raises(ValueError, match="Circular"):
-        write(path, circle())
+        write_record(path, circle())
     assert [p.name for p in tmp_path.iterdir()] == ["metrics.json"]
     assert path.read_text() == "old"
 
@@ -47,12 +47,12 @@ def test_digest_depends_on_content_not_order():
 
 def test_hardware_and_table():
     assert hardware(torch.device("cpu"))["processor"]
-    assert table({"fd@10": 1.23456}).row_count == 1
+    assert figures_table({"fd@10": 1.23456}).row_count == 1
 
 
 def test_numbers_that_json_lacks_are_left_out(tmp_path):
     nan, inf = float("nan"), float("inf")
     record = {"figures": {"a": nan, "b": 1.0}, "list": [inf, 2.0, (nan,)], "bits": -inf}
-    write(tmp_path / "a.json", record)
+    write_record(tmp_path / "a.json", record)
     found = json.loads((tmp_path / "a.json").read_text(), parse_constant=pytest.fail)
     assert found == {"figures": {"b": 1.0}, "list": [None, 2.0, [None]]}

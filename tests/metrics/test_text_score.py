@@ -7,7 +7,7 @@ from test_metrics_callback import Replay, trainer
 
 from diffusion.callbacks.metrics import Metrics
 from diffusion.data import Digits
-from diffusion.metrics import Samples, TextMeasure
+from diffusion.metrics import SampleBatch, TextMeasure
 from diffusion.metrics.text_score import exchanged, matching, mean_at, retrieval
 
 
@@ -49,7 +49,7 @@ class Angles:
 
 def made(levels, captions):
     images = torch.tensor(levels, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 2, 2)
-    return Samples(images, texts=[f"level {v}" for v in captions])
+    return SampleBatch(images, texts=[f"level {v}" for v in captions])
 
 
 def measured(samples, scorer=None, data=None):
@@ -58,7 +58,7 @@ def measured(samples, scorer=None, data=None):
     measure.prepare(data or Hues(), Path())
     for rows in torch.arange(len(samples.images)).flip(0).split(3):
         texts = samples.texts and [samples.texts[i] for i in rows.tolist()]
-        measure.update(Samples(samples.images[rows], rows, texts=texts))
+        measure.update(SampleBatch(samples.images[rows], rows, texts=texts))
     found = measure.figures()
     return {name: figure.value for name, figure in found.items()}, measure.describe()["text"]
 
@@ -108,7 +108,7 @@ def test_one_prompt_is_not_retrieved():
 
 
 def test_nothing_without_captions():
-    assert measured(Samples(torch.zeros(2, 1, 2, 2, dtype=torch.uint8))) == ({}, None)
+    assert measured(SampleBatch(torch.zeros(2, 1, 2, 2, dtype=torch.uint8))) == ({}, None)
 
 
 def test_captions_get_their_pictures_in_turn():
@@ -259,12 +259,12 @@ def test_a_scorer_that_finds_no_caption_is_warned_of(lenet, asked, monkeypatch):
     data, black = Named(), torch.zeros(40, 1, 8, 8).byte()
     if asked == "prompts":  # which no picture has
         monkeypatch.setattr("diffusion.metrics.text_score.matching", lambda *_: None)
-    about = measured(Samples(black, texts=prompts), Blind(lenet), data)[1]
+    about = measured(SampleBatch(black, texts=prompts), Blind(lenet), data)[1]
     assert (
         "metrics.text.scorer is right on 10.0% of 10 real images, a guess on 10.0%"
         in (about["warning"])
     )
-    assert "warning" not in measured(Samples(black, texts=prompts), Logits(lenet), data)[1]
+    assert "warning" not in measured(SampleBatch(black, texts=prompts), Logits(lenet), data)[1]
 
 
 def test_captions_are_wanted_before_anything_is_drawn(lenet, cache, tmp_path):

@@ -5,8 +5,12 @@ import torch
 from diffusers.models.unets.unet_2d import UNet2DModel
 
 from diffusion.interop import layout
-from diffusion.interop.diffusers.unet_weights import config, names, network_settings
-from diffusion.interop.diffusers.unet_weights import theirs as exported
+from diffusion.interop.diffusers.unet_weights import (
+    exported_weights,
+    names,
+    network_settings,
+    unet_config,
+)
 from diffusion.networks import UNet
 
 # As google/ddpm-cifar10-32 and as Improved DDPM and ADM, with fewer channels.
@@ -73,7 +77,7 @@ def networks(request):
     for parameter in theirs.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     state = theirs.state_dict()
-    ours.load_state_dict(layout.ours(ours, names(ours), state))
+    ours.load_state_dict(layout.imported_weights(ours, names(ours), state))
     return ours.eval(), theirs.eval()
 
 
@@ -103,8 +107,8 @@ def test_a_config_is_read_as_the_network_that_was_made_for_it(networks):
 @torch.no_grad()
 def test_a_network_is_written_as_the_one_that_computes_the_same(networks):
     ours, theirs = networks
-    made = UNet2DModel.from_config(config(ours)).eval()
-    made.load_state_dict(exported(ours))
+    made = UNet2DModel.from_config(unet_config(ours)).eval()
+    made.load_state_dict(exported_weights(ours))
     x_t = torch.randn(2, 3, ours.image_size, ours.image_size)
     label = torch.tensor([2, 9]) if ours.num_classes else None
     output, expected = made(x_t, 41, label).sample, theirs(x_t, 41, label).sample

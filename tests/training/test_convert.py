@@ -12,7 +12,7 @@ import yaml
 
 from diffusion.interop import layout, openai
 from diffusion.interop.diffusers import unet_weights
-from diffusion.interop.presets import PRESETS, Model, of
+from diffusion.interop.presets import PRESETS, Model, node
 from diffusion.networks import ClassifierNetwork, LinearUNet, UNet
 from diffusion.spec import DataSpec
 from diffusion.systems.diffusion import Diffusion
@@ -27,27 +27,27 @@ ROOT = Path(__file__).parents[2]
 NETWORK = {"image_size": 8, "in_channels": 1, "channels": 64, "multipliers": [1], "attention": []}
 NETWORK |= {"blocks": 1, "num_classes": 10}
 ADM = {**NETWORK, "out_channels": 2, "family": "openai", "scale_shift": True, "null_class": False}
-PROCESS = of("Linear", T=20, beta_1=0.01, beta_T=0.3)
+PROCESS = node("Linear", T=20, beta_1=0.01, beta_T=0.3)
 SMALL = {
     "adm_imagenet64": Model(
         {
-            "network": of("UNet", **ADM),
+            "network": node("UNet", **ADM),
             "process": PROCESS,
             "parameterization": "Eps",
             "objective": "Hybrid",
             "sampler": {
-                "step": of("DDPM", variance="learned"),
+                "step": node("DDPM", variance="learned"),
                 "steps": 3,
                 "guidance": ["Static"],
             },
-            "optimizer": of("torch.optim.AdamW", lr=1e-4),
+            "optimizer": node("torch.optim.AdamW", lr=1e-4),
         }
     ),
     "classifier_imagenet64": Model(
         {
-            "network": of("ClassifierNetwork", **NETWORK),
+            "network": node("ClassifierNetwork", **NETWORK),
             "process": PROCESS,
-            "optimizer": of("torch.optim.AdamW", lr=1e-4),
+            "optimizer": node("torch.optim.AdamW", lr=1e-4),
         },
         kind="NoisyClassifier",
     ),
@@ -77,7 +77,7 @@ def published(run, monkeypatch):
     run.write("data.yaml", DATA)
 
     def make(name):
-        network = openai.on_meta(SMALL[name])
+        network = SMALL[name].network("meta")
         values = seeded(layout.shapes(network, openai.names(network)))
         torch.save(values, run.folder / "x.pt")
         return values
@@ -96,7 +96,7 @@ def test_an_imported_model_is_tested_predicted_validated_and_trained_further(pub
     module = Diffusion.load_from_checkpoint("x.ckpt")
     network = module.denoiser.network
     assert isinstance(network, UNet)
-    for ours, theirs in openai.names(network).items():
+    for ours, (theirs,) in openai.names(network).items():
         kept = network.state_dict()[ours].flatten()
         assert torch.equal(kept, values[theirs].flatten())
     flags = ("--ckpt_path", "x.ckpt", "--config", "data.yaml")
@@ -123,8 +123,8 @@ def test_an_imported_classifier_guides(published):
     Path("x.ckpt").rename("classifier.ckpt")
     published.make("adm_imagenet64")
     imported(published)
-    node = {"class_path": "Trained", "init_args": {"checkpoint": "classifier.ckpt"}}
-    guidance = ["Static", of("Classifier", scale=0.5, classifier=node)]
+    trained = {"class_path": "Trained", "init_args": {"checkpoint": "classifier.ckpt"}}
+    guidance = ["Static", node("Classifier", scale=0.5, classifier=trained)]
     published.write("guided.yaml", {"model": {"sampler": {"guidance": guidance}}})
     published("test", "--ckpt_path=x.ckpt", "--config=data.yaml", "--config=guided.yaml")
     figures = json.loads(Path("run/metrics.json").read_text())["figures"]
@@ -135,7 +135,7 @@ def test_a_configuration_describes_what_is_no_preset(published):
     published.make("adm_imagenet64")
     model = SMALL.pop("adm_imagenet64")
     try:
-        published.write("model.yaml", {"model": {**model.settings, "process": of("Cosine", T=7)}})
+        published.write("model.yaml", {"model": {**model.settings, "process": node("Cosine", T=7)}})
         imported(published, "--config", "model.yaml")
     finally:
         SMALL["adm_imagenet64"] = model
@@ -222,7 +222,7 @@ def tiny_unet(tiny):
     arguments |= {"channels": 8, "groups": 2, "multipliers": [1, 2], "attention": [4]}
     del arguments["num_classes"]
     tiny["model"] |= {"p_uncond": 0.0, "parameterization": "Eps"}
-    tiny["model"]["sampler"] |= {"step": of("DDIM", eta=0.0), "steps": 4}
+    tiny["model"]["sampler"] |= {"step": node("DDIM", eta=0.0), "steps": 4}
     return tiny
 
 
@@ -266,7 +266,7 @@ def test_export_takes_another_sampler_and_labels(published, refused):
     published.make("adm_imagenet64")
     imported(published)
     command = ("export", "--to=diffusers", "--ckpt=x.ckpt", "--output=out")
-    published.write("ddim.yaml", {"model": {"sampler": {"step": of("DDIM"), "steps": 4}}})
+    published.write("ddim.yaml", {"model": {"sampler": {"step": node("DDIM"), "steps": 4}}})
     assert "expected DDPM" in refused(*command, "--config=ddim.yaml", "--license=mit")
     published.write("all.yaml", {"model": {"sampler": {"steps": None}}})
     published(*command, "--config=all.yaml")
@@ -322,10 +322,10 @@ def test_a_malicious_pickle_runs_nothing(run, refused, name, zipped):
     Path("folder").mkdir()
     shutil.copy("trap.pt", "folder/diffusion_pytorch_model.bin")
     unet = UNet(8, 1, channels=8, multipliers=(1,), attention=(), groups=2)
-    Path("folder/config.json").write_text(json.dumps(unet_weights.config(unet)))
+    Path("folder/config.json").write_text(json.dumps(unet_weights.unet_config(unet)))
     run.write(
         "guided.yaml",
-        {"model": {"sampler": {"guidance": [of("Classifier", scale=1.0, classifier=GUIDED)]}}},
+        {"model": {"sampler": {"guidance": [node("Classifier", scale=1.0, classifier=GUIDED)]}}},
     )
     line = refused(*COMMANDS[name])
     assert "trap.pt" in line or "last.ckpt" in line or "model.bin" in line

@@ -3,101 +3,76 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from diffusion.common.files import folder_aside
+from diffusion.common.files import folder_aside, json_object
 from diffusion.common.weights import read, tensors
-from diffusion.interop.diffusers import scheduler, unet_weights
+from diffusion.interop.diffusers.scheduler import sampling_settings
+from diffusion.interop.diffusers.unet_weights import modern, network_settings
 from diffusion.interop.layout import check_groups
-from diffusion.interop.presets import Model, of
+from diffusion.interop.presets import Model, Settings, node
 
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 VERSION = "0.35.0"  # of diffusers, whose options are written
 
 
-def describe(folder: Path) -> Model:
-    """Returns the model in a folder: with a process and a sampler if it has a scheduler.
+def read_folder(folder: Path) -> tuple[Model, dict[str, Tensor]]:
+    """Returns a model, with a process and a sampler if there is a scheduler, and its weights.
 
     Raises:
-        FileNotFoundError: If it has no config.json.
+        FileNotFoundError: If there is no config.json or no file of weights.
         ValueError: If something in it has no counterpart here.
     """
-    unet = _unet(folder)
-    network = unet_weights.network_settings(_json(unet / "config.json"))
-    settings = {"network": of("UNet", **network)}
-    places = (folder / "scheduler", folder, folder.parent / "scheduler")
-    found = [x / "scheduler_config.json" for x in places if (x / "scheduler_config.json").is_file()]
-    if found:
-        settings |= scheduler.settings(_json(found[0]))
-    model = Model({**settings, "optimizer": of("torch.optim.Adam", lr=1e-4)})
-    with torch.device("meta"):
-        check_groups(model.network(), network["groups"])
-    return model
-
-
-def weights(folder: Path) -> dict[str, Tensor]:
-    """Returns the network's weights.
-
-    Raises:
-        FileNotFoundError: If there are none.
-    """
-    unet = _unet(folder)
+    unet = next((x for x in (folder / "unet", folder) if (x / "config.json").is_file()), None)
+    if unet is None:
+        raise FileNotFoundError(f"weights: {folder}; expected a folder of diffusers, with unet/"
+                                "config.json or config.json")  # fmt: skip
+    network = network_settings(json_object(unet / "config.json", "weights"))
+    settings = {"network": node("UNet", **network)}
+    for place in (folder / "scheduler", folder, folder.parent / "scheduler"):
+        if (file := place / "scheduler_config.json").is_file():
+            settings |= sampling_settings(json_object(file, "weights"))
+            break
+    model = Model({**settings, "optimizer": node("torch.optim.Adam", lr=1e-4)})
+    check_groups(model.network("meta"), network["groups"])
     for name in WEIGHTS:
         if (unet / name).is_file():
-            return unet_weights.modern(tensors(read(unet / name), unet / name))
+            return model, modern(tensors(read(unet / name), unet / name))
     raise FileNotFoundError(f"weights: {unet}; expected {' or '.join(WEIGHTS)}, there is neither")
 
 
-def write(
-    folder: Path,
-    unet: Mapping[str, Any],
-    values: Mapping[str, Tensor],
-    schedule: Mapping[str, Any],
-    card: str,
+def write_folder(
+    folder: Path, unet: Settings, weights: Mapping[str, Tensor], scheduler: Settings, card: str
 ) -> None:
     """Writes a pipeline's folder, whole or not at all.
+
+    Args:
+        folder: Must not exist.
+        unet: The network's config.json.
+        weights: By diffusers' names.
+        scheduler: scheduler_config.json.
+        card: README.md.
 
     Raises:
         FileExistsError: If there is such a folder or file.
     """
-    name = str(schedule["_class_name"])
-    pipeline = {
+    name = str(scheduler["_class_name"])
+    index = {
         "_class_name": name.replace("Scheduler", "Pipeline"),
         "scheduler": ["diffusers", name],
         "unet": ["diffusers", "UNet2DModel"],
     }
-    version = {"_diffusers_version": VERSION}
+    files = {
+        "model_index.json": index,
+        "unet/config.json": unet,
+        "scheduler/scheduler_config.json": scheduler,
+    }
     with folder_aside(folder) as aside:
-        for part in ("unet", "scheduler"):
-            (aside / part).mkdir()
-        _dump(aside / "model_index.json", {**pipeline, **version})
-        _dump(aside / "unet" / "config.json", {**unet, **version})
-        save_file(dict(values), aside / "unet" / WEIGHTS[0], metadata={"format": "pt"})
-        _dump(aside / "scheduler" / "scheduler_config.json", {**schedule, **version})
+        for file, content in files.items():
+            (aside / file).parent.mkdir(exist_ok=True)
+            text = json.dumps({**content, "_diffusers_version": VERSION}, indent=2)
+            (aside / file).write_text(text + "\n", encoding="utf-8")
+        save_file(dict(weights), aside / "unet" / WEIGHTS[0], metadata={"format": "pt"})
         (aside / "README.md").write_text(card, encoding="utf-8")
-
-
-def _unet(folder: Path) -> Path:
-    for unet in (folder / "unet", folder):
-        if (unet / "config.json").is_file():
-            return unet
-    raise FileNotFoundError(f"weights: {folder}; expected a folder of diffusers, with unet/config"
-                            ".json or config.json")  # fmt: skip
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"weights: {path}; expected JSON ({error})") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"weights: {path}; expected an object, it is {type(content).__name__}")
-    return content
-
-
-def _dump(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -6,18 +6,18 @@ padding (0 is TensorFlow's SAME).
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from diffusion.interop import layout
-from diffusion.interop.layout import Names, Place
+from diffusion.interop.diffusers.options import check_fixed, translated
+from diffusion.interop.layout import Kind, Names, Place, check_groups, unet_names
 from diffusion.interop.presets import Settings
 from diffusion.networks import UNet
 from diffusion.networks.unet.attention import SelfAttention
 from diffusion.networks.unet.encoder import Encoder
 
-PARTS: dict[str, dict[str, str | tuple[str, ...]]] = {
+FILE = "config.json"
+PARTS: dict[Kind, dict[str, str]] = {
     "residual": {
         "norm_in": "norm1",
         "conv_in": "conv1",
@@ -26,7 +26,7 @@ PARTS: dict[str, dict[str, str | tuple[str, ...]]] = {
         "conv_out": "conv2",
         "shortcut": "conv_shortcut",
     },
-    "attention": {"norm": "group_norm", "qkv": ("to_q", "to_k", "to_v"), "out": "to_out.0"},
+    "attention": {"norm": "group_norm", "qkv": "to_q to_k to_v", "out": "to_out.0"},
     "shrink": {"conv": "conv"},
     "grow": {"conv": "conv"},
 }
@@ -58,6 +58,7 @@ FIXED = {
 DEFAULTS = {
     **FIXED,
     **FAMILIES["openai"],
+    "sample_size": None,
     "in_channels": 3,
     "out_channels": 3,
     "layers_per_block": 2,
@@ -70,11 +71,32 @@ DEFAULTS = {
     "resnet_time_scale_shift": "default",
     "num_class_embeds": None,
 }
-CONV, BLOCK = {"DownBlock2D", "UpBlock2D"}, {"ResnetDownsampleBlock2D", "ResnetUpsampleBlock2D"}
-ATTENTION = {"AttnDownBlock2D", "AttnUpBlock2D"}
+# How a block changes the resolution; those with attention do as downsample_type, upsample_type say.
+BLOCKS = {
+    "DownBlock2D": "conv",
+    "UpBlock2D": "conv",
+    "ResnetDownsampleBlock2D": "block",
+    "ResnetUpsampleBlock2D": "block",
+    "AttnDownBlock2D": None,
+    "AttnUpBlock2D": None,
+}
+TYPES = {"conv": "conv", "resnet": "block"}
+# Arguments of `UNet` that are the same here and there.
+SAME = {
+    "in_channels": "in_channels",
+    "out_channels": "out_channels",
+    "blocks": "layers_per_block",
+    "dropout": "dropout",
+    "groups": "norm_num_groups",
+}
 
 
-def place(at: Place) -> str:
+def names(network: Encoder) -> Names:
+    """Returns what diffusers calls each parameter of a network of ours, three for a qkv."""
+    return unet_names(network, _layer, PARTS, OTHERS)
+
+
+def _layer(at: Place) -> str:
     """Returns what diffusers calls a layer."""
     if at.resize:
         what = {"down": "downsamplers", "up": "upsamplers"}[at.way]
@@ -83,11 +105,6 @@ def place(at: Place) -> str:
     if at.way == "middle":
         return f"mid_block.{what}.{at.index}"
     return f"{at.way}_blocks.{at.level}.{what}.{at.block}"
-
-
-def names(network: Encoder) -> Names:
-    """Returns what diffusers calls each parameter of a network of ours, three for a qkv."""
-    return layout.names(network, place, PARTS, OTHERS)
 
 
 def modern(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -101,85 +118,78 @@ def modern(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def network_settings(config: Mapping[str, Any]) -> Settings:
+def exported_weights(network: UNet) -> dict[str, Tensor]:
+    """Returns diffusers' weights for a network of ours."""
+    found, theirs = {}, names(network)
+    for name, value in network.state_dict().items():
+        layer = network.get_submodule(name.rpartition(".qkv.")[0])
+        if isinstance(layer, SelfAttention) and layer.qkv_order == "heads-qkv":
+            value = value.unflatten(0, (layer.heads, 3, -1)).transpose(0, 1).flatten(0, 2)
+        parts = value.chunk(len(theirs[name]))
+        found |= {new: part.clone().contiguous() for new, part in zip(theirs[name], parts)}
+    return found
+
+
+def network_settings(config: Settings) -> Settings:
     """Returns the arguments of `UNet` for a UNet2DModel's config.json.
 
     Raises:
         ValueError: If an option has no counterpart.
     """
-    kind = config.get("_class_name", "UNet2DModel")
-    if kind != "UNet2DModel":
-        raise ValueError(f"config.json: _class_name is {kind}; expected UNet2DModel")
-    said: dict[str, Any] = {**DEFAULTS, **config}
-    for key, value in FIXED.items():
-        if said[key] != value and not (key == "time_embedding_dim" and _usual(said)):
-            raise ValueError(f"config.json: {key} is {said[key]}; expected {value}")
+    check_fixed(FILE, config, {"_class_name": "UNet2DModel"})
+    said: Settings = {**DEFAULTS, **config}
+    widths, size, groups = (
+        said[k] for k in ("block_out_channels", "sample_size", "norm_num_groups")
+    )
+    same = {"time_embedding_dim": 4 * widths[0], "attn_norm_num_groups": groups}
+    said |= {key: value for key, value in same.items() if said[key] is None}
+    check_fixed(FILE, said, FIXED | same)
+    if not isinstance(size, int):
+        raise ValueError(f"{FILE}: sample_size is {size}; expected one number")
     family = next((k for k, v in FAMILIES.items() if all(said[x] == v[x] for x in v)), None)
     if family is None:
         found = ", ".join(f"{key} {said[key]}" for key in FAMILIES["ddpm"])
         wanted = " or ".join(", ".join(f"{k} {v}" for k, v in f.items()) for f in FAMILIES.values())
-        raise ValueError(f"config.json: {found}; expected {wanted}")
-    down, up, widths = said["down_block_types"], said["up_block_types"], said["block_out_channels"]
-    size = said.get("sample_size")
-    if not isinstance(size, int):
-        raise ValueError(f"config.json: sample_size is {size}; expected one number")
-    attend = [name in ATTENTION for name in down]
-    resample, groups = _resample(said), said["norm_num_groups"]
-    if said["attn_norm_num_groups"] not in (None, groups):
-        raise ValueError(
-            f"config.json: attn_norm_num_groups is {said['attn_norm_num_groups']}; expected "
-            f"norm_num_groups, {groups}"
-        )
-    if attend[::-1] != [name in ATTENTION for name in up]:
-        raise ValueError(f"config.json: up_block_types is {up}; expected attention as on the way "
-                         "down, in reverse")  # fmt: skip
+        raise ValueError(f"{FILE}: {found}; expected {wanted}")
+    resample, up = _resample(said), said["up_block_types"]
+    attend = [BLOCKS[name] is None for name in said["down_block_types"]]
+    if attend[::-1] != [BLOCKS[name] is None for name in up]:
+        raise ValueError(f"{FILE}: up_block_types is {up}; expected attention as on the way down, "
+                         "in reverse")  # fmt: skip
     width, classes = said["attention_head_dim"], said["num_class_embeds"]
-    multipliers = [w // widths[0] if w % widths[0] == 0 else w / widths[0] for w in widths]
     return {
         "image_size": size,
-        "in_channels": said["in_channels"],
-        "out_channels": said["out_channels"],
+        **{ours: said[theirs] for ours, theirs in SAME.items()},
         "channels": widths[0],
-        "multipliers": multipliers,
+        "multipliers": [w // widths[0] if w % widths[0] == 0 else w / widths[0] for w in widths],
         "attention": [size // 2**i for i, yes in enumerate(attend) if yes],
-        "blocks": said["layers_per_block"],
-        "dropout": said["dropout"],
         **({"heads": 1} if width is None else {"head_width": width}),
         **({} if classes is None else {"num_classes": classes, "null_class": False}),
         "scale_shift": said["resnet_time_scale_shift"] == "scale_shift",
         "resample": resample,
         "family": family,
-        "groups": groups,
     }
 
 
-def _usual(said: Mapping[str, Any]) -> bool:
-    return said["time_embedding_dim"] == 4 * said["block_out_channels"][0]
-
-
-def _resample(said: Mapping[str, Any]) -> str:
+def _resample(said: Settings) -> str:
     """Returns how the resolution changes: the same way everywhere, as it is here.
 
     The last block of each way changes nothing, so it may be of either kind.
     """
-    down, up = said["down_block_types"], said["up_block_types"]
-    known = CONV | BLOCK | ATTENTION
-    if unknown := [name for name in [*down, *up] if name not in known]:
-        raise ValueError(f"config.json: {unknown[0]}; expected blocks among {sorted(known)}")
     ways = set()
-    for key, types in (("downsample_type", down[:-1]), ("upsample_type", up[:-1])):
-        of_type = {"conv": "conv", "resnet": "block"}.get(said[key], said[key])
-        for name in types:
-            ways.add("conv" if name in CONV else "block" if name in BLOCK else of_type)
+    for way in ("down", "up"):
+        of_type, key = said[f"{way}sample_type"], f"{way}_block_types"
+        kinds = [translated(FILE, key, name, BLOCKS) for name in said[key]]
+        ways |= {kind or TYPES.get(of_type, of_type) for kind in kinds[:-1]}
     if not ways <= {"conv", "block"} or len(ways) > 1:
         raise ValueError(
-            f"config.json: the resolution changes by {' and by '.join(sorted(map(str, ways)))}; "
+            f"{FILE}: the resolution changes by {' and by '.join(sorted(map(str, ways)))}; "
             "expected convolutions or residual blocks throughout"
         )
     return ways.pop() if ways else "conv"
 
 
-def config(network: UNet, shape: Sequence[int] | None = None) -> dict[str, Any]:
+def unet_config(network: nn.Module, shape: Sequence[int] | None = None) -> Settings:
     """Returns the config.json of a UNet2DModel that computes what a network of ours does.
 
     Args:
@@ -189,59 +199,55 @@ def config(network: UNet, shape: Sequence[int] | None = None) -> dict[str, Any]:
     Raises:
         ValueError: If there is none.
     """
-    if type(network) is not UNet:
+    if not isinstance(network, UNet) or type(network) is not UNet:
         raise ValueError(f"network: {type(network).__name__}; expected UNet, the only one that "
                          "diffusers' UNet2DModel computes")  # fmt: skip
-    embedding, widths = network.embedding, network.widths[1:]
-    if network.streams is not None:
-        raise ValueError(
-            "network.streams: it reads texts; expected none, as UNet2DModel reads none"
-        )
-    if network.patch != 1:
-        raise ValueError(f"network.patch: {network.patch}; expected 1, UNet2DModel folds no pixels")
-    if embedding.time_scale != 1:
-        raise ValueError(f"network.time_scale: {embedding.time_scale:g}; expected 1, UNet2DModel "
-                         "embeds t − 1 as it is")  # fmt: skip
-    if embedding.dim != widths[0]:
-        raise ValueError(
-            f"network.multipliers: the first is {widths[0] / embedding.dim:g}; expected 1, "
-            "UNet2DModel has one width for the time and the first level"
-        )
+    embedding, widths, label = network.embedding, network.widths[1:], network.embedding.label
+    first = widths[0] / embedding.dim
+    for wrong, reason in (
+        (network.streams, "streams: it reads texts; expected none, as UNet2DModel reads none"),
+        (network.patch != 1, f"patch: {network.patch}; expected 1, UNet2DModel folds no pixels"),
+        (
+            embedding.time_scale != 1,
+            f"time_scale: {embedding.time_scale:g}; expected 1, UNet2DModel embeds t − 1 as it is",
+        ),
+        (
+            first != 1,
+            f"multipliers: the first is {first:g}; expected 1, UNet2DModel has one width for the "
+            "time and the first level",
+        ),
+    ):
+        if wrong:
+            raise ValueError(f"network.{reason}")
+    groups, block = network.norm_out.num_groups, network.style.resample == "block"
+    check_groups(network, groups)
     height, width = (network.image_size,) * 2 if shape is None else tuple(shape[1:])
-    norm, attend = network.norm_out.num_groups, network.attend
-    layout.check_groups(network, norm)
-    block = network.style.resample == "block"
     ways = ("Resnet{}sampleBlock2D" if block else "{}Block2D", "Attn{}Block2D")
-    types = {w: [ways[x].format(w.title()) for x in attend] for w in ("down", "up")}
-    label = embedding.label
+    down, up = ([ways[x].format(w) for x in network.attend] for w in ("Down", "Up"))
     return {
+        **FIXED,
+        **FAMILIES[embedding.family],
         "_class_name": "UNet2DModel",
         "sample_size": height if height == width else [height, width],
         "in_channels": network.in_channels,
         "out_channels": network.out_channels,
         "block_out_channels": widths,
         "layers_per_block": network.blocks,
-        "down_block_types": types["down"],
-        "up_block_types": types["up"][::-1],
+        "down_block_types": down,
+        "up_block_types": up[::-1],
         "downsample_type": "resnet" if block else "conv",
         "upsample_type": "resnet" if block else "conv",
         "dropout": network.style.dropout,
-        "attention_head_dim": head_width(network),
-        "norm_num_groups": norm,
-        "attn_norm_num_groups": norm,
+        "attention_head_dim": _head_width(network),
+        "norm_num_groups": groups,
+        "attn_norm_num_groups": groups,
         "resnet_time_scale_shift": "scale_shift" if network.style.scale_shift else "default",
         "num_class_embeds": None if label is None else len(label.weight),
-        **FAMILIES[embedding.family],
-        **FIXED,
     }
 
 
-def head_width(network: UNet) -> int | None:
-    """Returns the channels of every head, None for one head everywhere.
-
-    Raises:
-        ValueError: If neither is the case.
-    """
+def _head_width(network: UNet) -> int | None:
+    """Returns the channels of every head, None for one head everywhere."""
     layers = [m for m in network.modules() if isinstance(m, SelfAttention)]
     if all(layer.heads == 1 for layer in layers):
         return None
@@ -252,22 +258,3 @@ def head_width(network: UNet) -> int | None:
             "width in all attention, UNet2DModel has one attention_head_dim"
         )
     return widths.pop()
-
-
-def theirs(network: UNet) -> dict[str, Tensor]:
-    """Returns diffusers' weights for a network of ours."""
-    named, found = names(network), {}
-    layers = dict(network.named_modules())
-    for name, value in network.state_dict().items():
-        to = named[name]
-        if isinstance(to, str):
-            found[to] = value.clone().contiguous()
-            continue
-        layer: Any = layers[name.rsplit(".", 2)[0]]
-        if layer.qkv_order == "heads-qkv":
-            rows = value.unflatten(0, (layer.heads, 3, -1)).transpose(0, 1).flatten(1, 2)
-            parts: tuple[Tensor, ...] = rows.unbind(0)
-        else:
-            parts = value.chunk(3)
-        found |= {x: part.clone().contiguous() for x, part in zip(to, parts)}
-    return found

@@ -1,13 +1,19 @@
 """Networks whose features the distances are taken in."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
 
+from diffusion.common.files import written_aside
+from diffusion.common.weights import read
 from diffusion.metrics.real_images import Data, Rule
+
+Record = dict[str, Any]  # what metrics.json holds, or an entry of it
+T = TypeVar("T")
 
 
 class Extractor(ABC):
@@ -23,6 +29,8 @@ class Extractor(ABC):
         score: What the Inception score of these logits is called, or None if it is none.
         reference: The training images that generated ones are compared with.
         accuracy: The share of the test split's labels that the logits get right, if known.
+        fingerprint: A hash of the weights, and of all else that the features depend on; known after
+            `prepare`.
     """
 
     name: ClassVar[str]
@@ -31,6 +39,7 @@ class Extractor(ABC):
     score: ClassVar[str | None] = None
     reference: ClassVar[Rule] = "all"
     accuracy: float | None = None
+    fingerprint: str
 
     @abstractmethod
     def prepare(self, data: Data, cache: Path, progress: bool = True) -> None:
@@ -51,33 +60,27 @@ class Extractor(ABC):
         """Its name for people."""
         return type(self).__name__
 
-    @property
-    @abstractmethod
-    def fingerprint(self) -> str:
-        """A hash of the weights; known after `prepare`."""
-
-    def describe(self) -> dict[str, str | float | None]:
+    def describe(self) -> Record:
         """Returns what a record of a distance must say about its features."""
         return {"name": self.name, "fingerprint": self.fingerprint, "accuracy": self.accuracy}
 
 
-def published(key: str, given: str | None, url: str, what: str) -> Path:
-    """Returns the file of a published network's weights; nothing is downloaded.
+def check_colours(extractor: Extractor, data: Data) -> None:
+    """Refuses images that a network of photographs cannot read; grey is shown as three channels."""
+    if data.shape[0] not in (1, 3):
+        name = type(extractor).__name__
+        raise ValueError(f"{name}: images of {data.shape[0]} channels; expected 1 or 3")
+
+
+def computed_once(path: Path, compute: Callable[[], T]) -> T:
+    """Returns what a file of the cache holds; it is computed and written if it is not there.
 
     Args:
-        key: The argument that names the file, for the error.
-        given: The file, or None for where torch itself keeps what it downloads from the address.
-        url: Where the weights are published.
-        what: The network, for the error.
-
-    Raises:
-        FileNotFoundError: If there is no such file; names the command that fetches it.
+        path: The file, whose name says all that the content depends on.
+        compute: Returns tensors and plain values.
     """
-    default = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
-    path = default if given is None else Path(given)
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{key}: {path} does not exist; expected {what}; get it with "
-            f"`curl -L --create-dirs -o {path} {url}`"
-        )
-    return path
+        content = compute()
+        with written_aside(path) as part:
+            torch.save(content, part)
+    return read(path, "metrics.cache")

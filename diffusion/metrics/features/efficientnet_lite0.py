@@ -40,18 +40,18 @@ class Conv(nn.Conv2d):
     def __init__(self, ins: int, outs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__(ins, outs, kernel, stride, groups=groups, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(self, input: Tensor) -> Tensor:
         """Returns (B, outs, ⌈H / stride⌉, ⌈W / stride⌉)."""
         kernel, stride = self.kernel_size[0], self.stride[0]
         pads = []
-        for size in (x.shape[-1], x.shape[-2]):
+        for size in (input.shape[-1], input.shape[-2]):
             pad = max((-(-size // stride) - 1) * stride + kernel - size, 0)
             pads += [pad // 2, pad - pad // 2]
-        return super().forward(F.pad(x, pads))
+        return super().forward(F.pad(input, pads))
 
 
-class Block(nn.Module):
-    """Inverted residual: widen (1 × 1), filter each channel (k × k), narrow (1 × 1), add the input.
+class InvertedResidual(nn.Module):
+    """Widen (1 × 1), filter each channel (k × k), narrow (1 × 1), add the input.
 
     The input is added where shapes agree; the narrow layer has no activation (MBConv of Sandler et
     al. 2018, arXiv:1801.04381).
@@ -85,8 +85,8 @@ class Lite0(nn.Module):
         self.conv_stem, self.bn0 = Conv(3, STAGES[0][4], 3, 2), norm(STAGES[0][4])
         blocks = []
         for repeats, kernel, stride, expand, ins, outs in STAGES:
-            blocks.append(Block(ins, outs, kernel, stride, expand))
-            blocks += [Block(outs, outs, kernel, 1, expand) for _ in range(repeats - 1)]
+            blocks.append(InvertedResidual(ins, outs, kernel, stride, expand))
+            blocks += [InvertedResidual(outs, outs, kernel, 1, expand) for _ in range(repeats - 1)]
         self.blocks = nn.ModuleList(blocks)
         self.conv_head, self.bn1 = Conv(STAGES[-1][5], FEATURES, 1), norm(FEATURES)
         self.fc = nn.Linear(FEATURES, CLASSES)
@@ -113,7 +113,7 @@ def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key.removeprefix("_").replace("._", "."): value for key, value in state.items()}
 
 
-def load(root: Path) -> Lite0:
+def load_lite0(root: Path) -> Lite0:
     """Returns the network with the published weights, fixed.
 
     Args:

@@ -7,13 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffusion.common.files import written_aside
 from diffusion.common.hashing import digest, weights_digest
+from diffusion.common.pixels import scaled
 from diffusion.common.progress import bar
 from diffusion.common.validate import check_counts
-from diffusion.common.weights import read
-from diffusion.metrics.features.base import Extractor
-from diffusion.metrics.real_images import Data, collect, pick
+from diffusion.metrics.features.base import Extractor, Record, computed_once
+from diffusion.metrics.real_images import Data, collect, selected
 
 BATCH = 128
 PASSES = 60
@@ -74,7 +73,6 @@ class LeNet(Extractor):
         check_counts("LeNet", steps=steps, width=width, features=features)
         self.settings = {"steps": steps, "width": width, "features": features, "seed": seed}
         self._net = nn.Sequential()
-        self._fingerprint = ""
 
     def prepare(self, data: Data, cache: Path, progress: bool = True) -> None:
         """Trains the network, or loads the one that was trained with the same data and settings.
@@ -91,37 +89,23 @@ class LeNet(Extractor):
         channels, *size = data.shape
         width, features = self.settings["width"], self.settings["features"]
         # Hooks of an evaluation run in inference mode, whose tensors cannot be trained.
-        with (
-            torch.random.fork_rng(devices=[]),
-            torch.inference_mode(False),
-            torch.enable_grad(),
-        ):
+        with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
             torch.manual_seed(self.settings["seed"])
             net = network(channels, min(size), data.num_classes, width, features)
-            if not path.is_file():
-                self._fit(net, data, progress)
-                saved = {"net": net.state_dict(), "accuracy": accuracy(net, data)}
-                with written_aside(path) as part:
-                    torch.save(saved, part)
-        saved = read(path, "metrics.cache")
+            saved = computed_once(path, lambda: self._fit(net, data, progress))
         net.load_state_dict(saved["net"])
         self._net = net.eval().requires_grad_(False)
-        self._fingerprint = weights_digest(saved["net"])
-        self.accuracy = saved["accuracy"]
+        self.fingerprint, self.accuracy = weights_digest(saved["net"]), saved["accuracy"]
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Returns features (B, D) and logits (B, K) of uint8 images (B, C, H, W)."""
         net = self._net.to(images.device)
         with torch.no_grad():
-            features = net[:-1](scale(images))
+            features = net[:-1](scaled(images))
             return features, net[-1](features)
 
-    @property
-    def fingerprint(self) -> str:
-        """A hash of the weights; known after `prepare`."""
-        return self._fingerprint
-
-    def _fit(self, net: nn.Sequential, data: Data, progress: bool) -> None:
+    def _fit(self, net: nn.Sequential, data: Data, progress: bool) -> Record:
+        """Trains the network; returns its weights and its accuracy."""
         images, labels = collect(data, "train", "even")
         if labels is None:
             raise ValueError('LeNet: batches have no "label"; expected labelled images')
@@ -133,16 +117,12 @@ class LeNet(Extractor):
         shift = max(1, min(data.shape[1:]) // 28)
         with bar("steps", progress) as shown:
             for i in shown.track(rows, description="Training LeNet, once"):
-                loss = F.cross_entropy(net(shifted(scale(images[i]), shift)), labels[i])
+                loss = F.cross_entropy(net(shifted(scaled(images[i]), shift)), labels[i])
                 opt.zero_grad()
                 loss.backward()
                 opt.step()
                 rate.step()
-
-
-def scale(images: Tensor) -> Tensor:
-    """Returns uint8 images as float32 in [−1, 1]."""
-    return images.float() / 127.5 - 1
+        return {"net": net.state_dict(), "accuracy": accuracy(net, data)}
 
 
 def shifted(x: Tensor, most: int) -> Tensor:
@@ -156,5 +136,5 @@ def shifted(x: Tensor, most: int) -> Tensor:
 def accuracy(net: nn.Sequential, data: Data) -> float:
     """Returns the share of the test split that the network labels right, 0 … 1."""
     net.eval()
-    hits = [net(scale(b["image"])).argmax(1) == b["label"] for b in pick(data, "test")]
+    hits = [net(scaled(b["image"])).argmax(1) == b["label"] for b in selected(data, "test")]
     return torch.cat(hits).double().mean().item()

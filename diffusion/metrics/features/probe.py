@@ -59,13 +59,13 @@ def probe(
     bias = z.new_zeros(classes, requires_grad=True)
     opt = torch.optim.LBFGS([weight, bias], max_iter=ROUNDS, line_search_fn="strong_wolfe")
 
-    def closure() -> Tensor:
+    def closure() -> float:
         opt.zero_grad()
         loss = F.cross_entropy(F.linear(z, weight, bias), labels)
         loss = loss + decay / 2 * weight.square().sum()
         loss.backward()
-        return loss
+        return loss.item()
 
-    opt.step(closure)  # pyright: ignore[reportArgumentType]
+    opt.step(closure)
     w = weight.detach() / scale
     return w, bias.detach() - w @ mean

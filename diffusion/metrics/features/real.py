@@ -5,11 +5,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from diffusion.common.files import written_aside
 from diffusion.common.hashing import digest
-from diffusion.common.weights import read
-from diffusion.metrics.features.base import Extractor
-from diffusion.metrics.real_images import Data, Rule, pick
+from diffusion.metrics.features.base import Extractor, computed_once
+from diffusion.metrics.real_images import Data, Rule, selected
 
 
 def real_features(
@@ -20,7 +18,7 @@ def real_features(
     cache: Path,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Returns the features (N, D) of a split's picked images, float32 on the CPU.
+    """Returns the features (N, D) of a split's selected images, float32 on the CPU.
 
     They are stored under `cache` by a hash of the split's content, the rule and the extractor's
     weights, so that the next run, and the next validation, only reads them.
@@ -33,16 +31,16 @@ def real_features(
         cache: Folder for files that are computed once.
         device: Where the extractor computes.
     """
-    path = kept_at(data, split, rule, extractor, cache)
-    if not path.is_file():
-        parts = [extractor(b["image"].to(device))[0].cpu() for b in pick(data, split, rule)]
-        with written_aside(path) as part:
-            torch.save(torch.cat(parts), part)
-    return read(path, "metrics.cache")
+
+    def features() -> Tensor:
+        batches = (batch["image"].to(device) for batch in selected(data, split, rule))
+        return torch.cat([extractor(images)[0].cpu() for images in batches])
+
+    return computed_once(features_file(data, split, rule, extractor, cache), features)
 
 
-def kept_at(data: Data, split: str, rule: Rule, extractor: Extractor, cache: Path) -> Path:
-    """Returns where `real_features` keeps what it has computed; arguments as there."""
+def features_file(data: Data, split: str, rule: Rule, extractor: Extractor, cache: Path) -> Path:
+    """Returns where `real_features` stores what it has computed; arguments as there."""
     key = {
         "data": data.fingerprint(split),
         "split": split,

@@ -1,10 +1,10 @@
 """The features that FID, KID, the Inception score, and precision and recall are defined by.
 
-The networks are torch-fidelity's, which resize as TensorFlow 1 did; grey images get three equal
-channels. Nothing is downloaded.
+The networks are torch-fidelity's, which resize as TensorFlow 1 did. Nothing is downloaded.
 """
 
 from abc import abstractmethod
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from diffusion.common.hashing import weights_digest
 from diffusion.common.weights import read
-from diffusion.metrics.features.base import Extractor, published
+from diffusion.metrics.features.base import Extractor, check_colours
 from diffusion.metrics.real_images import Data
 
 
@@ -32,8 +32,6 @@ class Published(Extractor):
 
     def __init__(self, weights: str | None = None) -> None:
         self.weights = weights
-        self._net: nn.Module | None = None
-        self._fingerprint = ""
 
     @abstractmethod
     def address(self) -> str:
@@ -43,45 +41,48 @@ class Published(Extractor):
     def build(self, path: Path) -> nn.Module:
         """Returns the network with the weights of a file."""
 
-    def prepare(self, data: Data, cache: Path, progress: bool = True) -> None:
-        """Loads the weights.
+    @cached_property
+    def net(self) -> nn.Module:
+        """The network, loaded when it is asked for first.
 
         Raises:
             FileNotFoundError: If there is no such file; names the command that fetches it.
-            ValueError: If the file holds something else, or if the images have neither one nor
-                three channels.
+            ValueError: If the file holds something else.
         """
-        name = type(self).__name__
-        if data.shape[0] not in (1, 3):
-            raise ValueError(f"{name}: images of {data.shape[0]} channels; expected 1 or 3")
-        if self._net is not None:
-            return
-        path = published(f"{name}.weights", self.weights, self.address(), self.what)
+        url, key = self.address(), f"{type(self).__name__}.weights"
+        default = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
+        path = default if self.weights is None else Path(self.weights)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{key}: {path} does not exist; expected {self.what}; get it with "
+                f"`curl -L --create-dirs -o {path} {url}`"
+            )
         try:
             # torch-fidelity unpickles with weights_only=False: refuse anything but tensors first.
-            state = read(path, f"{name}.weights")
+            self.fingerprint = weights_digest(read(path, key))
             with torch.random.fork_rng(devices=[]):  # it draws weights, and then replaces them
-                self._net = self.build(path)
+                return self.build(path)
         except Exception as error:  # what a broken file raises depends on where it is broken
             raise ValueError(
-                f"{name}.weights: {path} is broken or another's; expected {self.what}"
+                f"{key}: {path} is broken or another's; expected {self.what}"
             ) from error
-        self._fingerprint = weights_digest(state)
+
+    def prepare(self, data: Data, cache: Path, progress: bool = True) -> None:
+        """Loads the weights; see `net`.
+
+        Raises:
+            ValueError: If the images have neither one nor three channels.
+        """
+        check_colours(self, data)
+        self.net.eval()  # loads it, before any time is spent on images
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Returns features (B, D) and logits (B, K) of uint8 images (B, 1 or 3, H, W)."""
-        if self._net is None:
-            raise RuntimeError(f"{type(self).__name__}: no weights; expected `prepare` before")
-        net = self._net.to(images.device)
+        net = self.net.to(images.device)
         with torch.no_grad():
             parts = [net(part) for part in images.expand(-1, 3, -1, -1).split(50)]
         features, *logits = (torch.cat(found) for found in zip(*parts))
         return features, logits[0] if logits else features[:, :0]
-
-    @property
-    def fingerprint(self) -> str:
-        """A hash of the weights; known after `prepare`."""
-        return self._fingerprint
 
 
 class Inception(Published):

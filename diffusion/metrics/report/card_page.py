@@ -2,20 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any
 
 from torch import Tensor
 
-from diffusion.metrics.base import Figure, Samples
-from diffusion.metrics.card import Nearest
-from diffusion.metrics.report.html import bars, page, picture, settings, table
-from diffusion.metrics.report.record import notes, restored
+from diffusion.metrics.base import Figure, SampleBatch
+from diffusion.metrics.features.base import Record
+from diffusion.metrics.report.card import Nearest
+from diffusion.metrics.report.html import ARROWS, bars, html_table, page, picture, settings_table
+from diffusion.metrics.report.record import notes, recorded_figures
 
 CAPTIONED = 24  # samples that are shown with their captions
 SIDE = 56  # images are shown at least this wide
 
 
-def render(name: str, record: Mapping[str, Any], made: Samples, nearest: Nearest) -> str:
+def render_card(name: str, record: Record, made: SampleBatch, nearest: Nearest) -> str:
     """Returns the card as one HTML page that needs no network.
 
     Args:
@@ -24,11 +24,21 @@ def render(name: str, record: Mapping[str, Any], made: Samples, nearest: Nearest
         made: The first samples.
         nearest: Samples and training images.
     """
-    figures = restored(record)
-    body = [
+    figures = recorded_figures(record)
+    shares = [
+        (name, figure.value, figure.baseline)
+        for name, figure in figures.items()
+        if figure.share and figure.better and figure.n == _largest(figures, figure)
+    ]
+    by_label = [
+        (str(y), v, None)
+        for y, v in enumerate(record.get("accuracy_by_label", ()))
+        if v is not None
+    ]
+    parts = [
         f"<h1>{escape(name)}</h1>{_subtitle(record)}",
         _tiles(figures),
-        "".join(f"<p class=soft>{escape(line)}.</p>" for line in notes(record)),
+        *(f"<p class=soft>{escape(line)}.</p>" for line in notes(record)),
         "<h2>Samples</h2>",
         _samples(made),
         "<h2>Figures</h2><p class=soft>The number behind the @ is that of the images: figures "
@@ -36,25 +46,17 @@ def render(name: str, record: Mapping[str, Any], made: Samples, nearest: Nearest
         "real images that the reference does not have get in place of the samples.</p>",
         _figures(figures),
     ]
-    shares = [
-        (name, figure.value, figure.baseline)
-        for name, figure in figures.items()
-        if figure.share and figure.better and figure.n == _largest(figures, figure)
-    ]
     if shares:
-        body += ["<h2>Shares</h2><p class=soft>The mark is held-out real images.</p>", bars(shares)]
-    by_label = [
-        (str(y), v, None)
-        for y, v in enumerate(record.get("accuracy_by_label", ()))
-        if v is not None
-    ]
+        parts += [
+            "<h2>Shares</h2><p class=soft>The mark is held-out real images.</p>",
+            bars(shares),
+        ]
     if 1 < len(by_label) <= 50:
-        body += ["<h2>Label accuracy by label asked for</h2>", bars(by_label)]
-    body += [_nearest(nearest), "<h2>What the figures depend on</h2>", _settings(record)]
-    return page(f"Card: {name}", "\n".join(body))
+        parts += ["<h2>Label accuracy by label asked for</h2>", bars(by_label)]
+    return page(f"Card: {name}", [*parts, _nearest(nearest), settings_table([], record)])
 
 
-def _subtitle(record: Mapping[str, Any]) -> str:
+def _subtitle(record: Record) -> str:
     sampler, checkpoint = record.get("sampler") or {}, record.get("checkpoint") or {}
     drawn = ", then ".join(
         "by {step} in {steps} steps, guidance ".format(**stage)
@@ -90,10 +92,9 @@ def _tiles(figures: Mapping[str, Figure]) -> str:
 
 
 def _figures(figures: Mapping[str, Figure]) -> str:
-    arrows = {"low": " ↓", "high": " ↑", None: ""}
     rows = [
         [
-            f"{escape(figure.title)}{arrows[figure.better]}<br><code>{escape(name)}</code>",
+            f"{escape(figure.title)}{ARROWS[figure.better]}<br><code>{escape(name)}</code>",
             f"{figure.value:.4g}",
             "" if figure.baseline is None else f"{figure.baseline:.4g}",
             f"<span class=soft>{escape(figure.phrase)}</span>",
@@ -101,10 +102,10 @@ def _figures(figures: Mapping[str, Figure]) -> str:
         for name, figure in figures.items()
         if not figure.real
     ]
-    return table(["figure", "value", "held-out", "what it means"], rows, numbers=(1, 2))
+    return html_table(["figure", "value", "held-out", "what it means"], rows, numbers=(1, 2))
 
 
-def _samples(made: Samples) -> str:
+def _samples(made: SampleBatch) -> str:
     """Returns samples with their captions; or ten of each label, a row a label; or a hundred."""
     from torchvision.utils import make_grid
 
@@ -121,20 +122,27 @@ def _samples(made: Samples) -> str:
             images = rows.flatten(0, 1)
     if images.shape[1] not in (1, 3):
         return f"<p class=soft>Images of {images.shape[1]} channels are not shown.</p>"
-    zoom = max(1, -(-SIDE // images.shape[-1]))
     grid = make_grid(images, nrow=columns, padding=1, pad_value=255)
-    return f'<div class="box wide">{picture(grid, "samples, a row a label", zoom)}</div>'
+    shown = picture(grid, "samples, a row a label", _zoom(images, SIDE))
+    return f'<div class="box wide">{shown}</div>'
+
+
+def _zoom(images: Tensor, side: int) -> int:
+    return max(1, -(-side // images.shape[-1]))
 
 
 def _captioned(images: Tensor, texts: Sequence[str]) -> str:
     """Returns images with their captions under them."""
-    zoom = max(1, -(-2 * SIDE // images.shape[-1]))
-    shown = (
-        f'<figure style="width:{images.shape[-1] * zoom}px">{picture(image, text, zoom)}'
-        f"<figcaption>{escape(text)}</figcaption></figure>"
-        for image, text in zip(images, texts)
-    )
+    zoom = _zoom(images, 2 * SIDE)
+    style = f' style="width:{images.shape[-1] * zoom}px"'
+    shown = (_under(image, text, zoom, style) for image, text in zip(images, texts))
     return f'<div class="box gallery">{"".join(shown)}</div>'
+
+
+def _under(image: Tensor, text: str, zoom: int, style: str = "") -> str:
+    """Returns an image with a text under it."""
+    caption = f"<figcaption>{escape(text)}</figcaption>"
+    return f"<figure{style}>{picture(image, text, zoom)}{caption}</figure>"
 
 
 def _nearest(nearest: Nearest) -> str:
@@ -146,20 +154,9 @@ def _nearest(nearest: Nearest) -> str:
     )
     if nearest.samples.shape[1] not in (1, 3):
         return head
-    zoom = max(1, -(-SIDE // nearest.samples.shape[-1]))
-    rows = []
+    zoom, rows = _zoom(nearest.samples, SIDE), []
     for i, sample in enumerate(nearest.samples):
-        cells = [(sample, f"sample {i}")]
-        cells += [(x, f"{d:.3f}") for x, d in zip(nearest.images[i], nearest.distances[i].tolist())]
-        shown = (
-            f"<figure>{picture(x, text, zoom)}<figcaption>{text}</figcaption></figure>"
-            for x, text in cells
-        )
-        rows.append(f"<div class=row>{''.join(shown)}</div>")
+        near = zip(nearest.images[i], nearest.distances[i].tolist())
+        shown = (_under(image, f"{distance:.3f}", zoom) for image, distance in near)
+        rows.append(f"<div class=row>{_under(sample, f'sample {i}', zoom)}{''.join(shown)}</div>")
     return f'{head}<div class="box">{"".join(rows)}</div>'
-
-
-def _settings(record: Mapping[str, Any]) -> str:
-    left = ("figures", "meanings", "accuracy_by_label", "warnings")
-    rows = [[escape(k.replace("_", " ")), settings(v)] for k, v in record.items() if k not in left]
-    return table([], rows)

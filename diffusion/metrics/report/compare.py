@@ -2,23 +2,22 @@
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import Any
 
 from rich import get_console
 
-from diffusion.common.files import kept
+from diffusion.common.files import json_object, kept
 from diffusion.metrics.base import Figure
-from diffusion.metrics.report.html import inline, page, settings, table
-from diffusion.metrics.report.record import restored
+from diffusion.metrics.features.base import Record
+from diffusion.metrics.report.html import ARROWS, html_table, inline, page, settings_table
+from diffusion.metrics.report.record import recorded_figures
 
 DEPENDS = {"labels": "which labels were asked for"}
 TESTED = ("accuracy", "held_out", "chance", "warning")  # how good an extractor is, not which it is
-APART = {"figures", "meanings", "accuracy_by_label", "warnings", "wall_seconds", "quantize"}
 
 
 @dataclass(frozen=True)
@@ -32,13 +31,13 @@ class Measured:
     """
 
     name: str
-    record: Mapping[str, Any]
+    record: Record
     samples: Path | None
 
     @cached_property
     def figures(self) -> dict[str, Figure]:
         """The figures by name."""
-        return restored(self.record)
+        return recorded_figures(self.record)
 
 
 def compare(*runs: str, output: str = "compare") -> None:
@@ -51,25 +50,25 @@ def compare(*runs: str, output: str = "compare") -> None:
         runs: Two or more folders of runs, each with a metrics.json, or such files.
         output: Name of what is written: OUTPUT.html and OUTPUT.csv.
     """
-    cards = [read(Path(run)) for run in runs]
+    cards = [read_card(Path(run)) for run in runs]
     if len(cards) < 2:
         raise ValueError(f"compare: {len(cards)} card; expected two or more runs or metrics.json")
-    for i, card in enumerate(cards):
-        first = next(j for j, other in enumerate(cards) if other.name == card.name)
-        if first != i:
+    names = [card.name for card in cards]
+    for run, name, i in zip(runs, names, range(len(runs))):
+        if (first := names.index(name)) < i:
             raise ValueError(
-                f"compare: {runs[first]} and {runs[i]} are both called {card.name!r}; "
-                "expected folders of different names"
+                f"compare: {runs[first]} and {run} are both called {name!r}; expected folders of "
+                "different names"
             )
     with kept(Path(f"{output}.html")) as part:
-        part.write_text(render(cards), encoding="utf-8")
+        part.write_text(render_comparison(cards), encoding="utf-8")
     with kept(Path(f"{output}.csv")) as part:
         with part.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(sheet(cards))
     get_console().print(f"wrote {output}.html and {output}.csv")
 
 
-def read(path: Path) -> Measured:
+def read_card(path: Path) -> Measured:
     """Returns what is in a run's folder, or in a file like metrics.json.
 
     Raises:
@@ -81,12 +80,8 @@ def read(path: Path) -> Measured:
         raise FileNotFoundError(
             f"compare: {file} does not exist; expected a run that was tested, or its metrics.json"
         )
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-        known = isinstance(record["figures"], dict)
-    except (ValueError, KeyError, TypeError):
-        known = False
-    if not known:
+    record = json_object(file, "compare")
+    if not isinstance(record.get("figures"), dict):
         raise ValueError(f'compare: {file}; expected the "figures" of a test, as in metrics.json')
     run = file.absolute().parent.name
     if file.name != "metrics.json":  # the picture beside it is of the last test
@@ -135,11 +130,11 @@ def every(cards: Sequence[Measured]) -> dict[str, Figure]:
     return dict(sorted(found.items(), key=place))
 
 
-def sheet(cards: Sequence[Measured]) -> list[list[Any]]:
+def sheet(cards: Sequence[Measured]) -> list[list[object]]:
     """Returns the rows of the CSV: a header, then a card a row."""
     about = ("n", "data", "extractor", "reference", "sampler", "checkpoint", "date")
     names = list(every(cards))
-    rows: list[list[Any]] = [["name", *about, *names]]
+    rows: list[list[object]] = [["name", *about, *names]]
     for card in cards:
         parts = [card.record.get(key) for key in about]
         cells = [json.dumps(x, sort_keys=True) if isinstance(x, dict) else x for x in parts]
@@ -147,46 +142,37 @@ def sheet(cards: Sequence[Measured]) -> list[list[Any]]:
     return rows
 
 
-def render(cards: Sequence[Measured]) -> str:
+def render_comparison(cards: Sequence[Measured]) -> str:
     """Returns the page."""
     heads = [escape(card.name) for card in cards]
-    title = ", ".join(card.name for card in cards)
     pictures = [
-        "–" if c.samples is None else inline(c.samples.read_bytes(), f"samples of {c.name}") % ""
+        "–" if c.samples is None else inline(c.samples.read_bytes(), f"samples of {c.name}")
         for c in cards
     ]
-    keys = dict.fromkeys(key for card in cards for key in card.record if key not in APART)
-    about = [[key, *(settings(card.record.get(key)) for card in cards)] for key in keys]
-    body = [
-        f"<h1>Side by side</h1><p class=soft>{escape(title)}</p>",
-        f"<h2>Samples</h2><div class=wide>{table(heads, [pictures])}</div>",
+    rows = [_row(cards, *x) for x in every(cards).items()]
+    parts = [
+        f"<h1>Side by side</h1><p class=soft>{', '.join(heads)}</p>",
+        f"<h2>Samples</h2><div class=wide>{html_table(heads, [pictures])}</div>",
         "<h2>Figures</h2><p class=soft>The best is bold where the figures may be compared: at the "
         "same n, with the same features and reference. Where they may not, the last column says "
         "why.</p>",
-        table(
-            ["figure", *heads, ""],
-            [_row(cards, *x) for x in every(cards).items()],
-            range(1, len(cards) + 1),
-        ),
-        "<h2>What the figures depend on</h2>",
-        table(["", *heads], about),
+        html_table(["figure", *heads, ""], rows, range(1, len(cards) + 1)),
+        settings_table(["", *heads], *(card.record for card in cards)),
     ]
-    return page(f"Compare: {title}", "\n".join(body))
+    return page(f"Compare: {', '.join(card.name for card in cards)}", parts)
 
 
 def _row(cards: Sequence[Measured], name: str, figure: Figure) -> list[str]:
-    arrow, winners = {"low": "↓", "high": "↑", None: ""}, best(cards, name)
-    cells = []
+    cells, winners, reason = [], best(cards, name), why_not(cards, name)
     for card in cards:
         text = f"{card.figures[name].value:.4g}" if name in card.figures else "–"
         cells.append(f"<b class=best>{text}</b>" if card.name in winners else text)
-    reason = why_not(cards, name)
-    note = f"not comparable: {escape(reason)}" if reason else escape(figure.phrase)
-    head = f"<code>{escape(name)}</code> {arrow[figure.better]}"
-    return [head, *cells, f"<span class=soft>{note}</span>"]
+    note = f"not comparable: {reason}" if reason else figure.phrase
+    head = f"<code>{escape(name)}</code>{ARROWS[figure.better]}"
+    return [head, *cells, f"<span class=soft>{escape(note)}</span>"]
 
 
-def _setting(entry: Any) -> Any:
+def _setting(entry: object) -> object:
     """Returns what makes figures comparable of an entry of a record: not how good a judge is."""
     if not isinstance(entry, dict):
         return entry

@@ -1,12 +1,15 @@
 """Web pages that are one file: no scripts, nothing from a network, light and dark."""
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from html import escape
-from typing import Any
 
 from torch import Tensor
 
+from diffusion.metrics.features.base import Record
+
+ARROWS = {"low": " ↓", "high": " ↑", None: ""}  # towards what is better
+APART = {"figures", "meanings", "accuracy_by_label", "warnings"}  # what figures do not depend on
 STYLE = """
 :root{color-scheme:light dark;--ink:#1d2530;--soft:#5f6b7a;--line:#dfe4ea;--page:#f6f7f9;
 --card:#fff;--accent:#3563c9;--bar:#dbe4f8}
@@ -35,18 +38,22 @@ img{image-rendering:pixelated;display:block;border-radius:.2rem}
 .row figure:first-child{padding-right:.6rem;border-right:2px solid var(--accent)}
 .gallery{display:flex;flex-wrap:wrap;gap:.8rem}.gallery figure{margin:0}
 figcaption{font-size:.75rem;color:var(--soft);font-variant-numeric:tabular-nums}
-svg{display:block;max-width:100%}svg text{fill:var(--ink);font-size:12px}
+.bar{display:block;width:22rem;height:1rem;border-radius:.2rem;background-color:var(--bar);
+background-image:linear-gradient(var(--ink) 0 0),linear-gradient(var(--accent) 0 0);
+background-size:2px 100%,var(--share) 100%;background-position:var(--mark) 0,0 0;
+background-repeat:no-repeat}
 .best{color:var(--accent)}
 """
 
 
-def page(title: str, body: str) -> str:
+def page(title: str, parts: Iterable[str]) -> str:
     """Returns the whole page.
 
     Args:
         title: Plain text.
-        body: HTML.
+        parts: HTML.
     """
+    body = "\n".join(parts)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
@@ -55,7 +62,9 @@ def page(title: str, body: str) -> str:
     )
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[int] = ()) -> str:
+def html_table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], numbers: Collection[int] = ()
+) -> str:
     """Returns a table that scrolls where it is too wide.
 
     Args:
@@ -65,24 +74,36 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequenc
     """
 
     def row(cells: Sequence[str], tag: str) -> str:
-        kind = [' class="n"' if i in numbers else "" for i in range(len(cells))]
-        return f"<tr>{''.join(f'<{tag}{k}>{c}</{tag}>' for k, c in zip(kind, cells))}</tr>"
+        kinds = (' class="n"' if i in numbers else "" for i in range(len(cells)))
+        return f"<tr>{''.join(f'<{tag}{k}>{c}</{tag}>' for k, c in zip(kinds, cells))}</tr>"
 
     lines = [row(header, "th")] if header else []
-    return (
-        f'<div class="box"><table>{"".join([*lines, *(row(r, "td") for r in rows)])}</table></div>'
-    )
+    lines += [row(cells, "td") for cells in rows]
+    return f'<div class="box"><table>{"".join(lines)}</table></div>'
 
 
-def settings(record: Any) -> str:
+def settings_table(header: Sequence[str], *records: Record) -> str:
+    """Returns the section that says what figures depend on.
+
+    Args:
+        header: The columns' names, HTML; empty for none.
+        *records: What metrics.json holds, a column each.
+    """
+    rows = []
+    for key in dict.fromkeys(key for record in records for key in record if key not in APART):
+        rows.append([escape(key.replace("_", " ")), *(_value(x.get(key)) for x in records)])
+    return "<h2>What the figures depend on</h2>" + html_table(header, rows)
+
+
+def _value(entry: object) -> str:
     """Returns nested settings as HTML: dictionaries as "key value" and lists, in one cell."""
-    if isinstance(record, dict):
-        known = {k: v for k, v in record.items() if v is not None}
-        return "<br>".join(f"{escape(str(k))}: {settings(v)}" for k, v in known.items()) or "–"
-    if isinstance(record, list | tuple):
-        return ", ".join(map(settings, record)) or "none"
-    text = f"{record:.4g}" if isinstance(record, float) else str(record)
-    return "–" if record is None else f"<code>{escape(text)}</code>"
+    if isinstance(entry, dict):
+        known = {k: v for k, v in entry.items() if v is not None}
+        return "<br>".join(f"{escape(str(k))}: {_value(v)}" for k, v in known.items()) or "–"
+    if isinstance(entry, list | tuple):
+        return ", ".join(map(_value, entry)) or "none"
+    text = f"{entry:.4g}" if isinstance(entry, float) else str(entry)
+    return "–" if entry is None else f"<code>{escape(text)}</code>"
 
 
 def picture(image: Tensor, description: str, zoom: int = 1) -> str:
@@ -95,21 +116,20 @@ def picture(image: Tensor, description: str, zoom: int = 1) -> str:
     """
     from torchvision.io import encode_png
 
-    return inline(encode_png(image.cpu().contiguous()).numpy().tobytes(), description) % (
-        f'width="{image.shape[2] * zoom}" height="{image.shape[1] * zoom}"'
-    )
+    size = f'width="{image.shape[2] * zoom}" height="{image.shape[1] * zoom}"'
+    return inline(encode_png(image.cpu().contiguous()).numpy().tobytes(), description, size)
 
 
-def inline(png: bytes, description: str) -> str:
-    """Returns a PNG file inside the page; "%s" stands where its size may be.
+def inline(png: bytes, description: str, size: str = "") -> str:
+    """Returns a PNG file inside the page.
 
     Args:
         png: The file.
         description: What it shows, plain text.
+        size: Its attributes, if not the file's.
     """
     data = base64.b64encode(png).decode()
-    text = escape(description).replace("%", "%%")
-    return f'<img %s alt="{text}" src="data:image/png;base64,{data}">'
+    return f'<img {size} alt="{escape(description)}" src="data:image/png;base64,{data}">'
 
 
 def bars(shares: Sequence[tuple[str, float, float | None]]) -> str:
@@ -118,20 +138,8 @@ def bars(shares: Sequence[tuple[str, float, float | None]]) -> str:
     Args:
         shares: Label, plain text; length; and where the mark is, or None.
     """
-    out = [f'<svg viewBox="0 0 640 {24 * len(shares)}" width="640" role="img">']
-    for i, (label, share, mark) in enumerate(shares):
-        y, width = 24 * i, 360 * min(max(share, 0.0), 1.0)
-        out.append(
-            f'<text x="0" y="{y + 16}">{escape(label)}</text>'
-            f'<rect x="210" y="{y + 4}" width="360" height="16" rx="3" fill="var(--bar)"/>'
-            f'<rect x="210" y="{y + 4}" width="{width:.1f}" height="16" rx="3" '
-            'fill="var(--accent)"/>'
-            f'<text x="580" y="{y + 16}">{share:.3f}</text>'
-        )
-        if mark is not None:
-            x = 210 + 360 * min(max(mark, 0.0), 1.0)
-            out.append(
-                f'<path d="M{x:.1f} {y + 1}v22" stroke="var(--ink)" stroke-width="2">'
-                f"<title>{mark:.3f}</title></path>"
-            )
-    return f'<div class="box">{"".join(out)}</svg></div>'
+    rows = []
+    for label, share, mark in shares:
+        style = f"--share:{share:.1%};--mark:{-1 if mark is None else mark:.1%}"
+        rows.append([escape(label), f'<i class="bar" style="{style}"></i>', f"{share:.3f}"])
+    return html_table([], rows, numbers=[2])

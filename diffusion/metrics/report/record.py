@@ -13,12 +13,13 @@ import torch
 
 from diffusion.common.files import kept
 from diffusion.metrics.base import Figure
+from diffusion.metrics.features.base import Record
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
-def hardware(device: torch.device) -> dict[str, Any]:
+def hardware(device: torch.device) -> Record:
     """Returns what the images were generated on, without which a time says nothing."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {
@@ -30,7 +31,7 @@ def hardware(device: torch.device) -> dict[str, Any]:
     }
 
 
-def write(path: Path, record: Mapping[str, Any]) -> None:
+def write_record(path: Path, record: Record) -> None:
     """Writes the record as JSON; a file that is there is first renamed after its time.
 
     Args:
@@ -43,7 +44,7 @@ def write(path: Path, record: Mapping[str, Any]) -> None:
         part.write_text(text + "\n", encoding="utf-8")
 
 
-def stored(figures: Mapping[str, Figure]) -> dict[str, Any]:
+def stored(figures: Mapping[str, Figure]) -> Record:
     """Returns the entries of a record that hold figures: "figures", numbers, and "meanings".
 
     Args:
@@ -60,7 +61,7 @@ def stored(figures: Mapping[str, Figure]) -> dict[str, Any]:
     }
 
 
-def restored(record: Mapping[str, Any]) -> dict[str, Figure]:
+def recorded_figures(record: Record) -> dict[str, Figure]:
     """Returns the figures that a record holds by name; one without a meaning has its name.
 
     Args:
@@ -86,11 +87,11 @@ def finite(value: Any) -> Any:
     return value
 
 
-def _no_number(value: Any) -> bool:
+def _no_number(value: object) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
-def plain(part: Any) -> str:
+def plain(part: object) -> str:
     """Returns an object as its class and plain settings, such as "DDIM(eta=0.0)".
 
     Args:
@@ -102,7 +103,7 @@ def plain(part: Any) -> str:
     return f"{type(part).__name__}({settings})" if settings else type(part).__name__
 
 
-def notes(record: Mapping[str, Any]) -> list[str]:
+def notes(record: Record) -> list[str]:
     """Returns what the figures are worth, a line each: how good those are who judge, and warnings.
 
     Args:
@@ -119,7 +120,7 @@ def notes(record: Mapping[str, Any]) -> list[str]:
     return [*found, *(f"warning: {text}" for text in record.get("warnings", ()))]
 
 
-def table(figures: Mapping[str, float], notes: Sequence[str] = ()) -> "Table":
+def figures_table(figures: Mapping[str, float], notes: Sequence[str] = ()) -> "Table":
     """Returns the figures as a table to print.
 
     Args:

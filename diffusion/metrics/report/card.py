@@ -10,7 +10,7 @@ from diffusion.common.validate import check_counts
 from diffusion.metrics.features.base import Extractor
 from diffusion.metrics.fidelity import K_COVERAGE, K
 from diffusion.metrics.neighbours import neighbours
-from diffusion.metrics.real_images import Data, collect, shown, some
+from diffusion.metrics.real_images import Data, collect, random_rows, shown
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def find_nearest(card: Card, images: Tensor, data: Data, device: torch.device) -
         device: Where the distances are computed.
     """
     samples = images[: card.samples].to(device)
-    real = some(collect(data, "test")[0], 200).to(device)
+    real = random_rows(collect(data, "test")[0], 200).to(device)
     distances, found = neighbours(torch.cat([samples, real]), shown(data), card.neighbours)
     usual = distances[len(samples) :, 0].median().item()
     n = len(samples)

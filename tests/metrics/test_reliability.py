@@ -6,8 +6,8 @@ from test_metrics_callback import Pixels, Replay, trainer
 
 from diffusion.callbacks.metrics import Metrics
 from diffusion.data import Digits, Images, Memory
-from diffusion.metrics import Card, Judge, LeNet, worth
-from diffusion.metrics.worth import at_chance, tail, too_few
+from diffusion.metrics import Card, Judge, LeNet, reliability
+from diffusion.metrics.reliability import at_chance, tail, too_few
 
 
 @pytest.mark.parametrize("n", [1, 16, 500, 10_000])
@@ -26,10 +26,10 @@ def test_a_guess_is_told_from_a_classifier():
     assert at_chance("x", None, 16, 0.125) is None
     assert at_chance("x", 0.91, 1000, 0.9)  # the commonest class is 90 %
     assert at_chance("x", 1.0, 30, 1.0)  # there is one class
-    found = worth.tested("x", 0.9, [95, 5])
+    found = reliability.tested("x", 0.9, [95, 5])
     assert (found["held_out"], found["chance"]) == (100, 0.95)
     assert "warning" in found
-    assert "warning" not in worth.tested("x", 0.9, [5] * 10)
+    assert "warning" not in reliability.tested("x", 0.9, [5] * 10)
 
 
 def test_few_images_are_said():
@@ -90,10 +90,10 @@ def test_guessing_judges_and_few_images_are_warned_of(guessed, alone):
 
 def test_what_judges_that_guess_have_measured_is_not_compared(guessed, capsys):
     from diffusion.cli.report import main
-    from diffusion.metrics.report.compare import read, why_not
+    from diffusion.metrics.report.compare import read_card, why_not
 
     folder, record, _ = guessed
-    cards = [read(folder), read(folder)]
+    cards = [read_card(folder), read_card(folder)]
     for name in ("fd_lenet@16", "kid_lenet@16", "label_accuracy@16"):
         assert why_not(cards, name).startswith("the extractor lenet is right on")
     assert why_not(cards, "judge_accuracy@16").startswith("the judge is right on")

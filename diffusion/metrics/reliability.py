@@ -1,11 +1,10 @@
-"""What a figure is worth: whether what it was measured with sees anything, and saw enough."""
+"""Whether what a figure was measured with sees anything, and has seen enough."""
 
-import math
 from collections.abc import Sequence
-from typing import Any
 
-from diffusion.metrics.features.base import Extractor
-from diffusion.metrics.real_images import Data
+import torch
+
+from diffusion.metrics.features.base import Record
 
 LEVEL = 0.01  # a classifier that guesses passes for a better one with at most this probability
 ENOUGH = 2  # images for each dimension of the features
@@ -19,16 +18,11 @@ def tail(hits: int, n: int, p: float) -> float:
         n: Number of trials.
         p: Probability of each, 0 … 1.
     """
-    if hits <= 0 or p >= 1:
-        return 1.0
-    if p <= 0:
-        return 0.0
-    log = [
-        math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
-        + k * math.log(p) + (n - k) * math.log1p(-p)
-        for k in range(hits, n + 1)
-    ]  # fmt: skip
-    return min(1.0, math.fsum(map(math.exp, log)))
+    if hits <= 0 or not 0 < p < 1:
+        return float(hits <= 0 or p >= 1)
+    binomial = torch.distributions.Binomial(n, torch.tensor(p, dtype=torch.float64))
+    log = binomial.log_prob(torch.arange(hits, n + 1, dtype=torch.float64))
+    return log.exp().sum().clamp(max=1).item()
 
 
 def at_chance(who: str, accuracy: float | None, n: int, chance: float) -> str | None:
@@ -51,7 +45,7 @@ def at_chance(who: str, accuracy: float | None, n: int, chance: float) -> str | 
     )
 
 
-def tested(who: str, accuracy: float, counts: Sequence[int]) -> dict[str, Any]:
+def tested(who: str, accuracy: float, counts: Sequence[int]) -> Record:
     """Returns what a record says of a classifier's test.
 
     That is the number of images, "held_out"; the "chance", which is the share of the commonest
@@ -65,15 +59,6 @@ def tested(who: str, accuracy: float, counts: Sequence[int]) -> dict[str, Any]:
     n, chance = sum(counts), max(counts) / sum(counts)
     warning = at_chance(who, accuracy, n, chance)
     return {"held_out": n, "chance": chance} | ({"warning": warning} if warning else {})
-
-
-def described(extractor: Extractor, data: Data) -> dict[str, Any]:
-    """Returns what a record says of an extractor, with what its own test is worth."""
-    about: dict[str, Any] = extractor.describe()
-    counts = None if extractor.accuracy is None else data.class_counts("test")
-    if counts is None or extractor.accuracy is None:
-        return about
-    return about | tested(f"the extractor {extractor.name}", extractor.accuracy, counts)
 
 
 def too_few(what: str, n: int, dimensions: int) -> str | None:
