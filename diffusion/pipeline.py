@@ -26,7 +26,7 @@ from diffusion.callbacks.save_config import CONFIG
 from diffusion.common import weights
 from diffusion.common.pixels import quantize
 from diffusion.data import Images
-from diffusion.data.requests.base import in_order
+from diffusion.data.requests.base import batch_ranges
 from diffusion.interop import layout
 from diffusion.interop.diffusers import folder, unet_weights
 from diffusion.plots import pictures
@@ -200,7 +200,7 @@ class Pipeline:
                 changed.enter_context(ema.averaged(system))
             self._change(changed, seed, sampler)
             self._check(data, labels)
-            for numbers in in_order(n, batch_size):
+            for numbers in batch_ranges(n, batch_size):
                 batch = move_data_to_device(data.request(numbers), system.device)
                 batch = data.on_after_batch_transfer(batch, 0)
                 drawn.append(system.generate(batch, numbers).cpu())

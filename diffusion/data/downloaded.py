@@ -74,7 +74,7 @@ class Downloaded(Images):
             raise self._not_found(f"; the download failed: {' '.join(reason)}") from None
 
     def setup(self, stage: str) -> None:
-        """Reads and pad the pictures.
+        """Reads and pads the pictures.
 
         Raises:
             FileNotFoundError: If files are missing.

@@ -51,15 +51,47 @@ class ImageSet(Dataset, ABC):
         """Returns a hash that changes whenever a picture or a caption does."""
 
 
-class Memory(ImageSet):
-    """Pictures in one tensor, gathered a batch at a time.
+class Annotated(ImageSet):
+    """Pictures with labels and captions in memory.
 
     A picture may have several captions: at its visit v, picture i shows number i + v of them.
+
+    Attributes:
+        labels: int64 (N,), or None.
+        texts: The captions of each picture, at least one each, or None.
+    """
+
+    labels: Tensor | None
+    texts: Sequence[Sequence[str]] | None
+
+    def conditions(self, indices: Sequence[int]) -> dict[str, Any]:
+        """Returns labels and first captions."""
+        return self.labels_and_texts(indices, [0] * len(indices))
+
+    def labels_and_texts(self, indices: Sequence[int], visits: Sequence[int]) -> dict[str, Any]:
+        """Returns labels, and the captions whose turn it is."""
+        known: dict[str, Any] = {}
+        if self.labels is not None:
+            known["label"] = self.labels[torch.as_tensor(indices)]
+        if self.texts is not None:
+            turns = ((self.texts[i], i + v) for i, v in zip(indices, visits))
+            known["text"] = [texts[turn % len(texts)] for texts, turn in turns]
+        return known
+
+    def annotations(self) -> bytes:
+        """Returns labels and captions, for a digest."""
+        labels = None if self.labels is None else self.labels.tolist()
+        texts = None if self.texts is None else [list(texts) for texts in self.texts]
+        return "".join(json.dumps(x) for x in (labels, texts) if x is not None).encode()
+
+
+class Memory(Annotated):
+    """Pictures in one tensor, gathered a batch at a time.
 
     Args:
         images: uint8 (N, C, H, W), or float32 (N, D) for points.
         labels: int64 (N,), or None.
-        texts: The captions of each picture, at least one each, or None.
+        texts: The captions of each picture, or None.
 
     Raises:
         ValueError: If there are not as many labels or captions as images.
@@ -84,30 +116,14 @@ class Memory(ImageSet):
 
     def visit(self, indices: Sequence[int], visits: Sequence[int]) -> dict[str, Any]:
         """Returns pictures, each with the caption whose turn it is."""
-        rows = torch.as_tensor(indices)
-        return {"image": self.images[rows], **self._known(indices, visits)}
-
-    def conditions(self, indices: Sequence[int]) -> dict[str, Any]:
-        """Returns labels and first captions."""
-        return self._known(indices, [0] * len(indices))
+        images = self.images[torch.as_tensor(indices)]
+        return {"image": images, **self.labels_and_texts(indices, visits)}
 
     def digest(self) -> bytes:
-        """Returns SHA-256 of the images' bytes, and of labels and captions if there are any."""
+        """Returns SHA-256 of the images' bytes, labels and captions."""
         digest = hashlib.sha256(self.images.numpy().data)
-        if self.labels is not None:
-            digest.update(json.dumps(self.labels.tolist()).encode())
-        if self.texts is not None:
-            digest.update(json.dumps([list(texts) for texts in self.texts]).encode())
+        digest.update(self.annotations())
         return digest.digest()
-
-    def _known(self, indices: Sequence[int], visits: Sequence[int]) -> dict[str, Any]:
-        known = {}
-        if self.labels is not None:
-            known["label"] = self.labels[torch.as_tensor(indices)]
-        if self.texts is not None:
-            turns = ((self.texts[i], i + v) for i, v in zip(indices, visits))
-            known["text"] = [texts[turn % len(texts)] for texts, turn in turns]
-        return known
 
 
 class Versions(ImageSet):
@@ -133,11 +149,12 @@ class Versions(ImageSet):
 
     def visit(self, indices: Sequence[int], visits: Sequence[int]) -> dict[str, Any]:
         """Returns the versions whose turn it is."""
-        return self.pictures.visit(*self._turn(indices, visits))
+        turns = [v // len(self.groups[k]) for k, v in zip(indices, visits)]
+        return self.pictures.visit(self._shown(indices, visits), turns)
 
     def conditions(self, indices: Sequence[int]) -> dict[str, Any]:
         """Returns what is known of the versions that the first visit shows."""
-        return self.pictures.conditions(self._turn(indices, [0] * len(indices))[0])
+        return self.pictures.conditions(self._shown(indices, [0] * len(indices)))
 
     def each(self) -> "Versions":
         """Returns all versions of all groups, each a group of its own."""
@@ -148,35 +165,19 @@ class Versions(ImageSet):
         groups = json.dumps([list(group) for group in self.groups])
         return hashlib.sha256(self.pictures.digest() + groups.encode()).digest()
 
-    def _turn(self, indices: Sequence[int], visits: Sequence[int]) -> tuple[list[int], list[int]]:
-        shown, own = [], []
-        for k, v in zip(indices, visits):
-            group = self.groups[k]
-            shown.append(group[(k + v) % len(group)])
-            own.append(v // len(group))
-        return shown, own
+    def _shown(self, indices: Sequence[int], visits: Sequence[int]) -> list[int]:
+        groups = (self.groups[k] for k in indices)
+        return [group[(k + v) % len(group)] for group, k, v in zip(groups, indices, visits)]
 
 
-class Dealt(Dataset):
-    """A set whose batches are dealt to processes: who has one batch less gets an empty one, {}.
-
-    Args:
-        pictures: The set.
-    """
+class OrEmpty(Dataset):
+    """A set that returns {} for a batch without pictures, which a process with none left reads."""
 
     def __init__(self, pictures: ImageSet) -> None:
         self.pictures = pictures
 
-    def __len__(self) -> int:
-        return len(self.pictures)
-
     def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
-        return self.pictures.__getitems__(indices) if len(indices) else {}
+        return self.pictures.__getitems__(indices) if indices else {}
 
 
 UNREAD = Memory(torch.empty(0))  # in place of a split that has not been read
-
-
-def as_is(batch: Any) -> Any:
-    """Returns what it is given: sets hand over whole batches."""
-    return batch

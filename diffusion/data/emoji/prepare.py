@@ -15,15 +15,15 @@ def drawn_styles(root: Path, styles: Sequence[str], size: int) -> dict[str, Path
     Raises:
         FileNotFoundError: If neither has been drawn.
     """
-    paths = {style: _path(root, style, size) for style in styles}
-    missing = [style for style in styles if not paths[style].is_file()]
+    files = {style: _file(root, style, size) for style in styles}
+    missing = [path.name for path in files.values() if not path.is_file()]
     if not missing:
-        return paths
-    alone = _path_alone(root, size)
+        return files
+    alone = _file(root, "google", size, alone=True)
     if "google" in styles and alone.is_file():
         return {"google": alone}
     raise FileNotFoundError(
-        f"data.root: {root}; expected {paths[missing[0]].name} of Emoji there: get it with "
+        f"data.root: {root}; expected {missing[0]} of Emoji there: get it with "
         "`download: true` where there is a network, or copy the folder emoji"
     )
 
@@ -34,18 +34,23 @@ def draw_styles(root: Path, styles: Sequence[str], size: int) -> str:
     Raises:
         FileNotFoundError: If something could not be fetched or drawn.
     """
-    missing = [style for style in styles if not _path(root, style, size).is_file()]
-    if not missing:
-        return ""
+    missing = [style for style in styles if not _file(root, style, size).is_file()]
     try:
-        _draw_packs(root, missing, size)
+        if missing:
+            _draw_packs(root, missing, size)
+        return ""
     except FileNotFoundError as error:
         if "google" not in styles:
             raise
-        if not _path_alone(root, size).is_file():
-            _draw_alone(root, size, str(error))
-        return f"; {error}"
-    return ""
+        reason = str(error)
+    alone = _file(root, "google", size, alone=True)
+    if not alone.is_file():
+        try:
+            table, pictures = scistag(obtain(SCISTAG, root / "packages"))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{reason}; {error}") from None
+        bake(alone, "google", size, pictures, table)
+    return f"; {reason}"
 
 
 def _draw_packs(root: Path, styles: Sequence[str], size: int) -> None:
@@ -57,20 +62,8 @@ def _draw_packs(root: Path, styles: Sequence[str], size: int) -> None:
     archives = {style: obtain(PACKS[style], root / "packages") for style in styles}
     table = emojibase(obtain(EMOJIBASE, root / "packages"))
     for style, archive in archives.items():
-        bake(_path(root, style, size), style, size, pack(archive), table)
+        bake(_file(root, style, size), style, size, pack(archive), table)
 
 
-def _draw_alone(root: Path, size: int, reason: str) -> None:
-    try:
-        table, pictures = scistag(obtain(SCISTAG, root / "packages"))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{reason}; {error}") from None
-    bake(_path_alone(root, size), "google", size, pictures, table)
-
-
-def _path(root: Path, style: str, size: int) -> Path:
-    return cache_path(root, style, size, [PACKS[style], EMOJIBASE])
-
-
-def _path_alone(root: Path, size: int) -> Path:
-    return cache_path(root, "google", size, [SCISTAG])
+def _file(root: Path, style: str, size: int, alone: bool = False) -> Path:
+    return cache_path(root, style, size, [SCISTAG] if alone else [PACKS[style], EMOJIBASE])

@@ -1,7 +1,6 @@
 """Pictures in files, decoded when they are asked for."""
 
 import hashlib
-import json
 import os
 import warnings
 from collections.abc import Sequence
@@ -13,13 +12,13 @@ import torch
 from torch import Tensor
 
 from diffusion.data.reading.decoding import read_picture
-from diffusion.data.sets import ImageSet
+from diffusion.data.sets import Annotated
 
 READING = 2  # to be raised when `read_picture` gives other pixels than before
 
 
 @dataclass
-class Files(ImageSet):
+class Files(Annotated):
     """Picture files of one folder as squares of one size.
 
     A file that turns out to be unreadable is replaced by the next readable one, so that a run
@@ -32,7 +31,7 @@ class Files(ImageSet):
         size: Height and width of the squares.
         channels: 1 for grey, 3 for colour.
         max_unreadable: Share of the files that may be unreadable.
-        texts: A caption for each, or None.
+        texts: The captions of each, or None.
     """
 
     root: Path
@@ -41,7 +40,7 @@ class Files(ImageSet):
     size: int
     channels: int
     max_unreadable: float
-    texts: list[str] | None = None
+    texts: Sequence[Sequence[str]] | None = None
     unreadable: set[int] = field(default_factory=set, init=False)
 
     def __len__(self) -> int:
@@ -52,25 +51,13 @@ class Files(ImageSet):
         images = torch.stack([image for _, image in read])
         return {"image": images, **self.conditions([i for i, _ in read])}
 
-    def conditions(self, indices: Sequence[int]) -> dict[str, Any]:
-        """Returns labels and captions."""
-        known = {}
-        if self.labels is not None:
-            known["label"] = self.labels[list(indices)]
-        if self.texts is not None:
-            known["text"] = [self.texts[i] for i in indices]
-        return known
-
     def digest(self) -> bytes:
         """Returns SHA-256 of names, sizes and times of the files, labels and captions."""
         digest = hashlib.sha256(f"{READING} {self.size} {self.channels}\n".encode())
         for name in self.names:
             stat = (self.root / name).stat()
             digest.update(os.fsencode(name) + f"\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-        if self.labels is not None:
-            digest.update(json.dumps(self.labels.tolist()).encode())
-        if self.texts is not None:
-            digest.update(json.dumps(self.texts).encode())
+        digest.update(self.annotations())
         return digest.digest()
 
     def _readable(self, index: int) -> tuple[int, Tensor]:

@@ -14,8 +14,6 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data._utils.signal_handling import _remove_worker_pids
 
-from diffusion.data.sets import as_is
-
 PATIENCE = 60.0  # seconds
 LATE = "no batch came from them"
 DEAD = re.compile(r"DataLoader worker \(pid(?:\(s\))? [\d, ]+\) (?:is )?(.*?)\.?\s*$", re.MULTILINE)
@@ -82,7 +80,7 @@ def loader(
         pictures,
         batch_sampler=batches,
         num_workers=num_workers,
-        collate_fn=as_is,
+        collate_fn=dict,  # sets hand over whole batches
         pin_memory=torch.cuda.is_available(),
         persistent_workers=keep and num_workers > 0,
     )

@@ -90,13 +90,13 @@ class Shrunk(Ask):
     def ask(self, numbers: Sequence[int]) -> dict[str, Tensor]:
         """Returns the small pictures, float32 (B, C, size, size)."""
         pictures = self.captions.pictures.__getitems__(self.captions.rows(numbers))
-        return {"low_res": shrunk(self.normalize(pictures["image"]), self.size)}
+        return {"low_res": area_means(self.normalize(pictures["image"]), self.size)}
 
     def digest(self) -> str:
         """Returns the size, and 16 digits that change with the pictures."""
         return f"{self.size} {self.captions.pictures.digest().hex()[:16]}"
 
 
-def shrunk(images: Tensor, size: int) -> Tensor:
+def area_means(images: Tensor, size: int) -> Tensor:
     """Returns the means of equal squares, as ADM's training does: (B, C, size, size)."""
     return F.interpolate(images, (size, size), mode="area")

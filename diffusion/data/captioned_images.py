@@ -1,5 +1,6 @@
 """Data whose samples are asked for in words."""
 
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol, runtime_checkable
@@ -12,7 +13,7 @@ from diffusion.data.requests.small_pictures import Shrunk, SmallPictures
 
 
 @runtime_checkable
-class Reader(Protocol):
+class TextReader(Protocol):
     """A model that says whether it reads texts."""
 
     @property
@@ -21,7 +22,7 @@ class Reader(Protocol):
         ...
 
 
-class Prompted(Images):
+class CaptionedImages(Images):
     """Data with captions: samples have prompts in turn, or the captions of a split.
 
     Attributes:
@@ -33,7 +34,7 @@ class Prompted(Images):
     prompts: list[str] | None
     ask: str
 
-    def _asks(
+    def _take_requests(
         self, prompts: list[str] | None, ask: str, low_size: int | None, low_root: str | None
     ) -> None:
         """Takes the arguments of these names, once `shape` is known.
@@ -47,6 +48,22 @@ class Prompted(Images):
         self.prompts = prompts and [plain_text(text) for text in prompts]
         self.ask = ask
         self.low = None if low_size is None else SmallPictures(low_size, low_root, self.shape)
+
+    @abstractmethod
+    def read_splits(self) -> Iterable[str]:
+        """Sets the splits, and returns the captions of all pictures."""
+
+    def setup(self, stage: str) -> None:
+        """Reads the pictures and their captions; samples of prompts or labels need neither.
+
+        Raises:
+            FileNotFoundError: If they are needed and not there.
+            ValueError: If they cannot be read.
+        """
+        self.texts = self.texts or sorted({*(self.prompts or [])})
+        if not self.is_set_up and (stage != "predict" or self.needs_pictures):
+            with offering_prompts(stage == "predict"):
+                self.texts = sorted({*self.texts, *self.read_splits()})
 
     @property
     def _shrinks(self) -> bool:
@@ -62,36 +79,27 @@ class Prompted(Images):
         if self.prompts is not None or self._shrinks:
             return self._shrinks
         model = None if self.trainer is None else self.trainer.lightning_module
-        return not isinstance(model, Reader) or model.reads_texts
+        return not isinstance(model, TextReader) or model.reads_texts
 
-    def _is_read(self, stage: str) -> bool:
-        """Whether `setup` is done: it was before, or samples are drawn, which need no pictures."""
-        self.texts = self.texts or sorted({*(self.prompts or [])})
-        return self.is_set_up or (stage == "predict" and not self.needs_pictures)
-
-    def _read(self, captions: Iterable[str]) -> None:
-        """Adds the captions of pictures to `texts`."""
-        self.texts = sorted({*(self.texts or []), *captions})
-
-    def described(self) -> list[Ask]:
+    def asks(self) -> list[Ask]:
         """Returns prompts, or captions and what else is known of the pictures that have them."""
         if self.prompts is not None:
             return [Prompts(self.prompts)]
         if not self.needs_pictures and not self.is_set_up:
-            return super().described()
+            return super().asks()
         return [self._captions()]
 
-    def pictured(self) -> list[Ask]:
+    def picture_asks(self) -> list[Ask]:
         """Returns the pictures that samples start from, shrunk ones among them."""
-        found = super().pictured()
+        found = super().picture_asks()
         if self.low is None or not self._shrinks:
             return found
         small = Shrunk(self._captions(), self.low.size, self.normalize)
         return [small if ask is self.low else ask for ask in found]
 
     def _captions(self) -> Captions:
-        labels = None if self.labels is None else self.asked_classes()
-        return Captions(self._split(self.ask), self.ask, labels)
+        labels = None if self.labels is None else self.requested_classes()
+        return Captions(self.split(self.ask), self.ask, labels)
 
     @property
     def frequencies(self) -> None:
@@ -99,16 +107,12 @@ class Prompted(Images):
 
 
 @contextmanager
-def needed(stage: str) -> Iterator[None]:
-    """Says that prompts would do, where samples are to be drawn and the pictures are not there.
-
-    Raises:
-        FileNotFoundError: If they are not.
-    """
+def offering_prompts(sampling: bool) -> Iterator[None]:
+    """Says that prompts would do, where samples are to be drawn and the pictures are not there."""
     try:
         yield
     except FileNotFoundError as error:
-        if stage != "predict":
+        if not sampling:
             raise
         raise FileNotFoundError(
             "data.prompts: null; expected a text to draw, such as --prompt 'a red fox', or "
