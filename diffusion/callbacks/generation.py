@@ -29,8 +29,8 @@ def generate(
 ) -> tuple[dict[str, Figure], Samples]:
     """Draws n images for measures; returns what an image costs, and the first images.
 
-    Sample i has noise seed i; what it is asked to be, a label or a caption, the data's `measured`
-    says by its number i.
+    Sample i has noise seed i; what it is asked to be, a label or a caption, the data's
+    `evaluation_request` says by its number i.
 
     Args:
         trainer: Whose data module says what is asked for.
@@ -52,7 +52,7 @@ def generate(
         task = progress.add_task("Generating", total=n)
         for mine in rounds:
             start = time.perf_counter()
-            batch = move_data_to_device(data.measured(mine), module.device)
+            batch = move_data_to_device(data.evaluation_request(mine), module.device)
             # A label is asked for by itself, or with the caption of a picture that has it.
             asked = module.reads_anything if "text" in batch else module.reads_labels
             images = quantize(module.generate(data.on_after_batch_transfer(batch, 0), mine))
@@ -73,7 +73,7 @@ def generate(
             progress.refresh()  # beneath the trainer's own bar it is not redrawn by itself
     evaluations = {name: counter.rows / drawn for name, counter in counters.items()}
     index, first = (distributed.rows(trainer.strategy, torch.cat(x)) for x in zip(*shown))
-    batch = data.measured(range(len(first)))
+    batch = data.evaluation_request(range(len(first)))
     labels = batch.get("label") if asked else None
     made = Samples(first[index.argsort()], None, labels, batch.get("text"))
     return evaluation_figures(evaluations, seconds / drawn), made
