@@ -10,7 +10,7 @@ from diffusion.common.hashing import share_of
 from diffusion.common.validate import check_choice, check_counts, check_shares, first_few
 from diffusion.data.base import Images
 from diffusion.data.reading.class_folders import ClassFolders, remedy
-from diffusion.data.reading.decoding import looks_complete, read_picture
+from diffusion.data.reading.decoding import is_readable
 from diffusion.data.reading.image_files import Files
 from diffusion.data.reading.listing import list_pictures
 from diffusion.data.requests.small_pictures import SmallPictures
@@ -119,28 +119,17 @@ class ImageFolder(Images):
         return Files(root, names, numbers, size, channels, self.max_unreadable)
 
     def _without_unreadable(self, root: Path, names: list[str]) -> list[str]:
-        bad = [name for name in names if not self._is_readable(root / name)]
-        if not bad:
-            return names
-        n, which = len(names), first_few(bad, 10)
-        found = f"{len(bad)} of {n} pictures in {self.root!r} are unreadable: {which}"
-        if len(bad) > self.max_unreadable * n:
-            share = self.max_unreadable
-            raise ValueError(f"data.max_unreadable: {share}; expected their share or more: {found}")
-        self.mention(f"skipped: {found}")
-        left_out = {*bad}
-        return [name for name in names if name not in left_out]
-
-    def _is_readable(self, path: Path) -> bool:
-        if looks_complete(path):
-            return True
         channels, size, _ = self.shape
-        try:
-            read_picture(path, size, channels)
-        # Decoders fail in many ways: OSError, SyntaxError, struct.error, zlib.error, …
-        except Exception:
-            return False
-        return True
+        kept = [name for name in names if is_readable(root / name, size, channels)]
+        if bad := sorted({*names} - {*kept}):
+            n, which, share = len(names), first_few(bad, 10), self.max_unreadable
+            found = f"{len(bad)} of {n} pictures in {self.root!r} are unreadable: {which}"
+            if len(bad) > share * n:
+                raise ValueError(
+                    f"data.max_unreadable: {share}; expected their share or more: {found}"
+                )
+            self.mention(f"skipped: {found}")
+        return kept
 
 
 class Upsampling(ImageFolder):

@@ -67,12 +67,11 @@ class Files(Annotated):
                 try:
                     path = self.root / self.names[index]
                     return index, read_picture(path, self.size, self.channels)
-                # Decoders fail in many ways: OSError, SyntaxError, struct.error, zlib.error, …
-                except Exception as error:
+                except ValueError as error:
                     self._skip(index, error)
             index = (index + 1) % len(self.names)
 
-    def _skip(self, index: int, error: Exception) -> None:
+    def _skip(self, index: int, error: ValueError) -> None:
         self.unreadable.add(index)
         bad, name = len(self.unreadable), self.names[index]
         if bad == len(self.names) or bad > self.max_unreadable * len(self.names):
