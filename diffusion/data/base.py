@@ -29,20 +29,14 @@ class Images(Batches, ABC):
     """Data with the values v = 0 .. levels − 1, trained on as x = 2 v / (levels − 1) − 1.
 
     A subclass says `shape`, `num_classes` and `levels`, and sets `train_set`, `val_set` and
-    `test_set` in `setup`. Training wants a Trainer with `use_distributed_sampler: false`, and best
-    `max_steps`, `max_epochs: -1` and `check_val_every_n_epoch: null`. Where epochs are asked for,
-    one is a pass over the training set in whole optimizer steps: the few pictures that are left
-    come first in the next.
+    `test_set` in `setup`.
 
     Args:
-        batch_size: Pictures per batch and process.
-        num_workers: Processes that read ahead; the batches do not depend on it.
-        flip: Mirror half of the training pictures left to right.
-        seed: Decides the order of training and the flips, 0 .. 2³² − 1.
         samples: How many samples `predict` draws.
         labels: The classes `predict` asks for in turn, by number or name; None for all of them.
         edit: A picture, or a folder of pictures, that samples continue from; see `Edits`.
         mask: What to repaint of them: a picture that is white there, or "x0,y0,x1,y1".
+        **kwargs: As for `Batches`.
 
     Attributes:
         shape: (C, H, W), or (D,) for points.
@@ -69,16 +63,13 @@ class Images(Batches, ABC):
 
     def __init__(
         self,
-        batch_size: int = 64,
-        num_workers: int = 0,
-        flip: bool = False,
-        seed: int = 0,
         samples: int = 64,
         labels: list[str | int] | None = None,
         edit: str | None = None,
         mask: str | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(batch_size, num_workers, flip, seed)
+        super().__init__(**kwargs)
         check_counts("data", least=0, samples=samples)
         if mask is not None and edit is None:
             raise ValueError(f"data.mask: {mask!r}; expected data.edit too, a picture to repaint")

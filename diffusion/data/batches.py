@@ -16,7 +16,22 @@ from diffusion.data.sets import UNREAD, ImageSet, OrEmpty
 
 
 class Batches(L.LightningDataModule, ABC):
-    """Splits, read by position in training and in order in evaluation; arguments: `Images`."""
+    """Splits, read by position in training and in order in evaluation.
+
+    Training wants a Trainer with `use_distributed_sampler: false`, and best `max_steps`,
+    `max_epochs: -1` and `check_val_every_n_epoch: null`. Where epochs are asked for, one is a pass
+    over the training set in whole optimizer steps: the few pictures that are left come first in the
+    next.
+
+    Args:
+        batch_size: Pictures per batch and process.
+        num_workers: Processes that read ahead; the batches do not depend on it.
+        flip: Mirror half of the training pictures left to right.
+        seed: Decides the order of training and the flips, 0 .. 2³² − 1.
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
 
     SPLITS: ClassVar = ("train", "val", "test")
 
@@ -24,7 +39,9 @@ class Batches(L.LightningDataModule, ABC):
     val_set: ImageSet = UNREAD
     test_set: ImageSet = UNREAD
 
-    def __init__(self, batch_size: int, num_workers: int, flip: bool, seed: int) -> None:
+    def __init__(
+        self, batch_size: int = 64, num_workers: int = 0, flip: bool = False, seed: int = 0
+    ) -> None:
         super().__init__()
         check_counts("data", batch_size=batch_size)
         check_counts("data", least=0, num_workers=num_workers)

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from diffusion.common.validate import check_choice
 from diffusion.data.base import Images
@@ -25,29 +25,45 @@ class TextReader(Protocol):
 class CaptionedImages(Images):
     """Data with captions: samples have prompts in turn, or the captions of a split.
 
+    A subclass sets its `shape` before it calls `__init__`, or inherits from one that does.
+
+    Args:
+        prompts: What `predict` asks for in turn, or None for captions of the split `ask`.
+        ask: The split whose captions and classes `predict` asks for; None for `default_ask`.
+        low_size: If not None, batches also have "low_res", as `SmallPictures` says; with neither
+            `low_root` nor prompts, samples get that of the picture whose caption they have.
+        low_root: A folder of small pictures to draw samples from.
+        **kwargs: As for `Images`.
+
     Attributes:
-        prompts: What to ask for, or None for captions; see `Prompts` and `Captions`.
-        ask: The split whose captions are asked for when there are no prompts.
         texts: After `setup`, all captions and prompts, sorted.
+
+    Raises:
+        ValueError: If the list is empty, there is no such split, or the sizes do not divide.
     """
 
-    prompts: list[str] | None
     ask: str
 
-    def _take_requests(
-        self, prompts: list[str] | None, ask: str, low_size: int | None, low_root: str | None
+    def __init__(
+        self,
+        prompts: list[str] | None = None,
+        ask: Literal["train", "val", "test", "pairs"] | None = None,
+        low_size: int | None = None,
+        low_root: str | None = None,
+        **kwargs: Any,
     ) -> None:
-        """Takes the arguments of these names, once `shape` is known.
-
-        Raises:
-            ValueError: If the list is empty, there is no such split, or the sizes do not divide.
-        """
+        super().__init__(**kwargs)
         if prompts is not None and not prompts:
             raise ValueError("data.prompts: []; expected null or at least one")
-        check_choice("data", self.SPLITS, ask=ask)
         self.prompts = prompts and [plain_text(text) for text in prompts]
-        self.ask = ask
+        self.ask = self.default_ask if ask is None else ask
+        check_choice("data", self.SPLITS, ask=self.ask)
         self.low = None if low_size is None else SmallPictures(low_size, low_root, self.shape)
+
+    @property
+    def default_ask(self) -> str:
+        """The split whose captions are asked for where nothing says which."""
+        return "val"
 
     @abstractmethod
     def read_splits(self) -> Iterable[str]:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from diffusion.common.validate import first_few
 from diffusion.data.captioned_images import CaptionedImages
@@ -21,30 +21,20 @@ class ImageText(CaptionedImages, ImageFolder):
     `cats/1.jpg` has its caption in `cats/1.txt`, or in `cats/1.json` under "caption" or "text".
     Pictures without a caption are left out and counted.
 
-    Args:
-        prompts: What `predict` asks for in turn, or None for captions of the split `ask`.
-        ask: The split whose captions `predict` asks for; by default "val", or "train" if
-            `val_share` is 0.
-        low_size: If not None, batches also have "low_res", as `SmallPictures` says.
-        low_root: A folder of small pictures to draw samples from.
-        **kwargs: As for `ImageFolder`.
+    Without `ask`, samples have captions of "val", or of "train" if `val_share` is 0.
 
-    Raises:
-        ValueError: If an argument is out of its range.
+    Args:
+        **kwargs: As for `CaptionedImages` and `ImageFolder`.
     """
 
-    def __init__(
-        self,
-        prompts: list[str] | None = None,
-        ask: Literal["train", "val", "test"] | None = None,
-        low_size: int | None = None,
-        low_root: str | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        ask = ask or ("val" if self.val_share else "train")
-        self._take_requests(prompts, ask, low_size, low_root)
         self.captions: dict[str, str] = {}
+
+    @property
+    def default_ask(self) -> str:
+        """See `CaptionedImages`."""
+        return "val" if self.val_share else "train"
 
     def read_splits(self) -> Iterable[str]:
         """Lists and splits the pictures that have captions."""

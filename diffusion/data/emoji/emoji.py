@@ -37,16 +37,8 @@ class Emoji(CaptionedImages):
         size: Height and width, a multiple of 8 up to 128.
         styles: Whose drawings: google, twitter, microsoft, openmoji; None for all.
         captions: "short", "long", or "both" in turn.
-        prompts: What `predict` asks for in turn, or None for captions of the split `ask`.
-        ask: The split whose captions and classes `predict` asks for.
         download: Get what is missing.
-        low_size: If not None, batches also have "low_res", as `SmallPictures` says; with neither
-            `low_root` nor prompts, samples get that of the picture whose caption they have.
-        low_root: A folder of small pictures to draw samples from.
-        **kwargs: As for `Images`.
-
-    Attributes:
-        texts: After `setup`, all captions and prompts, sorted.
+        **kwargs: As for `CaptionedImages`.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -64,23 +56,18 @@ class Emoji(CaptionedImages):
         size: int = 32,
         styles: list[Literal["google", "twitter", "microsoft", "openmoji"]] | None = None,
         captions: Literal["short", "long", "both"] = "short",
-        prompts: list[str] | None = None,
-        ask: Literal["train", "val", "test", "pairs"] = "val",
         download: bool = True,
-        low_size: int | None = None,
-        low_root: str | None = None,
         **kwargs: Any,
     ) -> None:
+        self.shape = (3, size, size)
         super().__init__(**kwargs)
         check_choice("data", range(8, 136, 8), size=size)
         chosen = list(STYLES if styles is None else styles)
         if not chosen or len({*chosen}) < len(chosen) or not {*chosen} <= {*STYLES}:
             raise ValueError(f"data.styles: {styles}; expected some of {', '.join(STYLES)}")
         check_choice("data", ("short", "long", "both"), captions=captions)
-        self.root, self.shape = root, (3, size, size)
+        self.root, self.captions, self.download, self.reason = root, captions, download, ""
         self.styles = [style for style in STYLES if style in chosen]
-        self._take_requests(prompts, ask, low_size, low_root)
-        self.captions, self.download, self.reason = captions, download, ""
 
     def prepare_data(self) -> None:
         """Draws what has not been drawn yet; prompts and labels need no data to be asked for.
