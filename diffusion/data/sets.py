@@ -4,6 +4,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -85,6 +86,7 @@ class Annotated(ImageSet):
         return "".join(json.dumps(x) for x in (labels, texts) if x is not None).encode()
 
 
+@dataclass(eq=False)
 class Memory(Annotated):
     """Pictures in one tensor, gathered a batch at a time.
 
@@ -97,16 +99,16 @@ class Memory(Annotated):
         ValueError: If there are not as many labels or captions as images.
     """
 
-    def __init__(
-        self,
-        images: Tensor,
-        labels: Tensor | None = None,
-        texts: Sequence[Sequence[str]] | None = None,
-    ) -> None:
-        for key, values in (("labels", labels), ("texts", texts)):
-            if values is not None and len(values) != len(images):
-                raise ValueError(f"{key}: {len(values)}; expected {len(images)}, one per image")
-        self.images, self.labels, self.texts = images.contiguous(), labels, texts
+    images: Tensor
+    labels: Tensor | None = None
+    texts: Sequence[Sequence[str]] | None = None
+
+    def __post_init__(self) -> None:
+        for key, values in (("labels", self.labels), ("texts", self.texts)):
+            if values is not None and len(values) != len(self.images):
+                n = len(self.images)
+                raise ValueError(f"{key}: {len(values)}; expected {n}, one per image")
+        self.images = self.images.contiguous()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -126,6 +128,7 @@ class Memory(Annotated):
         return digest.digest()
 
 
+@dataclass(eq=False)
 class Versions(ImageSet):
     """Groups of the pictures of a set, each as one picture that has versions.
 
@@ -138,8 +141,8 @@ class Versions(ImageSet):
         groups: For each group, the numbers of its pictures.
     """
 
-    def __init__(self, pictures: ImageSet, groups: Sequence[Sequence[int]]) -> None:
-        self.pictures, self.groups = pictures, groups
+    pictures: ImageSet
+    groups: Sequence[Sequence[int]]
 
     def __len__(self) -> int:
         return len(self.groups)
@@ -170,11 +173,11 @@ class Versions(ImageSet):
         return [group[(k + v) % len(group)] for group, k, v in zip(groups, indices, visits)]
 
 
+@dataclass
 class OrEmpty(Dataset):
     """A set that returns {} for a batch without pictures, which a process with none left reads."""
 
-    def __init__(self, pictures: ImageSet) -> None:
-        self.pictures = pictures
+    pictures: ImageSet
 
     def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
         return self.pictures.__getitems__(indices) if indices else {}

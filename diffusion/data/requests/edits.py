@@ -75,28 +75,24 @@ class Edits(Ask):
 
     def _repainted(self, mask: str) -> Tensor:
         """Returns where to repaint, (1, H, W) bool."""
+        _, height, width = self.shape
         if re.fullmatch(r"\s*\d+(\s*,\s*\d+){3}\s*", mask):
-            where = self._box(*map(int, mask.split(",")))
+            x0, y0, x1, y1 = map(int, mask.split(","))
+            if x1 > width or y1 > height:
+                raise ValueError(
+                    f"data.mask: '{mask}'; expected a box x0,y0,x1,y1 inside 0,0,{width},{height}"
+                )
+            where = torch.zeros(1, height, width, dtype=torch.bool)
+            where[:, y0:y1, x0:x1] = True
         else:
             path = Path(mask).expanduser()
             self._check_size(path)
-            where = _checked(read_picture, "mask", path, self.shape[-1], 1) > 127
+            where = _checked(read_picture, "mask", path, width, 1) > 127
         if not where.any():
             raise ValueError(
                 f"data.mask: {mask!r} has nothing to repaint; expected a box x0,y0,x1,y1 with "
                 "x0 < x1 and y0 < y1, or a picture that is white there"
             )
-        return where
-
-    def _box(self, x0: int, y0: int, x1: int, y1: int) -> Tensor:
-        _, height, width = self.shape
-        if x1 > width or y1 > height:
-            raise ValueError(
-                f"data.mask: '{x0},{y0},{x1},{y1}'; expected a box x0,y0,x1,y1 inside "
-                f"0,0,{width},{height}"
-            )
-        where = torch.zeros(1, height, width, dtype=torch.bool)
-        where[:, y0:y1, x0:x1] = True
         return where
 
     def _check_size(self, mask: Path) -> None:

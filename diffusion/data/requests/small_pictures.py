@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -71,6 +72,7 @@ class SmallPictures(Ask):
         return f"{self.size} {found.hexdigest()[:16]}"
 
 
+@dataclass
 class Shrunk(Ask):
     """Samples start from the pictures whose captions they have, shrunk: "low_res", in [−1, 1].
 
@@ -82,10 +84,9 @@ class Shrunk(Ask):
 
     argument, keys = "low_size", ("low_res",)
 
-    def __init__(
-        self, captions: Captions, size: int, normalize: Callable[[Tensor], Tensor]
-    ) -> None:
-        self.captions, self.size, self.normalize = captions, size, normalize
+    captions: Captions
+    size: int
+    normalize: Callable[[Tensor], Tensor]
 
     def ask(self, numbers: Sequence[int]) -> dict[str, Tensor]:
         """Returns the small pictures, float32 (B, C, size, size)."""
