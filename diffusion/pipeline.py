@@ -18,9 +18,9 @@ import torch
 import yaml
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.callbacks import LambdaCallback
+from PIL import Image
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
-from torchvision.transforms.functional import to_pil_image
 
 from diffusion.callbacks.checkpoint import Checkpoint
 from diffusion.callbacks.generation import asked_for, origin_of
@@ -61,17 +61,13 @@ def trainer(run: str | Path | None = None, *callbacks: L.Callback, **options: An
             are those of `EMA` by default.
         **options: Of the Trainer, over the defaults.
     """
-    have = {type(callback) for callback in callbacks}
-    own = [EMA()] if not have & {EMA} else []
-    if run is None:
-        quiet = ("logger", "enable_checkpointing", "enable_progress_bar")
-        options = {**dict.fromkeys(quiet, False), **options}
-    else:
-        own += [kind() for kind in (Checkpoint, Monitor) if kind not in have]
-        options = {"default_root_dir": run, "logger": False, **options}
-    check_trainer({"default_root_dir": ".", **options})
-    epochs = {} if "max_epochs" in options else {"max_epochs": -1}
-    return L.Trainer(**{**DEFAULTS, **epochs, **options}, callbacks=[*own, *callbacks])
+    quiet = {"enable_checkpointing": False, "enable_progress_bar": False}
+    where: Mapping[str, Any] = quiet if run is None else {"default_root_dir": run}
+    chosen = {"max_epochs": -1, "logger": False, **DEFAULTS, **where, **options}
+    check_trainer({"default_root_dir": ".", **chosen})
+    given = {type(callback) for callback in callbacks}
+    kinds = (EMA,) if run is None else (EMA, Checkpoint, Monitor)
+    return L.Trainer(**chosen, callbacks=[*(k() for k in kinds if k not in given), *callbacks])
 
 
 class Pipeline:
@@ -193,7 +189,7 @@ class Pipeline:
             ValueError: If the model does not read what is given, or the sampler does not fit.
         """
         data = self._requests(n, prompts, labels=labels, edit=edit, mask=mask)
-        images, origins = [], []
+        images, origins = list[Tensor](), list[dict[str, str]]()
         with self._sampling_as(seed, sampler):
             self._check(data)
             for numbers in batch_ranges(data.samples, batch_size):
@@ -209,7 +205,8 @@ class Pipeline:
         if x.ndim != 4:
             shape = tuple(x.shape[1:])
             raise ValueError(f"pil: true; expected false, as samples of {shape} are no pictures")
-        return [to_pil_image(image) for image in quantize(x)]
+        pixels = quantize(x).permute(0, 2, 3, 1).squeeze(-1).numpy()  # without channels if grey
+        return [Image.fromarray(image) for image in pixels]
 
     def save(self, images: Tensor, where: str | Path) -> list[Path]:
         """Writes pictures (n, C, H, W) in [−1, 1] to a folder as 000000.png and so on.
@@ -220,7 +217,7 @@ class Pipeline:
             The files.
         """
         files = [Path(where).expanduser() / f"{i:06d}.png" for i in range(len(images))]
-        origins = self._origins.get(images, [{}] * len(images))
+        origins = self._origins.get(images) or [{}] * len(images)
         for image, file, origin in zip(quantize(images), files, origins):
             pictures.save(image, file, origin)
         return files

@@ -1,3 +1,4 @@
+# pyright: strict
 """The data module: pictures to learn, and what samples are asked to be.
 
 Splits are `ImageSet`s, read as `batches.py` says, and `predict` reads requests (`requests/`).
@@ -116,7 +117,7 @@ class Images(Batches, ABC):
             self.setup("fit")
         return requested_classes(self.labels, self.num_classes, self.classes)
 
-    def predict_dataloader(self) -> DataLoader:
+    def predict_dataloader(self) -> DataLoader[Any]:
         """Returns requests for the samples that are not `done`, batch k for process k mod world.
 
         So the batches are the same for any number of processes.
@@ -124,7 +125,7 @@ class Images(Batches, ABC):
         self.requested_classes()
         (rank, world), done = self._rank_and_world, self.done()
         batches = batch_ranges(self.samples, self.batch_size)[rank::world]
-        left = [batch for batch in batches if not done.issuperset(batch)]
+        left: Any = [batch for batch in batches if not done.issuperset(batch)]
         return DataLoader(left, batch_size=None, collate_fn=self.request)
 
     def asks(self) -> list[Ask]:
@@ -190,7 +191,7 @@ class Images(Batches, ABC):
             known = pictures.conditions(range(len(pictures)))
             batches = [known] if "label" in known else self.batches(split)
             labels = torch.cat([batch["label"] for batch in batches])
-            self._counts[split] = labels.bincount(minlength=self.num_classes).tolist()
+            self._counts[split] = [int(n) for n in labels.bincount(minlength=self.num_classes)]
         return self._counts[split]
 
     def fingerprint(self, split: str) -> str:
@@ -199,7 +200,7 @@ class Images(Batches, ABC):
         settings = f"{type(self).__name__} {self.shape} {self.levels} {len(pictures)} "
         return hashlib.sha256(settings.encode() + pictures.digest()).hexdigest()[:16]
 
-    def on_after_batch_transfer(self, batch: dict, dataloader_idx: int) -> dict:
+    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Normalises pictures where they are now, on the device, and adds small ones if wanted.
 
         A batch of requests gets the pictures that its samples start from.

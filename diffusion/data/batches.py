@@ -75,9 +75,10 @@ class Batches(L.LightningDataModule, ABC):
             self.setup("fit")
         return self.sets()[name]
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> DataLoader[Any]:
         """Returns batches without end, by position; with `overfit_batches` the same ones again."""
-        overfits = self.trainer is not None and self.trainer.overfit_batches > 0
+        trainer: Any = self.trainer
+        overfits = trainer is not None and trainer.overfit_batches > 0
         period = (self.batches_per_epoch or 1) * self.positions_per_batch if overfits else None
         positions = Positions(
             lambda: self.position, self.batch_size, *self._rank_and_world, self._epoch, period
@@ -118,11 +119,11 @@ class Batches(L.LightningDataModule, ABC):
             self.reading.take(self.positions_per_batch, self.trainer.global_step)
         return batch
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> DataLoader[Any]:
         """Returns the validation set in order, batch k for process k mod world, or {}."""
         return self._in_order(self.val_set)
 
-    def test_dataloader(self) -> DataLoader:
+    def test_dataloader(self) -> DataLoader[Any]:
         """Returns the test set in order, batch k for process k mod world, or {}."""
         return self._in_order(self.test_set)
 
@@ -166,15 +167,14 @@ class Batches(L.LightningDataModule, ABC):
 
     @property
     def _rank_and_world(self) -> tuple[int, int]:
-        return (
-            (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
-        )
+        trainer = self.trainer
+        return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
 
     @property
     def _epoch(self) -> int | None:
         return epoch(self.trainer, len(self.train_set), self.positions_per_batch)
 
-    def _in_order(self, pictures: ImageSet) -> DataLoader:
+    def _in_order(self, pictures: ImageSet) -> DataLoader[Any]:
         """Deals the batches; all processes get as many, so that none waits for another in vain."""
         rank, world = self._rank_and_world
         batches = batch_ranges(len(pictures), self.batch_size)

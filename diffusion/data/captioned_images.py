@@ -42,8 +42,6 @@ class CaptionedImages(Images):
         ValueError: If the list is empty, there is no such split, or the sizes do not divide.
     """
 
-    ask: str
-
     def __init__(
         self,
         prompts: list[str] | None = None,
@@ -56,7 +54,7 @@ class CaptionedImages(Images):
         if prompts is not None and not prompts:
             raise ValueError("data.prompts: []; expected null or at least one")
         self.prompts = prompts and [plain_text(text) for text in prompts]
-        self.ask = self.default_ask if ask is None else ask
+        self.ask = ask or self.default_ask
         check_choice("data", self.SPLITS, ask=self.ask)
         self.low = None if low_size is None else SmallPictures(low_size, low_root, self.shape)
 
@@ -115,7 +113,8 @@ class CaptionedImages(Images):
 
     def _captions(self) -> Captions:
         labels = None if self.labels is None else self.requested_classes()
-        return Captions(self.split(self.ask), self.ask, labels)
+        ask = self.ask or self.default_ask
+        return Captions(self.split(ask), ask, labels)
 
     @property
     def frequencies(self) -> None:

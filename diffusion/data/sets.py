@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 
-class ImageSet(Dataset, ABC):
+class ImageSet(Dataset[dict[str, Any]], ABC):
     """Numbered pictures, with a class and a caption each or without."""
 
     @abstractmethod
@@ -174,7 +174,7 @@ class Versions(ImageSet):
 
 
 @dataclass
-class OrEmpty(Dataset):
+class OrEmpty(Dataset[dict[str, Any]]):
     """A set that returns {} for a batch without pictures, which a process with none left reads."""
 
     pictures: ImageSet

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from diffusion.data.sets import ImageSet
@@ -84,7 +83,7 @@ class Positions(Sampler[list[int]]):
         return self.epoch
 
 
-class Shuffled(Dataset):
+class Shuffled(Dataset[dict[str, Any]]):
     """The endless shuffled sequence over a set, read by position.
 
     Args:
@@ -101,7 +100,7 @@ class Shuffled(Dataset):
             raise ValueError("data: no picture to train on; expected at least 1")
         self.pictures, self.seed, self.flip = pictures, seed, flip
 
-    def __getitems__(self, positions: Sequence[int]) -> dict[str, Tensor]:
+    def __getitems__(self, positions: Sequence[int]) -> dict[str, Any]:
         n = len(self.pictures)
         epochs, places = np.divmod(np.asarray(positions, dtype=np.int64), n)
         indices, heads = np.empty_like(places), np.empty(len(places), dtype=bool)

@@ -19,7 +19,7 @@ LATE = "no batch came from them"
 DEAD = re.compile(r"DataLoader worker \(pid(?:\(s\))? [\d, ]+\) (?:is )?(.*?)\.?\s*$", re.MULTILINE)
 
 
-class Loader(DataLoader):
+class Loader(DataLoader[Any]):
     """A loader that ends its processes where no batch comes from them for too long.
 
     That is a minute, or a second for each picture of a batch, which one process reads alone. (The
@@ -65,7 +65,11 @@ class Loader(DataLoader):
 
 
 def loader(
-    pictures: Dataset, batches: Iterable, batch_size: int, num_workers: int, keep: bool = True
+    pictures: Dataset[Any],
+    batches: Iterable[Any],
+    batch_size: int,
+    num_workers: int,
+    keep: bool = True,
 ) -> Loader:
     """Returns a loader of whole batches of a set.
 
