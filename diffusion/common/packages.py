@@ -70,10 +70,10 @@ def obtain(package: Package, root: Path) -> Path:
             _fetch(package, Path(folder), root)
             if (fetched := find_archive(package, Path(folder))) is None:
                 raise _not_found(package, root, "it fetched no such file")
-            _check(package, fetched)
+            _check_sha256(package, fetched)
             path = root / fetched.name
             fetched.replace(path)
-    _check(package, path)
+    _check_sha256(package, path)
     return path
 
 
@@ -102,7 +102,7 @@ def _fetch(package: Package, folder: Path, root: Path) -> None:
         raise _not_found(package, root, said[-1] or f"exit status {done.returncode}")
 
 
-def _check(package: Package, path: Path) -> None:
+def _check_sha256(package: Package, path: Path) -> None:
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != package.sha256:

@@ -23,6 +23,7 @@ from diffusion.data.requests.base import Ask, batch_ranges
 from diffusion.data.requests.edits import Edits
 from diffusion.data.requests.labels import Labels, apportioned, is_even, requested_classes
 from diffusion.data.requests.small_pictures import SmallPictures, area_means
+from diffusion.data.sets import Batch
 from diffusion.spec import DataSpec
 
 
@@ -117,7 +118,7 @@ class Images(Batches, ABC):
             self.setup("fit")
         return requested_classes(self.labels, self.num_classes, self.classes)
 
-    def predict_dataloader(self) -> DataLoader[Any]:
+    def predict_dataloader(self) -> DataLoader[Batch]:
         """Returns requests for the samples that are not `done`, batch k for process k mod world.
 
         So the batches are the same for any number of processes.
@@ -137,18 +138,18 @@ class Images(Batches, ABC):
         """Returns the pictures that samples start from, which are read once a batch is drawn."""
         return [ask for ask in (self.edits, self.low) if ask is not None]
 
-    def request(self, numbers: Sequence[int]) -> dict[str, Any]:
+    def request(self, numbers: Sequence[int]) -> Batch:
         """Returns what samples are asked to be: "index", int64 (B,), and what `asks` adds.
 
         Args:
             numbers: The numbers of B samples.
         """
-        batch: dict[str, Any] = {"index": torch.tensor(numbers)}
+        batch: Batch = {"index": torch.tensor(numbers)}
         for ask in self.asks():
             batch.update(ask.ask(numbers))
         return batch
 
-    def evaluation_request(self, numbers: Sequence[int]) -> dict[str, Any]:
+    def evaluation_request(self, numbers: Sequence[int]) -> Batch:
         """Returns what samples that are compared with real pictures are asked to be.
 
         As `request`, but with the classes as often as `frequencies` has them, so that the samples
@@ -200,7 +201,7 @@ class Images(Batches, ABC):
         settings = f"{type(self).__name__} {self.shape} {self.levels} {len(pictures)} "
         return hashlib.sha256(settings.encode() + pictures.digest()).hexdigest()[:16]
 
-    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Normalises pictures where they are now, on the device, and adds small ones if wanted.
 
         A batch of requests gets the pictures that its samples start from.

@@ -12,7 +12,7 @@ from diffusion.common.validate import check_choice, check_counts
 from diffusion.data.reading.order import Positions, Reading, Shuffled, epoch
 from diffusion.data.reading.workers import loader
 from diffusion.data.requests.base import batch_ranges, spread
-from diffusion.data.sets import UNREAD, ImageSet, OrEmpty
+from diffusion.data.sets import UNREAD, Batch, ImageSet, OrEmpty
 
 
 class Batches(L.LightningDataModule, ABC):
@@ -75,7 +75,7 @@ class Batches(L.LightningDataModule, ABC):
             self.setup("fit")
         return self.sets()[name]
 
-    def train_dataloader(self) -> DataLoader[Any]:
+    def train_dataloader(self) -> DataLoader[Batch]:
         """Returns batches without end, by position; with `overfit_batches` the same ones again."""
         trainer: Any = self.trainer
         overfits = trainer is not None and trainer.overfit_batches > 0
@@ -119,17 +119,15 @@ class Batches(L.LightningDataModule, ABC):
             self.reading.take(self.positions_per_batch, self.trainer.global_step)
         return batch
 
-    def val_dataloader(self) -> DataLoader[Any]:
+    def val_dataloader(self) -> DataLoader[Batch]:
         """Returns the validation set in order, batch k for process k mod world, or {}."""
         return self._in_order(self.val_set)
 
-    def test_dataloader(self) -> DataLoader[Any]:
+    def test_dataloader(self) -> DataLoader[Batch]:
         """Returns the test set in order, batch k for process k mod world, or {}."""
         return self._in_order(self.test_set)
 
-    def batches(
-        self, split: str, batch_size: int = 500, n: int | None = None
-    ) -> Iterator[dict[str, Any]]:
+    def batches(self, split: str, batch_size: int = 500, n: int | None = None) -> Iterator[Batch]:
         """Returns a split in order, on the CPU, for metrics; every process gets all of it.
 
         Args:
@@ -157,9 +155,7 @@ class Batches(L.LightningDataModule, ABC):
             if self.flip:
                 yield batch["image"].flip(-1)
 
-    def _all(
-        self, pictures: ImageSet, batch_size: int, n: int | None = None
-    ) -> Iterator[dict[str, Any]]:
+    def _all(self, pictures: ImageSet, batch_size: int, n: int | None = None) -> Iterator[Batch]:
         total = len(pictures)
         batches = spread(total if n is None else n, total, batch_size)
         found = loader(pictures, batches, batch_size, self.num_workers, keep=False)
@@ -174,7 +170,7 @@ class Batches(L.LightningDataModule, ABC):
     def _epoch(self) -> int | None:
         return epoch(self.trainer, len(self.train_set), self.positions_per_batch)
 
-    def _in_order(self, pictures: ImageSet) -> DataLoader[Any]:
+    def _in_order(self, pictures: ImageSet) -> DataLoader[Batch]:
         """Deals the batches; all processes get as many, so that none waits for another in vain."""
         rank, world = self._rank_and_world
         batches = batch_ranges(len(pictures), self.batch_size)

@@ -9,7 +9,7 @@ import torch
 from diffusion.common.hashing import share_of
 from diffusion.common.validate import check_choice, check_counts, check_shares, first_few
 from diffusion.data.base import Images
-from diffusion.data.reading.class_folders import ClassFolders, remedy
+from diffusion.data.reading.class_folders import ClassFolders, classes_remedy
 from diffusion.data.reading.decoding import is_readable
 from diffusion.data.reading.image_files import Files
 from diffusion.data.reading.listing import list_pictures
@@ -72,7 +72,7 @@ class ImageFolder(Images):
         """Returns which argument would make this the data that a checkpoint was trained on."""
         if spec.shape != self.shape:
             return f"data.size: {spec.shape[-1]} and data.channels: {spec.shape[0]} make them so"
-        return remedy(spec, self.classes)
+        return classes_remedy(spec, self.classes)
 
     def setup(self, stage: str) -> None:
         """Lists the pictures, leaves out those that are cut short, and splits the rest.

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+Batch = dict[str, Any]  # "image", "label", "text" and what samples are asked to be, by these names
 
-class ImageSet(Dataset[dict[str, Any]], ABC):
+
+class ImageSet(Dataset[Batch], ABC):
     """Numbered pictures, with a class and a caption each or without."""
 
     @abstractmethod
@@ -20,7 +22,7 @@ class ImageSet(Dataset[dict[str, Any]], ABC):
         """Returns the number of pictures."""
 
     @abstractmethod
-    def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
         """Returns pictures as one batch.
 
         It has "image": uint8 (B, C, H, W), or float32 (B, D) for points; "label": int64 (B,), and
@@ -30,7 +32,7 @@ class ImageSet(Dataset[dict[str, Any]], ABC):
             indices: B numbers in 0 .. len − 1.
         """
 
-    def visit(self, indices: Sequence[int], visits: Sequence[int]) -> dict[str, Any]:
+    def visit(self, indices: Sequence[int], visits: Sequence[int]) -> Batch:
         """Returns pictures as training reads them; what has several versions shows them in turn.
 
         Args:
@@ -43,7 +45,7 @@ class ImageSet(Dataset[dict[str, Any]], ABC):
         """Returns every picture by itself: of what has several versions, all of them."""
         return self
 
-    def conditions(self, indices: Sequence[int]) -> dict[str, Any]:
+    def conditions(self, indices: Sequence[int]) -> Batch:
         """Returns what `__getitems__` does besides the pictures, which need not be read."""
         return {}
 
@@ -65,13 +67,13 @@ class Annotated(ImageSet):
     labels: Tensor | None
     texts: Sequence[Sequence[str]] | None
 
-    def conditions(self, indices: Sequence[int]) -> dict[str, Any]:
+    def conditions(self, indices: Sequence[int]) -> Batch:
         """Returns labels and first captions."""
         return self.labels_and_texts(indices, [0] * len(indices))
 
-    def labels_and_texts(self, indices: Sequence[int], visits: Sequence[int]) -> dict[str, Any]:
+    def labels_and_texts(self, indices: Sequence[int], visits: Sequence[int]) -> Batch:
         """Returns labels, and the captions whose turn it is."""
-        known: dict[str, Any] = {}
+        known: Batch = {}
         if self.labels is not None:
             known["label"] = self.labels[torch.as_tensor(indices)]
         if self.texts is not None:
@@ -113,10 +115,10 @@ class Memory(Annotated):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
         return self.visit(indices, [0] * len(indices))
 
-    def visit(self, indices: Sequence[int], visits: Sequence[int]) -> dict[str, Any]:
+    def visit(self, indices: Sequence[int], visits: Sequence[int]) -> Batch:
         """Returns pictures, each with the caption whose turn it is."""
         images = self.images[torch.as_tensor(indices)]
         return {"image": images, **self.labels_and_texts(indices, visits)}
@@ -147,15 +149,15 @@ class Versions(ImageSet):
     def __len__(self) -> int:
         return len(self.groups)
 
-    def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
         return self.visit(indices, [0] * len(indices))
 
-    def visit(self, indices: Sequence[int], visits: Sequence[int]) -> dict[str, Any]:
+    def visit(self, indices: Sequence[int], visits: Sequence[int]) -> Batch:
         """Returns the versions whose turn it is."""
         turns = [v // len(self.groups[k]) for k, v in zip(indices, visits)]
         return self.pictures.visit(self._shown(indices, visits), turns)
 
-    def conditions(self, indices: Sequence[int]) -> dict[str, Any]:
+    def conditions(self, indices: Sequence[int]) -> Batch:
         """Returns what is known of the versions that the first visit shows."""
         return self.pictures.conditions(self._shown(indices, [0] * len(indices)))
 
@@ -174,12 +176,12 @@ class Versions(ImageSet):
 
 
 @dataclass
-class OrEmpty(Dataset[dict[str, Any]]):
+class OrEmpty(Dataset[Batch]):
     """A set that returns {} for a batch without pictures, which a process with none left reads."""
 
     pictures: ImageSet
 
-    def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
         return self.pictures.__getitems__(indices) if indices else {}
 
 

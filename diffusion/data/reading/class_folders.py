@@ -83,7 +83,7 @@ class ClassFolders:
         return [number[self.class_of[name.split("/")[0]]] for name in names] if number else None
 
 
-def remedy(spec: DataSpec, classes: Sequence[str]) -> str:
+def classes_remedy(spec: DataSpec, classes: Sequence[str]) -> str:
     """Returns which `data.classes` would make these classes those that a checkpoint knows."""
     folders = [name if name in classes else f"FOLDER: {name}" for name in spec.classes]
     listed = ", ".join(folders)

@@ -6,13 +6,12 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from diffusion.data.reading.decoding import read_picture
-from diffusion.data.sets import Annotated
+from diffusion.data.sets import Annotated, Batch
 
 READING = 2  # to be raised when `read_picture` gives other pixels than before
 
@@ -46,7 +45,7 @@ class Files(Annotated):
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
         read = [self._readable(i) for i in indices]
         images = torch.stack([image for _, image in read])
         return {"image": images, **self.conditions([i for i, _ in read])}

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from diffusion.data.sets import ImageSet
+from diffusion.data.sets import Batch, ImageSet
 
 
 @dataclass
@@ -83,7 +83,7 @@ class Positions(Sampler[list[int]]):
         return self.epoch
 
 
-class Shuffled(Dataset[dict[str, Any]]):
+class Shuffled(Dataset[Batch]):
     """The endless shuffled sequence over a set, read by position.
 
     Args:
@@ -100,7 +100,7 @@ class Shuffled(Dataset[dict[str, Any]]):
             raise ValueError("data: no picture to train on; expected at least 1")
         self.pictures, self.seed, self.flip = pictures, seed, flip
 
-    def __getitems__(self, positions: Sequence[int]) -> dict[str, Any]:
+    def __getitems__(self, positions: Sequence[int]) -> Batch:
         n = len(self.pictures)
         epochs, places = np.divmod(np.asarray(positions, dtype=np.int64), n)
         indices, heads = np.empty_like(places), np.empty(len(places), dtype=bool)

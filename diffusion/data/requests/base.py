@@ -3,7 +3,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
+
+from diffusion.data.sets import Batch
 
 
 class Ask(ABC):
@@ -18,7 +20,7 @@ class Ask(ABC):
     keys: tuple[str, ...]
 
     @abstractmethod
-    def ask(self, numbers: Sequence[int]) -> dict[str, Any]:
+    def ask(self, numbers: Sequence[int]) -> Batch:
         """Returns the values of `keys` for the samples of these B numbers, on the CPU."""
 
     @abstractmethod

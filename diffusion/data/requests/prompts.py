@@ -4,14 +4,13 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from diffusion.common.files import decoded
 from diffusion.common.hashing import digest
 from diffusion.data.requests.base import Ask
-from diffusion.data.sets import ImageSet
+from diffusion.data.sets import Batch, ImageSet
 
 LARGEST = 2**26  # bytes of a file with prompts: about a million
 
@@ -54,7 +53,7 @@ class Captions(Ask):
     split: str
     labels: Sequence[int] | None
 
-    def ask(self, numbers: Sequence[int]) -> dict[str, Any]:
+    def ask(self, numbers: Sequence[int]) -> Batch:
         """Returns what is known of the pictures."""
         return self.pictures.conditions(self.rows(numbers))
 
