@@ -3,7 +3,6 @@
 They are fetched whole and read where they lie; nothing of them is installed or run.
 """
 
-import hashlib
 import re
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from diffusion.common.files import beside, check_writable
+from diffusion.common.hashing import file_digest
 
 TIMEOUT = 600
 
@@ -103,9 +103,7 @@ def _fetch(package: Package, folder: Path, root: Path) -> None:
 
 
 def _check_sha256(package: Package, path: Path) -> None:
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != package.sha256:
+    if (found := file_digest(path).hex()) != package.sha256:
         raise ValueError(
             f"root: {path} has SHA-256 {found}; expected {package.sha256}: delete it, get it again"
         )

@@ -5,7 +5,6 @@ Splits are `ImageSet`s, read as `batches.py` says, and `predict` reads requests 
 Pictures stay uint8 until they are on the device.
 """
 
-import hashlib
 from abc import ABC
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -16,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from diffusion.common.hashing import bytes_digest
 from diffusion.common.pixels import scaled
 from diffusion.common.validate import check_counts
 from diffusion.data.batches import Batches
@@ -199,7 +199,7 @@ class Images(Batches, ABC):
         """Returns 16 hexadecimal digits that change when a picture of a split does."""
         pictures = self.split(split)
         settings = f"{type(self).__name__} {self.shape} {self.levels} {len(pictures)} "
-        return hashlib.sha256(settings.encode() + pictures.digest()).hexdigest()[:16]
+        return bytes_digest(settings.encode(), pictures.digest())
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Normalises pictures where they are now, on the device, and adds small ones if wanted.

@@ -3,7 +3,6 @@
 Its name has a hash of the archives and of `RECIPE`, so a file that was made otherwise is not read.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from diffusion.common.files import check_writable, written_aside
+from diffusion.common.hashing import digest
 from diffusion.common.packages import Package
 from diffusion.common.progress import bar
 from diffusion.data.emoji.colours import colours
@@ -41,9 +41,8 @@ class Drawings:
 
 def cache_path(root: Path, style: str, size: int, packages: list[Package]) -> Path:
     """Returns the file of the drawings of a style that are made from these packages."""
-    made_from = json.dumps([RECIPE, style, size, [package.sha256 for package in packages]])
-    name = hashlib.sha256(made_from.encode()).hexdigest()[:12]
-    return root / "emoji" / f"{style}-{size}-{name}.safetensors"
+    made_from = digest([RECIPE, style, size, [package.sha256 for package in packages]])
+    return root / "emoji" / f"{style}-{size}-{made_from[:12]}.safetensors"
 
 
 def bake(

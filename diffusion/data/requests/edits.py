@@ -1,6 +1,5 @@
 """Pictures that samples continue from, and which of their pixels stay as they are."""
 
-import hashlib
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from diffusion.common.hashing import bytes_digest, file_digest
 from diffusion.common.pixels import scaled
 from diffusion.data.reading.decoding import read_picture, upright_size
 from diffusion.data.reading.listing import list_pictures
@@ -66,12 +66,8 @@ class Edits(Ask):
 
     def digest(self) -> str:
         """Returns 16 digits that change when a pixel does, of the pictures or of the mask."""
-        digest = hashlib.sha256()
-        for path in self.pictures:
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-        if self.known is not None:
-            digest.update(self.known.numpy().tobytes())
-        return digest.hexdigest()[:16]
+        mask = b"" if self.known is None else self.known.numpy().tobytes()
+        return bytes_digest(*map(file_digest, self.pictures), mask)
 
     def _repainted(self, mask: str) -> Tensor:
         """Returns where to repaint, (1, H, W) bool."""

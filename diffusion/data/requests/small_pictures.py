@@ -1,6 +1,5 @@
 """Small versions of pictures, for networks that upsample."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffusion.common.hashing import bytes_digest, file_digest
 from diffusion.common.pixels import scaled
 from diffusion.data.reading.decoding import read_picture
 from diffusion.data.reading.listing import list_pictures
@@ -65,11 +65,10 @@ class SmallPictures(Ask):
         """Returns the size, and 16 digits that change with the files."""
         if self.root is None:
             return f"{self.size}"
-        found = hashlib.sha256()
-        for name in self.names.values():
-            content = hashlib.sha256((self.root / name).read_bytes()).digest()
-            found.update(f"{name}\0".encode() + content)
-        return f"{self.size} {found.hexdigest()[:16]}"
+        named = [
+            f"{name}\0".encode() + file_digest(self.root / name) for name in self.names.values()
+        ]
+        return f"{self.size} {bytes_digest(*named)}"
 
 
 @dataclass
