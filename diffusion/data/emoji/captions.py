@@ -15,11 +15,8 @@ KEYWORDS = 4
 
 def captions(kind: str, style: str, entry: Entry, colours: list[str]) -> tuple[str, ...]:
     """Returns the "short" caption, the "long" one, or "both"."""
-    if kind == "short":
-        return (short(style, entry),)
-    if kind == "long":
-        return (long(style, entry, colours),)
-    return short(style, entry), long(style, entry, colours)
+    both = {"short": short(style, entry), "long": long(style, entry, colours)}
+    return tuple(both.values()) if kind == "both" else (both[kind],)
 
 
 def short(style: str, entry: Entry) -> str:

@@ -11,9 +11,8 @@ import torch
 from diffusion.common.hashing import share_of
 from diffusion.common.validate import check_choice
 from diffusion.data.captioned_images import CaptionedImages, offering_prompts
-from diffusion.data.emoji.cache import read_drawings
 from diffusion.data.emoji.captions import captions
-from diffusion.data.emoji.prepare import draw_styles, drawn_styles
+from diffusion.data.emoji.drawings import draw_styles, drawn_styles, read_drawings
 from diffusion.data.emoji.table import CLASSES
 from diffusion.data.sets import UNREAD, ImageSet, Memory, Versions
 
