@@ -5,7 +5,6 @@ import math
 import struct
 import zlib
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -25,12 +24,9 @@ class MNIST(Downloaded):
     torchvision downloads them to. For the arguments see `Downloaded` and `Images`.
     """
 
-    native: ClassVar = (1, 28, 28)
+    native = (1, 28, 28)
     classes = tuple("0123456789")
-    advice: ClassVar = (
-        "get it with `download: true` where there is a network, or put the files there, "
-        "plain or as .gz"
-    )
+    advice = "put the files there, plain or as .gz"
 
     def missing(self) -> list[str]:
         """Returns the files that are in neither folder, if no folder has all of them."""
@@ -80,9 +76,9 @@ class FashionMNIST(MNIST):
         *("T-shirt/top", "trouser", "pullover", "dress", "coat"),
         *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
     )
-    advice: ClassVar = (
-        "get it with `download: true` where there is a network, or install Debian's package "
-        "dataset-fashion-mnist and set `root: /usr/share/datasets/fashion-mnist`"
+    advice = (
+        "install Debian's package dataset-fashion-mnist and set "
+        "`root: /usr/share/datasets/fashion-mnist`"
     )
 
 
