@@ -8,8 +8,8 @@
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,16 +17,20 @@ import lightning as L
 import torch
 import yaml
 from lightning.fabric.utilities import move_data_to_device
+from lightning.pytorch.callbacks import LambdaCallback
 from PIL import Image
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from diffusion.callbacks.checkpoint import Checkpoint
+from diffusion.callbacks.generation import asked_for, origin_of
 from diffusion.callbacks.monitor import Monitor
 from diffusion.callbacks.save_config import CONFIG
 from diffusion.common import weights
 from diffusion.common.pixels import quantize
 from diffusion.data import Images
-from diffusion.data.requests.base import in_order
+from diffusion.data.requests.base import Ask, batch_ranges
+from diffusion.data.requests.prompts import Prompts
 from diffusion.interop import layout
 from diffusion.interop.diffusers import folder, unet_weights
 from diffusion.plots import pictures
@@ -43,7 +47,7 @@ from diffusion.systems.checkpoints.trust import Taken, trusting
 from diffusion.systems.checks import check_forgotten
 from diffusion.systems.diffusion import Diffusion, check_given
 from diffusion.systems.texts import remember
-from diffusion.systems.trainer import DEFAULTS, check_trainer
+from diffusion.systems.trainer import DEFAULTS, callbacks_of, check_trainer
 
 HUB = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -57,17 +61,13 @@ def trainer(run: str | Path | None = None, *callbacks: L.Callback, **options: An
             are those of `EMA` by default.
         **options: Of the Trainer, over the defaults.
     """
-    have = {type(callback) for callback in callbacks}
-    own = [EMA()] if not have & {EMA} else []
-    if run is None:
-        quiet = ("logger", "enable_checkpointing", "enable_progress_bar")
-        options = {**dict.fromkeys(quiet, False), **options}
-    else:
-        own += [kind() for kind in (Checkpoint, Monitor) if kind not in have]
-        options = {"default_root_dir": run, "logger": False, **options}
-    check_trainer({"default_root_dir": ".", **options})
-    epochs = {} if "max_epochs" in options else {"max_epochs": -1}
-    return L.Trainer(**{**DEFAULTS, **epochs, **options}, callbacks=[*own, *callbacks])
+    quiet = {"enable_checkpointing": False, "enable_progress_bar": False}
+    where: Mapping[str, Any] = quiet if run is None else {"default_root_dir": run}
+    chosen = {"max_epochs": -1, "logger": False, **DEFAULTS, **where, **options}
+    check_trainer({"default_root_dir": ".", **chosen})
+    given = {type(callback) for callback in callbacks}
+    kinds = (EMA,) if run is None else (EMA, Checkpoint, Monitor)
+    return L.Trainer(**chosen, callbacks=[*(k() for k in kinds if k not in given), *callbacks])
 
 
 class Pipeline:
@@ -85,6 +85,7 @@ class Pipeline:
         self.system: Any = system
         self.section = section
         self.averages: list[EMA] = []
+        self._origins = WeakTensorKeyDictionary()  # of what was drawn, for `save`
 
     @classmethod
     def from_config(cls, *configs: str | Path | Mapping[str, Any]) -> Self:
@@ -147,11 +148,13 @@ class Pipeline:
             run: The run's folder; None to write nothing.
             **options: Of the Trainer, such as max_steps; `callbacks` and all others of `trainer`.
         """
-        described = [] if self.section is None else [Described(self.section)]
-        made = trainer(run, *options.pop("callbacks", ()), *described, **options)
+        callbacks = list(options.pop("callbacks", ()))
+        if self.section is not None:  # into checkpoints
+            config = {CONFIG: yaml.safe_dump({"model": dict(self.section)}, sort_keys=False)}
+            callbacks.append(LambdaCallback(on_save_checkpoint=lambda *to: to[-1].update(config)))
+        made = trainer(run, *callbacks, **options)
         made.fit(self.system, data)
-        callbacks: list[Any] = made.callbacks  # pyright: ignore[reportAttributeAccessIssue]
-        self.averages = [callback for callback in callbacks if isinstance(callback, EMA)]
+        self.averages = [x for x in callbacks_of(made) if isinstance(x, EMA)]
         return self
 
     def draw(
@@ -185,48 +188,49 @@ class Pipeline:
         Raises:
             ValueError: If the model does not read what is given, or the sampler does not fit.
         """
-        prompts = [prompts] if isinstance(prompts, str) else prompts
-        n = len(labels or prompts or self._classes() or [0]) if n is None else n
-        data = Asked(
-            self._spec(),
-            prompts,
-            samples=n,
-            labels=None if labels is None else list(labels),
-            edit=None if edit is None else str(edit),
-            mask=None if mask is None else str(mask),
-        )
-        drawn, system = [], self.system
-        with ExitStack() as changed:
-            for ema in self.averages:
-                changed.enter_context(ema.averaged(system))
-            self._change(changed, seed, sampler)
-            self._check(data, labels)
-            for numbers in in_order(n, batch_size):
-                batch = move_data_to_device(data.request(numbers), system.device)
+        data = self._requests(n, prompts, labels=labels, edit=edit, mask=mask)
+        images, origins = list[Tensor](), list[dict[str, str]]()
+        with self._sampling_as(seed, sampler):
+            self._check(data)
+            for numbers in batch_ranges(data.samples, batch_size):
+                batch = move_data_to_device(data.request(numbers), self.system.device)
                 batch = data.on_after_batch_transfer(batch, 0)
-                drawn.append(system.generate(batch, numbers).cpu())
-        x = torch.cat(drawn)
+                images.append(self.system.generate(batch, numbers).cpu())
+                origins += asked_for(self.system, batch, data.classes)
+            origin = origin_of(self.system)
+        x = torch.cat(images)
+        self._origins[x] = [{**origin, **of_one} for of_one in origins]
         if not pil:
             return x
         if x.ndim != 4:
-            raise ValueError(f"pil: true; expected false, as samples of shape {x.shape[1:]} are no "
-                             "pictures")  # fmt: skip
-        return [Image.fromarray(_channels_last(image)) for image in quantize(x)]
+            shape = tuple(x.shape[1:])
+            raise ValueError(f"pil: true; expected false, as samples of {shape} are no pictures")
+        pixels = quantize(x).permute(0, 2, 3, 1).squeeze(-1).numpy()  # without channels if grey
+        return [Image.fromarray(image) for image in pixels]
 
     def save(self, images: Tensor, where: str | Path) -> list[Path]:
         """Writes pictures (n, C, H, W) in [−1, 1] to a folder as 000000.png and so on.
+
+        What `draw` returned says in text chunks how it was made, as in `diffusion predict`.
 
         Returns:
             The files.
         """
         files = [Path(where).expanduser() / f"{i:06d}.png" for i in range(len(images))]
-        for image, file in zip(quantize(images), files):
-            pictures.save(image, file)
+        origins = self._origins.get(images) or [{}] * len(images)
+        for image, file, origin in zip(quantize(images), files, origins):
+            pictures.save(image, file, origin)
         return files
 
-    def _classes(self) -> range | None:
-        classes = self._spec().num_classes if self.system.reads_labels else None
-        return None if classes is None else range(classes)
+    def _requests(self, n: int | None, prompts: Any, **given: Any) -> "Asked":
+        """Returns requests for n samples of what is given."""
+        spec = self._spec()
+        classes = range((spec.num_classes if self.system.reads_labels else None) or 1)
+        prompts = [prompts] if isinstance(prompts, str) else prompts
+        samples = len(given["labels"] or prompts or classes) if n is None else n
+        labels = given.pop("labels")
+        paths = {key: str(path) for key, path in given.items() if path is not None}
+        return Asked(spec, prompts, samples=samples, labels=labels and list(labels), **paths)
 
     def _stages(self) -> list[Diffusion]:
         parts = self.system.stages if isinstance(self.system, Cascade) else [self.system]
@@ -241,60 +245,45 @@ class Pipeline:
             known.name, self.system.shape, known.num_classes, known.classes, known.levels
         )
 
-    def _change(self, changed: ExitStack, seed: int, sampler: Sampler | None) -> None:
-        """Sets seed and sampler, until the stack ends."""
+    @contextmanager
+    def _sampling_as(self, seed: int, sampler: Sampler | None) -> Iterator[None]:
+        """Draws with averaged weights, this seed and this sampler until the block ends."""
         system = self.system
-        changed.callback(setattr, system, "seed", system.seed)
-        system.seed = seed
-        if sampler is None:
-            return
-        if not isinstance(system, Diffusion):
-            raise ValueError(
-                f"sampler: {type(sampler.step).__name__}; expected None, as {type(system).__name__}"
-                " is made with its samplers"
-            )
-        trained = {"p_uncond": system.p_uncond, "start": system.start}
-        check_forgotten(sampler, trained, system.denoiser.contract)
-        changed.callback(setattr, system, "sampler", system.sampler)
-        system.sampler = sampler
+        with ExitStack() as changed:
+            for ema in self.averages:
+                changed.enter_context(ema.averaged(system))
+            changed.callback(setattr, system, "seed", system.seed)
+            system.seed = seed
+            if sampler is not None:
+                if not isinstance(system, Diffusion):
+                    raise ValueError(
+                        f"sampler: {type(sampler.step).__name__}; expected None, as "
+                        f"{type(system).__name__} is made with its samplers"
+                    )
+                trained = {"p_uncond": system.p_uncond, "start": system.start}
+                check_forgotten(sampler, trained, system.denoiser.contract)
+                changed.callback(setattr, system, "sampler", system.sampler)
+                system.sampler = sampler
+            yield
 
-    def _check(self, data: "Asked", labels: Sequence[int | str] | None) -> None:
-        """Refuses what the model does not read.
-
-        Raises:
-            ValueError: If there is such a thing.
-        """
+    def _check(self, data: "Asked") -> None:
+        """Refuses what the model does not read."""
         system, name = self.system, type(self.system).__name__
-        if labels is not None and not system.reads_labels:
-            raise ValueError(f"labels: {labels}; expected None, as the {name} reads no labels")
-        if data.prompts is not None and not system.reads_texts:
-            raise ValueError(f"prompts: {data.prompts[0]!r}; expected None, as the {name} reads no "
-                             "texts")  # fmt: skip
-        if data.prompts is None and system.reads_texts:
+        given = (
+            ("labels", data.labels, system.reads_labels),
+            ("prompts", data.texts, system.reads_texts),
+        )
+        for key, values, is_read in given:
+            if values and not is_read:
+                raise ValueError(f"{key}: {values[0]!r}; expected None, as the {name} reads none")
+        if data.texts is None and system.reads_texts:
             raise ValueError(f"prompts: None; expected texts, as the {name} reads them")
         check_given(self._stages(), data)
         for stage in self._stages():
             for guide in stage.sampler.guidance:
                 guide.check(stage.process, stage.spec or data.spec)
-        if data.prompts is not None:
+        if data.texts is not None:
             remember(system, data, system.cache, None)
-
-
-class Described(L.Callback):
-    """Puts the model section of a configuration into checkpoints.
-
-    Args:
-        section: It.
-    """
-
-    def __init__(self, section: Mapping[str, Any]) -> None:
-        self.text = yaml.safe_dump({"model": dict(section)}, sort_keys=False)
-
-    def on_save_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Puts it there."""
-        checkpoint[CONFIG] = self.text
 
 
 class Asked(Images):
@@ -310,19 +299,15 @@ class Asked(Images):
         super().__init__(**asked)
         self.shape, self.num_classes = spec.shape, spec.num_classes
         self.classes, self.levels = spec.classes, spec.levels
-        self.prompts, self.texts = prompts, None if prompts is None else list(prompts)
+        self.texts = None if prompts is None else list(prompts)
 
     def setup(self, stage: str) -> None:
         """Nothing."""
 
-    def request(self, numbers: Sequence[int]) -> dict[str, Any]:
-        """See `Images`; with prompts, "text", and no labels unless they are asked for."""
-        batch = super().request(numbers)
-        if self.prompts is not None:
-            batch["text"] = [self.prompts[i % len(self.prompts)] for i in numbers]
-            if self.labels is None:
-                batch.pop("label", None)
-        return batch
+    def asks(self) -> list[Ask]:
+        """Returns the prompts, and the labels unless prompts alone are given."""
+        prompts = [] if self.texts is None else [Prompts(self.texts)]
+        return [*prompts, *(super().asks() if self.labels is not None or not prompts else ())]
 
 
 def _drawing(system: Any, file: str) -> Generative:
@@ -376,8 +361,3 @@ def _fetched(name: str) -> Path:
         raise ValueError(
             f"checkpoint: {name}; expected a file, a folder, or a model that the hub has ({reason})"
         ) from None
-
-
-def _channels_last(image: Tensor) -> Any:
-    """Returns a picture uint8 (C, H, W) as PIL reads it."""
-    return image[0].numpy() if len(image) == 1 else image.permute(1, 2, 0).numpy()

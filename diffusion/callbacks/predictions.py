@@ -13,7 +13,7 @@ from torch import Tensor
 
 from diffusion.callbacks.recipe import difference
 from diffusion.common.files import written_aside
-from diffusion.data.requests.base import in_order
+from diffusion.data.requests.base import batch_ranges
 
 NUMBERED = re.compile(r"(\d{6,})(?:_(\d+))?\.(?:png|npy)")  # 000042_3.png: number and label
 SETTINGS, CAPTIONS = "settings.json", "captions.json"
@@ -69,7 +69,7 @@ def asked_captions(folder: Path, data: Any) -> dict[str, str]:
     made = numbered(folder)
     there: dict[str, str] = (_note(folder / CAPTIONS) if made else None) or {}
     now: dict[str, str] = {}
-    for numbers in in_order(data.samples, AT_ONCE):
+    for numbers in batch_ranges(data.samples, AT_ONCE):
         batch = data.request(numbers)
         labels, texts = batch.get("label"), batch.get("text")
         for k, number in enumerate(numbers):

@@ -2,17 +2,18 @@
 
 import errno
 import functools
-import hashlib
 import json
 import os
 import re
 import shutil
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
+
+from diffusion.common.processes import ended, machine
 
 PART = re.compile(r"\..+\.part-([0-9a-f]{8})-(\d+)(\.[^.]*)?")
 STALE = 24 * 3600  # seconds; what another machine left unfinished for longer is nobody's any more
@@ -27,7 +28,7 @@ PROBE = 65536  # bytes; fewer may find room where a file does not
 
 
 @contextmanager
-def written_aside(path: Path, durable: bool = True) -> Iterator[Path]:
+def written_aside(path: Path, durable: bool = True, folder: bool = False) -> Iterator[Path]:
     """Yields a path beside the given one, which becomes it when the block ends without an error.
 
     A reader, or a second process that computes the same, never sees half a file; a file that is
@@ -37,6 +38,7 @@ def written_aside(path: Path, durable: bool = True) -> Iterator[Path]:
     Args:
         path: The file.
         durable: Whether the file has to survive a loss of power, which takes some milliseconds.
+        folder: Whether it is a folder, made for the block to write into.
 
     Raises:
         OSError: If it cannot be written, also where the writer calls the reason something else.
@@ -44,10 +46,14 @@ def written_aside(path: Path, durable: bool = True) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     _swept_once(path.parent.absolute())
     aside = beside(path)
+    _remove(aside)  # of an earlier process with this number
     try:
+        if folder:
+            aside.mkdir()
         yield aside
         if durable:
-            _flush(aside)
+            for file in (aside, *aside.rglob("*")):
+                _flush(file)
         aside.replace(path)
         if durable:
             with suppress(OSError):  # some file systems cannot flush a folder
@@ -56,8 +62,7 @@ def written_aside(path: Path, durable: bool = True) -> Iterator[Path]:
         _raise_cause(error, path)
         raise
     finally:
-        with suppress(OSError):  # of the first cause
-            aside.unlink(missing_ok=True)
+        _remove(aside)
 
 
 @contextmanager
@@ -86,22 +91,8 @@ def folder_aside(path: Path) -> Iterator[Path]:
     """
     if path.exists():
         raise FileExistsError(f"output: {path} exists; expected the name of a new folder")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _swept_once(path.parent.absolute())
-    aside = beside(path)
-    shutil.rmtree(aside, ignore_errors=True)  # of an earlier process with this number
-    aside.mkdir()
-    try:
+    with written_aside(path, folder=True) as aside:
         yield aside
-        for file in aside.rglob("*"):
-            if file.is_file():
-                _flush(file)
-        aside.rename(path)
-    except Exception as error:
-        _raise_cause(error, path)
-        raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def check_writable(folder: Path, key: str) -> None:
@@ -128,16 +119,21 @@ def check_writable(folder: Path, key: str) -> None:
 def sweep(folder: Path) -> None:
     """Removes what writers that do not live any more left unfinished in a folder."""
     for path in folder.iterdir() if folder.is_dir() else ():
-        match = PART.fullmatch(path.name)
-        if match is None:
-            continue
-        with suppress(OSError):  # another process was faster, or it is not ours to remove
-            if not _unfinished(match[1], int(match[2]), path):
-                continue
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+        if match := PART.fullmatch(path.name):
+            where, process = match[1], int(match[2])
+            mine = where == machine() and process == os.getpid()
+            with suppress(OSError):  # another process was faster
+                stale = time.time() - path.lstat().st_mtime > STALE
+                if not mine and (stale or ended(where, process)):
+                    _remove(path)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):  # it is not there, or not ours to remove
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def reason(error: OSError) -> str:
@@ -168,43 +164,6 @@ def beside(path: Path) -> Path:
 _swept_once = functools.cache(sweep)
 
 
-@functools.cache
-def machine() -> str:
-    """Returns 8 hexadecimal digits of where a process's number means something."""
-    parts = [socket.gethostname()]
-    with suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text())
-        parts.append(os.readlink("/proc/self/ns/pid"))
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
-
-
-def ended(where: str, process: int) -> bool:
-    """Whether a process is known to have ended; another machine's never is.
-
-    Args:
-        where: What `machine` returned there.
-        process: Its number.
-    """
-    if where != machine():
-        return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        pass
-    with suppress(OSError):  # one that nobody waited for yet
-        return Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[:1] == [b"Z"]
-    return False
-
-
-def _unfinished(where: str, process: int, path: Path) -> bool:
-    """Whether nobody writes a file any more."""
-    if where == machine() and process == os.getpid():
-        return False
-    return ended(where, process) or time.time() - path.lstat().st_mtime > STALE
-
-
 def _flush(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -214,13 +173,12 @@ def _flush(path: Path) -> None:
 
 
 def _probe(folder: Path) -> None:
-    file = folder / f".probe.part-{machine()}-{os.getpid()}"
+    file = beside(folder / "probe")
     try:
         file.write_bytes(bytes(PROBE))
         _flush(file)
     finally:
-        with suppress(OSError):
-            file.unlink(missing_ok=True)
+        _remove(file)
 
 
 def _raise_cause(error: BaseException, path: Path) -> None:
@@ -242,7 +200,7 @@ def _raise_cause(error: BaseException, path: Path) -> None:
 def _earlier(path: Path) -> Path:
     """Returns a free name for the file that is there, after the time it was written."""
     stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(path.stat().st_mtime))
-    ends = ("", *(f"-{count}" for count in range(2, 1000)))
+    ends = chain([""], (f"-{i}" for i in count(2)))
     names = (path.with_name(f"{path.stem}.{stamp}{end}{path.suffix}") for end in ends)
     return next(name for name in names if not name.exists())
 

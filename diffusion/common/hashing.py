@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -11,7 +12,18 @@ from torch import Tensor
 
 def digest(key: Any) -> str:
     """Returns 16 hexadecimal digits of SHA-256 of plain values, say of what a file depends on."""
-    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    return bytes_digest(json.dumps(key, sort_keys=True).encode())
+
+
+def bytes_digest(*parts: bytes) -> str:
+    """Returns 16 hexadecimal digits of SHA-256 of bytes, one part after the other."""
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+
+
+def file_digest(path: Path) -> bytes:
+    """Returns SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def weights_digest(state: Mapping[str, Tensor]) -> str:

@@ -3,7 +3,6 @@
 They are fetched whole and read where they lie; nothing of them is installed or run.
 """
 
-import hashlib
 import re
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from diffusion.common.files import beside, check_writable
+from diffusion.common.hashing import file_digest
 
 TIMEOUT = 600
 
@@ -70,10 +70,10 @@ def obtain(package: Package, root: Path) -> Path:
             _fetch(package, Path(folder), root)
             if (fetched := find_archive(package, Path(folder))) is None:
                 raise _not_found(package, root, "it fetched no such file")
-            _check(package, fetched)
+            _check_sha256(package, fetched)
             path = root / fetched.name
             fetched.replace(path)
-    _check(package, path)
+    _check_sha256(package, path)
     return path
 
 
@@ -102,10 +102,8 @@ def _fetch(package: Package, folder: Path, root: Path) -> None:
         raise _not_found(package, root, said[-1] or f"exit status {done.returncode}")
 
 
-def _check(package: Package, path: Path) -> None:
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != package.sha256:
+def _check_sha256(package: Package, path: Path) -> None:
+    if (found := file_digest(path).hex()) != package.sha256:
         raise ValueError(
             f"root: {path} has SHA-256 {found}; expected {package.sha256}: delete it, get it again"
         )

@@ -16,25 +16,17 @@ def bar(unit: str, draw: bool = True, keep: bool = False) -> "Progress":
         draw: Whether to draw it at all.
         keep: Whether it stays when it is done, or vanishes.
     """
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        Task,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from rich import progress
     from rich.text import Text
 
-    class Rate(ProgressColumn):
-        def render(self, task: Task) -> Text:
+    class Rate(progress.ProgressColumn):
+        def render(self, task: progress.Task) -> Text:
             return Text(f"{task.speed or 0:.1f} {unit}/s")
 
-    class Note(ProgressColumn):
-        def render(self, task: Task) -> Text:
+    class Note(progress.ProgressColumn):
+        def render(self, task: progress.Task) -> Text:
             return Text(task.fields.get("note", ""))
 
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate()
-    left = TimeRemainingColumn()
-    return Progress(*columns, left, Note(), transient=not keep, disable=not draw)
+    name, count = progress.TextColumn("{task.description}"), progress.MofNCompleteColumn()
+    columns = name, progress.BarColumn(), count, Rate(), progress.TimeRemainingColumn(), Note()
+    return progress.Progress(*columns, transient=not keep, disable=not draw)

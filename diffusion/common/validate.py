@@ -24,21 +24,15 @@ def check_counts(
             raise ValueError(f"{owner}.{name}: {value}; expected {right}")
 
 
-def check_shares(owner: str, whole: bool = False, **shares: float | None) -> None:
-    """Refuses what is no share of a whole.
-
-    Args:
-        owner: Whose they are.
-        whole: Whether a share may be 1.
-        **shares: By name; None is not looked at.
+def check_shares(owner: str, **shares: float) -> None:
+    """Refuses what is no share of a whole, nor nothing of it.
 
     Raises:
-        ValueError: If one is not in [0, 1), or [0, 1] if it may be the whole.
+        ValueError: If one is not in [0, 1).
     """
     for name, value in shares.items():
-        if value is not None and not (0 <= value < 1 or (whole and value == 1)):
-            right = "0 … 1" if whole else f"0 ≤ {name} < 1"
-            raise ValueError(f"{owner}.{name}: {value}; expected {right}")
+        if not 0 <= value < 1:
+            raise ValueError(f"{owner}.{name}: {value}; expected 0 ≤ {name} < 1")
 
 
 def check_choice(owner: str, choices: Sequence[Any], **values: Any) -> None:

@@ -1,7 +1,6 @@
 """CIFAR-10."""
 
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,12 +15,9 @@ class CIFAR10(Downloaded):
     as they are pickles. For the arguments see `Downloaded` and `Images`.
     """
 
-    native: ClassVar = (3, 32, 32)
+    native = (3, 32, 32)
     classes = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
-    advice: ClassVar = (
-        "get it with `download: true` where there is a network, or unpack "
-        "cifar-10-python.tar.gz of https://www.cs.toronto.edu/~kriz/cifar.html there"
-    )
+    advice = "unpack cifar-10-python.tar.gz of https://www.cs.toronto.edu/~kriz/cifar.html there"
 
     def missing(self) -> list[str]:
         """Returns the batch files that are not in `root`/cifar-10-batches-py."""

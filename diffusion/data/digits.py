@@ -19,7 +19,7 @@ class Digits(Images):
     levels = 17
 
     def setup(self, stage: str) -> None:
-        """Reads and split the digits."""
+        """Reads and splits the digits."""
         if self.is_set_up or stage == "predict":
             return
         from sklearn.datasets import load_digits

@@ -19,7 +19,8 @@ TIMEOUT = 20.0
 class Downloaded(Images):
     """A standard data set in memory; its official test set is the validation and the test set.
 
-    A subclass says `native`, `missing`, `fetch` and `read`.
+    A subclass says `native`, the shape of its pictures, `advice`, how to get it by hand, `missing`,
+    `fetch` and `read`.
 
     Args:
         root: Folder that holds the files, or shall hold them.
@@ -32,7 +33,7 @@ class Downloaded(Images):
     """
 
     native: ClassVar[tuple[int, int, int]]
-    advice: ClassVar[str] = "get it with `download: true` where there is a network"
+    advice: ClassVar[str]
     num_classes = 10
 
     def __init__(
@@ -74,7 +75,7 @@ class Downloaded(Images):
             raise self._not_found(f"; the download failed: {' '.join(reason)}") from None
 
     def setup(self, stage: str) -> None:
-        """Reads and pad the pictures.
+        """Reads and pads the pictures.
 
         Raises:
             FileNotFoundError: If files are missing.
@@ -100,7 +101,8 @@ class Downloaded(Images):
         more = f" and {len(others)} more" if others else ""
         name = type(self).__name__
         return FileNotFoundError(
-            f"data.root: {self.root}; expected {first}{more} of {name} there: {self.advice}{reason}"
+            f"data.root: {self.root}; expected {first}{more} of {name} there: get it with "
+            f"`download: true` where there is a network, or {self.advice}{reason}"
         )
 
 

@@ -1,9 +1,6 @@
 """Any folder of pictures."""
 
-import difflib
-import os
-import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +9,10 @@ import torch
 from diffusion.common.hashing import share_of
 from diffusion.common.validate import check_choice, check_counts, check_shares, first_few
 from diffusion.data.base import Images
-from diffusion.data.reading.decoding import looks_complete, read_picture
+from diffusion.data.reading.class_folders import ClassFolders, classes_remedy
+from diffusion.data.reading.decoding import is_readable
 from diffusion.data.reading.image_files import Files
-from diffusion.data.reading.listing import Listing, list_pictures
+from diffusion.data.reading.listing import list_pictures
 from diffusion.data.requests.small_pictures import SmallPictures
 from diffusion.spec import DataSpec
 
@@ -57,8 +55,7 @@ class ImageFolder(Images):
         check_shares("data", val_share=val_share, max_unreadable=max_unreadable)
         self.root, self.shape = root, (channels, size, size)
         self.val_share, self.max_unreadable = val_share, max_unreadable
-        self.classes: Sequence[str] = []
-        self.chooses, self.class_of = classes is not None, _class_of(classes)
+        self.folders, self.classes = ClassFolders(root, classes), list[str]()
         self.is_restored = False
 
     @property
@@ -75,14 +72,7 @@ class ImageFolder(Images):
         """Returns which argument would make this the data that a checkpoint was trained on."""
         if spec.shape != self.shape:
             return f"data.size: {spec.shape[-1]} and data.channels: {spec.shape[0]} make them so"
-        folders = [name if name in self.classes else f"FOLDER: {name}" for name in spec.classes]
-        listed = ", ".join(folders)
-        if not self.classes or not folders or len(listed) > 150:
-            return "data.classes says which folder is which class"
-        if "FOLDER" not in listed:
-            return f"--data.classes '[{listed}]' takes these folders as they were"
-        both = (f if ":" in f else f"{f}: {f}" for f in folders)
-        return f"--data.classes '{{{', '.join(both)}}}' says which folder is which class"
+        return classes_remedy(spec, self.classes)
 
     def setup(self, stage: str) -> None:
         """Lists the pictures, leaves out those that are cut short, and splits the rest.
@@ -95,107 +85,51 @@ class ImageFolder(Images):
         """
         if self.is_set_up or stage == "predict":
             return
-        root = Path(self.root).expanduser()
+        root, folders = Path(self.root).expanduser(), self.folders
         listing = list_pictures(root)
-        names = self._classed(self.names(root, listing.names))
+        names = folders.take(self.names(root, listing.names), self.mention)
+        self.classes, self.num_classes = folders.classes, len(folders.classes) or None
         names = self._without_unreadable(root, names)
-        self._mention(listing, names)
-        val, train = ([x for x in names if self._split_of(x) == it] for it in ("val", "train"))
-        if not train or (self.val_share > 0 and not val):
+        wanted = folders.class_of if folders.chosen else listing.folders
+        if left_out := listing.left_out(names, [x for x in listing.folders if x in wanted]):
+            self.mention(f"left out of {self.root!r}: {left_out}")
+        held_out = {name for name in names if share_of(folders.key(name)) < self.val_share}
+        train = [name for name in names if name not in held_out]
+        if lacking := sorted(_first_folders(names) - _first_folders(train)):
+            self.mention(
+                f"val_share: all pictures of {first_few(lacking, 10)} are for validation; there is "
+                "nothing to train these classes by"
+            )
+        if not train or (self.val_share > 0 and not held_out):
             raise ValueError(
                 f"data.val_share: {self.val_share}; expected at least 1 picture in each set, it "
-                f"puts {len(train)} into the training and {len(val)} into the validation set"
+                f"puts {len(train)} into the training and {len(held_out)} into the validation set"
             )
         self.train_set = self._files(root, train)
-        self.val_set = self.test_set = self._files(root, val)
+        self.val_set = self.test_set = self._files(root, [x for x in names if x in held_out])
 
     def names(self, root: Path, names: list[str]) -> list[str]:
         """Returns the pictures under the root to take."""
         return names
 
-    def _mention(self, listing: Listing, names: list[str]) -> None:
-        """Warns in one line of what is left out, and which classes have nothing to learn from."""
-        of = self.class_of or {}
-        chosen = [x for x in listing.folders if x in of or not self.chooses]
-        if left_out := listing.left_out(names, chosen):
-            self.mention(f"left out of {self.root!r}: {left_out}")
-        train = {name.split("/")[0] for name in names if self._split_of(name) == "train"}
-        lacking = sorted({name.split("/")[0] for name in names if "/" in name} - train)
-        if self.classes and lacking:
-            self.mention(
-                f"val_share: all pictures of {first_few(lacking, 10)} are for validation; there is "
-                "nothing to train these classes by"
-            )
-
-    def _split_of(self, name: str) -> str:
-        return "val" if share_of(self._key(name)) < self.val_share else "train"
-
-    def _classed(self, names: list[str]) -> list[str]:
-        """Decides what the classes are, and returns the pictures that are in them.
-
-        Raises:
-            ValueError: If only some have a class, or a folder in `classes` is not there.
-        """
-        folders = sorted({name.split("/")[0] for name in names if "/" in name})
-        loose = sum("/" not in name for name in names)
-        if folders and loose:
-            raise ValueError(
-                f"data.root: {self.root}; expected either pictures or class folders, it holds "
-                f"{loose} pictures beside the folder {folders[0]!r}"
-            )
-        if self.class_of is None:
-            of = {folder: class_of_folder(folder) for folder in folders}
-            self.class_of = dict(sorted(of.items(), key=lambda item: item[1]))
-        other = [folder for folder in folders if folder not in self.class_of]
-        missing = [folder for folder in self.class_of if folder not in folders]
-        if missing and other:  # perhaps a renamed one, whose pictures would go without a word
-            near = difflib.get_close_matches(missing[0], other, n=1)
-            nearest = f"the nearest is {near[0]!r}" if near else f"expected some of {other[:9]}"
-            raise ValueError(f"data.classes: no folder {missing[0]!r} in {self.root!r}; {nearest}")
-        if missing:
-            self.mention(f"data.classes: no pictures of {first_few(missing, 10)} in {self.root!r}")
-        if other:
-            self.mention(f"data.classes: left out {first_few(other, 10)}, {len(other)} folders")
-        self.classes = list(dict.fromkeys(self.class_of.values()))
-        self.num_classes = len(self.classes) or None
-        return [name for name in names if not folders or name.split("/")[0] in self.class_of]
-
-    def _key(self, name: str) -> str:
-        """Returns a picture's class and its path in there, whatever the folder is called."""
-        folder, _, rest = name.partition("/")
-        return f"{self.class_of[folder]}/{rest}" if self.class_of else name
-
     def _files(self, root: Path, names: list[str]) -> Files:
-        number = {name: i for i, name in enumerate(self.classes)}
-        of = self.class_of or {}
-        classes = torch.tensor([number[of[name.split("/")[0]]] for name in names if number])
-        labels = classes.long() if number else None
+        labels = self.folders.labels(names)
+        numbers = None if labels is None else torch.tensor(labels, dtype=torch.int64)
         channels, size, _ = self.shape
-        return Files(root, names, labels, size, channels, self.max_unreadable)
+        return Files(root, names, numbers, size, channels, self.max_unreadable)
 
     def _without_unreadable(self, root: Path, names: list[str]) -> list[str]:
-        bad = [name for name in names if not self._is_readable(root / name)]
-        if not bad:
-            return names
-        n, which = len(names), first_few(bad, 10)
-        found = f"{len(bad)} of {n} pictures in {self.root!r} are unreadable: {which}"
-        if len(bad) > self.max_unreadable * len(names):
-            share = self.max_unreadable
-            raise ValueError(f"data.max_unreadable: {share}; expected their share or more: {found}")
-        self.mention(f"skipped: {found}")
-        left_out = set(bad)
-        return [name for name in names if name not in left_out]
-
-    def _is_readable(self, path: Path) -> bool:
-        if looks_complete(path):
-            return True
         channels, size, _ = self.shape
-        try:
-            read_picture(path, size, channels)
-        # Decoders fail in many ways: OSError, SyntaxError, struct.error, zlib.error, …
-        except Exception:
-            return False
-        return True
+        kept = [name for name in names if is_readable(root / name, size, channels)]
+        if bad := sorted({*names} - {*kept}):
+            n, which, share = len(names), first_few(bad, 10), self.max_unreadable
+            found = f"{len(bad)} of {n} pictures in {self.root!r} are unreadable: {which}"
+            if len(bad) > share * n:
+                raise ValueError(
+                    f"data.max_unreadable: {share}; expected their share or more: {found}"
+                )
+            self.mention(f"skipped: {found}")
+        return kept
 
 
 class Upsampling(ImageFolder):
@@ -216,20 +150,5 @@ class Upsampling(ImageFolder):
         self.low = SmallPictures(low_size, low_root, self.shape)
 
 
-def _class_of(classes: Sequence[str] | Mapping[str, str] | None) -> dict[str, str] | None:
-    """Returns the class of each folder that `classes` names, None for all as they are.
-
-    Raises:
-        ValueError: If it names none, or one twice.
-    """
-    if classes is None:
-        return None
-    found = dict(classes) if isinstance(classes, Mapping) else {name: name for name in classes}
-    if not found or len(found) < len(classes):
-        raise ValueError(f"data.classes: {classes}; expected null or different class folders")
-    return found
-
-
-def class_of_folder(folder: str) -> str:
-    """Returns the class of a folder: its name, composed, bytes that are no text as escapes."""
-    return unicodedata.normalize("NFC", os.fsencode(folder).decode("utf-8", "backslashreplace"))
+def _first_folders(names: Sequence[str]) -> set[str]:
+    return {name.split("/")[0] for name in names if "/" in name}

@@ -1,12 +1,13 @@
 """Any folder of pictures with captions."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from diffusion.common.validate import first_few
+from diffusion.data.captioned_images import CaptionedImages
 from diffusion.data.image_folder import ImageFolder
-from diffusion.data.prompted import Prompted, needed
 from diffusion.data.reading.image_files import Files
 from diffusion.data.requests.prompts import plain_text
 
@@ -14,51 +15,31 @@ KEYS = ("caption", "text")
 LARGEST = 2**20  # bytes of a file with a caption
 
 
-class ImageText(Prompted, ImageFolder):
+class ImageText(CaptionedImages, ImageFolder):
     """An `ImageFolder` with captions in .txt or .json files beside the pictures.
 
     `cats/1.jpg` has its caption in `cats/1.txt`, or in `cats/1.json` under "caption" or "text".
     Pictures without a caption are left out and counted.
 
+    Without `ask`, samples have captions of "val", or of "train" if `val_share` is 0.
+
     Args:
-        prompts: What `predict` asks for in turn, or None for captions of the split `ask`.
-        ask: The split whose captions `predict` asks for; by default "val", or "train" if
-            `val_share` is 0.
-        low_size: If not None, batches also have "low_res", as `SmallPictures` says.
-        low_root: A folder of small pictures to draw samples from.
-        **kwargs: As for `ImageFolder`.
-
-    Attributes:
-        texts: After `setup`, all captions and prompts, sorted.
-
-    Raises:
-        ValueError: If an argument is out of its range.
+        **kwargs: As for `CaptionedImages` and `ImageFolder`.
     """
 
-    def __init__(
-        self,
-        prompts: list[str] | None = None,
-        ask: Literal["train", "val", "test"] | None = None,
-        low_size: int | None = None,
-        low_root: str | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._asks(prompts, ask or ("val" if self.val_share else "train"), low_size, low_root)
         self.captions: dict[str, str] = {}
 
-    def setup(self, stage: str) -> None:
-        """Reads the captions, then lists and splits the pictures; prompts need neither.
+    @property
+    def default_ask(self) -> str:
+        """See `CaptionedImages`."""
+        return "val" if self.val_share else "train"
 
-        Raises:
-            FileNotFoundError: If the folder is missing or no picture in it has a caption.
-            ValueError: If a caption cannot be read, or as for `ImageFolder`.
-        """
-        if self._is_read(stage):
-            return
-        with needed(stage):
-            super().setup("fit")
-        self._read(self.captions.values())
+    def read_splits(self) -> Iterable[str]:
+        """Lists and splits the pictures that have captions."""
+        ImageFolder.setup(self, "fit")
+        return self.captions.values()
 
     def names(self, root: Path, names: list[str]) -> list[str]:
         """Returns the paths of the pictures that have captions.
@@ -82,7 +63,7 @@ class ImageText(Prompted, ImageFolder):
 
     def _files(self, root: Path, names: list[str]) -> Files:
         files = super()._files(root, names)
-        files.texts = [self.captions[name] for name in names]
+        files.texts = [[self.captions[name]] for name in names]
         return files
 
 
@@ -90,16 +71,19 @@ def caption(picture: Path) -> str:
     """Returns the caption of a picture, as `plain_text` gives it, "" if there is none.
 
     Raises:
-        ValueError: If the file cannot be read.
+        ValueError: If the file cannot be read, or is too large.
     """
-    text, data = picture.with_suffix(".txt"), picture.with_suffix(".json")
+    suffix = next((x for x in (".txt", ".json") if picture.with_suffix(x).is_file()), None)
+    if suffix is None:
+        return ""
+    path = picture.with_suffix(suffix)
     try:
-        if text.is_file():
-            return plain_text(content(text))
-        if not data.is_file():
-            return ""
-        values = json.loads(content(data))
-        found = next((values[key] for key in KEYS if key in values), "")
+        if (size := path.stat().st_size) > LARGEST:
+            raise ValueError(f"{size:,} bytes, more than {LARGEST:,}")
+        found = path.read_text(encoding="utf-8-sig")
+        if suffix == ".json":
+            values = json.loads(found)
+            found = next((values[key] for key in KEYS if key in values), "")
         if not isinstance(found, str):
             raise TypeError(f"a {type(found).__name__}")
         return plain_text(found)
@@ -108,14 +92,3 @@ def caption(picture: Path) -> str:
         raise ValueError(
             f"data.root: {picture} has an unreadable caption ({error}); expected {expected}"
         ) from None
-
-
-def content(path: Path) -> str:
-    """Returns the text of a small file.
-
-    Raises:
-        ValueError: If it is no UTF-8 text, or too large to be a caption.
-    """
-    if (size := path.stat().st_size) > LARGEST:
-        raise ValueError(f"{size:,} bytes, more than {LARGEST:,}")
-    return path.read_text(encoding="utf-8-sig")

@@ -5,13 +5,16 @@ import math
 import struct
 import zlib
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from diffusion.data.downloaded import Downloaded
+
+FILES = [
+    f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")
+]
 
 
 class MNIST(Downloaded):
@@ -21,21 +24,13 @@ class MNIST(Downloaded):
     torchvision downloads them to. For the arguments see `Downloaded` and `Images`.
     """
 
-    native: ClassVar = (1, 28, 28)
+    native = (1, 28, 28)
     classes = tuple("0123456789")
-    advice: ClassVar = (
-        "get it with `download: true` where there is a network, or put the files there, "
-        "plain or as .gz"
-    )
-    files: ClassVar = tuple(
-        f"{part}-{kind}-ubyte"
-        for part in ("train", "t10k")
-        for kind in ("images-idx3", "labels-idx1")
-    )
+    advice = "put the files there, plain or as .gz"
 
     def missing(self) -> list[str]:
         """Returns the files that are in neither folder, if no folder has all of them."""
-        return min((_missing(folder, self.files) for folder in self._folders()), key=len)
+        return [name for name, path in self._files().items() if not path.is_file()]
 
     def fetch(self) -> None:
         """Downloads with torchvision."""
@@ -50,8 +45,7 @@ class MNIST(Downloaded):
         Raises:
             ValueError: If a file is corrupt, or the two do not fit together.
         """
-        folder = next(f for f in self._folders() if not _missing(f, self.files))
-        paths = [_path(folder, name) for name in self.files[slice(0, 2) if train else slice(2, 4)]]
+        paths = list(self._files().values())[slice(0, 2) if train else slice(2, 4)]
         images, labels = read_idx(paths[0], 3), read_idx(paths[1], 1)
         if images.shape[1:] != self.native[1:]:
             height, width = images.shape[1:]
@@ -62,9 +56,13 @@ class MNIST(Downloaded):
             raise ValueError(f"data.root: {paths[1]} has label {labels.max()}; expected 0 .. 9")
         return images[:, None], labels.to(torch.int64)
 
-    def _folders(self) -> list[Path]:
-        root = Path(self.root).expanduser()
-        return [root / type(self).__name__ / "raw", root]
+    def _files(self) -> dict[str, Path]:
+        """Returns the paths of the files in the folder that has more of them."""
+        root, found = Path(self.root).expanduser(), []
+        for folder in (root / type(self).__name__ / "raw", root):
+            plain = {name: folder / name for name in FILES}
+            found.append({n: p if p.is_file() else Path(f"{p}.gz") for n, p in plain.items()})
+        return max(found, key=lambda files: sum(path.is_file() for path in files.values()))
 
 
 class FashionMNIST(MNIST):
@@ -78,9 +76,9 @@ class FashionMNIST(MNIST):
         *("T-shirt/top", "trouser", "pullover", "dress", "coat"),
         *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
     )
-    advice: ClassVar = (
-        "get it with `download: true` where there is a network, or install Debian's package "
-        "dataset-fashion-mnist and set `root: /usr/share/datasets/fashion-mnist`"
+    advice = (
+        "install Debian's package dataset-fashion-mnist and set "
+        "`root: /usr/share/datasets/fashion-mnist`"
     )
 
 
@@ -114,12 +112,3 @@ def read_idx(path: Path, dimensions: int) -> Tensor:
 
 def _broken(path: Path, why: str) -> ValueError:
     return ValueError(f"data.root: {path}; expected an idx file, {why}: delete it and get it again")
-
-
-def _path(folder: Path, name: str) -> Path:
-    plain = folder / name
-    return plain if plain.is_file() else folder / f"{name}.gz"
-
-
-def _missing(folder: Path, names: tuple[str, ...]) -> list[str]:
-    return [name for name in names if not _path(folder, name).is_file()]

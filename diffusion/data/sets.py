@@ -4,14 +4,17 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+Batch = dict[str, Any]  # "image", "label", "text" and what samples are asked to be, by these names
 
-class ImageSet(Dataset, ABC):
+
+class ImageSet(Dataset[Batch], ABC):
     """Numbered pictures, with a class and a caption each or without."""
 
     @abstractmethod
@@ -19,7 +22,7 @@ class ImageSet(Dataset, ABC):
         """Returns the number of pictures."""
 
     @abstractmethod
-    def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
         """Returns pictures as one batch.
 
         It has "image": uint8 (B, C, H, W), or float32 (B, D) for points; "label": int64 (B,), and
@@ -29,7 +32,7 @@ class ImageSet(Dataset, ABC):
             indices: B numbers in 0 .. len − 1.
         """
 
-    def visit(self, indices: Sequence[int], visits: Sequence[int]) -> dict[str, Any]:
+    def visit(self, indices: Sequence[int], visits: Sequence[int]) -> Batch:
         """Returns pictures as training reads them; what has several versions shows them in turn.
 
         Args:
@@ -42,7 +45,7 @@ class ImageSet(Dataset, ABC):
         """Returns every picture by itself: of what has several versions, all of them."""
         return self
 
-    def conditions(self, indices: Sequence[int]) -> dict[str, Any]:
+    def conditions(self, indices: Sequence[int]) -> Batch:
         """Returns what `__getitems__` does besides the pictures, which need not be read."""
         return {}
 
@@ -51,57 +54,26 @@ class ImageSet(Dataset, ABC):
         """Returns a hash that changes whenever a picture or a caption does."""
 
 
-class Memory(ImageSet):
-    """Pictures in one tensor, gathered a batch at a time.
+class Annotated(ImageSet):
+    """Pictures with labels and captions in memory.
 
     A picture may have several captions: at its visit v, picture i shows number i + v of them.
 
-    Args:
-        images: uint8 (N, C, H, W), or float32 (N, D) for points.
+    Attributes:
         labels: int64 (N,), or None.
         texts: The captions of each picture, at least one each, or None.
-
-    Raises:
-        ValueError: If there are not as many labels or captions as images.
     """
 
-    def __init__(
-        self,
-        images: Tensor,
-        labels: Tensor | None = None,
-        texts: Sequence[Sequence[str]] | None = None,
-    ) -> None:
-        for key, values in (("labels", labels), ("texts", texts)):
-            if values is not None and len(values) != len(images):
-                raise ValueError(f"{key}: {len(values)}; expected {len(images)}, one per image")
-        self.images, self.labels, self.texts = images.contiguous(), labels, texts
+    labels: Tensor | None
+    texts: Sequence[Sequence[str]] | None
 
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
-        return self.visit(indices, [0] * len(indices))
-
-    def visit(self, indices: Sequence[int], visits: Sequence[int]) -> dict[str, Any]:
-        """Returns pictures, each with the caption whose turn it is."""
-        rows = torch.as_tensor(indices)
-        return {"image": self.images[rows], **self._known(indices, visits)}
-
-    def conditions(self, indices: Sequence[int]) -> dict[str, Any]:
+    def conditions(self, indices: Sequence[int]) -> Batch:
         """Returns labels and first captions."""
-        return self._known(indices, [0] * len(indices))
+        return self.labels_and_texts(indices, [0] * len(indices))
 
-    def digest(self) -> bytes:
-        """Returns SHA-256 of the images' bytes, and of labels and captions if there are any."""
-        digest = hashlib.sha256(self.images.numpy().data)
-        if self.labels is not None:
-            digest.update(json.dumps(self.labels.tolist()).encode())
-        if self.texts is not None:
-            digest.update(json.dumps([list(texts) for texts in self.texts]).encode())
-        return digest.digest()
-
-    def _known(self, indices: Sequence[int], visits: Sequence[int]) -> dict[str, Any]:
-        known = {}
+    def labels_and_texts(self, indices: Sequence[int], visits: Sequence[int]) -> Batch:
+        """Returns labels, and the captions whose turn it is."""
+        known: Batch = {}
         if self.labels is not None:
             known["label"] = self.labels[torch.as_tensor(indices)]
         if self.texts is not None:
@@ -109,7 +81,56 @@ class Memory(ImageSet):
             known["text"] = [texts[turn % len(texts)] for texts, turn in turns]
         return known
 
+    def annotations(self) -> bytes:
+        """Returns labels and captions, for a digest."""
+        labels = None if self.labels is None else self.labels.tolist()
+        texts = None if self.texts is None else [list(texts) for texts in self.texts]
+        return "".join(json.dumps(x) for x in (labels, texts) if x is not None).encode()
 
+
+@dataclass(eq=False)
+class Memory(Annotated):
+    """Pictures in one tensor, gathered a batch at a time.
+
+    Args:
+        images: uint8 (N, C, H, W), or float32 (N, D) for points.
+        labels: int64 (N,), or None.
+        texts: The captions of each picture, or None.
+
+    Raises:
+        ValueError: If there are not as many labels or captions as images.
+    """
+
+    images: Tensor
+    labels: Tensor | None = None
+    texts: Sequence[Sequence[str]] | None = None
+
+    def __post_init__(self) -> None:
+        for key, values in (("labels", self.labels), ("texts", self.texts)):
+            if values is not None and len(values) != len(self.images):
+                n = len(self.images)
+                raise ValueError(f"{key}: {len(values)}; expected {n}, one per image")
+        self.images = self.images.contiguous()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        return self.visit(indices, [0] * len(indices))
+
+    def visit(self, indices: Sequence[int], visits: Sequence[int]) -> Batch:
+        """Returns pictures, each with the caption whose turn it is."""
+        images = self.images[torch.as_tensor(indices)]
+        return {"image": images, **self.labels_and_texts(indices, visits)}
+
+    def digest(self) -> bytes:
+        """Returns SHA-256 of the images' bytes, labels and captions."""
+        digest = hashlib.sha256(self.images.numpy().data)
+        digest.update(self.annotations())
+        return digest.digest()
+
+
+@dataclass(eq=False)
 class Versions(ImageSet):
     """Groups of the pictures of a set, each as one picture that has versions.
 
@@ -122,22 +143,23 @@ class Versions(ImageSet):
         groups: For each group, the numbers of its pictures.
     """
 
-    def __init__(self, pictures: ImageSet, groups: Sequence[Sequence[int]]) -> None:
-        self.pictures, self.groups = pictures, groups
+    pictures: ImageSet
+    groups: Sequence[Sequence[int]]
 
     def __len__(self) -> int:
         return len(self.groups)
 
-    def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
         return self.visit(indices, [0] * len(indices))
 
-    def visit(self, indices: Sequence[int], visits: Sequence[int]) -> dict[str, Any]:
+    def visit(self, indices: Sequence[int], visits: Sequence[int]) -> Batch:
         """Returns the versions whose turn it is."""
-        return self.pictures.visit(*self._turn(indices, visits))
+        turns = [v // len(self.groups[k]) for k, v in zip(indices, visits)]
+        return self.pictures.visit(self._shown(indices, visits), turns)
 
-    def conditions(self, indices: Sequence[int]) -> dict[str, Any]:
+    def conditions(self, indices: Sequence[int]) -> Batch:
         """Returns what is known of the versions that the first visit shows."""
-        return self.pictures.conditions(self._turn(indices, [0] * len(indices))[0])
+        return self.pictures.conditions(self._shown(indices, [0] * len(indices)))
 
     def each(self) -> "Versions":
         """Returns all versions of all groups, each a group of its own."""
@@ -148,35 +170,19 @@ class Versions(ImageSet):
         groups = json.dumps([list(group) for group in self.groups])
         return hashlib.sha256(self.pictures.digest() + groups.encode()).digest()
 
-    def _turn(self, indices: Sequence[int], visits: Sequence[int]) -> tuple[list[int], list[int]]:
-        shown, own = [], []
-        for k, v in zip(indices, visits):
-            group = self.groups[k]
-            shown.append(group[(k + v) % len(group)])
-            own.append(v // len(group))
-        return shown, own
+    def _shown(self, indices: Sequence[int], visits: Sequence[int]) -> list[int]:
+        groups = (self.groups[k] for k in indices)
+        return [group[(k + v) % len(group)] for group, k, v in zip(groups, indices, visits)]
 
 
-class Dealt(Dataset):
-    """A set whose batches are dealt to processes: who has one batch less gets an empty one, {}.
+@dataclass
+class OrEmpty(Dataset[Batch]):
+    """A set that returns {} for a batch without pictures, which a process with none left reads."""
 
-    Args:
-        pictures: The set.
-    """
+    pictures: ImageSet
 
-    def __init__(self, pictures: ImageSet) -> None:
-        self.pictures = pictures
-
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-    def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
-        return self.pictures.__getitems__(indices) if len(indices) else {}
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        return self.pictures.__getitems__(indices) if indices else {}
 
 
 UNREAD = Memory(torch.empty(0))  # in place of a split that has not been read
-
-
-def as_is(batch: Any) -> Any:
-    """Returns what it is given: sets hand over whole batches."""
-    return batch

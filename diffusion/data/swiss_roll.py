@@ -39,7 +39,7 @@ class SwissRoll(Images):
         seed: int = 0,
         samples: int = 64,
     ) -> None:
-        super().__init__(batch_size, num_workers, seed=seed, samples=samples)
+        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed, samples=samples)
         check_counts("data", points=points)
         self.points, self.noise, self.points_seed = points, noise, points_seed
 

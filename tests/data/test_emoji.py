@@ -8,7 +8,7 @@ from emoji_archives import GROUPS, HALF, LIGHT_AND_DARK, emojibase, npm, pack, s
 
 from diffusion.common import packages
 from diffusion.data import Emoji
-from diffusion.data.emoji import prepare
+from diffusion.data.emoji import drawings
 
 REAL = Path(__file__).parents[2] / "data"
 CONCEPTS = [(f"1F{i:03X}", f"face {i}", 0, False) for i in range(80)]
@@ -38,7 +38,7 @@ def archives(tiny, tmp_path, monkeypatch):
     """The same folder with what has been drawn before, where nothing else can be fetched."""
     root, table = tiny
     for name, packages_ in table.items():
-        monkeypatch.setattr(prepare, name, packages_)
+        monkeypatch.setattr(drawings, name, packages_)
     monkeypatch.setattr(packages, "_fetch", unreachable)
     made(root)
     shutil.copytree(root, tmp_path, dirs_exist_ok=True)
@@ -128,7 +128,7 @@ def test_a_cache_is_read_without_packages_and_named_after_what_it_is_made_of(arc
         path.unlink()
     assert made(archives).fingerprint("train") == before
     assert made(archives, captions="long").fingerprint("train") != before
-    monkeypatch.setattr("diffusion.data.emoji.cache.RECIPE", -1)
+    monkeypatch.setattr("diffusion.data.emoji.drawings.RECIPE", -1)
     with pytest.raises(FileNotFoundError, match="no network"):
         made(archives, styles=["twitter"])
 
@@ -198,7 +198,7 @@ def test_google_alone_comes_from_pip_where_the_packs_cannot_be_had(undrawn, monk
         "2764_FE0F": {"name": "red heart", "subgroup": "emotion"},
     }
     path = undrawn / "packages" / "scistag-1.0-py3-none-any.whl"
-    monkeypatch.setattr(prepare, "SCISTAG", scistag(path, names, (0, 255, 0, 255)))
+    monkeypatch.setattr(drawings, "SCISTAG", scistag(path, names, (0, 255, 0, 255)))
     (undrawn / "packages" / "b-1.0.tgz").unlink()
     with pytest.warns(UserWarning, match="only google, without twitter; .*no network") as warned:
         data = made(undrawn)
@@ -219,7 +219,7 @@ def test_nothing_to_be_had_is_said_in_one_line(undrawn, monkeypatch):
     assert "\n" not in str(error.value)
     with pytest.raises(FileNotFoundError, match=r"-8-\w+\.safetensors of Emoji there: get it"):
         made(undrawn, download=False)
-    monkeypatch.setattr(prepare, "find_spec", lambda name: None)
+    monkeypatch.setattr(drawings, "find_spec", lambda name: None)
     with pytest.raises(FileNotFoundError, match=r"resvg-py.* is not installed; pip install"):
         made(undrawn, styles=["twitter"])
 

@@ -179,7 +179,8 @@ def test_the_two_tables_agree():
 
 def test_shares_of_many_concepts():
     names = [f"{i:x}" for i in range(4000)]
-    found = splits({"a": names, "b": [*names, names[0]], "c": names[:2000]})
+    styles = {"a": names, "b": [*names, names[0]], "c": names[:2000]}
+    found = splits([(name, style) for style, concepts in styles.items() for name in concepts])
     pairs = {split: len(groups) for split, groups in found.items()}
     assert sum(pairs.values()) == 10_000
     assert pairs["val"] == pytest.approx(500, abs=100)

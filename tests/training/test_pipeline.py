@@ -11,6 +11,8 @@ from diffusion.pipeline import Pipeline, trainer
 from diffusion.sampler import Sampler
 from diffusion.step import DDIM
 
+KEYS = ("seed", "sampler", "weights", "version", "index", "label")
+
 
 @pytest.fixture
 def pipeline(fitted):
@@ -23,10 +25,25 @@ def test_it_draws_what_predict_draws(pipeline, fitted, run):
     drawn = quantize(pipeline.draw(4, labels=[3, 5], batch_size=3))
     for image, file in zip(drawn, there, strict=True):
         assert (image.int() - read_image(str(file)).int()).abs().max() <= 1
-    files = pipeline.save(pipeline.draw(2), run.folder / "drawn")
-    assert [file.name for file in files] == ["000000.png", "000001.png"]
     (picture,) = pipeline.draw(labels=[3], pil=True)
     assert picture.size == (8, 8)
+
+
+def test_what_is_saved_says_how_it_was_made(pipeline, run, fitted):
+    run("predict", "--ckpt_path", fitted.last, "--data.samples=2", "--data.labels=[5,3]")
+    there = sorted((run.folder / "run/predictions").glob("0*.png"))
+    first, other = pipeline.draw(2, labels=[5, 3]), pipeline.draw(1, seed=7)
+    files = pipeline.save(first, run.folder / "drawn")
+    assert [file.name for file in files] == ["000000.png", "000001.png"]
+    for file, theirs in zip(files, there, strict=True):
+        text = PIL.Image.open(file).text
+        assert text == PIL.Image.open(theirs).text
+    assert text["diffusion.label"] == "3"
+    assert text.keys() == {f"diffusion.{key}" for key in KEYS}
+    (file,) = pipeline.save(other, run.folder / "other")
+    assert PIL.Image.open(file).text["diffusion.seed"] == "7"
+    (file,) = pipeline.save(torch.zeros(1, 1, 8, 8), run.folder / "others")
+    assert PIL.Image.open(file).text == {}
 
 
 def test_seed_and_sampler_are_of_one_call(pipeline):

@@ -15,11 +15,8 @@ KEYWORDS = 4
 
 def captions(kind: str, style: str, entry: Entry, colours: list[str]) -> tuple[str, ...]:
     """Returns the "short" caption, the "long" one, or "both"."""
-    if kind == "short":
-        return (short(style, entry),)
-    if kind == "long":
-        return (long(style, entry, colours),)
-    return short(style, entry), long(style, entry, colours)
+    both = {"short": short(style, entry), "long": long(style, entry, colours)}
+    return tuple(both.values()) if kind == "both" else (both[kind],)
 
 
 def short(style: str, entry: Entry) -> str:
@@ -34,7 +31,7 @@ def long(style: str, entry: Entry, colours: list[str]) -> str:
 
     Which keywords, and in which order, depends on style and code points.
     """
-    left = [x for x in entry.tags if _is_plain(x) and x.lower() not in entry.name.lower()]
+    left = [x for x in entry.tags if _is_word(x) and x.lower() not in entry.name.lower()]
     key = f"{style} {entry.code} "
     left.sort(key=lambda tag: hashlib.sha256((key + tag).encode()).digest())
     showing = f", showing {', '.join(left[:KEYWORDS])}" if left else ""
@@ -50,5 +47,5 @@ def _article(name: str) -> str:
     return "an " if re.match(r"(?!uni|eu|one|ut|UFO)[aeiouAEIOU]|hour|SOS|NG", name) else "a "
 
 
-def _is_plain(tag: str) -> bool:
+def _is_word(tag: str) -> bool:
     return re.fullmatch(r"[^\W\d_][\w '-]*", tag) is not None

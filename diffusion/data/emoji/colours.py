@@ -54,8 +54,6 @@ def lab(rgb: np.ndarray) -> np.ndarray:
             [0.0193339, 0.1191920, 0.9503041],
         ]
     )
-    x, y, z = ((linear @ to_xyz.T) / to_xyz.sum(1)).T
-    f = [
-        np.where(c > (6 / 29) ** 3, np.cbrt(c), c / (3 * (6 / 29) ** 2) + 4 / 29) for c in (x, y, z)
-    ]
-    return np.stack([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])], axis=1)
+    xyz = ((linear @ to_xyz.T) / to_xyz.sum(1)).T
+    fx, fy, fz = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
+    return np.stack([116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)], axis=1)

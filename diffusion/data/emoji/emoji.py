@@ -1,7 +1,8 @@
 """The data module of the emoji."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -9,18 +10,17 @@ import torch
 
 from diffusion.common.hashing import share_of
 from diffusion.common.validate import check_choice
-from diffusion.data.emoji.cache import Drawings, read_drawings
-from diffusion.data.emoji.captions import captions as written
-from diffusion.data.emoji.prepare import draw_styles, drawn_styles
+from diffusion.data.captioned_images import CaptionedImages, offering_prompts
+from diffusion.data.emoji.captions import captions
+from diffusion.data.emoji.drawings import draw_styles, drawn_styles, read_drawings
 from diffusion.data.emoji.table import CLASSES
-from diffusion.data.prompted import Prompted, needed
 from diffusion.data.sets import UNREAD, ImageSet, Memory, Versions
 
 HELD_OUT = 0.05
 STYLES = ("google", "twitter", "microsoft", "openmoji")
 
 
-class Emoji(Prompted):
+class Emoji(CaptionedImages):
     """1,644 emoji in four styles of drawing, with captions and 23 classes.
 
     A picture of a split is one concept in one style. Its skin tones are versions of it, shown in
@@ -36,16 +36,8 @@ class Emoji(Prompted):
         size: Height and width, a multiple of 8 up to 128.
         styles: Whose drawings: google, twitter, microsoft, openmoji; None for all.
         captions: "short", "long", or "both" in turn.
-        prompts: What `predict` asks for in turn, or None for captions of the split `ask`.
-        ask: The split whose captions and classes `predict` asks for.
         download: Get what is missing.
-        low_size: If not None, batches also have "low_res", as `SmallPictures` says; with neither
-            `low_root` nor prompts, samples get that of the picture whose caption they have.
-        low_root: A folder of small pictures to draw samples from.
-        **kwargs: As for `Images`.
-
-    Attributes:
-        texts: After `setup`, all captions and prompts, sorted.
+        **kwargs: As for `CaptionedImages`.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -63,23 +55,18 @@ class Emoji(Prompted):
         size: int = 32,
         styles: list[Literal["google", "twitter", "microsoft", "openmoji"]] | None = None,
         captions: Literal["short", "long", "both"] = "short",
-        prompts: list[str] | None = None,
-        ask: Literal["train", "val", "test", "pairs"] = "val",
         download: bool = True,
-        low_size: int | None = None,
-        low_root: str | None = None,
         **kwargs: Any,
     ) -> None:
+        self.shape = (3, size, size)
         super().__init__(**kwargs)
         check_choice("data", range(8, 136, 8), size=size)
         chosen = list(STYLES if styles is None else styles)
         if not chosen or len({*chosen}) < len(chosen) or not {*chosen} <= {*STYLES}:
             raise ValueError(f"data.styles: {styles}; expected some of {', '.join(STYLES)}")
         check_choice("data", ("short", "long", "both"), captions=captions)
-        self.root, self.shape = root, (3, size, size)
+        self.root, self.captions, self.download, self.reason = root, captions, download, ""
         self.styles = [style for style in STYLES if style in chosen]
-        self._asks(prompts, ask, low_size, low_root)
-        self.captions, self.download, self.reason = captions, download, ""
 
     def prepare_data(self) -> None:
         """Draws what has not been drawn yet; prompts and labels need no data to be asked for.
@@ -89,22 +76,27 @@ class Emoji(Prompted):
         """
         sampling = self.trainer is not None and self.trainer.predicting
         if self.download and not (sampling and not self.needs_pictures):
-            with needed("predict" if sampling else "fit"):
+            with offering_prompts(sampling):
                 self.reason = draw_styles(self._root, self.styles, self.shape[-1])
 
-    def setup(self, stage: str) -> None:
-        """Reads the drawn pictures and splits them.
-
-        Raises:
-            FileNotFoundError: If they are not there.
-        """
-        if self._is_read(stage):
-            return
-        with needed(stage):
-            found = drawn_styles(self._root, self.styles, self.shape[-1])
-        if missing := [style for style in self.styles if style not in found]:
+    def read_splits(self) -> Iterable[str]:
+        """Reads the drawn pictures and splits them."""
+        files = drawn_styles(self._root, self.styles, self.shape[-1])
+        if missing := [style for style in self.styles if style not in files]:
             self.mention(f"styles: only google, without {', '.join(missing)}{self.reason}")
-        self._split_up({style: read_drawings(path) for style, path in found.items()})
+        images, texts, labels, concepts = [], [], [], []
+        for style, path in files.items():
+            drawings = read_drawings(path)
+            images.append(drawings.images)
+            for entry, colours in zip(drawings.entries, drawings.colours):
+                texts.append(captions(self.captions, style, entry, colours))
+                labels.append(entry.label)
+                concepts.append((entry.base, style))
+        everything = Memory(torch.cat(images), torch.tensor(labels), texts)
+        found = {name: Versions(everything, groups) for name, groups in splits(concepts).items()}
+        self.train_set, self.val_set = found["train"], found["val"]
+        self.test_set, self.pairs_set = found["test"], found["pairs"]
+        return chain.from_iterable(texts)
 
     def sets(self) -> dict[str, ImageSet]:
         """Returns the splits, "pairs" among them."""
@@ -114,45 +106,26 @@ class Emoji(Prompted):
     def _root(self) -> Path:
         return Path(self.root).expanduser()
 
-    def _split_up(self, drawings: dict[str, Drawings]) -> None:
-        labels, texts, bases = [], [], {}
-        for style, one in drawings.items():
-            bases[style] = [entry.base for entry in one.entries]
-            labels += [entry.label for entry in one.entries]
-            known = zip(one.entries, one.colours)
-            texts += [written(self.captions, style, entry, names) for entry, names in known]
-        images = torch.cat([one.images for one in drawings.values()])
-        everything = Memory(images, torch.tensor(labels), texts)
-        found = {split: Versions(everything, groups) for split, groups in splits(bases).items()}
-        self.train_set, self.val_set = found["train"], found["val"]
-        self.test_set, self.pairs_set = found["test"], found["pairs"]
-        self._read(text for of_one in texts for text in of_one)
 
-
-def splits(bases: Mapping[str, Sequence[str]]) -> dict[str, list[list[int]]]:
-    """Returns the pictures of all styles, one after the other, in groups by concept and style.
+def splits(pictures: Sequence[tuple[str, str]]) -> dict[str, list[list[int]]]:
+    """Returns the numbers of pictures by split, in groups of one concept in one style.
 
     A concept is for validation or testing by its code points alone. A pair of a training concept
     and a style is held out by their names; one style of every concept stays.
 
-    For each split they are the numbers of the pictures of one concept in one style.
-
     Args:
-        bases: For each style, the concept of every picture.
+        pictures: The concept and the style of each.
     """
-    groups: dict[str, dict[str, list[int]]] = defaultdict(dict)
-    number = 0
-    for style, concepts in bases.items():
-        for concept in concepts:
-            groups[concept].setdefault(style, []).append(number)
-            number += 1
-    found: dict[str, list[list[int]]] = {name: [] for name in ("train", "val", "test", "pairs")}
-    for concept, of_style in groups.items():
+    concepts: dict[str, dict[str, list[int]]] = defaultdict(dict)
+    for number, (concept, style) in enumerate(pictures):
+        concepts[concept].setdefault(style, []).append(number)
+    found: dict[str, list[list[int]]] = {name: [] for name in Emoji.SPLITS}
+    for concept, styles in concepts.items():
         share = share_of(concept)
         whole = "val" if share < HELD_OUT else "test" if share < 2 * HELD_OUT else "train"
-        pair = {style: share_of(f"{concept} {style}") for style in of_style}
+        pair = {style: share_of(f"{concept} {style}") for style in styles}
         stays = max(pair, key=lambda style: pair[style])
-        for style, group in of_style.items():
+        for style, group in styles.items():
             held_out = whole == "train" and pair[style] < HELD_OUT and style != stays
             found["pairs" if held_out else whole].append(group)
     return found

@@ -19,31 +19,16 @@ from diffusion.data.emoji.table import Entry, code_points, from_emojibase, from_
 SIDE = 128
 SPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
 
+# Of each style's Iconify pack: name, version, SHA-256.
+PINNED = """\
+google noto 1.2.9 3e918d88fc945c0bb3d468dbace6f88caef67f01c9f0e7bcae0915a042e8f1ad
+twitter twemoji 1.2.5 19046dff7d8707ce96212ec86468b36ac5f8e60409629dd13f809265c6d0ebb7
+microsoft fluent-emoji-flat 1.2.6 7d064769dee690815f823bc5bcc511d957198caf9f5edd8dd9c1aa48a6aeb175
+openmoji openmoji 1.2.29 03181e2c156cab35cf4a62f1f7886bd971d59212e75ac3f189d5a4cae3930fc5
+"""
 PACKS = {
-    "google": Package(
-        "@iconify-json/noto",
-        "1.2.9",
-        "3e918d88fc945c0bb3d468dbace6f88caef67f01c9f0e7bcae0915a042e8f1ad",
-        "npm",
-    ),
-    "twitter": Package(
-        "@iconify-json/twemoji",
-        "1.2.5",
-        "19046dff7d8707ce96212ec86468b36ac5f8e60409629dd13f809265c6d0ebb7",
-        "npm",
-    ),
-    "microsoft": Package(
-        "@iconify-json/fluent-emoji-flat",
-        "1.2.6",
-        "7d064769dee690815f823bc5bcc511d957198caf9f5edd8dd9c1aa48a6aeb175",
-        "npm",
-    ),
-    "openmoji": Package(
-        "@iconify-json/openmoji",
-        "1.2.29",
-        "03181e2c156cab35cf4a62f1f7886bd971d59212e75ac3f189d5a4cae3930fc5",
-        "npm",
-    ),
+    style: Package(f"@iconify-json/{name}", version, sha256, "npm")
+    for style, name, version, sha256 in map(str.split, PINNED.splitlines())
 }
 EMOJIBASE = Package(
     "emojibase-data",
@@ -112,9 +97,8 @@ def on_white(rgba: np.ndarray, size: int) -> np.ndarray:
     pixel = np.arange(len(rgba))
     upper = np.minimum(edges[1:, None], pixel + 1)
     overlap = np.clip(upper - np.maximum(edges[:-1, None], pixel), 0, None) * size / len(rgba)
-    return np.rint(np.einsum("ih,jw,hwc->cij", overlap, overlap, laid, optimize=True)).astype(
-        np.uint8
-    )
+    means = np.einsum("ih,jw,hwc->cij", overlap, overlap, laid, optimize=True)
+    return np.rint(means).astype(np.uint8)
 
 
 def _svg(icon: dict[str, Any], defaults: dict[str, Any]) -> str:

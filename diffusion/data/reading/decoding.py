@@ -2,6 +2,8 @@
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +31,7 @@ def read_picture(path: Path, size: int, channels: int) -> Tensor:
         channels: 1 for grey, 3 for colour.
 
     Raises:
-        ValueError: If it is no regular file, or has too many pixels.
+        ValueError: If it cannot be read, or has too many pixels.
     """
     from PIL import ImageOps
 
@@ -46,17 +48,24 @@ def read_picture(path: Path, size: int, channels: int) -> Tensor:
     return values[None] if channels == 1 else values.permute(2, 0, 1).contiguous()
 
 
-def open_picture(path: Path) -> "ImageFile.ImageFile":
+@contextmanager
+def open_picture(path: Path) -> "Iterator[ImageFile.ImageFile]":
     """Opens a picture of one of the formats, without decoding it.
 
     Raises:
-        ValueError: If it is no regular file: reading a pipe or a device may never end.
+        ValueError: If it cannot be read, also later in the block, or is no regular file: reading a
+            pipe or a device may never end.
     """
     from PIL import Image
 
     if not path.is_file():
         raise ValueError("no regular file")
-    return Image.open(path, formats=FORMATS)
+    try:
+        with Image.open(path, formats=FORMATS) as file:
+            yield file
+    # Decoders fail in many ways: OSError, SyntaxError, struct.error, zlib.error, …
+    except Exception as error:
+        raise ValueError(str(error)) from error
 
 
 def upright_size(path: Path) -> tuple[int, int]:
@@ -118,14 +127,20 @@ def looks_complete(path: Path) -> bool:
             tail = file.read()
     except OSError:
         return False
-    if head.startswith(b"\xff\xd8\xff"):
-        return tail.endswith(b"\xff\xd9")
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return tail[4:8] == b"IEND"
-    if head.startswith((b"GIF87a", b"GIF89a")):
-        return tail.endswith(b"\x3b")
-    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
-        return size == 8 + int.from_bytes(head[4:8], "little")
-    if head.startswith(b"BM"):
-        return size == int.from_bytes(head[2:6], "little")
-    return False
+    riff, bmp = (int.from_bytes(head[i : i + 4], "little") for i in (4, 2))  # sizes they state
+    ends = {
+        b"\xff\xd8\xff": tail.endswith(b"\xff\xd9"),
+        b"\x89PNG\r\n\x1a\n": tail[4:8] == b"IEND",
+        b"GIF8": tail.endswith(b"\x3b"),
+        b"RIFF": size == 8 + riff and head[8:12] == b"WEBP",
+        b"BM": size == bmp,
+    }
+    return any(whole and head.startswith(magic) for magic, whole in ends.items())
+
+
+def is_readable(path: Path, size: int, channels: int) -> bool:
+    """Whether a picture can be read; it is decoded only if it does not look complete."""
+    try:
+        return looks_complete(path) or read_picture(path, size, channels) is not None
+    except ValueError:
+        return False

@@ -1,25 +1,23 @@
 """Pictures in files, decoded when they are asked for."""
 
 import hashlib
-import json
 import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from diffusion.data.reading.decoding import read_picture
-from diffusion.data.sets import ImageSet
+from diffusion.data.sets import Annotated, Batch
 
 READING = 2  # to be raised when `read_picture` gives other pixels than before
 
 
 @dataclass
-class Files(ImageSet):
+class Files(Annotated):
     """Picture files of one folder as squares of one size.
 
     A file that turns out to be unreadable is replaced by the next readable one, so that a run
@@ -32,7 +30,7 @@ class Files(ImageSet):
         size: Height and width of the squares.
         channels: 1 for grey, 3 for colour.
         max_unreadable: Share of the files that may be unreadable.
-        texts: A caption for each, or None.
+        texts: The captions of each, or None.
     """
 
     root: Path
@@ -41,25 +39,16 @@ class Files(ImageSet):
     size: int
     channels: int
     max_unreadable: float
-    texts: list[str] | None = None
+    texts: Sequence[Sequence[str]] | None = None
     unreadable: set[int] = field(default_factory=set, init=False)
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
         read = [self._readable(i) for i in indices]
         images = torch.stack([image for _, image in read])
         return {"image": images, **self.conditions([i for i, _ in read])}
-
-    def conditions(self, indices: Sequence[int]) -> dict[str, Any]:
-        """Returns labels and captions."""
-        known = {}
-        if self.labels is not None:
-            known["label"] = self.labels[list(indices)]
-        if self.texts is not None:
-            known["text"] = [self.texts[i] for i in indices]
-        return known
 
     def digest(self) -> bytes:
         """Returns SHA-256 of names, sizes and times of the files, labels and captions."""
@@ -67,10 +56,7 @@ class Files(ImageSet):
         for name in self.names:
             stat = (self.root / name).stat()
             digest.update(os.fsencode(name) + f"\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-        if self.labels is not None:
-            digest.update(json.dumps(self.labels.tolist()).encode())
-        if self.texts is not None:
-            digest.update(json.dumps(self.texts).encode())
+        digest.update(self.annotations())
         return digest.digest()
 
     def _readable(self, index: int) -> tuple[int, Tensor]:
@@ -80,12 +66,11 @@ class Files(ImageSet):
                 try:
                     path = self.root / self.names[index]
                     return index, read_picture(path, self.size, self.channels)
-                # Decoders fail in many ways: OSError, SyntaxError, struct.error, zlib.error, …
-                except Exception as error:
+                except ValueError as error:
                     self._skip(index, error)
             index = (index + 1) % len(self.names)
 
-    def _skip(self, index: int, error: Exception) -> None:
+    def _skip(self, index: int, error: ValueError) -> None:
         self.unreadable.add(index)
         bad, name = len(self.unreadable), self.names[index]
         if bad == len(self.names) or bad > self.max_unreadable * len(self.names):

@@ -36,7 +36,7 @@ class Listing:
 
     def formats(self) -> str:
         """Returns the endings that are not read, with their counts, such as "12 .tif, 1 .heic"."""
-        counts = Counter(os.path.splitext(name)[1].lower() for name in self.others)
+        counts = Counter(map(_suffix, self.others))
         return ", ".join(f"{n} {suffix}" for suffix, n in counts.most_common())
 
     def left_out(self, kept: Sequence[str], folders: Sequence[str]) -> str:
@@ -74,31 +74,23 @@ def list_pictures(root: Path, key: str = "data.root") -> Listing:
     """
     if not root.is_dir():
         raise FileNotFoundError(f"{key}: {root}; expected a folder with pictures, there is none")
-    found, seen, real, links = Listing(), set(), [""], []
-    while real or links:
-        name = real.pop() if real else links.pop(0)
-        path = root / name
-        try:
-            entries, stat = sorted(os.scandir(path), key=lambda entry: entry.name), path.stat()
-        except OSError:
-            found.closed.append(name)
-            continue
-        place = (stat.st_dev, stat.st_ino)
-        if place in seen or (name and _leads_back(root, path)):
-            found.repeated.append(name)
-            continue
-        seen.add(place)
-        new = [entry for entry in entries if not entry.name.startswith(".")]
-        inside = {entry.name: f"{name}/{entry.name}".lstrip("/") for entry in new}
-        for entry in new:
-            if _is_folder(entry):
-                (links if entry.is_symlink() else real).append(inside[entry.name])
-            elif entry.name.lower().endswith(SUFFIXES):
-                found.names.append(inside[entry.name])
-            elif os.path.splitext(entry.name)[1].lower() in OTHERS:
-                found.others.append(inside[entry.name])
-        if not name:
-            found.folders = [entry.name for entry in new if _is_folder(entry)]
+    found, seen, links, closed = Listing(), set[tuple[int, int]](), [root], list[OSError]()
+    while links:
+        for folder, folders, files in os.walk(links.pop(0), onerror=closed.append):
+            name, stat = os.path.relpath(folder, root), os.stat(folder)
+            place = (stat.st_dev, stat.st_ino)
+            if place in seen or (name != "." and _leads_back(root, Path(folder))):
+                found.repeated.append(name)
+                folders.clear()
+                continue
+            seen.add(place)
+            folders[:] = sorted(x for x in folders if not x.startswith("."))
+            links += [path for x in folders if (path := Path(folder, x)).is_symlink()]
+            paths = [os.path.normpath(f"{name}/{x}") for x in files if not x.startswith(".")]
+            found.names += [path for path in paths if _suffix(path) in SUFFIXES]
+            found.others += [path for path in paths if _suffix(path) in OTHERS]
+            if name == ".":
+                found.folders = [*folders]
         links.sort()
     if not found.names:
         other = f" but {found.formats()}" if found.others else ""
@@ -106,14 +98,12 @@ def list_pictures(root: Path, key: str = "data.root") -> Listing:
             f"{key}: {root}; expected pictures, {', '.join(SUFFIXES)}, it holds none{other}"
         )
     found.names.sort()
+    found.closed = [os.path.relpath(error.filename, root) for error in closed]
     return found
 
 
-def _is_folder(entry: os.DirEntry) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # links in a circle
-        return False
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
 
 
 def _leads_back(root: Path, path: Path) -> bool:

@@ -7,16 +7,18 @@ needs no state of any sampler, worker or generator.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from diffusion.data.sets import ImageSet
+from diffusion.data.sets import Batch, ImageSet
 
 
+@dataclass
 class Reading:
     """How many positions training has read, over all processes, as far as steps are complete.
 
@@ -25,10 +27,13 @@ class Reading:
 
     Args:
         complete: How many a run that goes on has read.
+        begun: How many the unfinished step has read.
+        step: Its number.
     """
 
-    def __init__(self, complete: int = 0) -> None:
-        self.complete, self.begun, self.step = complete, 0, -1
+    complete: int = 0
+    begun: int = 0
+    step: int = -1
 
     def take(self, positions: int, step: int) -> None:
         """Counts what is about to be trained on, after so many complete optimizer steps."""
@@ -42,6 +47,7 @@ class Reading:
         return self.complete
 
 
+@dataclass(eq=False)
 class Positions(Sampler[list[int]]):
     """Batches of the positions start + rank, start + rank + world, … without end.
 
@@ -57,17 +63,12 @@ class Positions(Sampler[list[int]]):
         period: After so many positions they begin again at 0; None for never.
     """
 
-    def __init__(
-        self,
-        start: Callable[[], int],
-        batch_size: int,
-        rank: int,
-        world: int,
-        epoch: int | None = None,
-        period: int | None = None,
-    ) -> None:
-        self.start, self.batch_size, self.rank, self.world = start, batch_size, rank, world
-        self.epoch, self.period = epoch, period
+    start: Callable[[], int]
+    batch_size: int
+    rank: int
+    world: int
+    epoch: int | None = None
+    period: int | None = None
 
     def __iter__(self) -> Iterator[list[int]]:
         first, stride = self.start(), self.batch_size * self.world
@@ -82,7 +83,7 @@ class Positions(Sampler[list[int]]):
         return self.epoch
 
 
-class Shuffled(Dataset):
+class Shuffled(Dataset[Batch]):
     """The endless shuffled sequence over a set, read by position.
 
     Args:
@@ -98,14 +99,14 @@ class Shuffled(Dataset):
         if len(pictures) == 0:
             raise ValueError("data: no picture to train on; expected at least 1")
         self.pictures, self.seed, self.flip = pictures, seed, flip
-        self._epochs: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
-    def __getitems__(self, positions: Sequence[int]) -> dict[str, Tensor]:
-        epochs, places = np.divmod(np.asarray(positions, dtype=np.int64), len(self.pictures))
+    def __getitems__(self, positions: Sequence[int]) -> Batch:
+        n = len(self.pictures)
+        epochs, places = np.divmod(np.asarray(positions, dtype=np.int64), n)
         indices, heads = np.empty_like(places), np.empty(len(places), dtype=bool)
-        for epoch in np.unique(epochs):
-            here = epochs == epoch
-            order, coins = self.epoch(int(epoch))
+        for number in np.unique(epochs):
+            here = epochs == number
+            order, coins = permutation(self.seed, int(number), n)
             indices[here], heads[here] = order[places[here]], coins[places[here]]
         batch = self.pictures.visit(indices.tolist(), epochs.tolist())
         if self.flip:
@@ -113,16 +114,13 @@ class Shuffled(Dataset):
             batch = {**batch, "image": torch.where(mirrored, image.flip(-1), image)}
         return batch
 
-    def epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the permutation of an epoch, int64 (N,), and whether to mirror, bool (N,)."""
-        if epoch not in self._epochs:
-            # A batch can span the end of an epoch, so the one before stays.
-            self._epochs = {e: drawn for e, drawn in self._epochs.items() if e == epoch - 1}
-            # RandomState, because NumPy promises that its stream never changes.
-            random = np.random.RandomState([self.seed, epoch])
-            order = random.permutation(len(self.pictures))
-            self._epochs[epoch] = order, random.random_sample(len(self.pictures)) < 0.5
-        return self._epochs[epoch]
+
+@lru_cache(maxsize=2)  # a batch can span the end of an epoch
+def permutation(seed: int, epoch: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the order of an epoch, int64 (n,), and whether to mirror, bool (n,)."""
+    # RandomState, because NumPy promises that its stream never changes.
+    random = np.random.RandomState([seed, epoch])
+    return random.permutation(n), random.random_sample(n) < 0.5
 
 
 def epoch(trainer: Any, pictures: int, batch: int) -> int | None:

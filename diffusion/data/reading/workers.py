@@ -14,14 +14,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data._utils.signal_handling import _remove_worker_pids
 
-from diffusion.data.sets import as_is
-
 PATIENCE = 60.0  # seconds
 LATE = "no batch came from them"
 DEAD = re.compile(r"DataLoader worker \(pid(?:\(s\))? [\d, ]+\) (?:is )?(.*?)\.?\s*$", re.MULTILINE)
 
 
-class Loader(DataLoader):
+class Loader(DataLoader[Any]):
     """A loader that ends its processes where no batch comes from them for too long.
 
     That is a minute, or a second for each picture of a batch, which one process reads alone. (The
@@ -67,7 +65,11 @@ class Loader(DataLoader):
 
 
 def loader(
-    pictures: Dataset, batches: Iterable, batch_size: int, num_workers: int, keep: bool = True
+    pictures: Dataset[Any],
+    batches: Iterable[Any],
+    batch_size: int,
+    num_workers: int,
+    keep: bool = True,
 ) -> Loader:
     """Returns a loader of whole batches of a set.
 
@@ -82,7 +84,7 @@ def loader(
         pictures,
         batch_sampler=batches,
         num_workers=num_workers,
-        collate_fn=as_is,
+        collate_fn=dict,  # sets hand over whole batches
         pin_memory=torch.cuda.is_available(),
         persistent_workers=keep and num_workers > 0,
     )

@@ -1,8 +1,11 @@
+# pyright: strict
 """What samples are asked to be, by their numbers."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
+
+from diffusion.data.sets import Batch
 
 
 class Ask(ABC):
@@ -17,7 +20,7 @@ class Ask(ABC):
     keys: tuple[str, ...]
 
     @abstractmethod
-    def ask(self, numbers: Sequence[int]) -> dict[str, Any]:
+    def ask(self, numbers: Sequence[int]) -> Batch:
         """Returns the values of `keys` for the samples of these B numbers, on the CPU."""
 
     @abstractmethod
@@ -25,27 +28,7 @@ class Ask(ABC):
         """Returns a text that changes with what any sample is asked to be."""
 
 
-class Requests:
-    """Batches of requests, made one by one as they are read.
-
-    Args:
-        batches: The numbers of the samples of each.
-        request: From these to a batch.
-    """
-
-    def __init__(
-        self, batches: Sequence[Sequence[int]], request: Callable[[Sequence[int]], dict[str, Any]]
-    ) -> None:
-        self.batches, self.request = batches, request
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return map(self.request, self.batches)
-
-
-def in_order(n: int, batch_size: int) -> list[range]:
+def batch_ranges(n: int, batch_size: int) -> list[range]:
     """Returns 0 .. n − 1 in batches; the last may be smaller."""
     return [range(i, min(i + batch_size, n)) for i in range(0, n, batch_size)]
 
@@ -53,4 +36,4 @@ def in_order(n: int, batch_size: int) -> list[range]:
 def spread(n: int, total: int, batch_size: int) -> list[list[int]]:
     """Returns n of 0 … total − 1, evenly spaced and in order, in batches; all if n is larger."""
     n = min(n, total)
-    return [[i * total // n for i in batch] for batch in in_order(n, batch_size)]
+    return [[i * total // n for i in batch] for batch in batch_ranges(n, batch_size)]

@@ -1,17 +1,20 @@
 """Pictures that samples continue from, and which of their pixels stay as they are."""
 
-import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from diffusion.common.hashing import bytes_digest, file_digest
 from diffusion.common.pixels import scaled
 from diffusion.data.reading.decoding import read_picture, upright_size
 from diffusion.data.reading.listing import list_pictures
 from diffusion.data.requests.base import Ask
+
+T = TypeVar("T")
 
 
 class Edits(Ask):
@@ -40,8 +43,8 @@ class Edits(Ask):
         self.shape, self.mask = tuple(shape), mask
         path = Path(edit).expanduser()
         names = list_pictures(path, "data.edit").names if path.is_dir() else [""]
-        self.pictures = [_file(path / name, "edit") for name in names]
-        self.sizes = [_size(path, "edit") for path in self.pictures]
+        self.pictures = [path / name for name in names]
+        self.sizes = [_try_read(upright_size, "edit", path) for path in self.pictures]
         self.known = None if mask is None else ~self._repainted(mask)
 
     def ask(self, numbers: Sequence[int]) -> dict[str, Tensor]:
@@ -52,7 +55,10 @@ class Edits(Ask):
             (B, 1, H, W), 0 where to repaint and 1 elsewhere.
         """
         places = [i % len(self.pictures) for i in numbers]
-        read = {i: self._read(self.pictures[i], self.shape[0], "edit") for i in set(places)}
+        channels, size, _ = self.shape
+        read = {
+            i: _try_read(read_picture, "edit", self.pictures[i], size, channels) for i in {*places}
+        }
         batch = {"known": scaled(torch.stack([read[i] for i in places]))}
         if self.known is not None:
             batch["mask"] = self.known.float().expand(len(places), *self.known.shape)
@@ -60,21 +66,24 @@ class Edits(Ask):
 
     def digest(self) -> str:
         """Returns 16 digits that change when a pixel does, of the pictures or of the mask."""
-        digest = hashlib.sha256()
-        for path in self.pictures:
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-        if self.known is not None:
-            digest.update(self.known.numpy().tobytes())
-        return digest.hexdigest()[:16]
+        mask = b"" if self.known is None else self.known.numpy().tobytes()
+        return bytes_digest(*map(file_digest, self.pictures), mask)
 
     def _repainted(self, mask: str) -> Tensor:
         """Returns where to repaint, (1, H, W) bool."""
+        _, height, width = self.shape
         if re.fullmatch(r"\s*\d+(\s*,\s*\d+){3}\s*", mask):
-            where = self._box(*map(int, mask.split(",")))
+            x0, y0, x1, y1 = map(int, mask.split(","))
+            if x1 > width or y1 > height:
+                raise ValueError(
+                    f"data.mask: '{mask}'; expected a box x0,y0,x1,y1 inside 0,0,{width},{height}"
+                )
+            where = torch.zeros(1, height, width, dtype=torch.bool)
+            where[:, y0:y1, x0:x1] = True
         else:
-            path = _file(Path(mask).expanduser(), "mask")
+            path = Path(mask).expanduser()
             self._check_size(path)
-            where = self._read(path, 1, "mask") > 127
+            where = _try_read(read_picture, "mask", path, width, 1) > 127
         if not where.any():
             raise ValueError(
                 f"data.mask: {mask!r} has nothing to repaint; expected a box x0,y0,x1,y1 with "
@@ -82,20 +91,9 @@ class Edits(Ask):
             )
         return where
 
-    def _box(self, x0: int, y0: int, x1: int, y1: int) -> Tensor:
-        _, height, width = self.shape
-        if x1 > width or y1 > height:
-            raise ValueError(
-                f"data.mask: '{x0},{y0},{x1},{y1}'; expected a box x0,y0,x1,y1 inside "
-                f"0,0,{width},{height}"
-            )
-        where = torch.zeros(1, height, width, dtype=torch.bool)
-        where[:, y0:y1, x0:x1] = True
-        return where
-
     def _check_size(self, mask: Path) -> None:
         """Refuses a mask that would be cropped otherwise than the pictures."""
-        size, result = _size(mask, "mask"), self.shape[:0:-1]
+        size, result = _try_read(upright_size, "mask", mask), self.shape[:0:-1]
         for path, other in zip(self.pictures, self.sizes):
             if size not in (other, result):
                 raise ValueError(
@@ -103,30 +101,15 @@ class Edits(Ask):
                     f"as {path} is, or {result[0]} x {result[1]} as the samples are"
                 )
 
-    def _read(self, path: Path, channels: int, key: str) -> Tensor:
-        try:
-            return read_picture(path, self.shape[-1], channels)
-        # Decoders fail in many ways: OSError, SyntaxError, struct.error, zlib.error, …
-        except Exception as error:
-            raise _no_picture(path, key, error) from error
 
-
-def _file(path: Path, key: str) -> Path:
+def _try_read(read: Callable[..., T], key: str, path: Path, *arguments: int) -> T:
+    """Returns what is read of a picture; errors name it and the key that it is of."""
     if not path.is_file():
         other = "box such as 2,2,6,6" if key == "mask" else "folder of pictures"
         raise FileNotFoundError(
             f"data.{key}: {path}; expected a picture or a {other}, there is no such file"
         )
-    return path
-
-
-def _size(path: Path, key: str) -> tuple[int, int]:
-    """Returns width and height as one sees them, upright."""
     try:
-        return upright_size(path)
-    except Exception as error:
-        raise _no_picture(path, key, error) from error
-
-
-def _no_picture(path: Path, key: str, error: Exception) -> ValueError:
-    return ValueError(f"data.{key}: {path}; expected a picture ({error})")
+        return read(path, *arguments)
+    except ValueError as error:
+        raise ValueError(f"data.{key}: {path}; expected a picture ({error})") from error

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -11,13 +12,13 @@ from torch import Tensor
 from diffusion.data.requests.base import Ask
 
 
+@dataclass
 class Labels(Ask):
     """Sample i has the class numbers[i mod n]: "label", int64 (B,)."""
 
     argument, keys = "labels", ("label",)
 
-    def __init__(self, numbers: list[int]) -> None:
-        self.numbers = numbers
+    numbers: list[int]
 
     def ask(self, numbers: Sequence[int]) -> dict[str, Tensor]:
         """Returns the labels."""
@@ -56,20 +57,20 @@ def requested_classes(
 def _number(label: str | int, num_classes: int, numbers: dict[str, int]) -> int:
     """Returns the number of a class that was asked for by name or number."""
     named = numbers.get(str(label))
-    if isinstance(label, str) and named is not None:
-        return named
-    if isinstance(label, int) and 0 <= label < num_classes:
-        if named not in (None, label):
-            raise ValueError(
-                f"data.labels: {label} is the number of one class and the name of another; "
-                f"expected a name in quotes, such as '[\"{label}\"]'"
-            )
-        return label
-    near = [] if isinstance(label, int) else difflib.get_close_matches(label, numbers, n=1)
-    if near:
-        raise ValueError(f"data.labels: {label}; the nearest is '{near[0]}'")
-    named = f", or names such as '{next(iter(numbers))}'" if numbers else ""
-    raise ValueError(f"data.labels: {label}; expected classes 0 .. {num_classes - 1}{named}")
+    if isinstance(label, str):
+        if named is not None:
+            return named
+        if near := difflib.get_close_matches(label, numbers, n=1):
+            raise ValueError(f"data.labels: {label}; the nearest is '{near[0]}'")
+    elif 0 <= label < num_classes:
+        if named in (None, label):
+            return label
+        raise ValueError(
+            f"data.labels: {label} is the number of one class and the name of another; "
+            f"expected a name in quotes, such as '[\"{label}\"]'"
+        )
+    names = f", or names such as '{next(iter(numbers))}'" if numbers else ""
+    raise ValueError(f"data.labels: {label}; expected classes 0 .. {num_classes - 1}{names}")
 
 
 def is_even(counts: Sequence[int]) -> bool:
@@ -105,13 +106,11 @@ def apportioned(counts: Sequence[int], numbers: Sequence[int]) -> list[int]:
 @lru_cache(maxsize=8)
 def _turns(counts: tuple[int, ...], n: int) -> np.ndarray:
     """Returns the classes of the first n turns."""
-    classes = np.flatnonzero(counts)
-    share = np.array(counts, dtype=np.int64)[classes]
-    period, had = int(share.sum()), np.zeros_like(share)
-    turns = np.empty(n, dtype=np.int64)
+    share = np.array(counts, dtype=np.int64)
+    period, had, turns = share.sum(), np.zeros_like(share), np.empty(n, dtype=np.int64)
     for i in range(n):
-        due = -(-(had + 1) * period // share)
+        due = -(-(had + 1) * period // np.maximum(share, 1))
         due[had * period >= (i + 1) * share] = np.iinfo(np.int64).max
         turns[i] = chosen = due.argmin()
         had[chosen] += 1
-    return classes[turns]
+    return turns

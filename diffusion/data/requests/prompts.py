@@ -2,26 +2,26 @@
 
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from diffusion.common.files import decoded
 from diffusion.common.hashing import digest
 from diffusion.data.requests.base import Ask
-from diffusion.data.sets import ImageSet
+from diffusion.data.sets import Batch, ImageSet
 
 LARGEST = 2**26  # bytes of a file with prompts: about a million
 
 
+@dataclass
 class Prompts(Ask):
     """Sample i has the text texts[i mod n]: "text", a list of B strings."""
 
     argument, keys = "prompts", ("text",)
 
-    def __init__(self, texts: Sequence[str]) -> None:
-        self.texts = texts
+    texts: Sequence[str]
 
     def ask(self, numbers: Sequence[int]) -> dict[str, list[str]]:
         """Returns the texts."""
@@ -34,6 +34,7 @@ class Prompts(Ask):
         return f"{len(self.texts)} texts {digest(list(self.texts))}"
 
 
+@dataclass
 class Captions(Ask):
     """Samples have the captions of pictures, and their labels if there are any.
 
@@ -48,17 +49,18 @@ class Captions(Ask):
 
     argument, keys = "ask", ("text", "label")
 
-    def __init__(self, pictures: ImageSet, split: str, labels: Sequence[int] | None) -> None:
-        self.pictures, self.split, self.labels = pictures, split, labels
+    pictures: ImageSet
+    split: str
+    labels: Sequence[int] | None
 
-    def ask(self, numbers: Sequence[int]) -> dict[str, Any]:
+    def ask(self, numbers: Sequence[int]) -> Batch:
         """Returns what is known of the pictures."""
         return self.pictures.conditions(self.rows(numbers))
 
     def digest(self) -> str:
         """Returns the name of the split, and the classes."""
-        of = "" if self.labels is None else f", labels {', '.join(map(str, self.labels))}"
-        return f"{self.split}{of}"
+        labels = "" if self.labels is None else f", labels {', '.join(map(str, self.labels))}"
+        return f"{self.split}{labels}"
 
     def rows(self, numbers: Sequence[int]) -> list[int]:
         """Returns which pictures the samples have the captions of.
@@ -103,17 +105,16 @@ def prompts_of(prompt: list[str] | str | None, files: list[str] | str | None) ->
         raise ValueError("prompt: it was given beside prompts; expected one of the two")
     if files is None:
         return [prompt] if isinstance(prompt, str) else prompt
-    return [text for file in ([files] if isinstance(files, str) else files) for text in lines(file)]
+    return [text for file in ([files] if isinstance(files, str) else files) for text in _read(file)]
 
 
-def lines(file: str) -> list[str]:
-    """Returns the lines of a file that are not empty; errors as for `prompts_of`."""
+def _read(file: str) -> list[str]:
     path = Path(file).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"prompts: {file}; expected a file of texts, there is none")
     if (size := path.stat().st_size) > LARGEST:
         raise ValueError(f"prompts: {file} has {size:,} bytes; expected at most {LARGEST:,}")
-    found = [line.strip() for line in decoded(path, "prompts").splitlines()]
-    if not any(found):
+    found = [line.strip() for line in decoded(path, "prompts").splitlines() if line.strip()]
+    if not found:
         raise ValueError(f"prompts: {file}; expected a text on each line, it is empty")
-    return [line for line in found if line]
+    return found

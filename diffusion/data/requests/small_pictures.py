@@ -1,13 +1,14 @@
 """Small versions of pictures, for networks that upsample."""
 
-import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffusion.common.hashing import bytes_digest, file_digest
 from diffusion.common.pixels import scaled
 from diffusion.data.reading.decoding import read_picture
 from diffusion.data.reading.listing import list_pictures
@@ -64,13 +65,13 @@ class SmallPictures(Ask):
         """Returns the size, and 16 digits that change with the files."""
         if self.root is None:
             return f"{self.size}"
-        found = hashlib.sha256()
-        for name in self.names.values():
-            content = hashlib.sha256((self.root / name).read_bytes()).digest()
-            found.update(f"{name}\0".encode() + content)
-        return f"{self.size} {found.hexdigest()[:16]}"
+        named = [
+            f"{name}\0".encode() + file_digest(self.root / name) for name in self.names.values()
+        ]
+        return f"{self.size} {bytes_digest(*named)}"
 
 
+@dataclass
 class Shrunk(Ask):
     """Samples start from the pictures whose captions they have, shrunk: "low_res", in [−1, 1].
 
@@ -82,21 +83,20 @@ class Shrunk(Ask):
 
     argument, keys = "low_size", ("low_res",)
 
-    def __init__(
-        self, captions: Captions, size: int, normalize: Callable[[Tensor], Tensor]
-    ) -> None:
-        self.captions, self.size, self.normalize = captions, size, normalize
+    captions: Captions
+    size: int
+    normalize: Callable[[Tensor], Tensor]
 
     def ask(self, numbers: Sequence[int]) -> dict[str, Tensor]:
         """Returns the small pictures, float32 (B, C, size, size)."""
         pictures = self.captions.pictures.__getitems__(self.captions.rows(numbers))
-        return {"low_res": shrunk(self.normalize(pictures["image"]), self.size)}
+        return {"low_res": area_means(self.normalize(pictures["image"]), self.size)}
 
     def digest(self) -> str:
         """Returns the size, and 16 digits that change with the pictures."""
         return f"{self.size} {self.captions.pictures.digest().hex()[:16]}"
 
 
-def shrunk(images: Tensor, size: int) -> Tensor:
+def area_means(images: Tensor, size: int) -> Tensor:
     """Returns the means of equal squares, as ADM's training does: (B, C, size, size)."""
     return F.interpolate(images, (size, size), mode="area")

@@ -157,5 +157,5 @@ def test_large_jpegs_are_decoded_small_and_look_the_same(tmp_path, photo, progre
 
 def test_only_the_promised_formats_are_opened(tmp_path, photo):
     photo(9, 9).save(tmp_path / "a.png", format="TIFF")
-    with pytest.raises(OSError, match="cannot identify"):
+    with pytest.raises(ValueError, match="cannot identify"):
         read_picture(tmp_path / "a.png", 8, 3)

@@ -1,8 +1,9 @@
 """Data whose samples are asked for in words."""
 
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from diffusion.common.validate import check_choice
 from diffusion.data.base import Images
@@ -12,7 +13,7 @@ from diffusion.data.requests.small_pictures import Shrunk, SmallPictures
 
 
 @runtime_checkable
-class Reader(Protocol):
+class TextReader(Protocol):
     """A model that says whether it reads texts."""
 
     @property
@@ -21,32 +22,62 @@ class Reader(Protocol):
         ...
 
 
-class Prompted(Images):
+class CaptionedImages(Images):
     """Data with captions: samples have prompts in turn, or the captions of a split.
 
+    A subclass sets its `shape` before it calls `__init__`, or inherits from one that does.
+
+    Args:
+        prompts: What `predict` asks for in turn, or None for captions of the split `ask`.
+        ask: The split whose captions and classes `predict` asks for; None for `default_ask`.
+        low_size: If not None, batches also have "low_res", as `SmallPictures` says; with neither
+            `low_root` nor prompts, samples get that of the picture whose caption they have.
+        low_root: A folder of small pictures to draw samples from.
+        **kwargs: As for `Images`.
+
     Attributes:
-        prompts: What to ask for, or None for captions; see `Prompts` and `Captions`.
-        ask: The split whose captions are asked for when there are no prompts.
         texts: After `setup`, all captions and prompts, sorted.
+
+    Raises:
+        ValueError: If the list is empty, there is no such split, or the sizes do not divide.
     """
 
-    prompts: list[str] | None
-    ask: str
-
-    def _asks(
-        self, prompts: list[str] | None, ask: str, low_size: int | None, low_root: str | None
+    def __init__(
+        self,
+        prompts: list[str] | None = None,
+        ask: Literal["train", "val", "test", "pairs"] | None = None,
+        low_size: int | None = None,
+        low_root: str | None = None,
+        **kwargs: Any,
     ) -> None:
-        """Takes the arguments of these names, once `shape` is known.
-
-        Raises:
-            ValueError: If the list is empty, there is no such split, or the sizes do not divide.
-        """
+        super().__init__(**kwargs)
         if prompts is not None and not prompts:
             raise ValueError("data.prompts: []; expected null or at least one")
-        check_choice("data", self.SPLITS, ask=ask)
         self.prompts = prompts and [plain_text(text) for text in prompts]
-        self.ask = ask
+        self.ask = ask or self.default_ask
+        check_choice("data", self.SPLITS, ask=self.ask)
         self.low = None if low_size is None else SmallPictures(low_size, low_root, self.shape)
+
+    @property
+    def default_ask(self) -> str:
+        """The split whose captions are asked for where nothing says which."""
+        return "val"
+
+    @abstractmethod
+    def read_splits(self) -> Iterable[str]:
+        """Sets the splits, and returns the captions of all pictures."""
+
+    def setup(self, stage: str) -> None:
+        """Reads the pictures and their captions; samples of prompts or labels need neither.
+
+        Raises:
+            FileNotFoundError: If they are needed and not there.
+            ValueError: If they cannot be read.
+        """
+        self.texts = self.texts or sorted({*(self.prompts or [])})
+        if not self.is_set_up and (stage != "predict" or self.needs_pictures):
+            with offering_prompts(stage == "predict"):
+                self.texts = sorted({*self.texts, *self.read_splits()})
 
     @property
     def _shrinks(self) -> bool:
@@ -62,36 +93,28 @@ class Prompted(Images):
         if self.prompts is not None or self._shrinks:
             return self._shrinks
         model = None if self.trainer is None else self.trainer.lightning_module
-        return not isinstance(model, Reader) or model.reads_texts
+        return not isinstance(model, TextReader) or model.reads_texts
 
-    def _is_read(self, stage: str) -> bool:
-        """Whether `setup` is done: it was before, or samples are drawn, which need no pictures."""
-        self.texts = self.texts or sorted({*(self.prompts or [])})
-        return self.is_set_up or (stage == "predict" and not self.needs_pictures)
-
-    def _read(self, captions: Iterable[str]) -> None:
-        """Adds the captions of pictures to `texts`."""
-        self.texts = sorted({*(self.texts or []), *captions})
-
-    def described(self) -> list[Ask]:
+    def asks(self) -> list[Ask]:
         """Returns prompts, or captions and what else is known of the pictures that have them."""
         if self.prompts is not None:
             return [Prompts(self.prompts)]
         if not self.needs_pictures and not self.is_set_up:
-            return super().described()
+            return super().asks()
         return [self._captions()]
 
-    def pictured(self) -> list[Ask]:
+    def picture_asks(self) -> list[Ask]:
         """Returns the pictures that samples start from, shrunk ones among them."""
-        found = super().pictured()
+        found = super().picture_asks()
         if self.low is None or not self._shrinks:
             return found
         small = Shrunk(self._captions(), self.low.size, self.normalize)
         return [small if ask is self.low else ask for ask in found]
 
     def _captions(self) -> Captions:
-        labels = None if self.labels is None else self.asked_classes()
-        return Captions(self._split(self.ask), self.ask, labels)
+        labels = None if self.labels is None else self.requested_classes()
+        ask = self.ask or self.default_ask
+        return Captions(self.split(ask), ask, labels)
 
     @property
     def frequencies(self) -> None:
@@ -99,16 +122,12 @@ class Prompted(Images):
 
 
 @contextmanager
-def needed(stage: str) -> Iterator[None]:
-    """Says that prompts would do, where samples are to be drawn and the pictures are not there.
-
-    Raises:
-        FileNotFoundError: If they are not.
-    """
+def offering_prompts(sampling: bool) -> Iterator[None]:
+    """Says that prompts would do, where samples are to be drawn and the pictures are not there."""
     try:
         yield
     except FileNotFoundError as error:
-        if stage != "predict":
+        if not sampling:
             raise
         raise FileNotFoundError(
             "data.prompts: null; expected a text to draw, such as --prompt 'a red fox', or "
