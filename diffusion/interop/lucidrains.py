@@ -16,7 +16,7 @@ from torch import Tensor
 from diffusion.interop.betas import named_process
 from diffusion.interop.layout import Names, parameter_names
 from diffusion.interop.presets import Model, Settings, node
-from diffusion.networks.linear_unet import Attention, Block, LinearUNet
+from diffusion.networks.linear_unet import Attention, LinearUNet, ResidualBlock
 
 OTHERS = {
     "conv_in": "init_conv",
@@ -160,7 +160,7 @@ def names(network: LinearUNet) -> Names:
         layer = network.get_submodule(ours)
         if isinstance(layer, Attention):
             parts = FULL if layer.full else LINEAR
-        elif isinstance(layer, Block):
+        elif isinstance(layer, ResidualBlock):
             parts = BLOCK
         else:  # behind what resizes, where the level is not the way's last
             layers[ours] = theirs if ours.split(".")[1] == str(last) else f"{theirs}.1"
