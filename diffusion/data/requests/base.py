@@ -1,3 +1,4 @@
+# pyright: strict
 """What samples are asked to be, by their numbers."""
 
 from abc import ABC, abstractmethod
