@@ -1,4 +1,5 @@
-# pyright: strict, reportUnknownMemberType=false
+# pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
 """The variational bound on −log p(x_0), term by term, in bits/dim (DDPM, eq. 5).
 
     L = L_T + Σ_{t = 2 … T} L_{t−1} + L_0

@@ -1,4 +1,5 @@
-# pyright: strict, reportUnknownMemberType=false
+# pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
 """The reverse process. This is the only sampling loop in the project.
 
 x_T ──► denoise ──► guidance, inner to outer ──► x̂_0, ε̂ ──► step ──► x_s ──┐

@@ -74,13 +74,10 @@ class ClassifierFree(Scaled):
         scale = inside.reshape(-1, *[1] * (x_t.ndim - 1)) if t.ndim else inside
         x_0 = null + scale * (conditional - null)
         if self.rescale:
-            x_0 = self.rescale * _with_std_of(x_0, conditional) + (1 - self.rescale) * x_0
+            axes = tuple(range(1, x_0.ndim))
+            ratio = conditional.std(axes, keepdim=True) / x_0.std(axes, keepdim=True)
+            x_0 = self.rescale * (x_0 * ratio) + (1 - self.rescale) * x_0
         return _first_half(both, x_t).with_x_0(x_0)
-
-
-def _with_std_of(x: Tensor, reference: Tensor) -> Tensor:
-    axes = tuple(range(1, x.ndim))
-    return x * (reference.std(axes, keepdim=True) / x.std(axes, keepdim=True))
 
 
 def _first_half(both: Prediction, x_t: Tensor) -> Prediction:

@@ -1,3 +1,4 @@
+# pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false
 """What a metric is: a `torchmetrics.Metric` of samples, whose figures carry their meaning."""
 
 from abc import ABC, abstractmethod

@@ -1,3 +1,4 @@
+# pyright: strict
 """Networks whose features the distances are taken in."""
 
 from abc import ABC, abstractmethod

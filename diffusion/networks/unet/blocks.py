@@ -13,7 +13,7 @@ from diffusion.networks.unet.style import Style, zero
 Way = Literal["down", "up"]
 
 
-def resized(h: Tensor, way: Way) -> Tensor:
+def half_or_double(h: Tensor, way: Way) -> Tensor:
     """Returns the means of squares of 2x2 positions ("down"), or each position 2x2 times ("up")."""
     if way == "down":
         return F.avg_pool2d(h, 2)
@@ -55,7 +55,7 @@ class ResBlock(nn.Module):
         """Maps h (B, channels, H, W) and SiLU(emb) (B, E) to (B, out_channels, H', W')."""
         branch = F.silu(self.norm_in(h))
         if self.resize is not None:
-            branch, h = resized(branch, self.resize), resized(h, self.resize)
+            branch, h = half_or_double(branch, self.resize), half_or_double(h, self.resize)
         branch, emb = self.conv_in(branch), self.emb(emb)[:, :, None, None]
         if self.scale_shift:
             scale, shift = emb.chunk(2, dim=1)
@@ -91,7 +91,7 @@ class Upsample(nn.Module):
 
     def forward(self, h: Tensor, emb: Tensor) -> Tensor:
         """Maps h (B, C, H, W) to (B, C, 2H, 2W)."""
-        return self.conv(resized(h, "up"))
+        return self.conv(half_or_double(h, "up"))
 
 
 def resampling(channels: int, style: Style, way: Way) -> nn.Module:

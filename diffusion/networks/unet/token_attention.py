@@ -141,9 +141,9 @@ class TokenAttention(nn.Module):
                 bias = torch.cat(both, dim=3)
             k, v = torch.cat([k, more_k], dim=2), torch.cat([v, more_v], dim=2)
         values = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        for name in (name for name in sources if name not in joined):
-            source = sources[name]
-            more_k, more_v = self.split(name, source.states)
-            read = F.scaled_dot_product_attention(q, more_k, more_v, attn_mask=source.bias(q))
-            values = values + source.weight * read
+        for name, source in sources.items():
+            if name not in joined:
+                more_k, more_v = self.split(name, source.states)
+                read = F.scaled_dot_product_attention(q, more_k, more_v, attn_mask=source.bias(q))
+                values = values + source.weight * read
         return values
