@@ -7,7 +7,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from rich.progress import Progress, TaskID
 
 from diffusion.common.progress import bar
-from diffusion.systems.base import training_steps
+from diffusion.systems.trainer import training_steps
 
 
 class Bar(ProgressBar):

@@ -18,8 +18,7 @@ from diffusion.metrics.evaluations import Evaluations, evaluation_figures
 from diffusion.metrics.report.record import plain
 from diffusion.process import Process
 from diffusion.sampler import Sampler
-from diffusion.systems import distributed
-from diffusion.systems.base import data_of
+from diffusion.systems.trainer import data_of, gather_rows
 
 FIRST = 512  # images that stay, to be shown
 
@@ -72,7 +71,7 @@ def generate(
             progress.advance(task, min(len(mine) * world, n))
             progress.refresh()  # beneath the trainer's own bar it is not redrawn by itself
     evaluations = {name: counter.rows / drawn for name, counter in counters.items()}
-    index, first = (distributed.rows(trainer.strategy, torch.cat(x)) for x in zip(*shown))
+    index, first = (gather_rows(trainer.strategy, torch.cat(x)) for x in zip(*shown))
     batch = data.measured(range(len(first)))
     labels = batch.get("label") if asked else None
     made = SampleBatch(first[index.argsort()], None, labels, batch.get("text"))

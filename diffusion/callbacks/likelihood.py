@@ -18,8 +18,8 @@ from diffusion.guidance import Static
 from diffusion.metrics.report.record import finite
 from diffusion.noise import SeededNoise
 from diffusion.process import Variance
-from diffusion.systems.base import data_of
 from diffusion.systems.diffusion import Diffusion
+from diffusion.systems.trainer import data_of
 
 NOISE = 0  # one seed for all runs, so that two of them differ by their models alone
 

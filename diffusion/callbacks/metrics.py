@@ -33,9 +33,9 @@ from diffusion.metrics.report.record import (
     write_record,
 )
 from diffusion.metrics.text_score import Scorer, TextMeasure
-from diffusion.systems.base import Generative, System, data_of
+from diffusion.systems.base import Generative, System
 from diffusion.systems.checkpoints.restorable import Restorable
-from diffusion.systems.distributed import one_first
+from diffusion.systems.trainer import data_of, one_first
 
 
 class Metrics(L.Callback):

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from diffusion.data import Images
-from diffusion.systems.base import System, data_of
+from diffusion.systems.base import System
+from diffusion.systems.trainer import data_of
 
 
 class NotFinite(RuntimeError):

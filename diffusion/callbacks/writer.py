@@ -21,7 +21,8 @@ from diffusion.common.pixels import quantize, scaled
 from diffusion.common.progress import bar
 from diffusion.plots import pictures
 from diffusion.plots.captioned import captioned, class_name
-from diffusion.systems.base import Generative, data_of
+from diffusion.systems.base import Generative
+from diffusion.systems.trainer import data_of
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -29,7 +29,7 @@ from diffusion.callbacks.monitor import Monitor
 from diffusion.callbacks.samples import Samples
 from diffusion.callbacks.writer import Writer
 from diffusion.data.requests.prompts import prompts_of
-from diffusion.systems import base
+from diffusion.systems import trainer
 from diffusion.systems.averages import EMA
 
 SECTIONS = {
@@ -41,7 +41,7 @@ SECTIONS = {
     "samples": Samples,
     "writer": Writer,
 }
-TRAINER = {**base.TRAINER, "default_root_dir": "runs/default"}
+TRAINER = {**trainer.DEFAULTS, "default_root_dir": "runs/default"}
 TEXTS: Any = list[str] | str | None
 
 
