@@ -145,8 +145,6 @@ def test_errors():
 
 
 class Named:
-    label = "Label"
-
     def __init__(self, name):
         self.name = name
 
@@ -173,7 +171,7 @@ def test_names_and_sets_of_the_conventions():
     assert set(found) == names
     assert found["precision_adm@20"].baseline == found["precision_adm_ceiling@20"].value
     assert found["precision_adm@40"].baseline is None
-    assert found["recall_k19_inception@20"].title == "Recall (as Kynkäänniemi et al., Label)"
+    assert found["recall_k19_inception@20"].title == "Recall (as Kynkäänniemi et al., Named)"
     found = {name: figure.value for name, figure in found.items()}
     p, r = precision_recall(made, reference)  # all against all: fewer than 10,000
     assert (found["precision_adm@40"], found["recall_adm@40"]) == (p, r)
