@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from diffusion.common.files import written_aside
+from diffusion.common.pixels import quantize
 from diffusion.common.progress import bar
 from diffusion.data import Images
 from diffusion.metrics import (
@@ -24,7 +25,6 @@ from diffusion.metrics import (
     LeNet,
     Measure,
     SampleBatch,
-    quantize,
 )
 from diffusion.metrics.evaluations import Evaluations, evaluation_figures
 from diffusion.plots import pictures

@@ -18,8 +18,9 @@ from bench import Bench
 from diffusers import DDIMPipeline
 from torch import Tensor
 
+from diffusion.common.pixels import quantize
 from diffusion.data import Digits
-from diffusion.metrics import SampleBatch, quantize
+from diffusion.metrics import SampleBatch
 from diffusion.systems.diffusion import Diffusion
 
 

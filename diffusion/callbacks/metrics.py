@@ -195,7 +195,7 @@ class Metrics(L.Callback):
             with measure.sync_context():  # the states are those of all processes
                 if trainer.is_global_zero:
                     figures |= measure.evaluate()
-                    about |= measure.describe()
+                    about |= measure.entries
                     warnings |= dict.fromkeys(measure.warnings)
         self._warn(warnings)
         figures = trainer.strategy.broadcast(figures | costs)

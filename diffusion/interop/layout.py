@@ -1,8 +1,8 @@
-"""Where each layer of our UNets stands, so that a family's names follow from its place.
+"""What a package calls the parameters of our UNets, from where each layer stands.
 
 Every family stores the same layers: residual blocks, attention, and what changes the resolution,
-on the way down, in the middle and on the way up. A family says what it calls a place (`Place`) and
-what it calls the parts of a layer; `unet_names` puts both together for every parameter.
+on the way down, in the middle and on the way up. `TABLE` says what a family calls the parts of a
+layer, and its own module what it calls a place (`Place`); `unet_names` puts both together.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -13,17 +13,29 @@ import torch
 from torch import Tensor, nn
 
 from diffusion.common.validate import first_few
-from diffusion.networks.unet.attention import SelfAttention
-from diffusion.networks.unet.blocks import Downsample, ResBlock, Upsample
 from diffusion.networks.unet.encoder import Encoder, Stage
 
-Kind = Literal["residual", "attention", "shrink", "grow"]
-KINDS: dict[type[nn.Module], Kind] = {
-    ResBlock: "residual",
-    SelfAttention: "attention",
-    Downsample: "shrink",
-    Upsample: "grow",
-}
+# The class of a layer, what its parts are called here, by OpenAI and by diffusers; and the layers
+# outside the stages. Weights with commas between them are joined in one here.
+TABLE = """
+ResBlock       norm_in             in_layers.0       norm1
+ResBlock       conv_in             in_layers.2       conv1
+ResBlock       emb                 emb_layers.1      time_emb_proj
+ResBlock       norm_out            out_layers.0      norm2
+ResBlock       conv_out            out_layers.3      conv2
+ResBlock       shortcut            skip_connection   conv_shortcut
+SelfAttention  norm                norm              group_norm
+SelfAttention  qkv                 qkv               to_q,to_k,to_v
+SelfAttention  out                 proj_out          to_out.0
+Downsample     conv                op                conv
+Upsample       conv                conv              conv
+-              conv_in             input_blocks.0.0  conv_in
+-              embedding.time_in   time_embed.0      time_embedding.linear_1
+-              embedding.time_out  time_embed.2      time_embedding.linear_2
+-              embedding.label     label_emb         class_embedding
+-              norm_out            out.0             conv_norm_out
+-              conv_out            out.2             conv_out
+"""
 Names = dict[str, tuple[str, ...]]  # of each parameter; several are joined in one weight here
 
 
@@ -33,8 +45,7 @@ class Place:
 
     Attributes:
         ours: Its name here, such as "down.3.block".
-        kind: A residual block, attention, or a convolution that halves ("shrink") or doubles
-            ("grow") the resolution; a residual block that resizes is "residual".
+        kind: The name of its class; a residual block may resize too.
         way: Which way it is on.
         index: The number of its stage on this way.
         slot: Its number in the stage, or in the middle.
@@ -44,7 +55,7 @@ class Place:
     """
 
     ours: str
-    kind: Kind
+    kind: str
     way: Literal["down", "middle", "up"]
     index: int
     slot: int
@@ -63,7 +74,7 @@ def places(network: Encoder) -> Iterator[Place]:
             whole = not isinstance(stage, Stage)  # what stands between two levels on the way down
             parts = {"": stage} if whole else dict(stage.named_children())
             for name, module in parts.items():
-                ours, kind = f"{way}.{index}.{name}".rstrip("."), KINDS[type(module)]
+                ours, kind = f"{way}.{index}.{name}".rstrip("."), type(module).__name__
                 resize = whole or name == "upsample"
                 yield Place(ours, kind, way, index, slot, level, block, resize)
                 slot += 1
@@ -73,23 +84,27 @@ def places(network: Encoder) -> Iterator[Place]:
 
 def unet_names(
     network: Encoder,
+    family: Literal["openai", "diffusers"],
     above: Callable[[Place], str],
-    parts: Mapping[Kind, Mapping[str, str]],
-    others: Mapping[str, str],
+    others: Mapping[str, str] | None = None,
 ) -> Names:
     """Returns what a family calls each parameter of a UNet.
 
     Args:
         network: One of ours.
+        family: Whose names.
         above: What the family calls a layer.
-        parts: What it calls the parts of a layer, by the kind of layer.
-        others: What it calls the layers outside the stages.
+        others: What it calls layers that are not in the table.
     """
-    layers = dict(others)
+    rows = [line.split() for line in TABLE.strip().splitlines()]
+    column = {"openai": 2, "diffusers": 3}[family]
+    columns = [(row[0], row[1], row[column]) for row in rows]
+    layers = {ours: theirs for kind, ours, theirs in columns if kind == "-"} | dict(others or {})
     for place in places(network):
-        for ours, theirs in parts[place.kind].items():
-            whole = (f"{above(place)}.{part}" for part in theirs.split())
-            layers[f"{place.ours}.{ours}"] = " ".join(whole)
+        for kind, ours, theirs in columns:
+            if kind == place.kind:
+                whole = (f"{above(place)}.{part}" for part in theirs.split(","))
+                layers[f"{place.ours}.{ours}"] = ",".join(whole)
     return parameter_names(network, layers)
 
 
@@ -98,8 +113,8 @@ def parameter_names(network: nn.Module, layers: Mapping[str, str]) -> Names:
 
     Args:
         network: One of ours.
-        layers: What the family calls a layer, or a parameter that is in none, by our name; names of
-            layers that are joined in one here have spaces between them.
+        layers: What the family calls a layer, or a parameter that is in none, by our name; several
+            layers have commas between them.
     """
     found: Names = {}
     for parameter in network.state_dict():
@@ -107,7 +122,7 @@ def parameter_names(network: nn.Module, layers: Mapping[str, str]) -> Names:
         if parameter in layers:
             found[parameter] = (layers[parameter],)
         else:
-            found[parameter] = tuple(f"{theirs}.{leaf}" for theirs in layers[layer].split())
+            found[parameter] = tuple(f"{theirs}.{leaf}" for theirs in layers[layer].split(","))
     return found
 
 

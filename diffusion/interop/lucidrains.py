@@ -18,27 +18,14 @@ from diffusion.interop.layout import Names, parameter_names
 from diffusion.interop.presets import Model, Settings, node
 from diffusion.networks.linear_unet import Attention, LinearUNet, ResidualBlock
 
-OTHERS = {
-    "conv_in": "init_conv",
-    "time_in": "time_mlp.1",
-    "time_out": "time_mlp.3",
-    "conv_out": "final_conv",
-}
+# Ours, and the package's: layers outside the levels, of the middle, and the parts of a block.
+OTHERS = {"conv_in": "init_conv", "time_in": "time_mlp.1", "time_out": "time_mlp.3"}
+OTHERS |= {"conv_out": "final_conv"}
 LEVEL = ("first", "second", "attention", "onward")  # 0 … 3 there
-MIDDLE = {
-    "middle.first": "mid_block1",
-    "middle.attention": "mid_attn",
-    "middle.second": "mid_block2",
-    "block_out": "final_res_block",
-}
-BLOCK = {
-    "emb": "mlp.1",
-    "first.conv": "block1.proj",
-    "first.norm": "block1.norm",
-    "second.conv": "block2.proj",
-    "second.norm": "block2.norm",
-    "shortcut": "res_conv",
-}
+MIDDLE = {"middle.first": "mid_block1", "middle.attention": "mid_attn"}
+MIDDLE |= {"middle.second": "mid_block2", "block_out": "final_res_block"}
+BLOCK = {"emb": "mlp.1", "first.conv": "block1.proj", "first.norm": "block1.norm"}
+BLOCK |= {"second.conv": "block2.proj", "second.norm": "block2.norm", "shortcut": "res_conv"}
 FULL = {"learned": "mem_kv", "norm": "norm", "qkv": "to_qkv", "out": "to_out"}
 LINEAR = {**FULL, "out": "to_out.0", "norm_out": "to_out.1"}
 TABLES = (
@@ -52,10 +39,6 @@ EXPECTED = "expected a file of denoising-diffusion-pytorch's Trainer or Gaussian
 
 def recognised(content: Any, path: Path) -> tuple[Model, dict[str, Tensor]]:
     """Returns the model that shapes and tables tell of, and its weights, averaged if they are.
-
-    Args:
-        content: What the file holds.
-        path: The file, for errors.
 
     Raises:
         ValueError: If the file is something else, or the model is none of ours.

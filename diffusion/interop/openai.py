@@ -11,32 +11,11 @@ from pathlib import Path
 from torch import Tensor
 
 from diffusion.interop import layout
-from diffusion.interop.layout import Kind, Names, Place
+from diffusion.interop.layout import Names, Place
 from diffusion.interop.presets import PRESETS, Model
 from diffusion.networks import ClassifierNetwork
 from diffusion.networks.unet.encoder import Encoder
 
-PARTS: dict[Kind, dict[str, str]] = {
-    "residual": {
-        "norm_in": "in_layers.0",
-        "conv_in": "in_layers.2",
-        "emb": "emb_layers.1",
-        "norm_out": "out_layers.0",
-        "conv_out": "out_layers.3",
-        "shortcut": "skip_connection",
-    },
-    "attention": {"norm": "norm", "qkv": "qkv", "out": "proj_out"},
-    "shrink": {"conv": "op"},
-    "grow": {"conv": "conv"},
-}
-OTHERS = {
-    "conv_in": "input_blocks.0.0",
-    "embedding.time_in": "time_embed.0",
-    "embedding.time_out": "time_embed.2",
-    "embedding.label": "label_emb",
-    "norm_out": "out.0",
-    "conv_out": "out.2",
-}
 GROUPS = 32
 POOL = {
     "attention": {
@@ -58,10 +37,10 @@ def names(network: Encoder) -> Names:
     pool = {}
     if isinstance(network, ClassifierNetwork):
         pool = POOL["attention" if network.fixed else "mean"]
-    return layout.unet_names(network, _layer, PARTS, OTHERS | pool)
+    return layout.unet_names(network, "openai", _openai_layer, pool)
 
 
-def _layer(at: Place) -> str:
+def _openai_layer(at: Place) -> str:
     """Returns what OpenAI's code calls a layer; its list of the way down begins with conv_in."""
     if at.way == "middle":
         return f"middle_block.{at.slot}"

@@ -74,7 +74,7 @@ def unet(
     Args:
         size: Height and width of its images.
         multipliers: Of the channels of each level.
-        common: Arguments of the network, and process, steps, lr and weight.
+        common: Arguments of the network; process and steps; lr and weight.
         kind: The network's class.
         **more: What differs from `common`.
     """

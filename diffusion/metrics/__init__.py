@@ -1,6 +1,5 @@
 """Measures of generated images: quality, labels obeyed, and copies of the training data."""
 
-from diffusion.common.pixels import quantize
 from diffusion.metrics.base import Figure, Measure, SampleBatch
 from diffusion.metrics.distance import FrechetDistance, KernelDistance, frechet, kernel
 from diffusion.metrics.features.base import Extractor
@@ -10,8 +9,7 @@ from diffusion.metrics.features.torch_fidelity import VGG16, Inception
 from diffusion.metrics.fidelity import Fidelity
 from diffusion.metrics.inception_score import InceptionScore
 from diffusion.metrics.judge import Judge, JudgeAccuracy, LabelAccuracy
-from diffusion.metrics.manifold import density_coverage, f1, precision_recall
-from diffusion.metrics.neighbours import NearCopies, nearest
+from diffusion.metrics.neighbours import NearCopies
 from diffusion.metrics.report.card import Card
 from diffusion.metrics.text_score import TextMeasure
 
@@ -34,11 +32,6 @@ __all__ = [
     "NearCopies",
     "SampleBatch",
     "TextMeasure",
-    "density_coverage",
-    "f1",
     "frechet",
     "kernel",
-    "nearest",
-    "precision_recall",
-    "quantize",
 ]

@@ -2,7 +2,7 @@
 """What a metric is: a `torchmetrics.Metric` of samples, whose figures carry their meaning."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -31,7 +31,7 @@ class Figure:
         phrase: What it says.
         better: Which direction is better, if one is.
         share: Whether it is a share, 0 … 1.
-        depends: The entries of the record, see `Measure.describe`, that are equal where two figures
+        depends: The entries of the record, see `Measure`, that are equal where two figures
             may be compared.
         baseline: What held-out real images get in place of the samples, if it is known.
         real: Whether it is itself such a figure of real images, a floor or a ceiling.
@@ -59,6 +59,27 @@ class Figure:
         """
         about = {"phrase": f"The same, of {of}.", "better": None, "baseline": None}
         return replace(self, value=value, n=n or self.n, real=True, leading=False, **about)
+
+
+def with_real(
+    figures: Mapping[str, Figure], real: Mapping[str, Figure], end: str, of: str = HELD_OUT
+) -> dict[str, Figure]:
+    """Returns figures with what real images get, beside each and as a figure of its own.
+
+    Args:
+        figures: By name, such as "fd_lenet@500".
+        real: Those of real images, by the same names; of some of them.
+        end: "floor" or "ceiling", as in "fd_lenet_floor@500".
+        of: Whose it is.
+    """
+    out: dict[str, Figure] = {}
+    for name, figure in figures.items():
+        out[name] = figure
+        if name in real:
+            value, (base, _, n) = real[name].value, name.partition("@")
+            out[name] = replace(figure, baseline=value)
+            out[f"{base}_{end}@{n}"] = figure.floor(value, of=of)
+    return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +116,9 @@ class Measure(Metric, ABC):
     Attributes:
         seen: The number of samples.
         data: The data module; known after `prepare`.
-        warnings: Why the figures are worth less than they seem.
+        warnings: Why the figures are worth less than they seem; known after `evaluate`.
+        entries: What the figures were measured with, as entries of the record, by key. An entry's
+            "warning" says why figures that depend on it are not to be compared.
     """
 
     full_state_update = True
@@ -107,6 +130,7 @@ class Measure(Metric, ABC):
         super().__init__()
         self.add_state("seen", torch.zeros((), dtype=torch.int64), "sum")
         self.warnings: list[str] = []
+        self.entries: Record = {}
         self._figures: dict[str, Figure] = {}
 
     def prepare(self, data: Data, cache: Path, progress: bool = True) -> None:
@@ -139,13 +163,6 @@ class Measure(Metric, ABC):
         """Returns the figures of all processes' samples by name."""
         self.compute()
         return self._figures
-
-    def describe(self) -> Record:
-        """Returns entries of the record that say what the figures were measured with.
-
-        An entry's "warning" says why figures that depend on it are not to be compared.
-        """
-        return {}
 
     def warn(self, *texts: str | None) -> None:
         """Sets the warnings: those texts that there are."""
@@ -188,18 +205,10 @@ class FeatureMeasure(Measure):
         if accuracy is not None and (counts := data.class_counts("test")) is not None:
             self.about |= tested(f"the extractor {self.extractor.name}", accuracy, counts)
         self.warn(self.about.get("warning"))
-
-    def describe(self) -> Record:
-        """Returns the extractor's entry."""
-        return {"extractor": self.about}
+        self.entries = {"extractor": self.about}
 
 
 def in_sample_order(index: Tensor | list[Tensor], *rows: Tensor | list[Tensor]) -> list[Tensor]:
-    """Returns gathered states in the order of the samples' numbers.
-
-    Args:
-        index: The state of the numbers.
-        rows: States with a row for each number.
-    """
+    """Returns gathered states in the order of the samples' numbers."""
     order = dim_zero_cat(index).argsort()
     return [dim_zero_cat(x)[order] for x in rows]

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from diffusion.metrics.base import FeatureMeasure, Figure, SampleBatch, in_sample_order
-from diffusion.metrics.features.base import Extractor, Record
-from diffusion.metrics.features.real import real_features
+from diffusion.metrics.base import FeatureMeasure, Figure, SampleBatch, in_sample_order, with_real
+from diffusion.metrics.features.base import Extractor, real_features
+from diffusion.metrics.manifold import check_features
 from diffusion.metrics.real_images import Data, random_rows
 from diffusion.metrics.reliability import too_few
 
@@ -104,30 +104,14 @@ class Distance(FeatureMeasure):
         where = (self.extractor, cache, self.device)
         self.reference = real_features(data, "train", self.extractor.reference, *where)
         self.held_out = real_features(data, "test", "all", *where)
+        rule, train = f"{self.extractor.reference} train images", data.fingerprint("train")
+        about = {"rule": rule, "size": len(self.reference), "fingerprint": train}
+        self.entries["reference"] = about
 
-    def describe(self) -> Record:
-        """Returns the entries of extractor and reference."""
-        rule, train = f"{self.extractor.reference} train images", self.data.fingerprint("train")
-        reference = {"rule": rule, "size": len(self.reference), "fingerprint": train}
-        return {**super().describe(), "reference": reference}
-
-    def by_number(
-        self, figure: Figure, name: str, values: dict[int, float], m: int, floor: float
-    ) -> dict[str, Figure]:
-        """Returns figures at each number of images, and the floor at m.
-
-        Args:
-            figure: What they say.
-            name: What is before the @.
-            values: By the number of images.
-            m: Of held-out images.
-            floor: Their distance.
-        """
-        out = {
-            f"{name}@{n}": replace(figure, value=x, n=n, baseline=floor if n == m else None)
-            for n, x in values.items()
-        }
-        return out | {f"{name}_floor@{m}": out[f"{name}@{m}"].floor(floor)}
+    def by_number(self, name: str, values: dict[int, float], floor: Figure) -> dict[str, Figure]:
+        """Returns figures at each number of images, and the floor."""
+        found = {f"{name}@{n}": replace(floor, value=x, n=n) for n, x in values.items()}
+        return with_real(found, {f"{name}@{floor.n}": floor}, "floor")
 
 
 class GatheredDistance(Distance):
@@ -187,7 +171,8 @@ class FrechetDistance(Distance):
             cov = (self.products[:parts].sum(0) - total * mean.outer(mean)) / (total - 1)
             values[size] = frechet_of_moments(mean.cpu() + self.mean, cov, self.mean, self.cov)
         floor = frechet_of_moments(*moments(random_rows(self.held_out, m)), self.mean, self.cov)
-        name, title = self.extractor.distance, f"Fréchet distance ({self.extractor.label})"
+        name = self.extractor.distance or f"fd_{self.extractor.name}"
+        title = f"Fréchet distance ({type(self.extractor).__name__})"
         figure = Figure(
             floor, m, "FID" if name == "fid" else title,
             "Distance of mean and covariance to the reference.", "low", depends=DEPENDS,
@@ -196,7 +181,7 @@ class FrechetDistance(Distance):
         numbers = {"metrics.n": n, "reference": len(self.reference), "floor": len(self.held_out)}
         few = (too_few(what, number, len(self.mean)) for what, number in numbers.items())
         self.warn(self.about.get("warning"), *few)
-        return self.by_number(figure, name, values, m, floor)
+        return self.by_number(name, values, figure)
 
 
 class KernelDistance(GatheredDistance):
@@ -209,20 +194,8 @@ class KernelDistance(GatheredDistance):
         sets = {size: features[:size].cpu() for size in (n, len(real))}
         values = {size: kernel(x, self.reference) for size, x in sets.items()}
         floor = kernel(real, self.reference)
-        title = f"Kernel distance ({self.extractor.label})"
+        title = f"Kernel distance ({type(self.extractor).__name__})"
         phrase = "Squared MMD to the reference; unbiased in n."
-        figure = Figure(floor, n, title, phrase, "low", depends=DEPENDS)
-        return self.by_number(figure, self.extractor.kernel, values, len(real), floor)
-
-
-def check_features(name: str, f: Tensor, g: Tensor, least: int = 2) -> None:
-    """Refuses what are not enough features of two sets of images.
-
-    Raises:
-        ValueError: If one has less than `least` rows or D differs.
-    """
-    if f.ndim != 2 or g.ndim != 2 or f.shape[1] != g.shape[1] or min(len(f), len(g)) < least:
-        raise ValueError(
-            f"{name}: features {tuple(f.shape)} and {tuple(g.shape)}; "
-            f"expected (N, D) and (M, D) with N, M ≥ {least}"
-        )
+        figure = Figure(floor, len(real), title, phrase, "low", depends=DEPENDS)
+        name = self.extractor.kernel or f"kid_{self.extractor.name}"
+        return self.by_number(name, values, figure)

@@ -1,19 +1,18 @@
 """Precision, recall, density and coverage by name: how many of which images, in whose features."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
 
-from diffusion.metrics.base import Figure, in_sample_order
+from diffusion.metrics.base import Figure, in_sample_order, with_real
 from diffusion.metrics.distance import GatheredDistance
-from diffusion.metrics.features.base import Extractor, Record
+from diffusion.metrics.features.base import Extractor
 from diffusion.metrics.manifold import density_coverage, f1, precision_recall
 from diffusion.metrics.real_images import Data, random_rows
 
 ADM_REFERENCES = 10_000
 K, K_COVERAGE = 3, 5  # the papers'
-OWN = {"adm": "inception", "k19": "vgg16"}  # the features that a convention's name implies
+USUAL = {"adm": "inception", "k19": "vgg16"}  # the features that a convention's name implies
 WORDS = {"adm": "as ADM", "k19": "as Kynkäänniemi et al."}
 CONVENTIONS = {
     "adm": "Sets as in ADM's evaluator: 10,000 reference images, or all, against all samples.",
@@ -54,7 +53,6 @@ class Fidelity(GatheredDistance):
     def __init__(self, extractor: Extractor, k: int = K, k_coverage: int = K_COVERAGE) -> None:
         super().__init__(extractor)
         self.k, self.k_coverage = k, k_coverage
-        self.sizes: dict[str, dict[str, int]] = {}
         self.entry = f"features_{extractor.name}"
 
     def prepare(self, data: Data, cache: Path, progress: bool = True) -> None:
@@ -72,36 +70,28 @@ class Fidelity(GatheredDistance):
         """Returns the figures; none where there are not more than k real images."""
         most, reference = max(self.k, self.k_coverage), self.reference.to(self.device)
         (features,) = in_sample_order(self.index, self.features)
-        self.sizes = sets(len(features), len(reference))
+        about = self.entries["reference"]
+        compared = {"rule": about["rule"], **sets(len(features), len(reference))}
+        self.entries = {"reference": about, self.entry: {**self.about, **compared}}
         if len(reference) <= most:
             return {}
         out = self._against(reference, features)
         real = random_rows(self.held_out, len(features)).to(self.device)
         if len(real) <= most:
             return out
-        ceilings = self._against(reference, real)
-        for name, figure in self._against(reference, features[: len(real)]).items():
-            value, (base, _, n) = ceilings[name].value, name.partition("@")
-            out[name] = replace(figure, baseline=value)
-            out[f"{base}_ceiling@{n}"] = figure.floor(value)
-        return out
-
-    def describe(self) -> Record:
-        """Returns the entries of the reference, and of the extractor with the sizes of its sets."""
-        reference = super().describe()["reference"]
-        about = {**self.about, "rule": reference["rule"], **self.sizes}
-        return {"reference": reference, self.entry: about}
+        as_many, ceilings = features[: len(real)], self._against(reference, real)
+        return out | with_real(self._against(reference, as_many), ceilings, "ceiling")
 
     def _against(self, reference: Tensor, features: Tensor) -> dict[str, Figure]:
         """Returns the figures of features (n, D), with as many samples as each convention asks."""
         sizes, out = sets(len(features), len(reference)), {}
         found: dict[tuple[int, int], tuple[float, float]] = {}  # both may have the same sets
-        for convention, own in OWN.items():
+        for convention, usual in USUAL.items():
             n, m = sizes[convention]["generated"], sizes[convention]["real"]
             if (n, m) not in found:
                 found[n, m] = precision_recall(features[:n], random_rows(reference, m), self.k)
             p, r = found[n, m]
-            which = {convention: WORDS[convention]} | self._words(self.k, K, own)
+            which = {convention: WORDS[convention]} | self._words(self.k, K, usual)
             for kind, value in {"precision": p, "recall": r, "f1": f1(p, r)}.items():
                 out |= self._figure(kind, value, n, which, CONVENTIONS[convention])
         m = sizes["k19"]["real"]
@@ -110,10 +100,11 @@ class Fidelity(GatheredDistance):
             out |= self._figure(kind, value, m, self._words(self.k_coverage, K_COVERAGE))
         return out
 
-    def _words(self, k: int, usual: int, own: str = "") -> dict[str, str]:
+    def _words(self, k: int, usual_k: int, usual: str = "") -> dict[str, str]:
         """Returns extractor and k for a name and for people, where they are not the usual ones."""
-        words = {} if self.extractor.name == own else {self.extractor.name: self.extractor.label}
-        return words if k == usual else {**words, f"k{k}": f"k = {k}"}
+        name, label = self.extractor.name, type(self.extractor).__name__
+        words = {} if name == usual else {name: label}
+        return words if k == usual_k else {**words, f"k{k}": f"k = {k}"}
 
     def _figure(
         self, kind: str, value: float, n: int, which: dict[str, str], convention: str = ""
@@ -127,12 +118,7 @@ class Fidelity(GatheredDistance):
 
 
 def sets(n: int, reference: int) -> dict[str, dict[str, int]]:
-    """Returns how many generated and real images the conventions compare.
-
-    Args:
-        n: Number of generated images.
-        reference: Number of reference images there are.
-    """
+    """Returns how many generated and real images the conventions compare."""
     equal = min(n, reference)
     return {
         "adm": {"generated": n, "real": min(ADM_REFERENCES, reference)},

@@ -1,19 +1,17 @@
 """Whether images show the labels asked for, by the extractor and in a second opinion."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from diffusion.common.pixels import scaled
+from diffusion.common.validate import check_counts
 from diffusion.metrics.base import FeatureMeasure, Figure, Measure, SampleBatch
 from diffusion.metrics.features.base import Record
 from diffusion.metrics.real_images import Data, collect, random_rows
 from diffusion.metrics.reliability import tested
-
-if TYPE_CHECKING:
-    from sklearn.svm import SVC
 
 
 class Judge:
@@ -29,15 +27,18 @@ class Judge:
     Attributes:
         test_accuracy: Its accuracy on the real test split, or `limit` of it by chance, 0 … 1.
         tested: How many images of each class that was.
+        about: What a record says of it.
     """
 
     def __init__(self, limit: int = 10_000, seed: int = 0) -> None:
-        if limit < 2:
-            raise ValueError(f"Judge.limit: {limit}; expected at least 2")
+        from sklearn.svm import SVC
+
+        check_counts("Judge", least=2, limit=limit)
         self.limit, self.seed = limit, seed
         self.test_accuracy: float | None = None
         self.tested: list[int] = []
-        self._svc: SVC | None = None
+        self.about: Record = {"test_accuracy": None}
+        self._svc = SVC(kernel="rbf", gamma="scale", C=10)
 
     def fit(self, data: Data) -> None:
         """Learns the training split, and measures itself on the test split.
@@ -45,37 +46,29 @@ class Judge:
         Raises:
             ValueError: If the data has no labels.
         """
-        from sklearn.svm import SVC
-
         images, labels = collect(data, "train")
         test, test_labels = collect(data, "test")
         if labels is None or test_labels is None or data.num_classes is None:
             raise ValueError("Judge: data has no labels; expected labelled images")
-        generator = torch.Generator().manual_seed(self.seed)
-        rows = torch.randperm(len(images), generator=generator)[: self.limit]
-        self._svc = SVC(kernel="rbf", gamma="scale", C=10)
-        self._svc.fit(_pixels(images[rows]).numpy(), labels[rows].numpy())
-        test, test_labels = (random_rows(x, self.limit, self.seed) for x in (test, test_labels))
+        images, labels, test, test_labels = (
+            random_rows(x, self.limit, self.seed) for x in (images, labels, test, test_labels)
+        )
+        self._svc.fit(_pixels(images), labels.numpy())
         self.tested = test_labels.bincount().tolist()
         self.test_accuracy = self.accuracy(test, test_labels)
-
-    def describe(self) -> Record:
-        """Returns what a record says of it, once it has learned."""
-        about: Record = {"test_accuracy": self.test_accuracy}
-        if self.test_accuracy is None:
-            return about
-        return about | tested("the judge", self.test_accuracy, self.tested)
+        self.about = {
+            "test_accuracy": self.test_accuracy,
+            **tested("the judge", self.test_accuracy, self.tested),
+        }
 
     def accuracy(self, images: Tensor, labels: Tensor) -> float:
         """Returns the share of uint8 images (N, C, H, W) that have the asked labels (N,)."""
-        if self._svc is None:
-            raise RuntimeError("Judge: it has learned nothing; expected `fit` before")
-        found = torch.from_numpy(self._svc.predict(_pixels(images).numpy()))
+        found = torch.from_numpy(self._svc.predict(_pixels(images)))
         return (found == labels.cpu()).double().mean().item()
 
 
-def _pixels(images: Tensor) -> Tensor:
-    return scaled(images.cpu()).flatten(1)
+def _pixels(images: Tensor) -> np.ndarray:
+    return scaled(images.cpu()).flatten(1).numpy()
 
 
 class JudgeAccuracy(Measure):
@@ -104,9 +97,10 @@ class JudgeAccuracy(Measure):
 
     def evaluate(self) -> dict[str, Figure]:
         """Returns the accuracy at n, nothing without labels."""
+        self.entries = {"judge": self.judge.about}
         if not (n := int(self.seen)):
             return {}
-        self.warn(self.judge.describe().get("warning"))
+        self.warn(self.judge.about.get("warning"))
         figure = Figure(
             self.hits.item() / n, n, "Judge's accuracy",
             "Share that a support vector machine on pixels gives the label asked for.",
@@ -114,16 +108,11 @@ class JudgeAccuracy(Measure):
         )  # fmt: skip
         return {f"judge_accuracy@{n}": figure}
 
-    def describe(self) -> Record:
-        """Returns the judge's entry."""
-        return {"judge": self.judge.describe()}
-
 
 class LabelAccuracy(FeatureMeasure):
     """The share of samples whose likeliest label, in the extractor's logits, is the one asked for.
 
-    Attributes:
-        by_label: The same of each label, None where it was not asked for; known after `evaluate`.
+    The record has the same of each label too, None where it was not asked for.
     """
 
     higher_is_better = True
@@ -136,7 +125,6 @@ class LabelAccuracy(FeatureMeasure):
         for name in ("hits", "asked"):
             zeros = torch.zeros(data.num_classes or 0, dtype=torch.float64, device=self.device)
             self.add_state(name, zeros, "sum")
-        self.by_label: list[float | None] = []
 
     def update(self, samples: SampleBatch) -> None:
         """Counts hits; samples without labels, or an extractor of other classes, are left out."""
@@ -151,18 +139,14 @@ class LabelAccuracy(FeatureMeasure):
 
     def evaluate(self) -> dict[str, Figure]:
         """Returns the accuracy at n, nothing without labels."""
-        self.by_label = []
-        if not (n := int(self.seen)):
+        n, each = int(self.seen), zip(self.hits.tolist(), self.asked.tolist())
+        by_label = [hits / asked if asked else None for hits, asked in each]
+        self.entries["accuracy_by_label"] = by_label if n else []
+        if not n:
             return {}
-        each = zip(self.hits.tolist(), self.asked.tolist())
-        self.by_label = [hits / asked if asked else None for hits, asked in each]
         figure = Figure(
             self.hits.sum().item() / n, n, "Label accuracy",
             "Share whose likeliest label is the one asked for.", "high", True,
             ("extractor", "reference", "labels"), self.extractor.accuracy, leading=True,
         )  # fmt: skip
         return {f"label_accuracy@{n}": figure}
-
-    def describe(self) -> Record:
-        """Returns the extractor's entry, and the accuracy of each label."""
-        return {**super().describe(), "accuracy_by_label": self.by_label}

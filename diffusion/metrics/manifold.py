@@ -9,7 +9,6 @@ coverage (Naeem et al.): a copy of that neighbour lies in the one and not in the
 import torch
 from torch import Tensor
 
-from diffusion.metrics.distance import check_features
 from diffusion.metrics.neighbours import where_exact
 
 CHUNK = 2**24  # distances in memory at once
@@ -50,7 +49,7 @@ def density_coverage(generated: Tensor, real: Tensor, k: int = 5) -> tuple[float
     Density and coverage (Naeem et al. 2020, arXiv:2002.09797, eq. 4 and 5), with open balls.
     Only real rows have balls, so one generated outlier adds nothing. If both sets have
     one distribution, the expectation of the density is 1, that of the coverage is
-    `expected_coverage`.
+    1 − Π_{i=0}^{k−1} (N − 1 − i)/(M + N − 1 − i) (lemma 2).
 
     Args:
         generated: y, features (M, D).
@@ -72,22 +71,6 @@ def density_coverage(generated: Tensor, real: Tensor, k: int = 5) -> tuple[float
     return hits.item() / (k * len(generated)), covered.item() / len(real)
 
 
-def expected_coverage(m: int, n: int, k: int = 5) -> float:
-    """Returns 1 − Π_{i=0}^{k−1} (n − 1 − i)/(m + n − 1 − i): coverage by the same distribution.
-
-    A ball is missed if the k nearest of all other rows are real ones (Naeem et al. 2020, lemma 2).
-
-    Args:
-        m: Number of generated rows.
-        n: Number of real rows.
-        k: Which neighbour the balls reach to.
-    """
-    missed = 1.0
-    for i in range(k):
-        missed *= (n - 1 - i) / (m + n - 1 - i)
-    return 1 - missed
-
-
 def _distances(x: Tensor, y: Tensor) -> Tensor:
     """Returns ‖x_i − y_j‖ as float32 of float64, so that copies have equal ones, and 0 is 0."""
     x, y = x.double(), y.double()
@@ -96,6 +79,20 @@ def _distances(x: Tensor, y: Tensor) -> Tensor:
     return torch.where(squares > 1e-12 * norms, squares, 0).sqrt().float()
 
 
+def check_features(name: str, f: Tensor, g: Tensor, least: int = 2) -> None:
+    """Refuses what are not enough features of two sets of images.
+
+    Raises:
+        ValueError: If one has less than `least` rows or D differs.
+    """
+    if f.ndim != 2 or g.ndim != 2 or f.shape[1] != g.shape[1] or min(len(f), len(g)) < least:
+        raise ValueError(
+            f"{name}: features {tuple(f.shape)} and {tuple(g.shape)}; "
+            f"expected (N, D) and (M, D) with N, M ≥ {least}"
+        )
+
+
 def _check_k(name: str, k: int, fewest: int) -> None:
+    """Refuses a neighbour that is not among `fewest` rows besides the row itself."""
     if not 1 <= k < fewest:
         raise ValueError(f"{name}.k: {k}; expected 1 … {fewest - 1}, less than the {fewest} rows")

@@ -50,11 +50,6 @@ def tested(who: str, accuracy: float, counts: Sequence[int]) -> Record:
 
     That is the number of images, "held_out"; the "chance", which is the share of the commonest
     class, the best that a constant guess gets; and, if one is due, a "warning".
-
-    Args:
-        who: Who was tested.
-        accuracy: The share that it was right on.
-        counts: The number of tested images of each class.
     """
     n, chance = sum(counts), max(counts) / sum(counts)
     warning = at_chance(who, accuracy, n, chance)

@@ -2,8 +2,6 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
-from itertools import cycle
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -11,20 +9,19 @@ from torch import Tensor
 from torchmetrics.utilities import dim_zero_cat
 
 from diffusion.common.pixels import scaled
-from diffusion.metrics.base import Figure, Measure, SampleBatch, in_sample_order
-from diffusion.metrics.features.base import Record
+from diffusion.metrics.base import Figure, Measure, SampleBatch, in_sample_order, with_real
+from diffusion.metrics.caption_retrieval import (
+    caption_figures,
+    distinct_texts,
+    exchanged,
+    matching,
+    mean_at,
+    retrieval,
+)
 from diffusion.metrics.real_images import Data, random_rows, selected
 from diffusion.metrics.reliability import at_chance
 
 AT_ONCE = 250
-WORDS = {
-    "clip_score": ("CLIP score", "Mean cosine of sample and caption, by the scorer."),
-    "clip_r1": (
-        "Caption found at once",
-        "Share whose own caption is the nearest of all distinct ones.",
-    ),
-    "clip_r5": ("Caption among five", "Share whose own caption is among the five nearest."),
-}
 END = "\0"  # of a caption among the bytes of all
 SHOWN = 16  # captions in a record
 FEW = 5  # captions, of which all may be found by chance
@@ -82,7 +79,6 @@ class TextMeasure(Measure):
     def __init__(self, scorer: Scorer) -> None:
         super().__init__()
         self.scorer = scorer
-        self.asked: Record | None = None
         for name in ("index", "images", "texts"):
             self.add_state(name, [], "cat")
 
@@ -120,31 +116,26 @@ class TextMeasure(Measure):
 
     def evaluate(self) -> dict[str, Figure]:
         """Returns the figures at n, nothing without captions."""
-        self.asked, self.warnings = None, []
+        self.entries, self.warnings = {"text": None}, []
         if not (n := int(self.seen)):
             return {}
         lines = bytes(dim_zero_cat(self.texts).tolist()).decode().split(END)
         asked = [lines[i] for i in dim_zero_cat(self.index).argsort().tolist()]
-        captions, own = numbered(asked)
+        captions, own = distinct_texts(asked)
         (images,), texts = in_sample_order(self.index, self.images), self._texts(captions)
         cosines, split = images.cpu() @ texts.T, self.data.ask or "test"
         real = matching(asked, self.data, split)
         of_real = None if real is None else self._images(real) @ texts.T
         ceiling = {} if of_real is None else caption_figures(of_real, own)
-        out: dict[str, Figure] = {}
-        for name, figure in caption_figures(cosines, own).items():
-            out[f"{name}@{n}"] = figure
-            if name in ceiling:
-                value = ceiling[name].value
-                out[f"{name}@{n}"] = replace(figure, baseline=value)
-                out[f"{name}_ceiling@{n}"] = figure.floor(value, of="real images of the captions")
+        whose = "real images of the captions"
+        out = with_real(caption_figures(cosines, own), ceiling, "ceiling", whose)
         if len(captions) > 1:
             floor = mean_at(cosines, exchanged(len(captions))[own])
             whose = "samples with the captions exchanged"
             out[f"clip_score_floor@{n}"] = out[f"clip_score@{n}"].floor(floor, of=whose)
         known = of_real is not None and len(captions) >= FEW
         self.warn(self._doubt((of_real, own) if known else self._of_split(split)))
-        self.asked = {
+        self.entries["text"] = {
             "scorer": self.scorer.fingerprint,
             "split": None if real is None else split,
             "distinct": len(captions),
@@ -152,10 +143,6 @@ class TextMeasure(Measure):
             "first": captions[:SHOWN],
         } | ({"warning": self.warnings[0]} if self.warnings else {})
         return out
-
-    def describe(self) -> Record:
-        """Returns the entry of scorer and captions."""
-        return {"text": self.asked}
 
     def _doubt(self, real: tuple[Tensor, Tensor] | None) -> str | None:
         """Returns a warning if the scorer finds captions of real images no better than a guess.
@@ -176,7 +163,7 @@ class TextMeasure(Measure):
         if not texts:
             return None
         rows = random_rows(torch.arange(len(texts)), AT_ONCE)
-        captions, own = numbered([texts[i] for i in rows.tolist()])
+        captions, own = distinct_texts([texts[i] for i in rows.tolist()])
         images = torch.cat([batch["image"] for batch in batches])[rows]
         return self._images(images) @ self._texts(captions).T, own
 
@@ -191,89 +178,3 @@ class TextMeasure(Measure):
         """Returns embeddings (n, D), on the CPU."""
         parts = [texts[i : i + AT_ONCE] for i in range(0, len(texts), AT_ONCE)]
         return torch.cat([self.scorer.embed_text(part).float().cpu() for part in parts])
-
-
-def caption_figures(cosines: Tensor, own: Tensor) -> dict[str, Figure]:
-    """Returns score and retrieval of n images by the names' beginnings, such as clip_r5.
-
-    Args:
-        cosines: Of images and distinct captions (n, m).
-        own: The number of each image's caption (n,).
-    """
-    n, m = cosines.shape
-    values = {"clip_score": mean_at(cosines, own)}
-    # Of fewer captions, all are among the k nearest.
-    values |= {f"clip_r{k}": retrieval(cosines, own, k) for k in (1, 5) if k < m}
-    return {
-        name: Figure(
-            value, n, *WORDS[name], "high", name != "clip_score", ("text",),
-            leading=name != "clip_r5",
-        )
-        for name, value in values.items()
-    }  # fmt: skip
-
-
-def numbered(texts: Sequence[str]) -> tuple[list[str], Tensor]:
-    """Returns the distinct texts in their order, and the number of each text among them, (n,)."""
-    number = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-    return list(number), torch.tensor([number[text] for text in texts])
-
-
-def mean_at(cosines: Tensor, which: Tensor) -> float:
-    """Returns the mean of one cosine of each row.
-
-    Args:
-        cosines: (n, m).
-        which: The column of each row, (n,).
-    """
-    return cosines.gather(1, which[:, None]).double().mean().item()
-
-
-def retrieval(cosines: Tensor, own: Tensor, k: int) -> float:
-    """Returns the share of rows whose own column is among the k largest, 0 … 1.
-
-    Equal cosines are in random order: of r that tie for the places after b larger ones, each is
-    among the k largest with probability min(max(k − b, 0), r) / r. So a scorer that gives all the
-    same has k/m, and not 1.
-
-    Args:
-        cosines: Of images and distinct captions (n, m).
-        own: The column of each image's caption (n,).
-        k: How many places count.
-    """
-    mine = cosines.gather(1, own[:, None])
-    larger, equal = (cosines > mine).sum(1), (cosines == mine).sum(1)
-    return ((k - larger).clamp_min(0) / equal).clamp(max=1).double().mean().item()
-
-
-def exchanged(m: int, seed: int = 0) -> Tensor:
-    """Returns a permutation of 0 … m − 1, int64 (m,), without a fixed point: one random cycle.
-
-    Args:
-        m: At least 2.
-        seed: Seed of the order in the cycle.
-    """
-    order = torch.randperm(m, generator=torch.Generator().manual_seed(seed))
-    return torch.empty_like(order).scatter_(0, order, order.roll(-1))
-
-
-def matching(texts: Sequence[str], data: Data, split: str) -> Tensor | None:
-    """Returns real images with the given captions, uint8 (n, C, H, W), or None if one has none.
-
-    A caption that is asked for again gets the next picture that has it, and after the last the
-    first.
-
-    Args:
-        texts: The captions.
-        data: The data module; batches have "text".
-        split: Whose pictures.
-    """
-    found: dict[str, list[Tensor]] = {text: [] for text in texts}
-    for batch in selected(data, split):
-        for text, image in zip(batch.get("text", ()), batch["image"]):
-            if text in found:
-                found[text].append(image)
-    if not all(found.values()):
-        return None
-    turns = {text: cycle(images) for text, images in found.items()}
-    return torch.stack([next(turns[text]) for text in texts])

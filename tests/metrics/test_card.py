@@ -158,9 +158,9 @@ def test_accuracy_by_label(tmp_path):
             images = torch.tensor(shown, dtype=torch.uint8).view(-1, 1, 1, 1)
             measure.update(SampleBatch(images, labels=torch.tensor(asked)))
         found = measure.figures()
-        assert measure.describe()["accuracy_by_label"] == expected
+        assert measure.entries["accuracy_by_label"] == expected
         assert [figure.value for figure in found.values()] == ([0.6] if expected else [])
-        assert json.dumps(measure.describe())
+        assert json.dumps(measure.entries)
         measure.reset()
 
 

@@ -13,7 +13,7 @@ from diffusion.metrics import (
     frechet,
     kernel,
 )
-from diffusion.metrics.features.real import real_features
+from diffusion.metrics.features.base import real_features
 from diffusion.metrics.real_images import collect, random_rows
 
 

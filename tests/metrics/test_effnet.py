@@ -5,9 +5,9 @@ from waves import filled
 
 from diffusion.metrics import EfficientNet, frechet, kernel
 from diffusion.metrics.features import efficientnet as module
+from diffusion.metrics.features.base import real_features
 from diffusion.metrics.features.efficientnet_lite0 import Lite0
 from diffusion.metrics.features.probe import principal, probe
-from diffusion.metrics.features.real import real_features
 from diffusion.metrics.real_images import collect
 
 

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from diffusion.metrics import LeNet, frechet, kernel, quantize
-from diffusion.metrics.features.real import real_features
+from diffusion.common.pixels import quantize
+from diffusion.metrics import LeNet, frechet, kernel
+from diffusion.metrics.features.base import real_features
 from diffusion.metrics.real_images import collect, selected
 
 

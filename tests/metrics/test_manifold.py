@@ -2,9 +2,17 @@ import numpy as np
 import pytest
 import torch
 
-from diffusion.metrics import density_coverage, f1, manifold, precision_recall
+from diffusion.metrics import manifold
 from diffusion.metrics.fidelity import Fidelity, sets
-from diffusion.metrics.manifold import expected_coverage
+from diffusion.metrics.manifold import density_coverage, f1, precision_recall
+
+
+def expected_coverage(m, n, k=5):
+    """1 − Π (n − 1 − i)/(m + n − 1 − i): a ball is missed if the k nearest of all are real."""
+    missed = 1.0
+    for i in range(k):
+        missed *= (n - 1 - i) / (m + n - 1 - i)
+    return 1 - missed
 
 
 def distances(x, y):
@@ -137,8 +145,6 @@ def test_errors():
 
 
 class Named:
-    label = "Label"
-
     def __init__(self, name):
         self.name = name
 
@@ -147,6 +153,7 @@ def fidelity(name, made, reference, held_out, **settings):
     """Figures of features, as if they were taken of images."""
     measure = Fidelity(Named(name), **settings)
     measure.reference, measure.held_out = reference, held_out
+    measure.about, measure.entries = {}, {"reference": {"rule": ""}}
     measure.index, measure.features = [torch.arange(len(made))], [made]
     return measure.evaluate()
 
@@ -164,7 +171,7 @@ def test_names_and_sets_of_the_conventions():
     assert set(found) == names
     assert found["precision_adm@20"].baseline == found["precision_adm_ceiling@20"].value
     assert found["precision_adm@40"].baseline is None
-    assert found["recall_k19_inception@20"].title == "Recall (as Kynkäänniemi et al., Label)"
+    assert found["recall_k19_inception@20"].title == "Recall (as Kynkäänniemi et al., Named)"
     found = {name: figure.value for name, figure in found.items()}
     p, r = precision_recall(made, reference)  # all against all: fewer than 10,000
     assert (found["precision_adm@40"], found["recall_adm@40"]) == (p, r)

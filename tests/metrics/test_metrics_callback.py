@@ -9,9 +9,9 @@ from diffusion.callbacks.generation import deal
 from diffusion.callbacks.metrics import Metrics
 from diffusion.data import Digits, Memory
 from diffusion.data.sets import ImageSet
-from diffusion.metrics import Card, precision_recall
-from diffusion.metrics.features.base import Extractor
-from diffusion.metrics.features.real import real_features
+from diffusion.metrics import Card
+from diffusion.metrics.features.base import Extractor, real_features
+from diffusion.metrics.manifold import precision_recall
 from diffusion.systems.base import Generative
 
 

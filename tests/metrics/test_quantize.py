@@ -1,6 +1,6 @@
 import torch
 
-from diffusion.metrics import quantize
+from diffusion.common.pixels import quantize
 
 
 def test_ends_middle_and_beyond():

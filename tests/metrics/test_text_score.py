@@ -8,7 +8,7 @@ from test_metrics_callback import Replay, trainer
 from diffusion.callbacks.metrics import Metrics
 from diffusion.data import Digits
 from diffusion.metrics import SampleBatch, TextMeasure
-from diffusion.metrics.text_score import exchanged, matching, mean_at, retrieval
+from diffusion.metrics.caption_retrieval import exchanged, matching, mean_at, retrieval
 
 
 class Hues:
@@ -60,7 +60,7 @@ def measured(samples, scorer=None, data=None):
         texts = samples.texts and [samples.texts[i] for i in rows.tolist()]
         measure.update(SampleBatch(samples.images[rows], rows, texts=texts))
     found = measure.figures()
-    return {name: figure.value for name, figure in found.items()}, measure.describe()["text"]
+    return {name: figure.value for name, figure in found.items()}, measure.entries["text"]
 
 
 def test_perfect_images_are_at_the_ceiling():

@@ -48,13 +48,6 @@ def write_folder(
 ) -> None:
     """Writes a pipeline's folder, whole or not at all.
 
-    Args:
-        folder: Must not exist.
-        unet: The network's config.json.
-        weights: By diffusers' names.
-        scheduler: scheduler_config.json.
-        card: README.md.
-
     Raises:
         FileExistsError: If there is such a folder or file.
     """

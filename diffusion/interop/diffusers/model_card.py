@@ -53,16 +53,7 @@ def readme(
     license: str,
     record: Settings | None,
 ) -> str:
-    """Returns README.md.
-
-    Args:
-        name: Of the folder.
-        unet: The network's config.json.
-        scheduler: The scheduler's.
-        steps: Of the sampler.
-        license: Of the weights.
-        record: What metrics.json holds, if a test was made.
-    """
+    """Returns README.md."""
     kind, size = str(scheduler["_class_name"]), unet["sample_size"]
     height, width = (size, size) if isinstance(size, int) else size
     pipeline = kind.replace("Scheduler", "Pipeline")

@@ -24,11 +24,7 @@ from diffusion.step import DDIM
 FILE = "scheduler_config.json"
 FIXED = {"set_alpha_to_one": True, "steps_offset": 0, "clip_sample_range": 1}
 STEPS = {"DDPMScheduler": "DDPM", "DDIMScheduler": "DDIM"}
-PREDICTIONS: dict[str, type[Parameterization]] = {
-    "epsilon": Eps,
-    "sample": X0,
-    "v_prediction": V,
-}
+PREDICTIONS: dict[str, type[Parameterization]] = {"epsilon": Eps, "sample": X0, "v_prediction": V}
 VARIANCES = {"fixed_small": "small", "fixed_large": "large", "learned_range": "learned"}
 LOGS = {"fixed_small_log": "small", "fixed_large_log": "large"}
 SCHEDULES = {"linear": "Linear", "scaled_linear": "ScaledLinear", "squaredcos_cap_v2": "Cosine"}
@@ -126,10 +122,10 @@ def scheduler_config(
         "steps_offset": 0,
     }
     _check_grid(sampler, process)
-    return found | _class(process, sampler, variance)
+    return found | _scheduler_class(process, sampler, variance)
 
 
-def _class(process: Process, sampler: Sampler, variance: bool) -> Settings:
+def _scheduler_class(process: Process, sampler: Sampler, variance: bool) -> Settings:
     """Returns which scheduler it is, and what only this one has."""
     step, times = sampler.step, sampler.times(process)
     if not isinstance(step, DDIM) or step.eta not in (0, 1):

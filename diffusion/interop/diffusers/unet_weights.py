@@ -5,39 +5,19 @@ flip_sin_to_cos and freq_shift are the family's sinusoids, norm_eps its ε, down
 padding (0 is TensorFlow's SAME).
 """
 
+import re
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
 from diffusion.interop.diffusers.options import check_fixed, translated
-from diffusion.interop.layout import Kind, Names, Place, check_groups, unet_names
+from diffusion.interop.layout import Names, Place, check_groups, unet_names
 from diffusion.interop.presets import Settings
 from diffusion.networks import UNet
 from diffusion.networks.unet.attention import SelfAttention
 from diffusion.networks.unet.encoder import Encoder
 
 FILE = "config.json"
-PARTS: dict[Kind, dict[str, str]] = {
-    "residual": {
-        "norm_in": "norm1",
-        "conv_in": "conv1",
-        "emb": "time_emb_proj",
-        "norm_out": "norm2",
-        "conv_out": "conv2",
-        "shortcut": "conv_shortcut",
-    },
-    "attention": {"norm": "group_norm", "qkv": "to_q to_k to_v", "out": "to_out.0"},
-    "shrink": {"conv": "conv"},
-    "grow": {"conv": "conv"},
-}
-OTHERS = {
-    "conv_in": "conv_in",
-    "embedding.time_in": "time_embedding.linear_1",
-    "embedding.time_out": "time_embedding.linear_2",
-    "embedding.label": "class_embedding",
-    "norm_out": "conv_norm_out",
-    "conv_out": "conv_out",
-}
 # What layers of attention were called before diffusers 0.14, as in google/ddpm-cifar10-32.
 OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 FAMILIES = {
@@ -45,63 +25,33 @@ FAMILIES = {
     "openai": {"flip_sin_to_cos": True, "freq_shift": 0, "norm_eps": 1e-5, "downsample_padding": 1},
 }
 # What has no counterpart here, with the one value that is ours; most are diffusers' defaults.
-FIXED = {
-    "center_input_sample": False,
-    "time_embedding_type": "positional",
-    "time_embedding_dim": None,
-    "mid_block_type": "UNetMidBlock2D",
-    "mid_block_scale_factor": 1,
-    "act_fn": "silu",
-    "add_attention": True,
-    "class_embed_type": None,
-}
-DEFAULTS = {
-    **FIXED,
-    **FAMILIES["openai"],
-    "sample_size": None,
-    "in_channels": 3,
-    "out_channels": 3,
-    "layers_per_block": 2,
-    "downsample_type": "conv",
-    "upsample_type": "conv",
-    "dropout": 0.0,
-    "attention_head_dim": 8,
-    "norm_num_groups": 32,
-    "attn_norm_num_groups": None,
-    "resnet_time_scale_shift": "default",
-    "num_class_embeds": None,
-}
+FIXED: Settings = {"center_input_sample": False, "add_attention": True, "act_fn": "silu"}
+FIXED |= {"time_embedding_type": "positional", "time_embedding_dim": None}
+FIXED |= {"mid_block_type": "UNetMidBlock2D", "mid_block_scale_factor": 1}
+FIXED |= {"class_embed_type": None}
+DEFAULTS: Settings = {**FIXED, **FAMILIES["openai"], "sample_size": None, "num_class_embeds": None}
+DEFAULTS |= {"in_channels": 3, "out_channels": 3, "layers_per_block": 2, "dropout": 0.0}
+DEFAULTS |= {"attention_head_dim": 8, "norm_num_groups": 32, "attn_norm_num_groups": None}
+DEFAULTS |= {"downsample_type": "conv", "upsample_type": "conv"}
+DEFAULTS |= {"resnet_time_scale_shift": "default"}
 # How a block changes the resolution; those with attention do as downsample_type, upsample_type say.
-BLOCKS = {
-    "DownBlock2D": "conv",
-    "UpBlock2D": "conv",
-    "ResnetDownsampleBlock2D": "block",
-    "ResnetUpsampleBlock2D": "block",
-    "AttnDownBlock2D": None,
-    "AttnUpBlock2D": None,
-}
+BLOCKS: dict[str, str | None] = {"AttnDownBlock2D": None, "AttnUpBlock2D": None}
+BLOCKS |= {"DownBlock2D": "conv", "UpBlock2D": "conv"}
+BLOCKS |= {"ResnetDownsampleBlock2D": "block", "ResnetUpsampleBlock2D": "block"}
 TYPES = {"conv": "conv", "resnet": "block"}
-# Arguments of `UNet` that are the same here and there.
-SAME = {
-    "in_channels": "in_channels",
-    "out_channels": "out_channels",
-    "blocks": "layers_per_block",
-    "dropout": "dropout",
-    "groups": "norm_num_groups",
-}
 
 
 def names(network: Encoder) -> Names:
     """Returns what diffusers calls each parameter of a network of ours, three for a qkv."""
-    return unet_names(network, _layer, PARTS, OTHERS)
+    return unet_names(network, "diffusers", _diffusers_layer)
 
 
-def _layer(at: Place) -> str:
+def _diffusers_layer(at: Place) -> str:
     """Returns what diffusers calls a layer."""
     if at.resize:
         what = {"down": "downsamplers", "up": "upsamplers"}[at.way]
         return f"{at.way}_blocks.{at.level}.{what}.0"
-    what = "attentions" if at.kind == "attention" else "resnets"
+    what = "attentions" if at.kind == "SelfAttention" else "resnets"
     if at.way == "middle":
         return f"mid_block.{what}.{at.index}"
     return f"{at.way}_blocks.{at.level}.{what}.{at.block}"
@@ -109,13 +59,12 @@ def _layer(at: Place) -> str:
 
 def modern(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Returns weights with today's names for the layers of attention."""
-    found = {}
-    for name, value in weights.items():
-        above, _, last = name.rpartition(".")
-        stem, _, layer = above.rpartition(".")
-        known = layer in OLD and ".attentions." in name
-        found[f"{stem}.{OLD[layer]}.{last}" if known else name] = value
-    return found
+
+    def today(old: re.Match[str]) -> str:
+        return f".attentions.{old[1]}.{OLD[old[2]]}."
+
+    pattern = rf"\.attentions\.(\d+)\.({'|'.join(OLD)})\."
+    return {re.sub(pattern, today, name): value for name, value in weights.items()}
 
 
 def exported_weights(network: UNet) -> dict[str, Tensor]:
@@ -159,15 +108,19 @@ def network_settings(config: Settings) -> Settings:
     width, classes = said["attention_head_dim"], said["num_class_embeds"]
     return {
         "image_size": size,
-        **{ours: said[theirs] for ours, theirs in SAME.items()},
+        "in_channels": said["in_channels"],
+        "out_channels": said["out_channels"],
         "channels": widths[0],
         "multipliers": [w // widths[0] if w % widths[0] == 0 else w / widths[0] for w in widths],
         "attention": [size // 2**i for i, yes in enumerate(attend) if yes],
+        "blocks": said["layers_per_block"],
+        "dropout": said["dropout"],
         **({"heads": 1} if width is None else {"head_width": width}),
         **({} if classes is None else {"num_classes": classes, "null_class": False}),
         "scale_shift": said["resnet_time_scale_shift"] == "scale_shift",
         "resample": resample,
         "family": family,
+        "groups": groups,
     }
 
 

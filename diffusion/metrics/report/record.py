@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 
 def hardware(device: torch.device) -> Record:
     """Returns what the images were generated on, without which a time says nothing."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {
-        "device": name,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
@@ -32,12 +31,7 @@ def hardware(device: torch.device) -> Record:
 
 
 def write_record(path: Path, record: Record) -> None:
-    """Writes the record as JSON; a file that is there is first renamed after its time.
-
-    Args:
-        path: The file; see `kept`.
-        record: What JSON can hold; see `finite`.
-    """
+    """Writes the record as JSON; a file that is there is first renamed after its time."""
     known = finite(json.loads(json.dumps(record, default=str)))
     text = json.dumps(known, indent=2, ensure_ascii=False, allow_nan=False)
     with kept(path) as part:
@@ -45,11 +39,7 @@ def write_record(path: Path, record: Record) -> None:
 
 
 def stored(figures: Mapping[str, Figure]) -> Record:
-    """Returns the entries of a record that hold figures: "figures", numbers, and "meanings".
-
-    Args:
-        figures: By name.
-    """
+    """Returns the entries of a record that hold figures: "figures", numbers, and "meanings"."""
     usual = dataclasses.asdict(Figure(math.nan))
     meanings = {
         name: {k: v for k, v in dataclasses.asdict(figure).items() if v != usual[k]}
@@ -62,11 +52,7 @@ def stored(figures: Mapping[str, Figure]) -> Record:
 
 
 def recorded_figures(record: Record) -> dict[str, Figure]:
-    """Returns the figures that a record holds by name; one without a meaning has its name.
-
-    Args:
-        record: What metrics.json holds.
-    """
+    """Returns the figures that a record holds by name; one without a meaning has its name."""
     meanings = record.get("meanings", {})
     return {
         name: Figure(value, **{"title": name, **meanings.get(name, {})})
@@ -75,28 +61,20 @@ def recorded_figures(record: Record) -> dict[str, Figure]:
 
 
 def finite(value: Any) -> Any:
-    """Returns a record without numbers that JSON has not: left out, or None in a list.
+    """Returns a record without numbers that JSON has not: left out, or None in a list."""
 
-    Args:
-        value: Nested mappings and lists.
-    """
+    def known(x: object) -> bool:
+        return not isinstance(x, float) or math.isfinite(x)
+
     if isinstance(value, Mapping):
-        return {k: finite(v) for k, v in value.items() if not _no_number(v)}
+        return {k: finite(v) for k, v in value.items() if known(v)}
     if isinstance(value, list | tuple):
-        return [None if _no_number(v) else finite(v) for v in value]
+        return [finite(v) if known(v) else None for v in value]
     return value
 
 
-def _no_number(value: object) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
-
-
 def plain(part: object) -> str:
-    """Returns an object as its class and plain settings, such as "DDIM(eta=0.0)".
-
-    Args:
-        part: A step, a guidance or the like, whose public attributes are its settings.
-    """
+    """Returns an object as its class and plain settings, such as "DDIM(eta=0.0)"."""
     kinds = (bool, int, float, str, list, tuple)
     public = {k: v for k, v in vars(part).items() if not k.startswith("_")}
     settings = ", ".join(f"{k}={v}" for k, v in public.items() if isinstance(v, kinds))
@@ -104,11 +82,7 @@ def plain(part: object) -> str:
 
 
 def notes(record: Record) -> list[str]:
-    """Returns what the figures are worth, a line each: how good those are who judge, and warnings.
-
-    Args:
-        record: What metrics.json holds.
-    """
+    """Returns what the figures are worth, a line each: how good the judges are, and warnings."""
     judges = {"extractor": "accuracy", "judge": "test_accuracy"}
     known = {who: record.get(who) or {} for who in judges}
     found = [
@@ -121,12 +95,7 @@ def notes(record: Record) -> list[str]:
 
 
 def figures_table(figures: Mapping[str, float], notes: Sequence[str] = ()) -> "Table":
-    """Returns the figures as a table to print.
-
-    Args:
-        figures: By name.
-        notes: Lines beneath it.
-    """
+    """Returns the figures as a table to print."""
     from rich.markup import escape
     from rich.table import Table
 
