@@ -13,13 +13,12 @@ from typing import Any
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from diffusion.common.hashing import bytes_digest
 from diffusion.common.pixels import scaled
 from diffusion.common.validate import check_counts
 from diffusion.data.batches import Batches
-from diffusion.data.requests.base import Ask, batch_ranges
+from diffusion.data.requests.base import Ask, Requests, batch_ranges
 from diffusion.data.requests.edits import Edits
 from diffusion.data.requests.labels import Labels, apportioned, is_even, requested_classes
 from diffusion.data.requests.small_pictures import SmallPictures, area_means
@@ -118,7 +117,7 @@ class Images(Batches, ABC):
             self.setup("fit")
         return requested_classes(self.labels, self.num_classes, self.classes)
 
-    def predict_dataloader(self) -> DataLoader[Batch]:
+    def predict_dataloader(self) -> Requests:
         """Returns requests for the samples that are not `done`, batch k for process k mod world.
 
         So the batches are the same for any number of processes.
@@ -126,8 +125,7 @@ class Images(Batches, ABC):
         self.requested_classes()
         (rank, world), done = self._rank_and_world, self.done()
         batches = batch_ranges(self.samples, self.batch_size)[rank::world]
-        left: Any = [batch for batch in batches if not done.issuperset(batch)]
-        return DataLoader(left, batch_size=None, collate_fn=self.request)
+        return Requests([batch for batch in batches if not done.issuperset(batch)], self.request)
 
     def asks(self) -> list[Ask]:
         """Returns what `request` says of samples: the classes `labels`, in turn."""

@@ -2,7 +2,8 @@
 """What samples are asked to be, by their numbers."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from diffusion.data.sets import Batch
@@ -26,6 +27,25 @@ class Ask(ABC):
     @abstractmethod
     def digest(self) -> str:
         """Returns a text that changes with what any sample is asked to be."""
+
+
+@dataclass
+class Requests:
+    """Batches of requests, made one by one as they are read; Lightning takes them as they are.
+
+    Args:
+        batches: The numbers of the samples of each.
+        request: From these to a batch.
+    """
+
+    batches: Sequence[Sequence[int]]
+    request: Callable[[Sequence[int]], Batch]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return map(self.request, self.batches)
 
 
 def batch_ranges(n: int, batch_size: int) -> list[range]:
