@@ -48,7 +48,7 @@ class Requests:
         return map(self.request, self.batches)
 
 
-def batch_ranges(n: int, batch_size: int) -> list[range]:
+def in_order(n: int, batch_size: int) -> list[range]:
     """Returns 0 .. n − 1 in batches; the last may be smaller."""
     return [range(i, min(i + batch_size, n)) for i in range(0, n, batch_size)]
 
@@ -56,4 +56,4 @@ def batch_ranges(n: int, batch_size: int) -> list[range]:
 def spread(n: int, total: int, batch_size: int) -> list[list[int]]:
     """Returns n of 0 … total − 1, evenly spaced and in order, in batches; all if n is larger."""
     n = min(n, total)
-    return [[i * total // n for i in batch] for batch in batch_ranges(n, batch_size)]
+    return [[i * total // n for i in batch] for batch in in_order(n, batch_size)]
