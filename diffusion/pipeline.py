@@ -23,13 +23,13 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from diffusion.callbacks.checkpoint import Checkpoint
-from diffusion.callbacks.generation import asked_for, origin_of
 from diffusion.callbacks.monitor import Monitor
+from diffusion.callbacks.predictions import asked_for, origin_of
 from diffusion.callbacks.save_config import CONFIG
 from diffusion.common import weights
 from diffusion.common.pixels import quantize
 from diffusion.data import Images
-from diffusion.data.requests.base import Ask, batch_ranges
+from diffusion.data.requests.base import Ask, in_order
 from diffusion.data.requests.prompts import Prompts
 from diffusion.interop import layout
 from diffusion.interop.diffusers import folder, unet_weights
@@ -192,7 +192,7 @@ class Pipeline:
         images, origins = list[Tensor](), list[dict[str, str]]()
         with self._sampling_as(seed, sampler):
             self._check(data)
-            for numbers in batch_ranges(data.samples, batch_size):
+            for numbers in in_order(data.samples, batch_size):
                 batch = move_data_to_device(data.request(numbers), self.system.device)
                 batch = data.on_after_batch_transfer(batch, 0)
                 images.append(self.system.generate(batch, numbers).cpu())

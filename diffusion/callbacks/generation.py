@@ -1,8 +1,7 @@
 """The images that metrics measure: drawn by all processes, timed and counted."""
 
-import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -11,14 +10,12 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
-from diffusion import __version__
 from diffusion.common.hashing import weights_digest
 from diffusion.common.pixels import quantize
 from diffusion.common.progress import bar
 from diffusion.metrics.base import Figure, Measure, SampleBatch
 from diffusion.metrics.evaluations import Evaluations, evaluation_figures
 from diffusion.metrics.report.record import plain
-from diffusion.plots.captioned import class_name
 from diffusion.process import Process
 from diffusion.sampler import Sampler
 from diffusion.systems.trainer import data_of, gather_rows
@@ -31,8 +28,8 @@ def generate(
 ) -> tuple[dict[str, Figure], SampleBatch]:
     """Draws n images for measures; returns what an image costs, and the first images.
 
-    Sample i has noise seed i; what it is asked to be, a label or a caption, the data's
-    `evaluation_request` says by its number i.
+    Sample i has noise seed i; what it is asked to be, a label or a caption, the data's `measured`
+    says by its number i.
 
     Args:
         trainer: Whose data module says what is asked for.
@@ -54,7 +51,7 @@ def generate(
         task = progress.add_task("Generating", total=n)
         for mine in rounds:
             start = time.perf_counter()
-            batch = move_data_to_device(data.evaluation_request(mine), module.device)
+            batch = move_data_to_device(data.measured(mine), module.device)
             # A label is asked for by itself, or with the caption of a picture that has it.
             asked = module.reads_anything if "text" in batch else module.reads_labels
             images = quantize(module.generate(data.on_after_batch_transfer(batch, 0), mine))
@@ -75,7 +72,7 @@ def generate(
             progress.refresh()  # beneath the trainer's own bar it is not redrawn by itself
     evaluations = {name: counter.rows / drawn for name, counter in counters.items()}
     index, first = (gather_rows(trainer.strategy, torch.cat(x)) for x in zip(*shown))
-    batch = data.evaluation_request(range(len(first)))
+    batch = data.measured(range(len(first)))
     labels = batch.get("label") if asked else None
     made = SampleBatch(first[index.argsort()], None, labels, batch.get("text"))
     return evaluation_figures(evaluations, seconds / drawn), made
@@ -133,36 +130,6 @@ def _sampling(
         "spacing": sampler.spacing,
         "guidance": [plain(guide) for guide in sampler.guidance],
     }
-
-
-def origin_of(module: Any, weights: Sequence[str] | None = None) -> dict[str, str]:
-    """Returns how pictures are made, for their text chunks: seed, sampler, weights and version.
-
-    Args:
-        module: What draws.
-        weights: Digests of the weights of its stages; by default of those in place.
-    """
-    return {
-        "seed": str(stages(module)[0].get("seed")),
-        "sampler": json.dumps(sampling(module)),
-        "weights": " ".join(weights or digests(module)),
-        "version": __version__,
-    }
-
-
-def asked_for(
-    module: Any, batch: dict[str, Any], classes: Sequence[str]
-) -> Iterator[dict[str, str]]:
-    """Yields what each picture of a batch is, for its text chunks: its number, label, prompt."""
-    labels = batch["label"].tolist() if module.reads_labels and "label" in batch else None
-    texts = batch.get("text") if module.reads_texts else None
-    for k, number in enumerate(batch["index"].tolist()):
-        about = {"index": str(number)}
-        if labels is not None:
-            about["label"] = class_name(classes, labels[k])
-        if texts is not None:
-            about["prompt"] = texts[k]
-        yield about
 
 
 def draws(trainer: L.Trainer) -> bool:

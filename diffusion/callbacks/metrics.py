@@ -39,7 +39,7 @@ from diffusion.systems.trainer import data_of, one_first
 
 
 class Metrics(L.Callback):
-    """Measures n generated images; sample i has noise seed i, and `data.evaluation_request`.
+    """Measures n generated images; sample i has noise seed i, and what `data.measured` says for i.
 
     So the images, and the figures, do not depend on batch size or number of processes. They are
     logged as "test/NAME@n" and "val/NAME@n"; a test also prints them and writes metrics.json, with

@@ -3,7 +3,7 @@
 import json
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffusion import __version__
+from diffusion.callbacks.generation import digests, sampling, stages
 from diffusion.callbacks.recipe import difference
 from diffusion.common.files import written_aside
-from diffusion.data.requests.base import batch_ranges
+from diffusion.data.requests.base import in_order
+from diffusion.plots.captioned import class_name
 
 NUMBERED = re.compile(r"(\d{6,})(?:_(\d+))?\.(?:png|npy)")  # 000042_3.png: number and label
 SETTINGS, CAPTIONS = "settings.json", "captions.json"
@@ -69,7 +72,7 @@ def asked_captions(folder: Path, data: Any) -> dict[str, str]:
     made = numbered(folder)
     there: dict[str, str] = (_note(folder / CAPTIONS) if made else None) or {}
     now: dict[str, str] = {}
-    for numbers in batch_ranges(data.samples, AT_ONCE):
+    for numbers in in_order(data.samples, AT_ONCE):
         batch = data.request(numbers)
         labels, texts = batch.get("label"), batch.get("text")
         for k, number in enumerate(numbers):
@@ -143,3 +146,33 @@ def _refused(folder: Path, why: str) -> ValueError:
     return ValueError(
         f"writer.folder: {folder}; {why}; expected an empty folder or the same settings"
     )
+
+
+def origin_of(module: Any, weights: Sequence[str] | None = None) -> dict[str, str]:
+    """Returns how pictures are made: seed, sampler, weights and version.
+
+    Args:
+        module: What draws.
+        weights: Digests of the weights of its stages; by default of those in place.
+    """
+    return {
+        "seed": str(stages(module)[0].get("seed")),
+        "sampler": json.dumps(sampling(module)),
+        "weights": " ".join(weights or digests(module)),
+        "version": __version__,
+    }
+
+
+def asked_for(
+    module: Any, batch: Mapping[str, Any], classes: Sequence[str]
+) -> Iterator[dict[str, str]]:
+    """Yields what each picture of a batch was asked to be: its number, label and prompt."""
+    labels = batch["label"].tolist() if module.reads_labels and "label" in batch else None
+    texts = batch.get("text") if module.reads_texts else None
+    for k, number in enumerate(batch["index"].tolist()):
+        about = {"index": str(number)}
+        if labels is not None:
+            about["label"] = class_name(classes, labels[k])
+        if texts is not None:
+            about["prompt"] = texts[k]
+        yield about

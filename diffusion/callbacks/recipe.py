@@ -26,7 +26,7 @@ def recipe(trainer: L.Trainer, module: Any, data: Any) -> dict[str, Any]:
     Args:
         trainer: With its callbacks.
         module: A `Generative`; its weights are in place.
-        data: With `request_digests`, and a shape.
+        data: With `asked`, and a shape.
     """
     with ExitStack() as averages:
         for ema in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
@@ -39,7 +39,7 @@ def recipe(trainer: L.Trainer, module: Any, data: Any) -> dict[str, Any]:
         drawn = _with_weights(drawn)
     of_data = {"class": type(data).__name__, "shape": data.shape, "levels": data.levels}
     found = {
-        "data": {**of_data, **data.request_digests()},
+        "data": {**of_data, **data.asked()},
         "model": {"class": type(module).__name__, **drawn},
         "trainer": {"precision": trainer.precision},
     }

@@ -14,7 +14,7 @@ from diffusion.callbacks.generation import draws
 from diffusion.callbacks.writer import origin
 from diffusion.common.progress import bar
 from diffusion.common.validate import check_counts
-from diffusion.data.requests.base import batch_ranges
+from diffusion.data.requests.base import in_order
 from diffusion.plots import pictures
 from diffusion.plots.captioned import captioned, class_name, labelled
 from diffusion.systems.averages import EMA
@@ -114,7 +114,7 @@ class Samples(L.Callback):
         texts = getattr(data, "texts", None) is not None
         rows = self.rows or (not texts and data.num_classes) or self.columns
         n = rows * self.columns if len(data.shape) == 3 else self.points
-        rounds = batch_ranges(n, self.batch_size)
+        rounds = in_order(n, self.batch_size)
         with bar("steps", draws(trainer)) as progress:
             task = progress.add_task("Drawing", total=module.moments * len(rounds))
 

@@ -1,5 +1,6 @@
 """`diffusion predict` writes what it draws to disk, and goes on where it stopped."""
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +12,9 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from diffusion import __version__
 from diffusion.callbacks import predictions
-from diffusion.callbacks.generation import asked_for, draws, origin_of
+from diffusion.callbacks.generation import digests, draws, sampling, stages
 from diffusion.callbacks.recipe import recipe
 from diffusion.common.files import check_writable, written_aside
 from diffusion.common.pixels import quantize, scaled
@@ -123,12 +125,15 @@ class Writer(L.Callback):
         labels = [-1] * len(index) if label is None else label.tolist()
         if outputs.ndim == 4:
             outputs = quantize(outputs)
-        about = asked_for(module, batch, self.data.classes)
-        for i, y, image, asked in zip(index, labels, outputs.cpu(), about):
+        for k, (i, y, image) in enumerate(zip(index, labels, outputs.cpu())):
             name = f"{i:06d}" if y < 0 else f"{i:06d}_{y}"
             if self.format == "png":
-                chunks = {**self.about, **asked} if self.metadata else {}
-                pictures.save(image, self.path / f"{name}.png", chunks)
+                asked = {"label": class_name(self.data.classes, y)} if y >= 0 else {}
+                asked |= (
+                    {"prompt": batch["text"][k]} if "text" in batch and module.reads_texts else {}
+                )
+                about = {**self.about, "index": str(i), **asked} if self.metadata else {}
+                pictures.save(image, self.path / f"{name}.png", about)
             else:
                 with written_aside(self.path / f"{name}.npy", durable=False) as aside:
                     np.save(aside, image.numpy())
@@ -192,4 +197,9 @@ def origin(trainer: L.Trainer, module: Any, weights: Sequence[str] | None = None
     callbacks: list[Any] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
     if not all(c.metadata for c in callbacks if isinstance(c, Writer)):
         return {}
-    return origin_of(module, weights)
+    return {
+        "seed": str(stages(module)[0].get("seed")),
+        "sampler": json.dumps(sampling(module)),
+        "weights": " ".join(weights or digests(module)),
+        "version": __version__,
+    }

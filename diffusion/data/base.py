@@ -13,13 +13,12 @@ from typing import Any
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from diffusion.common.hashing import bytes_digest
 from diffusion.common.pixels import scaled
 from diffusion.common.validate import check_counts
 from diffusion.data.batches import Batches
-from diffusion.data.requests.base import Ask, batch_ranges
+from diffusion.data.requests.base import Ask, Requests, in_order
 from diffusion.data.requests.edits import Edits
 from diffusion.data.requests.labels import Labels, apportioned, is_even, requested_classes
 from diffusion.data.requests.small_pictures import SmallPictures, area_means
@@ -106,7 +105,7 @@ class Images(Batches, ABC):
         """Returns which argument would make this the data that a checkpoint was trained on."""
         return ""
 
-    def requested_classes(self) -> list[int] | None:
+    def asked_classes(self) -> list[int] | None:
         """Returns the numbers of the classes that `predict` asks for in turn, None without classes.
 
         The data is read if nothing else says what its classes are.
@@ -118,20 +117,19 @@ class Images(Batches, ABC):
             self.setup("fit")
         return requested_classes(self.labels, self.num_classes, self.classes)
 
-    def predict_dataloader(self) -> DataLoader[Batch]:
+    def predict_dataloader(self) -> Requests:
         """Returns requests for the samples that are not `done`, batch k for process k mod world.
 
         So the batches are the same for any number of processes.
         """
-        self.requested_classes()
+        self.asked_classes()
         (rank, world), done = self._rank_and_world, self.done()
-        batches = batch_ranges(self.samples, self.batch_size)[rank::world]
-        left: Any = [batch for batch in batches if not done.issuperset(batch)]
-        return DataLoader(left, batch_size=None, collate_fn=self.request)
+        batches = in_order(self.samples, self.batch_size)[rank::world]
+        return Requests([batch for batch in batches if not done.issuperset(batch)], self.request)
 
     def asks(self) -> list[Ask]:
         """Returns what `request` says of samples: the classes `labels`, in turn."""
-        labels = self.requested_classes()
+        labels = self.asked_classes()
         return [] if labels is None else [Labels(labels)]
 
     def picture_asks(self) -> list[Ask]:
@@ -144,12 +142,12 @@ class Images(Batches, ABC):
         Args:
             numbers: The numbers of B samples.
         """
-        batch: Batch = {"index": torch.tensor(numbers)}
+        batch: dict[str, Any] = {"index": torch.tensor(numbers)}
         for ask in self.asks():
             batch.update(ask.ask(numbers))
         return batch
 
-    def evaluation_request(self, numbers: Sequence[int]) -> Batch:
+    def measured(self, numbers: Sequence[int]) -> Batch:
         """Returns what samples that are compared with real pictures are asked to be.
 
         As `request`, but with the classes as often as `frequencies` has them, so that the samples
@@ -157,10 +155,10 @@ class Images(Batches, ABC):
         """
         batch = self.request(numbers)
         if "text" not in batch and (counts := self.frequencies) is not None:
-            batch["label"] = torch.tensor(apportioned(counts, numbers))
+            return {**batch, "label": torch.tensor(apportioned(counts, numbers))}
         return batch
 
-    def request_digests(self) -> dict[str, Any]:
+    def asked(self) -> dict[str, Any]:
         """Returns what all samples are asked to be and start from, as digests by argument."""
         asks = (*self.asks(), *self.picture_asks())
         classes = list(self.classes) or self.num_classes
@@ -173,7 +171,7 @@ class Images(Batches, ABC):
 
     @property
     def frequencies(self) -> list[int] | None:
-        """The training pictures of each class, if `evaluation_request` is to have the same shares.
+        """The training pictures of each class, if `measured` is to have the same shares.
 
         None if they have the classes in turn: where `labels` says which, where there are none,
         where there are as many of each as chance would have it (`is_even`), and where samples

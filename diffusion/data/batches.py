@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from diffusion.common.validate import check_choice, check_counts
 from diffusion.data.reading.order import Positions, Reading, Shuffled, epoch
 from diffusion.data.reading.workers import loader
-from diffusion.data.requests.base import batch_ranges, spread
+from diffusion.data.requests.base import in_order, spread
 from diffusion.data.sets import UNREAD, Batch, ImageSet, OrEmpty
 
 
@@ -144,7 +144,7 @@ class Batches(L.LightningDataModule, ABC):
         """
         return self._all(self.split(split), batch_size, n)
 
-    def training_images(self, batch_size: int = 500) -> Iterator[Tensor]:
+    def shown(self, batch_size: int = 500) -> Iterator[Tensor]:
         """Yields all that training shows, on the CPU, for metrics that look for copies of it.
 
         Unlike `batches("train")`, which has each thing once, these are all its versions, and with
@@ -173,6 +173,6 @@ class Batches(L.LightningDataModule, ABC):
     def _in_order(self, pictures: ImageSet) -> DataLoader[Batch]:
         """Deals the batches; all processes get as many, so that none waits for another in vain."""
         rank, world = self._rank_and_world
-        batches = batch_ranges(len(pictures), self.batch_size)
+        batches = in_order(len(pictures), self.batch_size)
         batches += [range(0)] * (-len(batches) % world)
         return loader(OrEmpty(pictures), batches[rank::world], self.batch_size, self.num_workers)

@@ -112,7 +112,7 @@ class CaptionedImages(Images):
         return [small if ask is self.low else ask for ask in found]
 
     def _captions(self) -> Captions:
-        labels = None if self.labels is None else self.requested_classes()
+        labels = None if self.labels is None else self.asked_classes()
         ask = self.ask or self.default_ask
         return Captions(self.split(ask), ask, labels)
 

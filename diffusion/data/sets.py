@@ -3,7 +3,7 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-Batch = dict[str, Any]  # "image", "label", "text" and what samples are asked to be, by these names
+Batch = Mapping[str, Any]  # tensors (B, ...) and lists of texts, by names such as "image"
 
 
 class ImageSet(Dataset[Batch], ABC):
@@ -73,7 +73,7 @@ class Annotated(ImageSet):
 
     def labels_and_texts(self, indices: Sequence[int], visits: Sequence[int]) -> Batch:
         """Returns labels, and the captions whose turn it is."""
-        known: Batch = {}
+        known: dict[str, Any] = {}
         if self.labels is not None:
             known["label"] = self.labels[torch.as_tensor(indices)]
         if self.texts is not None:

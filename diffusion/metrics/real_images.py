@@ -32,7 +32,7 @@ class Data(Protocol):
         """
         ...
 
-    def training_images(self) -> Iterator[Tensor]:
+    def shown(self) -> Iterator[Tensor]:
         """Yields all images that training shows, in [−1, 1], (B, C, H, W): versions, mirrored."""
         ...
 
@@ -70,7 +70,7 @@ def shown(data: Data) -> Iterator[Tensor]:
 
     These are more than the training split has where a thing has several versions, or is mirrored.
     """
-    return map(quantize, data.training_images())
+    return map(quantize, data.shown())
 
 
 def collect(data: Data, split: str, rule: Rule = "all") -> tuple[Tensor, Tensor | None]:

@@ -184,7 +184,7 @@ class Cascade(Generative, Restorable):
             if stage.spec is not None:  # its own pictures may be smaller
                 spec = replace(stage.spec, shape=data.spec.shape, levels=data.levels)
                 agree(spec, data, stage.reads_labels)
-        data.requested_classes()
+        data.asked_classes()
         for stage in self._stages():
             for guide in stage.sampler.guidance:
                 guide.check(stage.process, replace(data.spec, shape=stage.shape))

@@ -155,7 +155,7 @@ class Diffusion(Generative, System):
             raise ValueError(
                 f"model.codec: {type(self.codec).__name__}; expected Pixels, as a mask is of pixels"
             )
-        data.requested_classes()
+        data.asked_classes()
         remember(self.denoiser.network, data, self.cache, self.trainer)
         check_given([self], data)
         for guide in self.sampler.guidance:

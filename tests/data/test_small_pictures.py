@@ -53,8 +53,8 @@ def test_a_folder_of_predictions_has_more_than_samples(pictures):
 
 def test_small_pictures_that_are_there_were_drawn_with_the_classes_in_turn(pictures, monkeypatch):
     monkeypatch.setattr(Upsampling, "class_counts", lambda *_: [30, 2])
-    assert made(pictures).evaluation_request(range(4))["label"].tolist() == [0, 1, 0, 1]
-    assert made(pictures, low_root=None).evaluation_request(range(4))["label"].tolist() == [
+    assert made(pictures).measured(range(4))["label"].tolist() == [0, 1, 0, 1]
+    assert made(pictures, low_root=None).measured(range(4))["label"].tolist() == [
         0,
         0,
         0,

@@ -108,7 +108,7 @@ def test_images_of_two_channels_are_not_shown(digits, alone):
         def batches(self, split, batch_size=500):
             yield {"image": torch.zeros(4, 2, 8, 8)}
 
-        def training_images(self):
+        def shown(self):
             yield torch.zeros(4, 2, 8, 8)
 
     nearest = find_nearest(Card(neighbours=9), made.images, Two(), torch.device("cpu"))

@@ -241,11 +241,11 @@ def test_a_perfect_model_of_unbalanced_data_is_near_the_floor(lenet, tmp_path, m
 
 def test_samples_of_balanced_data_have_labels_in_turn_and_predictions_always():
     data, rare = Digits(), Unbalanced(samples=30, batch_size=30)
-    assert data.evaluation_request(range(40))["label"].tolist() == [i % 10 for i in range(40)]
+    assert data.measured(range(40))["label"].tolist() == [i % 10 for i in range(40)]
     assert rare.class_counts("train") == [95, 95, *[8] * 8]
-    assert rare.evaluation_request(range(254))["label"].bincount().tolist() == [95, 95, *[8] * 8]
+    assert rare.measured(range(254))["label"].bincount().tolist() == [95, 95, *[8] * 8]
     assert next(iter(rare.predict_dataloader()))["label"].tolist() == [*range(10)] * 3
-    assert Unbalanced(labels=[3, 5]).evaluation_request(range(3))["label"].tolist() == [3, 5, 3]
+    assert Unbalanced(labels=[3, 5]).measured(range(3))["label"].tolist() == [3, 5, 3]
 
 
 def test_classes_are_counted_where_a_set_does_not_say_them_without_pictures(monkeypatch):

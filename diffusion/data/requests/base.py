@@ -2,7 +2,8 @@
 """What samples are asked to be, by their numbers."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from diffusion.data.sets import Batch
@@ -28,7 +29,26 @@ class Ask(ABC):
         """Returns a text that changes with what any sample is asked to be."""
 
 
-def batch_ranges(n: int, batch_size: int) -> list[range]:
+@dataclass
+class Requests:
+    """Batches of requests, made one by one as they are read; Lightning takes them as they are.
+
+    Args:
+        batches: The numbers of the samples of each.
+        request: From these to a batch.
+    """
+
+    batches: Sequence[Sequence[int]]
+    request: Callable[[Sequence[int]], Batch]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return map(self.request, self.batches)
+
+
+def in_order(n: int, batch_size: int) -> list[range]:
     """Returns 0 .. n − 1 in batches; the last may be smaller."""
     return [range(i, min(i + batch_size, n)) for i in range(0, n, batch_size)]
 
@@ -36,4 +56,4 @@ def batch_ranges(n: int, batch_size: int) -> list[range]:
 def spread(n: int, total: int, batch_size: int) -> list[list[int]]:
     """Returns n of 0 … total − 1, evenly spaced and in order, in batches; all if n is larger."""
     n = min(n, total)
-    return [[i * total // n for i in batch] for batch in batch_ranges(n, batch_size)]
+    return [[i * total // n for i in batch] for batch in in_order(n, batch_size)]
