@@ -26,10 +26,10 @@ class WholeFiles(TorchCheckpointIO):
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
         """Writes a file that is whole or not there."""
-        save(checkpoint, Path(path))
+        write_checkpoint(checkpoint, Path(path))
 
 
-def save(checkpoint: dict[str, Any], path: Path) -> None:
+def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
     """Writes a checkpoint; one that is there stays until this one is whole.
 
     Raises:
