@@ -5,6 +5,7 @@ import netrc
 import os
 import socket
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlparse
@@ -75,7 +76,7 @@ def make(run: Path, wandb: Wandb, job: str) -> list[Logger]:
             os.environ.setdefault("WANDB_SILENT", "true")  # nothing to say until `wandb sync`
         run.mkdir(parents=True, exist_ok=True)
         found.append(
-            _class()(
+            _wandb_logger()(
                 name=f"{run.name}-{job}",
                 save_dir=run,
                 project=os.environ.get("WANDB_PROJECT", "diffusion"),
@@ -94,11 +95,11 @@ def _identity(run: Path, job: str) -> str:
     return path.read_text()
 
 
-def _class() -> "type[WandbLogger]":
+def _wandb_logger() -> "type[WandbLogger]":
     import wandb
     from lightning.pytorch import loggers
 
-    class Logger(loggers.WandbLogger):
+    class OfflineAfterAll(loggers.WandbLogger):
         """Logs offline where the server cannot be had after all."""
 
         @property
@@ -114,7 +115,7 @@ def _class() -> "type[WandbLogger]":
                 wandb.teardown()  # its settings were read when it was to be online
                 return super().experiment
 
-    return Logger
+    return OfflineAfterAll
 
 
 def _reachable() -> bool:
@@ -124,7 +125,7 @@ def _reachable() -> bool:
     settings = wandb.setup().settings
     wandb.teardown()  # or it would keep to these settings when the logger wants it offline
     url = urlparse(settings.base_url)
-    if not _key(settings.api_key, url.hostname or ""):
+    if not settings.api_key and not _logged_in(url.hostname or ""):
         rank_zero_warn("wandb: no API key (`wandb login`); logging offline")
         return False
     try:
@@ -135,15 +136,8 @@ def _reachable() -> bool:
     return True
 
 
-def _key(known: str | None, host: str) -> str | None:
-    """Returns the key of the settings, or of `wandb login`, which keeps it in ~/.netrc."""
-    if known:
-        return known
-    names = [os.environ.get("NETRC", ""), "~/.netrc", "~/_netrc"]
-    files = [path for name in names if name and (path := Path(name).expanduser()).is_file()]
-    try:
-        stored = netrc.netrc(files[0]).authenticators(host) if files else None
-    except (OSError, netrc.NetrcParseError) as error:
-        rank_zero_warn(f"wandb: {files[0]} cannot be read ({error})")
-        return None
-    return stored[2] if stored else None
+def _logged_in(host: str) -> bool:
+    """Whether `wandb login` has kept a key for a server, in ~/.netrc."""
+    with suppress(OSError, netrc.NetrcParseError):
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+    return False
