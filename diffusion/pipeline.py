@@ -31,7 +31,7 @@ from diffusion.plots import pictures
 from diffusion.sampler import Sampler
 from diffusion.spec import DataSpec
 from diffusion.systems.averages import EMA
-from diffusion.systems.base import TRAINER, Generative, check_trainer
+from diffusion.systems.base import Generative
 from diffusion.systems.cascade import Cascade
 from diffusion.systems.checkpoints import latest
 from diffusion.systems.checkpoints.contents import settings_of
@@ -39,6 +39,7 @@ from diffusion.systems.checkpoints.restorable import Restorable
 from diffusion.systems.checks import check_forgotten
 from diffusion.systems.diffusion import Diffusion, check_given
 from diffusion.systems.texts import remember
+from diffusion.systems.trainer import DEFAULTS, check_trainer
 
 HUB = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -62,7 +63,7 @@ def trainer(run: str | Path | None = None, *callbacks: L.Callback, **options: An
         options = {"default_root_dir": run, "logger": False, **options}
     check_trainer({"default_root_dir": ".", **options})
     epochs = {} if "max_epochs" in options else {"max_epochs": -1}
-    return L.Trainer(**{**TRAINER, **epochs, **options}, callbacks=[*own, *callbacks])
+    return L.Trainer(**{**DEFAULTS, **epochs, **options}, callbacks=[*own, *callbacks])
 
 
 class Pipeline:

@@ -15,8 +15,8 @@ from diffusion.common.files import link, written_aside
 from diffusion.common.validate import check_counts
 from diffusion.data import Images
 from diffusion.data.reading.workers import undisturbed
-from diffusion.systems.base import data_of
 from diffusion.systems.checkpoints import latest, lock, resume
+from diffusion.systems.trainer import data_of
 
 
 class WholeFiles(TorchCheckpointIO):

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from diffusion.callbacks.generation import digests, draws, generate, guides, sampling
+from diffusion.callbacks.generation import digests, draws_bars, generate, guides, sampling
 from diffusion.common.files import check_writable, kept
 from diffusion.common.validate import check_counts
 from diffusion.guidance.clip import Clip
@@ -26,9 +26,9 @@ from diffusion.metrics.neighbours import NearCopies
 from diffusion.metrics.report.card_page import render
 from diffusion.metrics.report.record import hardware, notes, stored, table, write
 from diffusion.metrics.text_score import Scorer, TextMeasure
-from diffusion.systems.base import Generative, System, data_of
+from diffusion.systems.base import Generative, System
 from diffusion.systems.checkpoints.restorable import Restorable
-from diffusion.systems.distributed import one_first
+from diffusion.systems.trainer import data_of, one_first
 
 
 class Metrics(L.Callback):
@@ -128,7 +128,7 @@ class Metrics(L.Callback):
         device = torch.device("cpu") if pl_module.device.type == "mps" else pl_module.device
         with one_first(trainer, "metrics"):
             for measure in self._measures:
-                measure.to(device).prepare(data, self.cache, progress=draws(trainer))
+                measure.to(device).prepare(data, self.cache, progress=draws_bars(trainer))
                 self._warn(measure.warnings)
 
     def _asked(self) -> list[Measure]:

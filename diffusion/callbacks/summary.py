@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 
 from diffusion.callbacks.metrics import Metrics
-from diffusion.systems.base import data_of, training_steps
+from diffusion.systems.trainer import data_of, training_steps
 
 SHOWN = 12  # classes at most that are counted one by one
 FILES = {

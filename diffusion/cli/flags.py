@@ -26,10 +26,10 @@ from diffusion.callbacks.checkpoint import Checkpoint
 from diffusion.callbacks.likelihood import Likelihood
 from diffusion.callbacks.metrics import Metrics
 from diffusion.callbacks.monitor import Monitor
-from diffusion.callbacks.samples import Samples
+from diffusion.callbacks.samples import SamplePictures
 from diffusion.callbacks.writer import Writer
 from diffusion.data.requests.prompts import prompts_of
-from diffusion.systems import base
+from diffusion.systems import trainer
 from diffusion.systems.averages import EMA
 
 SECTIONS = {
@@ -38,10 +38,10 @@ SECTIONS = {
     "likelihood": Likelihood,
     "metrics": Metrics,
     "monitor": Monitor,
-    "samples": Samples,
+    "samples": SamplePictures,
     "writer": Writer,
 }
-TRAINER = {**base.TRAINER, "default_root_dir": "runs/default"}
+TRAINER = {**trainer.DEFAULTS, "default_root_dir": "runs/default"}
 TEXTS: Any = list[str] | str | None
 
 

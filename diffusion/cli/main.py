@@ -29,9 +29,10 @@ from diffusion.cli.run_folder import check_room, claim
 from diffusion.common.files import reason
 from diffusion.data.base import Images
 from diffusion.data.reading.workers import lost
-from diffusion.systems.base import System, check_precision, check_trainer
+from diffusion.systems.base import System
 from diffusion.systems.checkpoints import latest
 from diffusion.systems.checkpoints.contents import check_checkpoint
+from diffusion.systems.trainer import check_precision, check_trainer
 
 ERRORS = (ValueError, OSError, MisconfigurationException, NotFinite)
 

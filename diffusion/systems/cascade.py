@@ -12,7 +12,7 @@ from diffusion.data import Images
 from diffusion.networks import Augmentation, LowResolution
 from diffusion.networks.conditioning.known import shrunk
 from diffusion.sampler import Sampler
-from diffusion.systems.base import Generative, check_stage, data_of
+from diffusion.systems.base import Generative
 from diffusion.systems.checkpoints.agreement import agree
 from diffusion.systems.checkpoints.contents import settings_of
 from diffusion.systems.checkpoints.restorable import Restorable
@@ -20,6 +20,7 @@ from diffusion.systems.checks import check_forgotten
 from diffusion.systems.diffusion import Diffusion, check_given
 from diffusion.systems.frozen import opened, restored
 from diffusion.systems.texts import remember
+from diffusion.systems.trainer import check_stage, data_of
 
 HANDED = frozenset(("low_res", "embedding"))
 

@@ -14,11 +14,12 @@ from diffusion.metrics.report.record import write
 from diffusion.networks import adapt
 from diffusion.networks.towers import LARGEST, Towers
 from diffusion.process import Process
-from diffusion.systems import distributed, retrieval
+from diffusion.systems import retrieval
 from diffusion.systems.base import Scoring, StepOutput, fixed_noise, random_crop
 from diffusion.systems.checks import check_crop
 from diffusion.systems.info_nce import info_nce, numbers
 from diffusion.systems.texts import remember
+from diffusion.systems.trainer import gather_rows
 
 TIMES = 9  # at which a test measures
 
@@ -167,10 +168,10 @@ class Contrastive(Scoring):
             torch.empty(0, self.network.width, device=self.device),
             self.trainer.strategy,
         )
-        texts = distributed.rows(strategy, torch.cat([nothing, *self.texts]))
+        texts = gather_rows(strategy, torch.cat([nothing, *self.texts]))
         number = torch.cat([torch.empty(0, dtype=torch.int64), *self.numbers]).to(self.device)
-        number = distributed.rows(strategy, number)
-        images = (distributed.rows(strategy, torch.cat([nothing, *found])) for found in self.images)
+        number = gather_rows(strategy, number)
+        images = (gather_rows(strategy, torch.cat([nothing, *found])) for found in self.images)
         return [retrieval.Pairs.of_each(found, texts, number) for found in images]
 
     def on_validation_epoch_end(self) -> None:

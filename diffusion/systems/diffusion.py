@@ -20,10 +20,11 @@ from diffusion.objective import Objective
 from diffusion.parameterization import Parameterization
 from diffusion.process import Process
 from diffusion.sampler import Sampler
-from diffusion.systems.base import Generative, StepOutput, System, check_stage, data_of
+from diffusion.systems.base import Generative, StepOutput, System
 from diffusion.systems.checkpoints.contents import settings_of
 from diffusion.systems.checks import check_forgetting, check_forgotten, check_variance
 from diffusion.systems.texts import remember
+from diffusion.systems.trainer import check_stage, data_of
 
 GOLDEN_RATIO = 0.6180339887498949
 

@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
 from diffusion.networks.text.base import TextEncoder
-from diffusion.systems.distributed import one_first
+from diffusion.systems.trainer import one_first
 
 
 def remember(module: nn.Module, data: Any, cache: Path, trainer: L.Trainer | None) -> None:

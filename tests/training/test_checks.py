@@ -6,9 +6,9 @@ from torch import nn
 
 from diffusion.guidance import ClassifierFree, Static
 from diffusion.networks import adapt
-from diffusion.systems.base import check_precision, check_stage
 from diffusion.systems.checkpoints.contents import settings_of
 from diffusion.systems.checks import check_forgotten
+from diffusion.systems.trainer import check_precision, check_stage
 
 
 def network(**null):

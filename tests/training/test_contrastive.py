@@ -14,13 +14,14 @@ from diffusion.condition import Condition
 from diffusion.networks import TextTransformer, Towers, ViT
 from diffusion.process import Cosine
 from diffusion.spec import DataSpec
-from diffusion.systems import distributed, retrieval
+from diffusion.systems import retrieval
 from diffusion.systems.base import fixed_noise
 from diffusion.systems.contrastive import Contrastive
 from diffusion.systems.diffusion import Diffusion
 from diffusion.systems.frozen import FrozenClip, Trained, TrainedClip
 from diffusion.systems.info_nce import info_nce, numbers
 from diffusion.systems.retrieval import Pairs
+from diffusion.systems.trainer import gather_rows
 
 TEXT = {
     "class_path": "TextTransformer",
@@ -196,10 +197,10 @@ def test_rows_of_all_processes_whatever_their_number():
         other[:1] = shares[1]
         return torch.stack([x, other])
 
-    found = distributed.rows(types.SimpleNamespace(all_gather=all_gather), shares[0])
+    found = gather_rows(types.SimpleNamespace(all_gather=all_gather), shares[0])
     assert torch.equal(found, torch.cat(shares))
     alone = types.SimpleNamespace(all_gather=lambda x: x)
-    assert torch.equal(distributed.rows(alone, shares[0]), shares[0])
+    assert torch.equal(gather_rows(alone, shares[0]), shares[0])
 
 
 def test_times_are_uniform_or_none():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchvision.io import read_image
 
-from diffusion.callbacks.samples import Samples
+from diffusion.callbacks.samples import SamplePictures
 from diffusion.cli import loggers
 from diffusion.common.schedules import Warmup
 from diffusion.data import Digits
@@ -60,8 +60,8 @@ def test_samples_are_drawn_in_batches_and_are_the_same(fitted, monkeypatch):
         return draw(self, batch, seeds)
 
     monkeypatch.setattr(Diffusion, "trajectory", spy)
-    once = Samples(columns=3, moments=3)._draw(trainer, module)
-    some = Samples(columns=3, moments=3, batch_size=7)._draw(trainer, module)
+    once = SamplePictures(columns=3, moments=3)._draw(trainer, module)
+    some = SamplePictures(columns=3, moments=3, batch_size=7)._draw(trainer, module)
     assert sizes == [30, 7, 7, 7, 7, 2]
     assert once.names == some.names == [str(i) for i in range(10)]
     torch.testing.assert_close(some.x_0, once.x_0)
