@@ -119,7 +119,7 @@ class Pipeline:
             FileNotFoundError: If there is nothing of this name.
             ValueError: If it is something else, or names what is not taken.
         """
-        from diffusion.cli.convert import published
+        from diffusion.cli.convert import load_published
 
         path = Path(checkpoint).expanduser()
         if not path.exists():
@@ -133,7 +133,7 @@ class Pipeline:
             if place.is_dir() and (found := latest.find(place)) is not None:
                 path = found
                 break
-        system = published("diffusers", path)[0] if path.is_dir() else _restored(path, trust)
+        system = load_published("diffusers", path)[0] if path.is_dir() else _restored(path, trust)
         place = device or ("cuda" if torch.cuda.is_available() else "cpu")
         return cls(_drawing(system.to(place).eval(), f"checkpoint: {path}"))
 

@@ -41,7 +41,7 @@ class Bar(ProgressBar):
         self.shown.start()
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, *_args: Any
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *_args: Any, **_options: Any
     ) -> None:
         """Shows the step, and the figures when there are new ones: reading them waits for a GPU."""
         if self.shown is not None and self.training is not None:
@@ -64,7 +64,7 @@ class Bar(ProgressBar):
         """A bar for the batches of a test."""
         self._evaluate("Testing", trainer.num_test_batches)
 
-    def on_validation_batch_end(self, *_args: Any) -> None:
+    def on_validation_batch_end(self, *_args: Any, **_options: Any) -> None:
         """Counts a batch."""
         if self.shown is not None and self.evaluating is not None:
             self.shown.advance(self.evaluating)

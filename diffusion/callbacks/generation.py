@@ -1,7 +1,7 @@
 """The images that metrics measure: drawn by all processes, timed and counted."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -57,19 +57,19 @@ def generate(
             own = sum(i % world == rank for i in numbers)  # the others repeat the last
             index = torch.tensor(numbers)
             for measure in measures if own else ():
-                measure.update(Samples(images[:own], index[:own], **_asked(module, batch, own)))
+                measure.update(Samples(images[:own], index[:own], **_requested(module, batch, own)))
             first = sum(number < FIRST for number in numbers[:own])
             shown.append((index[:first].to(images.device), images[:first]))
             progress.advance(task, min(len(numbers) * world, n))
             progress.refresh()  # beneath the trainer's own bar it is not redrawn by itself
     index, images = (gather_rows(trainer.strategy, torch.cat(x)) for x in zip(*shown))
-    asked = _asked(module, data.measured(range(len(images))), len(images))
+    asked = _requested(module, data.measured(range(len(images))), len(images))
     made = Samples(images[index.argsort()], **asked)
     evaluations = {name: counter.rows / drawn for name, counter in counters.items()}
     return evaluation_figures(evaluations, seconds / drawn), made
 
 
-def _asked(module: Any, batch: Mapping[str, Any], n: int) -> dict[str, Any]:
+def _requested(module: Any, batch: Mapping[str, Any], n: int) -> dict[str, Any]:
     """Returns what the first n samples of a batch are asked to be, as `Samples` has it."""
     # A label is asked for by itself, or with the caption of a picture that has it.
     labelled = module.reads_anything if "text" in batch else module.reads_labels
@@ -112,18 +112,17 @@ def guides(module: Any) -> list[Any]:
     return [guide for sampler in samplers for guide in sampler.guidance]
 
 
-def sampling(module: Any) -> dict[str, Any] | None:
-    """Returns how the images were drawn, by {"stages": …} if in several; None if it is not said."""
-    found = [_sampling(**stage) for stage in stages(module)]
+def by_stage(module: Any, describe: Callable[..., Any]) -> Any:
+    """Returns a description of what draws; {"stages": one of each} if several do, in turn."""
+    found = [describe(**stage) for stage in stages(module)]
     return {"stages": found} if len(found) > 1 else found[0]
 
 
-def _sampling(
+def sampling(
     sampler: Sampler | None = None, process: Process | None = None, **_rest: Any
 ) -> dict[str, Any] | None:
-    if sampler is None:
-        return None
-    return {
+    """Returns how a stage draws; None if it does not say."""
+    return sampler and {
         "step": plain(sampler.step),
         "steps": sampler.steps or (process and process.T),
         "spacing": sampler.spacing,

@@ -102,9 +102,7 @@ class Likelihood(L.Callback):
                     aside.write_text(json.dumps(finite(found), indent=1, allow_nan=False))
 
     @torch.no_grad()
-    def _measure(
-        self, trainer: L.Trainer, module: Diffusion, split: str, n: int
-    ) -> dict[str, Any]:
+    def _measure(self, trainer: L.Trainer, module: Diffusion, split: str, n: int) -> dict[str, Any]:
         """Returns, and logs, the means over n samples, of which each process measures its share."""
         data, rows = data_of(trainer), []
         clipped = self._clips(module, data)
@@ -114,22 +112,12 @@ class Likelihood(L.Callback):
                 index = range(k * self.batch_size, k * self.batch_size + len(batch["image"]))
                 rows.append(self._terms(module, batch, index, clipped, data.levels))
             else:  # another process fills these rows in
-                rows.append(torch.zeros(len(batch["image"]), module.process.T + 1, device=module.device))
+                empty = torch.zeros(len(batch["image"]), module.process.T + 1)
+                rows.append(empty.to(module.device))
         reduced: Any = trainer.strategy.reduce(torch.cat(rows), reduce_op="sum")
         terms = reduced.double().cpu()
-        total, n = terms.sum(1), len(terms)
-        figures = {
-            "bits_per_dim": total.mean().item(),
-            "L_T": terms[:, -1].mean().item(),
-            "L_sum": terms[:, 1:-1].sum(1).mean().item(),
-            "L_0": terms[:, 0].mean().item(),
-        }
-        if n > 1:  # of one sample there is none
-            figures["standard_error"] = total.std().item() / math.sqrt(n)
-        names = {"standard_error": "bits_per_dim_standard_error"}
-        end = f"{'_clipped' if clipped else ''}@{n}"
-        module.log_dict({f"{split}/{names.get(k, k)}{end}": v for k, v in figures.items()})
-        about = {"n": n, "variance": self.variance, "clipped": clipped}
+        about = {"n": len(terms), "variance": self.variance, "clipped": clipped}
+        figures = self._log(module, split, terms, clipped)
         return {**figures, **about, "by_t": terms.mean(0).tolist()}
 
     def _terms(
@@ -151,3 +139,21 @@ class Likelihood(L.Callback):
             pred = denoise(process.diffuse(x_0, t, noise(x_0)), t, cond)
             columns.append(bound.term(pred, process, x_0, t, self.variance, levels))
         return torch.stack([*columns, bound.prior_term(process, x_0)], 1)
+
+    def _log(
+        self, module: L.LightningModule, prefix: str, terms: Tensor, clipped: bool
+    ) -> dict[str, float]:
+        """Logs the means over the samples, and returns them."""
+        total, n = terms.sum(1), len(terms)
+        figures = {
+            "bits_per_dim": total.mean().item(),
+            "L_T": terms[:, -1].mean().item(),
+            "L_sum": terms[:, 1:-1].sum(1).mean().item(),
+            "L_0": terms[:, 0].mean().item(),
+        }
+        if n > 1:  # of one sample there is none
+            figures["standard_error"] = total.std().item() / math.sqrt(n)
+        names = {"standard_error": "bits_per_dim_standard_error"}
+        end = f"{'_clipped' if clipped else ''}@{n}"
+        module.log_dict({f"{prefix}/{names.get(k, k)}{end}": v for k, v in figures.items()})
+        return figures

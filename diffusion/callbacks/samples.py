@@ -82,7 +82,7 @@ class SamplePictures(L.Callback):
         self.drawn = trainer.global_step
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, *_args: Any
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *_args: Any, **_options: Any
     ) -> None:
         """Draws every n optimizer steps, on the first process only."""
         step = trainer.global_step

@@ -184,7 +184,7 @@ class Watchdog(L.Callback):
             except TimeoutExpired:
                 child.kill()
         if self.why and self.speaks:
-            saved = self._saved() if self.stage == "fit" else ""
+            saved = f"{self._saved()}; " if self.stage == "fit" else ""
             where = f"where the others were is in {errors}"
             sys.stderr.write(f"diffusion: error: {self.why}; {saved}{where}\n")
         sys.stderr.flush()
@@ -214,4 +214,4 @@ class Watchdog(L.Callback):
         last = None
         with suppress(ValueError):
             last = latest.find(self.run / "checkpoints")
-        return f"--ckpt_path last goes on from {last}; " if last else "no checkpoint was saved yet; "
+        return f"--ckpt_path last goes on from {last}" if last else "no checkpoint was saved yet"

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from diffusion import __version__
 from diffusion.callbacks import predictions
-from diffusion.callbacks.generation import digests, draws_bars, sampling, stages
+from diffusion.callbacks.generation import by_stage, digests, draws_bars, sampling, stages
 from diffusion.callbacks.recipe import recipe
 from diffusion.common.files import check_writable, written_aside
 from diffusion.common.pixels import quantize, scaled
@@ -91,7 +91,7 @@ class Writer(L.Callback):
         return made
 
     def on_predict_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, *_args: Any
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *_args: Any, **_options: Any
     ) -> None:
         """Shows how many images of this process are drawn, and how fast."""
         # Not in on_predict_start: the trainer's own bar resets the console there, and comes later.
@@ -107,18 +107,21 @@ class Writer(L.Callback):
         outputs: Any,
         batch: dict[str, Any],
         *_args: Any,
+        **_options: Any,
     ) -> None:
         """Writes a batch."""
-        if self.path is None or not isinstance(pl_module, Generative):
+        if self.path is None:
             return
-        labels = batch.get("label") if pl_module.reads_labels else None
-        texts = batch.get("text") if pl_module.reads_texts else None
+        module: Any = pl_module
+        labels = batch.get("label") if module.reads_labels else None
+        texts = batch.get("text") if module.reads_texts else None
         samples = (quantize(outputs) if outputs.ndim == 4 else outputs).cpu()
         for k, i in enumerate(batch["index"].tolist()):
             name, about = f"{i:06d}", {**self.about, "index": str(i)}
             if labels is not None:
-                about["label"] = class_name(self.data.classes, int(labels[k]))
-                name += f"_{labels[k]}"
+                label = int(labels[k])
+                about["label"] = class_name(self.data.classes, label)
+                name += f"_{label}"
             if texts is not None:
                 about["prompt"] = texts[k]
             if self.format == "png":
@@ -132,12 +135,11 @@ class Writer(L.Callback):
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Ends the bar, and says where the images are."""
-        if self.bar is not None:
-            task = self.bar.tasks[0]
-            if task.completed and task.elapsed:
-                rate = task.completed / task.elapsed
-                rank_zero_info(f"{task.completed:.0f} images, {rate:.1f} a second: {self.path}")
+        task = None if self.bar is None else self.bar.tasks[0]
         self._end_bar()
+        if task is not None and task.completed and task.elapsed:
+            rate = task.completed / task.elapsed
+            rank_zero_info(f"{task.completed:.0f} images, {rate:.1f} a second: {self.path}")
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
@@ -188,7 +190,7 @@ def origin(trainer: L.Trainer, module: Any, weights: Sequence[str] | None = None
         return {}
     return {
         "seed": str(stages(module)[0].get("seed")),
-        "sampler": json.dumps(sampling(module)),
+        "sampler": json.dumps(by_stage(module, sampling)),
         "weights": " ".join(weights or digests(module)),
         "version": __version__,
     }

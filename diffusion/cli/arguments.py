@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffusion.cli.errors import most_like
+from diffusion.cli.errors import most_like, unknown_key
 from diffusion.common.files import decoded
 
 COMMANDS = {
@@ -95,11 +95,8 @@ def arranged(args: Sequence[str]) -> list[str]:
 
     Configurations come first, so that flags win over them. A flag for a whole comes before those
     for its parts, as in `--data.root X --data ImageFolder`. Of a flag that is repeated the last
-    value counts, and one line says so; prompts are all kept.
-
-    Raises:
-        ValueError: As `check_arguments`, or if a list is given twice.
-        FileNotFoundError: As `check_arguments`.
+    value counts, and one line says so; prompts are all kept. Errors are those of
+    `check_arguments` and `once`.
     """
     flags = check_arguments(args)
     files = [flag for flag in flags if flag.key == "config"]
@@ -115,7 +112,7 @@ def split(words: Sequence[str], bare: bool = False) -> list[Flag]:
     """Returns the flags that words are.
 
     Args:
-        words: The words.
+        words: Such as "--key", "value" and "--key=value".
         bare: Whether there may be values without a flag; they come first.
 
     Raises:
@@ -146,7 +143,7 @@ def once(flags: Sequence[Flag], lists: Iterable[str] = ()) -> list[Flag]:
     Mappings and files of a section are layers, and are all kept, as is what is added to a list.
 
     Args:
-        flags: The flags.
+        flags: Of one command.
         lists: Keys that may be repeated: one flag with a list of all their values stands for them.
 
     Raises:
@@ -177,22 +174,13 @@ def check_key(key: str) -> None:
     """Refuses a key whose section does not exist.
 
     A name without a section may be meant for one that only the parser knows, which says so.
-
-    Raises:
-        ValueError: If there is no such section.
     """
-    key = key.rstrip("+")
-    first, dot, rest = key.partition(".")
-    if first in KEYS:
-        return
-    begin = [name for name in KEYS if name.startswith(first)]
-    near = begin[0] if len(begin) == 1 else most_like(first, KEYS, 0.6 if dot else 0.75)
-    near = f"model.{first}" if first in PARTS else near
-    if near:
-        raise ValueError(f"{key}: no such key; the nearest is '{near}{dot}{rest}'")
-    if dot:
-        listed = ", ".join(SECTIONS)
-        raise ValueError(f"{key}: no such section; expected one of data, model, {listed}")
+    first, dot, _ = key.partition(".")
+    if first.rstrip("+") not in KEYS:
+        known = [*KEYS, *(f"model.{part}" for part in PARTS)]
+        line = unknown_key(key.rstrip("+"), known, 0.6 if dot else 0.75)
+        if dot or not line.endswith("--help"):
+            raise ValueError(line)
 
 
 def read_config(value: str) -> dict[str, Any]:

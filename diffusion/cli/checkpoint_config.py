@@ -54,10 +54,10 @@ def from_checkpoint(
         if path is None or path in arguments.NAMED or said[0] not in arguments.COMMANDS:
             yield said
             return
-        yield [said[0], f"--config={inline(first_layer(Path(path), sections or {}))}", *said[1:]]
+        yield [said[0], f"--config={in_braces(first_layer(Path(path), sections or {}))}", *said[1:]]
 
 
-def inline(config: Mapping[str, Any]) -> str:
+def in_braces(config: Mapping[str, Any]) -> str:
     """Returns a configuration in braces, as --config takes it instead of a file."""
     return yaml.safe_dump(dict(config), default_flow_style=True, allow_unicode=True)
 

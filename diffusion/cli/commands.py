@@ -80,7 +80,7 @@ def run(name: str, args: Sequence[str]) -> None:
         cli.add_argument(p.name, nargs="+", type=p.annotation, help=texts.get(p.name))
     for flag, p in flags.items():
         default = {"required": True} if p.default is p.empty else {"default": p.default}
-        kind = {"type": p.annotation, **default}
+        kind: dict[str, Any] = {"type": p.annotation, **default}
         kind = {"action": "store_true"} if p.annotation is bool else kind
         cli.add_argument(f"--{flag}", help=texts.get(p.name), **kind)
     lists = [flag for flag, p in flags.items() if "list" in str(p.annotation)]

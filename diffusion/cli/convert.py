@@ -14,7 +14,7 @@ from torch import nn
 from diffusion.callbacks.checkpoint import write_checkpoint
 from diffusion.callbacks.save_config import CONFIG
 from diffusion.cli.arguments import read_config
-from diffusion.cli.checkpoint_config import inline, model_of, read_checkpoint
+from diffusion.cli.checkpoint_config import in_braces, model_of, read_checkpoint
 from diffusion.common.weights import read, tensors
 from diffusion.interop import layout, lucidrains, openai
 from diffusion.interop.diffusers import folder, model_card, scheduler, unet_weights
@@ -63,7 +63,7 @@ def import_(
     if preset is not None and from_ != "openai":
         raise ValueError(f"preset: {preset}; expected none, presets are of --from openai")
     said = [model_section(Path(file)) for file in config or []]
-    module, section = published(from_, Path(weights).expanduser(), said, preset)
+    module, section = load_published(from_, Path(weights).expanduser(), said, preset)
     write_checkpoint(untrained_checkpoint(module, section), target)
     network = network_of(module)
     size = sum(p.numel() for p in network.parameters())
@@ -123,7 +123,7 @@ def export(
     )
 
 
-def published(
+def load_published(
     source: str, path: Path, said: Sequence[Settings] = (), preset: str | None = None
 ) -> tuple[System, Settings]:
     """Returns the module of published weights, and the model section that describes it.
@@ -156,7 +156,7 @@ def published(
         found = Taken(f"weights: {path}").object(first[0], L.LightningModule, "model")
         check_network(found, values, f"weights: {path}")
     module, section = build([*first, *said])
-    network = network_of(module)
+    network: Any = network_of(module)
     network.load_state_dict(layout.ours(network, names(network), values))
     return module, section
 
@@ -190,7 +190,7 @@ def build(sections: Sequence[Mapping[str, Any]]) -> tuple[System, Settings]:
     from diffusion.cli.main import Parser  # which imports the commands
 
     default = {"class_path": MODULES["Diffusion"]}
-    layers = [inline({"model": dict(section)}) for section in (default, *sections)]
+    layers = [in_braces({"model": dict(section)}) for section in (default, *sections)]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "LightningCLI's args parameter")
         cli = ModelOnly(

@@ -7,7 +7,7 @@ import re
 import sys
 import textwrap
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -79,6 +79,25 @@ def most_like(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | Non
     return found[0] if found else None
 
 
+def unknown_key(key: str, known: Sequence[str], cutoff: float = 0.6) -> str:
+    """Returns what to say of a key that does not exist.
+
+    Args:
+        key: The key.
+        known: Keys that exist; one whose last part begins the key was meant, else the nearest.
+        cutoff: How like it the nearest has to be.
+    """
+    first, dot, rest = key.partition(".")
+    whole = [f"{k}{dot}{rest}" for k in known if "." in k and k.rsplit(".", 1)[-1] == first]
+    if whole:
+        return f"{key}: no such key; expected {' or '.join(map(repr, dict.fromkeys(whole)))}"
+    sections = {name.split(".")[0] for name in known}
+    begin = [name for name in sections if name.startswith(first)]
+    near = begin[0] if len(begin) == 1 else most_like(first, sections, cutoff)
+    near = most_like(key, known, cutoff) or (near and f"{near}{dot}{rest}")
+    return f"{key}: no such key; " + (f"the nearest is '{near}'" if near else "see --help")
+
+
 class Complaint:
     """What a parser has against a key; each method returns a line for one kind of mistake.
 
@@ -101,21 +120,13 @@ class Complaint:
     def unknown_key(self, name: str) -> str:
         """Of a key that does not exist."""
         name = name.lstrip("-").split("=")[0]
-        first, _, rest = name.partition(".")
-        same = [
+        classes = {section: loaded_class(path) for section, path in OWNERS.items()}
+        having = [
             f"{section}.{name}"
-            for section, path in OWNERS.items()
-            if (base := loaded_class(path))
-            and any(name in _arguments(kind) for _, kind in nameable((base,)))
+            for section, base in classes.items()
+            if base and any(name in _arguments(kind) for _, kind in nameable((base,)))
         ]
-        same += [key for key in self.known if "." in key and key.rsplit(".", 1)[-1] == name]
-        if same:
-            return f"{name}: no such key; expected {' or '.join(map(repr, same))}"
-        sections = {key.split(".")[0] for key in self.known}
-        near = most_like(name, self.known) or most_like(first, sections)
-        if near and rest and "." not in near:
-            near = f"{near}.{rest}"
-        return f"{name}: no such key" + (f"; the nearest is '{near}'" if near else "; see --help")
+        return unknown_key(name, [*having, *self.known])
 
     def unknown_argument(self, name: str) -> str:
         """Of an argument that a class has not."""

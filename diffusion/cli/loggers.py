@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
+from diffusion.cli.run_folder import is_first
 from diffusion.common.files import reason, written_aside
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def make(run: Path, wandb: Wandb, job: str) -> list[Logger]:
         job: What the run does: fit, validate, test or predict.
     """
     found: list[Logger] = [Table(run, name="csv", flush_logs_every_n_steps=1)]
-    if wandb != "off" and rank_zero_only.rank == 0:
+    if wandb != "off" and is_first():
         offline = wandb == "offline" or not _reachable()
         if offline:
             os.environ.setdefault("WANDB_SILENT", "true")  # nothing to say until `wandb sync`

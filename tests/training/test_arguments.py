@@ -109,7 +109,7 @@ def test_all_prompts_are_kept():
         (["--sampler.steps", "1"], "sampler.steps: .*'model.sampler.steps'"),
         (["--ckpt_pth", "1"], "ckpt_pth: .*'ckpt_path'"),
         (["--seed", "1"], "seed: .*'seed_everything'"),
-        (["--foo.bar", "1"], "foo.bar: no such section; expected one of data, model, checkpoint"),
+        (["--foo.bar", "1"], "foo.bar: no such key; see --help"),
         (["--config="], "config: ''; expected a file, there is none"),
     ],
 )
