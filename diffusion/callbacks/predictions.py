@@ -41,11 +41,7 @@ def read_sample(path: Path) -> Tensor:
 
 
 def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Refuses to go on in a folder whose samples were made otherwise.
-
-    Raises:
-        ValueError: If there are samples, and `settings.json` says something else or is not there.
-    """
+    """Refuses to go on in a folder whose samples were made otherwise."""
     if not numbered(folder):
         return
     if (there := _note(folder / SETTINGS)) is None:
@@ -62,9 +58,6 @@ def asked_captions(folder: Path, data: Any) -> dict[str, str]:
     Args:
         folder: Where samples may be, with labels in their names and texts in `captions.json`.
         data: With `samples`, how many there will be, and `request`.
-
-    Raises:
-        ValueError: If a sample that is there was asked to be something else than now.
     """
     made = numbered(folder)
     there: dict[str, str] = (_note(folder / CAPTIONS) if made else None) or {}
@@ -123,11 +116,7 @@ def _channels_last(image: np.ndarray) -> np.ndarray:
 
 
 def _note(path: Path) -> dict[str, Any] | None:
-    """Returns what a note says, or None if there is none.
-
-    Raises:
-        ValueError: If it cannot be read.
-    """
+    """Returns what a note says, or None if there is none."""
     if not path.is_file():
         return None
     try:

@@ -58,15 +58,11 @@ class Flag:
 
 
 def check_arguments(args: Sequence[str], others: Iterable[str] = ()) -> list[Flag]:
-    """Returns the flags of a command with a trainer, or says what cannot be right.
+    """Returns the flags of a command with a trainer, or refuses what cannot be right.
 
     Args:
         args: What follows the program's name.
         others: Names of commands without a trainer.
-
-    Raises:
-        ValueError: If there is no such command, section or form of a flag, or no YAML in a file.
-        FileNotFoundError: If there is no such file.
     """
     name, known = args[0] if args else "", [*COMMANDS, *others]
     if name.startswith("-"):
@@ -95,8 +91,7 @@ def arranged(args: Sequence[str]) -> list[str]:
 
     Configurations come first, so that flags win over them. A flag for a whole comes before those
     for its parts, as in `--data.root X --data ImageFolder`. Of a flag that is repeated the last
-    value counts, and one line says so; prompts are all kept. Errors are those of
-    `check_arguments` and `once`.
+    value counts, and one line says so; prompts are all kept.
     """
     flags = check_arguments(args)
     files = [flag for flag in flags if flag.key == "config"]
@@ -109,15 +104,7 @@ def arranged(args: Sequence[str]) -> list[str]:
 
 
 def split(words: Sequence[str], bare: bool = False) -> list[Flag]:
-    """Returns the flags that words are.
-
-    Args:
-        words: Such as "--key", "value" and "--key=value".
-        bare: Whether there may be values without a flag; they come first.
-
-    Raises:
-        ValueError: If a word is none, or a value is missing.
-    """
+    """Returns the flags that words are; values without a flag, if they may be bare, come first."""
     flags, words = [], [{"-c": "--config", "-h": "--help"}.get(word, word) for word in words]
     while words:
         word = words.pop(0)
@@ -141,13 +128,8 @@ def once(flags: Sequence[Flag], lists: Iterable[str] = ()) -> list[Flag]:
     """Returns the flags without earlier values of one that is repeated, and says so.
 
     Mappings and files of a section are layers, and are all kept, as is what is added to a list.
-
-    Args:
-        flags: Of one command.
-        lists: Keys that may be repeated: one flag with a list of all their values stands for them.
-
-    Raises:
-        ValueError: If a list is given twice.
+    For all flags of a key in `lists` one with a list of their values stands; other lists must not
+    be given twice.
     """
     found: dict[str, list[str]] = {key: [] for key in lists}
     for flag in flags:
@@ -184,14 +166,9 @@ def check_key(key: str) -> None:
 
 
 def read_config(value: str) -> dict[str, Any]:
-    """Returns what a configuration says, if it can be one; {} of a pipe or an address.
+    """Returns what a configuration, a path or its text in braces, says; {} of a pipe or an address.
 
-    Args:
-        value: A path, or the configuration itself, in braces.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is no YAML, or has a section that does not exist or is no mapping.
+    Refuses what is no YAML, or has a section that does not exist or is no mapping.
     """
     from diffusion.cli.yaml_reader import read_yaml
 

@@ -43,10 +43,6 @@ def from_checkpoint(
     Args:
         args: What follows the program's name.
         sections: The class of each section of the configuration that gives the arguments of one.
-
-    Raises:
-        FileNotFoundError: If the checkpoint is not there.
-        ValueError: If it cannot be read, or asks for what is not taken.
     """
     said, trust = [arg for arg in args if arg != FLAG], FLAG in args
     path = checkpoint_path(said)
@@ -92,26 +88,13 @@ def run_of(path: Path) -> Path:
 
 
 def read_checkpoint(path: Path, key: str = "ckpt_path") -> dict[str, Any]:
-    """Returns what a checkpoint holds; its configuration, if it has one, is under "config".
-
-    Raises:
-        FileNotFoundError: If the checkpoint is not there.
-        ValueError: If it is something else, or would need code to be run.
-    """
+    """Returns what a checkpoint holds; its configuration, if it has one, is under "config"."""
     content = weights.read(path, key)
     return {**content, "state_dict": weights.state(content, key, path)}
 
 
 def model_of(content: Mapping[str, Any], file: str) -> Settings:
-    """Returns what is taken of the model section of a checkpoint's configuration.
-
-    Args:
-        content: What `read_checkpoint` returned.
-        file: What errors call it.
-
-    Raises:
-        ValueError: If it has none, or asks for what is not taken.
-    """
+    """Returns what is taken of the model section of what `read_checkpoint` returned."""
     if content.get(CONFIG) is None:
         raise ValueError(f"{file}; expected one with its configuration, as fit writes it")
     section = loaded(content[CONFIG], file).get("model")

@@ -132,11 +132,7 @@ def load_published(
         source: Whose they are, as `import_` has it.
         path: The file, or the folder.
         said: Model sections over what the weights tell.
-        preset: Which published model of OpenAI's it is, where shapes do not tell.
-
-    Raises:
-        FileNotFoundError: If they are not there.
-        ValueError: If a tensor has no place, or something has no counterpart here.
+        preset: As `import_` has it.
     """
     model: Model | None
     names: Callable[[Any], Names]
@@ -162,12 +158,7 @@ def load_published(
 
 
 def model_section(path: Path) -> Settings:
-    """Returns the model section of a configuration.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it has none, or is no configuration.
-    """
+    """Returns the model section of a configuration."""
     section = read_config(str(path)).get("model")
     if not isinstance(section, Mapping):
         raise ValueError(f"config: {path}; expected a configuration with a model section")

@@ -82,10 +82,7 @@ def most_like(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | Non
 def unknown_key(key: str, known: Sequence[str], cutoff: float = 0.6) -> str:
     """Returns what to say of a key that does not exist.
 
-    Args:
-        key: The key.
-        known: Keys that exist; one whose last part begins the key was meant, else the nearest.
-        cutoff: How like it the nearest has to be.
+    A known key whose last part begins it was meant, else the nearest, if it is as like as `cutoff`.
     """
     first, dot, rest = key.partition(".")
     whole = [f"{k}{dot}{rest}" for k in known if "." in k and k.rsplit(".", 1)[-1] == first]
@@ -100,10 +97,6 @@ def unknown_key(key: str, known: Sequence[str], cutoff: float = 0.6) -> str:
 
 class Complaint:
     """What a parser has against a key; each method returns a line for one kind of mistake.
-
-    Args:
-        message: The parser's message.
-        known: The keys of the command line and the types of their values.
 
     Attributes:
         key: The key, or "" if the message has none.

@@ -79,12 +79,7 @@ def add(parser: LightningArgumentParser) -> None:
 
 
 def hand_on_prompts(config: Any) -> None:
-    """Gives the data the texts of --prompt and --prompts.
-
-    Raises:
-        ValueError: If it has no captions, or the texts are wrong.
-        FileNotFoundError: If a file is missing.
-    """
+    """Gives the data the texts of --prompt and --prompts."""
     prompts = prompts_of(config.prompt, config.prompts)
     if prompts is None:
         return

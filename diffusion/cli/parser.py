@@ -41,7 +41,9 @@ def fail(message: str) -> NoReturn:
 def load_once(text: str) -> Any:
     """Reads YAML as the parser does, and refuses a mapping with a key twice, wherever it stands."""
     try:
-        return LOAD(yaml_reader.checked(text))
+        if text.count(":") > 1:
+            yaml.compose(text, Loader=yaml_reader.Once)
+        return LOAD(text)
     except yaml_reader.Twice as error:
         fail(f"{yaml_reader.problem(error)} of {text.strip()[:100]!r}; expected it once")
 

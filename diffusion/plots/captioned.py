@@ -34,9 +34,6 @@ def captioned(images: Tensor, texts: Sequence[str], columns: int) -> Tensor:
         images: (B, C, H, W) in [−1, 1], C = 1 or 3.
         texts: B captions.
         columns: Images a row.
-
-    Raises:
-        ValueError: If there are more or fewer captions than images, or none.
     """
     import numpy as np
     from PIL import Image, ImageDraw
