@@ -3,7 +3,6 @@
 import hashlib
 import inspect
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import cached_property, partial
@@ -42,7 +41,7 @@ def recipe(trainer: L.Trainer, module: Any, data: Any) -> dict[str, Any]:
         "model": {"class": type(module).__name__, **drawn},
         "trainer": {"precision": trainer.precision},
     }
-    return json.loads(json.dumps(plain_values(found)))
+    return plain_values(found)
 
 
 def _stage(**settings: Any) -> dict[str, Any]:
@@ -69,30 +68,34 @@ def difference(there: Any, here: Any) -> str | None:
 
 
 def plain_values(part: Any) -> Any:
-    """Returns an object as plain values: its class, and what its public attributes are.
+    """Returns an object as JSON has it: its class, and what its public attributes are.
 
     Tensors are their digests; a module is its attributes, and digests of what it is made of and of
     its weights.
     """
-    match part:
-        case None | bool() | int() | str():
-            return part
-        case float():
-            return part if math.isfinite(part) else str(part)
-        case Tensor():
-            return digest([str(part.dtype), part.tolist()])
-        case Mapping():
-            return {str(k): plain_values(v) for k, v in part.items()}
-        case set() | frozenset():
-            return sorted(map(str, part))
-        case Sequence():
-            return [plain_values(v) for v in part]
-        case partial():
-            named = {"class": plain_values(part.func), **part.keywords}
-            return {**named, "args": plain_values(part.args)}
-        case nn.Module():
-            weights = weights_digest(part.state_dict())
-            return {**_attributes(part), "parts": _digest_of_parts(part), "weights": weights}
+    return json.loads(json.dumps(part, default=_described), parse_constant=str)
+
+
+def _described(part: Any) -> Any:
+    """Returns an object as something nearer to JSON."""
+    if isinstance(part, Tensor):
+        return digest([str(part.dtype), part.tolist()])
+    if isinstance(part, Mapping):
+        return dict(part)
+    if isinstance(part, Sequence):
+        return list(part)
+    if isinstance(part, set | frozenset):
+        return sorted(map(str, part))
+    if isinstance(part, partial):
+        return {"class": part.func, **part.keywords, "args": part.args}
+    if isinstance(part, nn.Module):
+        parts = [
+            (name, _attributes(part), part.digest() if isinstance(part, FrozenText) else None)
+            for name, part in part.named_modules()
+        ]
+        made = json.dumps(parts, sort_keys=True, default=_described).encode()
+        about = {**_attributes(part), "parts": hashlib.sha256(made).hexdigest()[:16]}
+        return {**about, "weights": weights_digest(part.state_dict())}
     if inspect.isclass(part) or inspect.isroutine(part):
         return f"{part.__module__}.{part.__qualname__}"
     with suppress(TypeError):  # of what has no attributes, such as a path or torch's dtypes
@@ -102,24 +105,10 @@ def plain_values(part: Any) -> Any:
 
 def _attributes(part: Any) -> dict[str, Any]:
     """Returns an object's class and public attributes, without what it has only computed."""
-    computed = "training" if isinstance(part, nn.Module) else ""
-    settings = {
-        k: v
-        for k, v in vars(part).items()
-        if not k.startswith("_")
-        and k != computed
-        and not isinstance(inspect.getattr_static(type(part), k, None), cached_property)
-    }
-    return {"class": type(part).__name__, **plain_values(settings)}
-
-
-def _digest_of_parts(module: nn.Module) -> str:
-    """Returns 16 digits that change with the classes and settings of all of a module's parts."""
-    found = [
-        (name, _attributes(part), part.digest() if isinstance(part, FrozenText) else None)
-        for name, part in module.named_modules()
-    ]
-    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16]
+    computed = {"training"} if isinstance(part, nn.Module) else set()
+    computed |= {k for k, v in inspect.getmembers_static(type(part)) if type(v) is cached_property}
+    public = {k: v for k, v in vars(part).items() if not k.startswith("_") and k not in computed}
+    return {"class": type(part).__name__, **public}
 
 
 def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:

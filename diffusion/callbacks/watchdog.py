@@ -9,6 +9,7 @@ import threading
 import time
 import traceback
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from subprocess import Popen, TimeoutExpired
 from typing import NoReturn
@@ -27,22 +28,26 @@ GRACE = 8.0  # seconds that the first process has to notice by itself, and then 
 FAILED, LOST = "failed", "lost"  # instead of a beat: an error of its own; of another process
 
 
+@dataclass
 class Peer:
     """What one process knows of another, by the file that the other touches at every tick.
 
     Times are counted in one's own ticks: neither clocks that differ nor a whole run that was
     suspended for an hour say anything about a process.
 
-    Args:
+    Attributes:
         rank: The other's number.
         path: Its file.
+        seen: What was in the file, and when it was changed.
+        beats: How often it has changed.
+        silent: For how many ticks it has not.
     """
 
-    def __init__(self, rank: int, path: Path) -> None:
-        self.rank = rank
-        self.path = path
-        self.beats = self.silent = 0
-        self.seen: tuple[str, int] | None = None
+    rank: int
+    path: Path
+    seen: tuple[str, int] | None = None
+    beats: int = 0
+    silent: int = 0
 
     def look(self) -> str | None:
         """Returns what happened to it, once a tick: FAILED, LOST, other words, or None.

@@ -1,14 +1,10 @@
 """Where figures go: always to CSV, and to Weights & Biases without ever waiting for it."""
 
 import csv
-import netrc
 import os
-import socket
 import uuid
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlparse
+from typing import Any, Literal
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger, Logger
@@ -18,9 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from diffusion.cli.run_folder import is_first
 from diffusion.common.files import reason, written_aside
 
-if TYPE_CHECKING:
-    from lightning.pytorch.loggers import WandbLogger
-
+PATIENCE = 3  # seconds that a server, or somebody who is asked for a key, has to answer
 Wandb = Literal["off", "offline", "online"]
 
 
@@ -72,36 +66,17 @@ def make(run: Path, wandb: Wandb, job: str) -> list[Logger]:
     """
     found: list[Logger] = [Table(run, name="csv", flush_logs_every_n_steps=1)]
     if wandb != "off" and is_first():
-        offline = wandb == "offline" or not _reachable()
-        if offline:
-            os.environ.setdefault("WANDB_SILENT", "true")  # nothing to say until `wandb sync`
         run.mkdir(parents=True, exist_ok=True)
-        found.append(
-            _wandb_logger()(
-                name=f"{run.name}-{job}",
-                save_dir=run,
-                project=os.environ.get("WANDB_PROJECT", "diffusion"),
-                offline=offline,
-                id=_identity(run, job),
-            )
-        )
+        found.append(_wandb_logger(run, job, offline=wandb == "offline"))
     return found
 
 
-def _identity(run: Path, job: str) -> str:
-    path = run / f".wandb-{job}"
-    if not path.exists() or not path.read_text():
-        with written_aside(path) as aside:
-            aside.write_text(uuid.uuid4().hex[:12])
-    return path.read_text()
-
-
-def _wandb_logger() -> "type[WandbLogger]":
+def _wandb_logger(run: Path, job: str, offline: bool) -> Logger:
     import wandb
     from lightning.pytorch import loggers
 
     class OfflineAfterAll(loggers.WandbLogger):
-        """Logs offline where the server cannot be had after all."""
+        """Logs offline where there is no key, or the server cannot be had."""
 
         @property
         def experiment(self) -> Any:
@@ -116,29 +91,21 @@ def _wandb_logger() -> "type[WandbLogger]":
                 wandb.teardown()  # its settings were read when it was to be online
                 return super().experiment
 
-    return OfflineAfterAll
+    if offline:
+        os.environ.setdefault("WANDB_SILENT", "true")  # nothing to say until `wandb sync`
+    return OfflineAfterAll(
+        name=f"{run.name}-{job}",
+        save_dir=run,
+        project=os.environ.get("WANDB_PROJECT", "diffusion"),
+        offline=offline,
+        id=_identity(run, job),
+        settings=wandb.Settings(init_timeout=PATIENCE, login_timeout=PATIENCE),
+    )
 
 
-def _reachable() -> bool:
-    """Whether there is a key and a server; asks for at most three seconds."""
-    import wandb
-
-    settings = wandb.setup().settings
-    wandb.teardown()  # or it would keep to these settings when the logger wants it offline
-    url = urlparse(settings.base_url)
-    if not settings.api_key and not _logged_in(url.hostname or ""):
-        rank_zero_warn("wandb: no API key (`wandb login`); logging offline")
-        return False
-    try:
-        socket.create_connection((url.hostname, url.port or 443), timeout=3).close()
-    except OSError as error:
-        rank_zero_warn(f"wandb: {url.hostname} cannot be reached ({error}); logging offline")
-        return False
-    return True
-
-
-def _logged_in(host: str) -> bool:
-    """Whether `wandb login` has kept a key for a server, in ~/.netrc."""
-    with suppress(OSError, netrc.NetrcParseError):
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
-    return False
+def _identity(run: Path, job: str) -> str:
+    path = run / f".wandb-{job}"
+    if not path.exists() or not path.read_text():
+        with written_aside(path) as aside:
+            aside.write_text(uuid.uuid4().hex[:12])
+    return path.read_text()
