@@ -270,6 +270,7 @@ class Pipeline:
                              "texts")  # fmt: skip
         if data.prompts is None and system.reads_texts:
             raise ValueError(f"prompts: None; expected texts, as the {name} reads them")
+        _ = data.edits  # a file that is not there is named before what is made of it
         check_given(self._stages(), data)
         for stage in self._stages():
             for guide in stage.sampler.guidance:

@@ -30,7 +30,11 @@ class WholeFiles(TorchCheckpointIO):
 
 
 def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
-    """Writes a checkpoint; one that is there stays until this one is whole."""
+    """Writes a checkpoint; one that is there stays until this one is whole.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
     with written_aside(path) as aside, aside.open("wb") as file:
         torch.save(checkpoint, file)  # to a name it would put this name inside
 

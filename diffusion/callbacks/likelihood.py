@@ -64,7 +64,11 @@ class Likelihood(L.Callback):
         self.variance: Variance = variance
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Refuses to clip what must not be clipped."""
+        """Refuses to clip what must not be clipped.
+
+        Raises:
+            ValueError: If it is to clip where there is no range, or the network puts out a mean.
+        """
         data = data_of(trainer)
         if (self.n or self.validate) and data is not None and isinstance(pl_module, Diffusion):
             self._clips(pl_module, data)

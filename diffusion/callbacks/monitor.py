@@ -149,7 +149,11 @@ class Monitor(L.Callback):
         return {"images": self.images}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores the count."""
+        """Restores the count.
+
+        Raises:
+            ValueError: If it is no count.
+        """
         if not isinstance(images := state_dict.get("images"), int):
             raise ValueError(f"ckpt_path: {images!r:.40} images; expected how many were seen")
         self.images = images

@@ -41,7 +41,11 @@ def read_sample(path: Path) -> Tensor:
 
 
 def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Refuses to go on in a folder whose samples were made otherwise."""
+    """Refuses to go on in a folder whose samples were made otherwise.
+
+    Raises:
+        ValueError: If there are samples, and `settings.json` says something else or is not there.
+    """
     if not numbered(folder):
         return
     if (there := _note(folder / SETTINGS)) is None:
@@ -58,6 +62,9 @@ def asked_captions(folder: Path, data: Any) -> dict[str, str]:
     Args:
         folder: Where samples may be, with labels in their names and texts in `captions.json`.
         data: With `samples`, how many there will be, and `request`.
+
+    Raises:
+        ValueError: If a sample that is there was asked to be something else than now.
     """
     made = numbered(folder)
     there: dict[str, str] = (_note(folder / CAPTIONS) if made else None) or {}
@@ -92,7 +99,7 @@ def note(path: Path, content: Mapping[str, Any]) -> None:
 def gather(made: Mapping[int, Path], path: Path) -> None:
     """Writes samples as one .npz, "images" (N, H, W, C), "index" and "labels", one at a time."""
     files = list(made.values())
-    first = _channels_last(np.load(files[0]))
+    first = _as_saved(np.load(files[0]))
     header = {
         "descr": np.lib.format.dtype_to_descr(first.dtype),
         "fortran_order": False,
@@ -105,13 +112,13 @@ def gather(made: Mapping[int, Path], path: Path) -> None:
         with archive.open("images.npy", "w", force_zip64=True) as out:
             np.lib.format.write_array_header_1_0(out, header)
             for file in files:
-                out.write(_channels_last(np.load(file)).tobytes())
+                out.write(_as_saved(np.load(file)).tobytes())
         for name, values in more.items():
             with archive.open(f"{name}.npy", "w") as out:
                 np.lib.format.write_array(out, values, allow_pickle=False)
 
 
-def _channels_last(image: np.ndarray) -> np.ndarray:
+def _as_saved(image: np.ndarray) -> np.ndarray:
     return image.transpose(1, 2, 0) if image.ndim == 3 else image
 
 

@@ -63,17 +63,17 @@ def check_arguments(args: Sequence[str], others: Iterable[str] = ()) -> list[Fla
     Args:
         args: What follows the program's name.
         others: Names of commands without a trainer.
+
+    Raises:
+        ValueError: If there is no such command, section or form of a flag, or no YAML in a file.
+        FileNotFoundError: If there is no such file.
     """
     name, known = args[0] if args else "", [*COMMANDS, *others]
-    if name.startswith("-"):
-        raise ValueError(
-            f"{name}: no command; expected one first: {', '.join(known)}, as in "
-            "`diffusion fit --config FILE`"
-        )
     if name not in COMMANDS:
         near = most_like(name, known)
         perhaps = f"; perhaps '{near}'" if near else ""
-        raise ValueError(f"{name}: no such command; expected one of {', '.join(known)}{perhaps}")
+        right = f"expected one first: {', '.join(known)}, as in `diffusion fit --config FILE`"
+        raise ValueError(f"{name}: no such command; {right}{perhaps}")
     flags = split(args[1:])
     for flag in flags:
         check_key(flag.key)
@@ -104,7 +104,11 @@ def arranged(args: Sequence[str]) -> list[str]:
 
 
 def split(words: Sequence[str], bare: bool = False) -> list[Flag]:
-    """Returns the flags that words are; values without a flag, if they may be bare, come first."""
+    """Returns the flags that words are; values without a flag, if they may be bare, come first.
+
+    Raises:
+        ValueError: If a word is none, or a value is missing.
+    """
     flags, words = [], [{"-c": "--config", "-h": "--help"}.get(word, word) for word in words]
     while words:
         word = words.pop(0)
@@ -130,6 +134,9 @@ def once(flags: Sequence[Flag], lists: Iterable[str] = ()) -> list[Flag]:
     Mappings and files of a section are layers, and are all kept, as is what is added to a list.
     For all flags of a key in `lists` one with a list of their values stands; other lists must not
     be given twice.
+
+    Raises:
+        ValueError: If a list is given twice.
     """
     found: dict[str, list[str]] = {key: [] for key in lists}
     for flag in flags:
@@ -156,6 +163,9 @@ def check_key(key: str) -> None:
     """Refuses a key whose section does not exist.
 
     A name without a section may be meant for one that only the parser knows, which says so.
+
+    Raises:
+        ValueError: If there is no such section.
     """
     first, dot, _ = key.partition(".")
     if first.rstrip("+") not in KEYS:

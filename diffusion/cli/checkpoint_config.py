@@ -43,6 +43,10 @@ def from_checkpoint(
     Args:
         args: What follows the program's name.
         sections: The class of each section of the configuration that gives the arguments of one.
+
+    Raises:
+        FileNotFoundError: If the checkpoint is not there.
+        ValueError: If it cannot be read, or asks for what is not taken.
     """
     said, trust = [arg for arg in args if arg != FLAG], FLAG in args
     path = checkpoint_path(said)
@@ -94,7 +98,11 @@ def read_checkpoint(path: Path, key: str = "ckpt_path") -> dict[str, Any]:
 
 
 def model_of(content: Mapping[str, Any], file: str) -> Settings:
-    """Returns what is taken of the model section of what `read_checkpoint` returned."""
+    """Returns what is taken of the model section of what `read_checkpoint` returned.
+
+    Raises:
+        ValueError: If it has none, or asks for what is not taken.
+    """
     if content.get(CONFIG) is None:
         raise ValueError(f"{file}; expected one with its configuration, as fit writes it")
     section = loaded(content[CONFIG], file).get("model")

@@ -133,6 +133,10 @@ def load_published(
         path: The file, or the folder.
         said: Model sections over what the weights tell.
         preset: As `import_` has it.
+
+    Raises:
+        FileNotFoundError: If they are not there.
+        ValueError: If a tensor has no place, or something has no counterpart here.
     """
     model: Model | None
     names: Callable[[Any], Names]
@@ -158,7 +162,12 @@ def load_published(
 
 
 def model_section(path: Path) -> Settings:
-    """Returns the model section of a configuration."""
+    """Returns the model section of a configuration.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it has none, or is no configuration.
+    """
     section = read_config(str(path)).get("model")
     if not isinstance(section, Mapping):
         raise ValueError(f"config: {path}; expected a configuration with a model section")

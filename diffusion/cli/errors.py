@@ -139,11 +139,6 @@ class Complaint:
             right = f"expected one of {', '.join(sorted(names))}" if names else "none"
         return f"{where}: {self.owner.__name__} has no such argument; {right}"
 
-    def wrong_name(self, name: str) -> str | None:
-        """Of a class that is not there or of another kind; None for what should be a value."""
-        kinds = classes_in(self.wanted())
-        return None if {*WORDS} & {*kinds} else self.no_class(name, kinds)
-
     def no_class(self, name: str, kinds: tuple[type, ...]) -> str:
         """Of a name where there should be one of a class of some kinds."""
         name, where = name.strip("'\""), self.key or "class_path"
@@ -168,16 +163,17 @@ class Complaint:
         where = f"{self.key}.{name}" if self.key else name
         return f"{where}: missing; expected a value (a flag or a --config gives it)"
 
-    def wrong_value(self) -> str | None:
-        """Of a value of another type."""
+    def wrong_value(self, name: str | None = None) -> str | None:
+        """Of a value of another type, or the name of a class that is not there or of another kind.
+
+        None where nothing is known of the key.
+        """
         hint, found = self.wanted(), VALUE.search(self.message)
-        if hint is None:
-            return None
-        value = found.group(1) if found else ""
-        kinds = [kind for kind in leaves(hint) if kind is not type(None)]
-        if all(isinstance(k, type) and k not in WORDS for k in kinds) and not _is_list(hint):
-            return self.no_class(value, tuple(kinds))
-        near = most_like(value, [kind for kind in kinds if isinstance(kind, str)])
+        kinds, value = classes_in(hint), found.group(1) if found else ""
+        choices = [leaf for leaf in leaves(hint) if isinstance(leaf, str)]
+        if not choices and not {*WORDS} & {*kinds} and (name or not _is_list(hint)):
+            return None if hint is None and name is None else self.no_class(name or value, kinds)
+        near = most_like(value, choices)
         value = textwrap.shorten(value, 82, placeholder=" …")
         right = type_in_words(hint, value) + (f"; perhaps {near!r}" if near else "")
         return f"{self.key}: {value or repr('')}; expected {right}"
@@ -216,10 +212,10 @@ CAUSES: dict[str, Callable[..., str | None]] = {
     r"[Uu]nrecognized arguments?: (\S+)": Complaint.unknown_key,
     r"Option '([^']+)' is not accepted": Complaint.unknown_argument,
     r'Parser key "(\w+)": Unable to load config "(.*)"': Complaint.no_section,
-    r"class_path '([^']+)':\s+(?:module '|No module named|.*cannot import)": Complaint.wrong_name,
-    r"Expected a dot import path string: (\S+)": Complaint.wrong_name,
-    r"[Nn]ot a valid subclass.*Got value: (.+)": Complaint.wrong_name,
-    r"Import path (\S+) does not correspond to a subclass": Complaint.wrong_name,
+    r"class_path '([^']+)':\s+(?:module '|No module named|.*cannot import)": Complaint.wrong_value,
+    r"Expected a dot import path string: (\S+)": Complaint.wrong_value,
+    r"[Nn]ot a valid subclass.*Got value: (.+)": Complaint.wrong_value,
+    r"Import path (\S+) does not correspond to a subclass": Complaint.wrong_value,
     r"arguments are required: ([^\s,]+)": Complaint.missing,
     r"Expected a (?!path)|Does not validate against": Complaint.wrong_value,
 }

@@ -23,6 +23,10 @@ def claim(run: Path, command: str, resuming: bool) -> None:
         run: The run's folder.
         command: What is about to write: fit, validate, test or predict.
         resuming: Whether training goes on from a checkpoint.
+
+    Raises:
+        FileExistsError: If the folder is another run's.
+        OSError: If it, or the folder for temporary files, cannot be written to.
     """
     if command == "fit":
         check_run(run, resuming)
@@ -38,7 +42,11 @@ def claim(run: Path, command: str, resuming: bool) -> None:
 
 
 def check_run(run: Path, resuming: bool) -> None:
-    """Refuses to train over a finished or interrupted run."""
+    """Refuses to train over a finished or interrupted run.
+
+    Raises:
+        FileExistsError: If the folder has a checkpoint and training does not resume from it.
+    """
     files = [p for p in (run / "checkpoints").glob("*.ckpt") if not p.name.startswith(".")]
     if files and not resuming:
         raise FileExistsError(
@@ -48,7 +56,11 @@ def check_run(run: Path, resuming: bool) -> None:
 
 
 def check_room(run: Path, module: nn.Module) -> None:
-    """Refuses to train where not even a module's weights find room."""
+    """Refuses to train where not even a module's weights find room.
+
+    Raises:
+        OSError: If the disk has less room than that.
+    """
     size = sum(value.nbytes for value in module.state_dict().values())
     free = shutil.disk_usage(run).free
     if free < size:

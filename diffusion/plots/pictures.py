@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 import numpy as np
 import torch
+from PIL import Image, PngImagePlugin
 from torch import Tensor
 
 from diffusion.common.files import written_aside
@@ -34,8 +35,6 @@ def save(picture: Tensor, path: Path, about: Mapping[str, str] = MappingProxyTyp
         path: The file.
         about: What its text chunks say: under "diffusion.sampler" and the like how it was made.
     """
-    from PIL import Image, PngImagePlugin
-
     info = PngImagePlugin.PngInfo()
     for key, text in about.items():
         info.add_itxt(f"diffusion.{key}", text)

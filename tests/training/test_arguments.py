@@ -128,7 +128,7 @@ def test_numbers_and_texts_may_begin_with_a_dash():
 
 @pytest.mark.parametrize("before", ["--config", "-c", "--confg"])
 def test_the_command_comes_first(refused, before):
-    assert "no command; expected one first: fit" in refused(before, "tiny.yaml", "fit")
+    assert "no such command; expected one first: fit" in refused(before, "tiny.yaml", "fit")
 
 
 WRONG = {
