@@ -31,8 +31,6 @@ from diffusion.common.pixels import quantize
 from diffusion.data import Images
 from diffusion.data.requests.base import Ask, in_order
 from diffusion.data.requests.prompts import Prompts
-from diffusion.interop import layout
-from diffusion.interop.diffusers import folder, unet_weights
 from diffusion.plots import pictures
 from diffusion.sampler import Sampler
 from diffusion.spec import DataSpec
@@ -41,9 +39,7 @@ from diffusion.systems.base import Generative
 from diffusion.systems.cascade import Cascade
 from diffusion.systems.checkpoints import latest
 from diffusion.systems.checkpoints.contents import settings_of
-from diffusion.systems.checkpoints.declared import check_network, made
 from diffusion.systems.checkpoints.restorable import Restorable
-from diffusion.systems.checkpoints.trust import Taken, trusting
 from diffusion.systems.checks import check_forgotten
 from diffusion.systems.diffusion import Diffusion, check_given
 from diffusion.systems.texts import remember
@@ -124,6 +120,8 @@ class Pipeline:
             FileNotFoundError: If there is nothing of this name.
             ValueError: If it is something else, or names what is not taken.
         """
+        from diffusion.cli.convert import load_published
+
         path = Path(checkpoint).expanduser()
         if not path.exists():
             if not isinstance(checkpoint, str) or not HUB.fullmatch(checkpoint):
@@ -136,7 +134,7 @@ class Pipeline:
             if place.is_dir() and (found := latest.find(place)) is not None:
                 path = found
                 break
-        system = _from_folder(path) if path.is_dir() else _restored(path, trust)
+        system = load_published("diffusers", path)[0] if path.is_dir() else _restored(path, trust)
         place = device or ("cuda" if torch.cuda.is_available() else "cpu")
         return cls(_drawing(system.to(place).eval(), f"checkpoint: {path}"))
 
@@ -278,6 +276,7 @@ class Pipeline:
                 raise ValueError(f"{key}: {values[0]!r}; expected None, as the {name} reads none")
         if data.texts is None and system.reads_texts:
             raise ValueError(f"prompts: None; expected texts, as the {name} reads them")
+        _ = data.edits  # a file that is not there is named before what is made of it
         check_given(self._stages(), data)
         for stage in self._stages():
             for guide in stage.sampler.guidance:
@@ -331,21 +330,6 @@ def _restored(path: Path, trust: bool) -> L.LightningModule:
         raise ValueError(str(error).replace("checkpoint_path", "checkpoint", 1)) from None
     if isinstance(system, Diffusion):
         check_forgotten(system.sampler, settings_of(content), system.denoiser.contract)
-    return system
-
-
-def _from_folder(path: Path) -> L.LightningModule:
-    """Returns the system of a folder of diffusers."""
-    model, values = folder.read_folder(path)
-    kind = f"{Diffusion.__module__}.{Diffusion.__name__}"
-    settings = {key: value for key, value in model.settings.items() if key != "optimizer"}
-    with trusting(False):
-        section = {"class_path": kind, "init_args": settings}
-        found = Taken(f"checkpoint: {path}").object(section, Diffusion, "model")
-    check_network(found, values, f"checkpoint: {path}")
-    system = made(found)
-    network = system.denoiser.network
-    network.load_state_dict(layout.imported_weights(network, unet_weights.names(network), values))
     return system
 
 

@@ -6,7 +6,7 @@ import torch
 from diffusion.callbacks.checkpoint import Checkpoint
 from diffusion.callbacks.likelihood import Likelihood
 from diffusion.callbacks.metrics import Metrics
-from diffusion.callbacks.samples import Samples
+from diffusion.callbacks.samples import SamplePictures
 from diffusion.common.schedules import Warmup
 from diffusion.data import Digits, SwissRoll
 from diffusion.networks import MLP, LinearUNet, TextTransformer, UNet, ViT
@@ -15,7 +15,7 @@ from diffusion.process import Cosine, Linear, RectifiedFlow, ScaledLinear, Sigmo
 UNETS = ("in_channels", "out_channels", "blocks", "groups")
 NUMBERS = {
     ("checkpoint", Checkpoint): ("every_n_steps",),
-    ("samples", Samples): ("columns", "rows", "points", "moments"),
+    ("samples", SamplePictures): ("columns", "rows", "points", "moments"),
     ("metrics", Metrics): ("n", "batch_size", "every_n_validations"),
     ("likelihood", Likelihood): ("batch_size",),
     ("data", Digits): ("batch_size",),
@@ -47,7 +47,7 @@ def test_a_process_has_at_least_two_times(kind, T):
 
 def test_other_counts_below_zero():
     with pytest.raises(ValueError, match=r"samples\.every_n_steps: -1; expected at least 0"):
-        Samples(every_n_steps=-1)
+        SamplePictures(every_n_steps=-1)
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1)
     with pytest.raises(ValueError, match=r"lr_scheduler\.warmup: -1; expected at least 0"):
         Warmup(optimizer, warmup=-1)

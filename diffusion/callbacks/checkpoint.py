@@ -16,7 +16,7 @@ from diffusion.common.validate import check_counts
 from diffusion.data import Images
 from diffusion.data.reading.workers import undisturbed
 from diffusion.systems.checkpoints import latest, lock, resume
-from diffusion.systems.trainer import data_of
+from diffusion.systems.trainer import attributes, data_of
 
 
 class WholeFiles(TorchCheckpointIO):
@@ -26,10 +26,10 @@ class WholeFiles(TorchCheckpointIO):
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
         """Writes a file that is whole or not there."""
-        save(checkpoint, Path(path))
+        write_checkpoint(checkpoint, Path(path))
 
 
-def save(checkpoint: dict[str, Any], path: Path) -> None:
+def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
     """Writes a checkpoint; one that is there stays until this one is whole.
 
     Raises:
@@ -76,7 +76,7 @@ class Checkpoint(ModelCheckpoint):
         """Locks the folder for training, and sees to it that files are whole."""
         self.dirpath = self._folder(trainer)
         super().setup(trainer, pl_module, stage)
-        if stage == "fit" and not trainer.fast_dev_run:  # pyright: ignore
+        if stage == "fit" and not attributes(trainer).fast_dev_run:
             if trainer.is_global_zero:
                 lock.hold(Path(self.dirpath))
             if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
@@ -126,9 +126,9 @@ class Checkpoint(ModelCheckpoint):
 
         Until that step there is nothing to save: a failure leaves the checkpoint as it is.
         """
-        data = data_of(trainer)
         if not trainer.training:
             return
+        data = data_of(trainer)
         step, accumulated = checkpoint["global_step"], trainer.accumulate_grad_batches
         self._last_global_step_saved = step
         if not isinstance(data, Images) or not step:

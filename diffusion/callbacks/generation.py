@@ -1,7 +1,7 @@
 """The images that metrics measure: drawn by all processes, timed and counted."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -38,47 +38,46 @@ def generate(
         batch_size: Images generated at once by one process.
         measures: Each process updates them with its own images.
     """
-    data = data_of(trainer)
-    rank, world, seconds, asked = trainer.global_rank, trainer.world_size, 0.0, False
-    rounds = deal(n, batch_size, rank, world)
-    counted = module.networks()
-    drawn, shown = sum(map(len, rounds)), list[tuple[Tensor, Tensor]]()
-    counters = {name: Evaluations() for name in counted}
-    with bar("images", draws(trainer)) as progress, ExitStack() as counting:
-        for name, parts in counted.items():
-            for network in parts:
+    data, rank, world = data_of(trainer), trainer.global_rank, trainer.world_size
+    rounds = sample_numbers(n, batch_size, rank, world)
+    drawn, seconds, shown = sum(map(len, rounds)), 0.0, list[tuple[Tensor, Tensor]]()
+    counters = {name: Evaluations() for name in module.networks()}
+    with bar("images", draws_bars(trainer)) as progress, ExitStack() as counting:
+        for name, networks in module.networks().items():
+            for network in networks:
                 counting.enter_context(counters[name].counting(network))
         task = progress.add_task("Generating", total=n)
-        for mine in rounds:
+        for numbers in rounds:
             start = time.perf_counter()
-            batch = move_data_to_device(data.measured(mine), module.device)
-            # A label is asked for by itself, or with the caption of a picture that has it.
-            asked = module.reads_anything if "text" in batch else module.reads_labels
-            images = quantize(module.generate(data.on_after_batch_transfer(batch, 0), mine))
+            requests = data.measured(numbers)
+            batch = data.on_after_batch_transfer(move_data_to_device(requests, module.device), 0)
+            images = quantize(module.generate(batch, numbers))
             images.cpu()  # waits for the device, so that the time is the images'
             seconds += time.perf_counter() - start
-            own = sum(i % world == rank for i in mine)  # the others repeat the last
-            samples = SampleBatch(
-                images[:own],
-                torch.tensor(mine[:own]),
-                batch["label"][:own] if asked and "label" in batch else None,
-                batch["text"][:own] if "text" in batch else None,
-            )
+            own = sum(i % world == rank for i in numbers)  # the others repeat the last
+            index = torch.tensor(numbers)
             for measure in measures if own else ():
-                measure.update(samples)
-            first = [i for i, number in enumerate(mine[:own]) if number < FIRST]
-            shown.append((torch.tensor(mine, device=images.device)[first], images[first]))
-            progress.advance(task, min(len(mine) * world, n))
+                measure.update(SampleBatch(images[:own], index[:own], **_requested(module, batch, own)))
+            first = sum(number < FIRST for number in numbers[:own])
+            shown.append((index[:first].to(images.device), images[:first]))
+            progress.advance(task, min(len(numbers) * world, n))
             progress.refresh()  # beneath the trainer's own bar it is not redrawn by itself
+    index, images = (gather_rows(trainer.strategy, torch.cat(x)) for x in zip(*shown))
+    asked = _requested(module, data.measured(range(len(images))), len(images))
+    made = SampleBatch(images[index.argsort()], **asked)
     evaluations = {name: counter.rows / drawn for name, counter in counters.items()}
-    index, first = (gather_rows(trainer.strategy, torch.cat(x)) for x in zip(*shown))
-    batch = data.measured(range(len(first)))
-    labels = batch.get("label") if asked else None
-    made = SampleBatch(first[index.argsort()], None, labels, batch.get("text"))
     return evaluation_figures(evaluations, seconds / drawn), made
 
 
-def deal(n: int, batch_size: int, rank: int = 0, world: int = 1) -> list[list[int]]:
+def _requested(module: Any, batch: Mapping[str, Any], n: int) -> dict[str, Any]:
+    """Returns what the first n samples of a batch are asked to be, as `SampleBatch` has it."""
+    # A label is asked for by itself, or with the caption of a picture that has it.
+    labelled = module.reads_anything if "text" in batch else module.reads_labels
+    found = {"labels": batch.get("label") if labelled else None, "texts": batch.get("text")}
+    return {key: None if value is None else value[:n] for key, value in found.items()}
+
+
+def sample_numbers(n: int, batch_size: int, rank: int = 0, world: int = 1) -> list[list[int]]:
     """Returns this process's batches of sample numbers out of 0 … n − 1.
 
     Sample i goes to process i mod world. All processes get as many batches, of the same sizes, so
@@ -113,18 +112,17 @@ def guides(module: Any) -> list[Any]:
     return [guide for sampler in samplers for guide in sampler.guidance]
 
 
-def sampling(module: Any) -> dict[str, Any] | None:
-    """Returns how the images were drawn, by {"stages": …} if in several; None if it is not said."""
-    found = [_sampling(**stage) for stage in stages(module)]
+def by_stage(module: Any, describe: Callable[..., Any]) -> Any:
+    """Returns a description of what draws; {"stages": one of each} if several do, in turn."""
+    found = [describe(**stage) for stage in stages(module)]
     return {"stages": found} if len(found) > 1 else found[0]
 
 
-def _sampling(
+def sampling(
     sampler: Sampler | None = None, process: Process | None = None, **_rest: Any
 ) -> dict[str, Any] | None:
-    if sampler is None:
-        return None
-    return {
+    """Returns how a stage draws; None if it does not say."""
+    return sampler and {
         "step": plain(sampler.step),
         "steps": sampler.steps or (process and process.T),
         "spacing": sampler.spacing,
@@ -132,6 +130,6 @@ def _sampling(
     }
 
 
-def draws(trainer: L.Trainer) -> bool:
+def draws_bars(trainer: L.Trainer) -> bool:
     """Whether this process draws progress bars."""
     return trainer.is_global_zero and trainer.progress_bar_callback is not None

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from diffusion import bound
 from diffusion.codec import Pixels
 from diffusion.common.files import written_aside
 from diffusion.common.validate import check_counts
+from diffusion.data import Images
 from diffusion.guidance import Static
 from diffusion.metrics.report.record import finite
 from diffusion.noise import SeededNoise
@@ -71,7 +73,7 @@ class Likelihood(L.Callback):
         if (self.n or self.validate) and data is not None and isinstance(pl_module, Diffusion):
             self._clips(pl_module, data)
 
-    def _clips(self, module: Any, data: Any) -> bool:
+    def _clips(self, module: Diffusion, data: Images) -> bool:
         """Returns whether x̂_0 is clipped."""
         if not isinstance(module.codec, Pixels):
             raise ValueError(
@@ -89,68 +91,69 @@ class Likelihood(L.Callback):
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Measures some of the validation data, if asked to."""
         if self.validate and not trainer.sanity_checking and isinstance(pl_module, Diffusion):
-            terms = self._measure(trainer, pl_module, "val", self.validate)
-            self._log(pl_module, "val", terms, self._clips(pl_module, data_of(trainer)))
+            self._measure(trainer, pl_module, "val", self.validate)
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Measures the test data, and writes what it found."""
         if self.n and isinstance(pl_module, Diffusion):
-            terms = self._measure(trainer, pl_module, "test", self.n)
-            clipped = self._clips(pl_module, data_of(trainer))
-            figures = self._log(pl_module, "test", terms, clipped)
+            found = self._measure(trainer, pl_module, "test", self.n)
             if trainer.is_global_zero:
-                note = {"n": len(terms), "variance": self.variance, "clipped": clipped}
-                content = {**figures, **note, "by_t": terms.mean(0).tolist()}
                 with written_aside(Path(trainer.default_root_dir) / "likelihood.json") as aside:
-                    aside.write_text(json.dumps(finite(content), indent=1, allow_nan=False))
+                    aside.write_text(json.dumps(finite(found), indent=1, allow_nan=False))
 
     @torch.no_grad()
-    def _measure(self, trainer: L.Trainer, pl_module: Any, split: str, n: int) -> Tensor:
-        """Returns the terms of n samples, (n, T + 1), each process having done its share."""
-        data, terms = data_of(trainer), []
+    def _measure(self, trainer: L.Trainer, module: Diffusion, split: str, n: int) -> dict[str, Any]:
+        """Returns, and logs, the means over n samples, of which each process measures its share."""
+        data, rows = data_of(trainer), []
+        clipped = self._clips(module, data)
         for k, batch in enumerate(data.batches(split, self.batch_size, n)):
-            batch = move_data_to_device(batch, pl_module.device)
             if k % trainer.world_size == trainer.global_rank:
-                terms.append(self._terms(pl_module, batch, data, k))
+                batch = move_data_to_device(batch, module.device)
+                index = range(k * self.batch_size, k * self.batch_size + len(batch["image"]))
+                rows.append(self._terms(module, batch, index, clipped, data.levels))
             else:  # another process fills these rows in
-                terms.append(batch["image"].new_zeros(len(batch["image"]), terms_of(pl_module)))
-        every: Any = trainer.strategy.reduce(torch.cat(terms), reduce_op="sum")
-        return every.double().cpu()
+                empty = torch.zeros(len(batch["image"]), module.process.T + 1)
+                rows.append(empty.to(module.device))
+        reduced: Any = trainer.strategy.reduce(torch.cat(rows), reduce_op="sum")
+        terms = reduced.double().cpu()
+        about = {"n": len(terms), "variance": self.variance, "clipped": clipped}
+        figures = self._log(module, split, terms, clipped)
+        return {**figures, **about, "by_t": terms.mean(0).tolist()}
 
-    def _terms(self, module: Any, batch: dict[str, Tensor], data: Any, k: int) -> Tensor:
+    def _terms(
+        self,
+        module: Diffusion,
+        batch: dict[str, Tensor],
+        index: Sequence[int],
+        clipped: bool,
+        levels: int | None,
+    ) -> Tensor:
         """Returns L_0, L_1 … L_{T−1} and L_T of each sample, (B, T + 1), in bits/dim."""
-        x_0, process, first = batch["image"], module.process, k * self.batch_size
-        index = torch.arange(first, first + len(x_0))
-        cond = module.network_condition({**batch, "index": index, "seed": NOISE})
-        denoise = Static()(module.denoiser) if self._clips(module, data) else module.denoiser
-        noise = SeededNoise(NOISE, index.tolist())  # the same in any batch
+        x_0, process = batch["image"], module.process
+        cond = module.network_condition({**batch, "index": torch.tensor(index), "seed": NOISE})
+        denoise = Static()(module.denoiser) if clipped else module.denoiser
+        noise = SeededNoise(NOISE, index)  # the same in any batch
         columns = []
         for time in range(1, process.T + 1):
             t = torch.full((len(x_0),), time, device=x_0.device)
             pred = denoise(process.diffuse(x_0, t, noise(x_0)), t, cond)
-            columns.append(bound.term(pred, process, x_0, t, self.variance, data.levels))
+            columns.append(bound.term(pred, process, x_0, t, self.variance, levels))
         return torch.stack([*columns, bound.prior_term(process, x_0)], 1)
 
     def _log(
         self, module: L.LightningModule, prefix: str, terms: Tensor, clipped: bool
     ) -> dict[str, float]:
         """Logs the means over the samples, and returns them."""
-        total = terms.sum(1)
+        total, n = terms.sum(1), len(terms)
         figures = {
             "bits_per_dim": total.mean().item(),
             "L_T": terms[:, -1].mean().item(),
             "L_sum": terms[:, 1:-1].sum(1).mean().item(),
             "L_0": terms[:, 0].mean().item(),
         }
-        if len(terms) > 1:  # of one sample there is none
-            figures["standard_error"] = total.std().item() / math.sqrt(len(terms))
+        if n > 1:  # of one sample there is none
+            figures["standard_error"] = total.std().item() / math.sqrt(n)
         names = {"standard_error": "bits_per_dim_standard_error"}
-        at = f"{'_clipped' if clipped else ''}@{len(terms)}"
-        logged = {f"{prefix}/{names.get(k, k)}{at}": v for k, v in figures.items()}
-        module.log_dict(logged)
+        end = f"{'_clipped' if clipped else ''}@{n}"
+        module.log_dict({f"{prefix}/{names.get(k, k)}{end}": v for k, v in figures.items()})
         return figures
-
-
-def terms_of(module: Any) -> int:
-    """The number of terms of the bound: L_0 … L_T."""
-    return module.process.T + 1

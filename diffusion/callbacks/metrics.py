@@ -9,9 +9,10 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
+from rich import get_console
 from torch import Tensor
 
-from diffusion.callbacks.generation import digests, draws, generate, guides, sampling
+from diffusion.callbacks.generation import by_stage, digests, draws_bars, generate, guides, sampling
 from diffusion.common.files import check_writable, kept
 from diffusion.common.validate import check_counts
 from diffusion.guidance.clip import Clip
@@ -43,7 +44,7 @@ class Metrics(L.Callback):
 
     So the images, and the figures, do not depend on batch size or number of processes. They are
     logged as "test/NAME@n" and "val/NAME@n"; a test also prints them and writes metrics.json, with
-    what they depend on, to the trainer's default_root_dir. An earlier metrics.json is renamed.
+    what they depend on, to the run's folder. An earlier metrics.json is renamed.
 
     Names: fd_lenet, kid_lenet with LeNet; fid, kid, is with Inception; each distance also with
     "_floor", that of held-out real images. Then label_accuracy (by the extractor), judge_accuracy,
@@ -89,17 +90,14 @@ class Metrics(L.Callback):
         measures: Sequence[Measure] = (),
     ) -> None:
         check_counts("metrics", least=2, n=n)  # a covariance needs two
-        every = {"every_n_validations": every_n_validations}
-        check_counts("metrics", batch_size=batch_size, **every)
+        counts = {"batch_size": batch_size, "every_n_validations": every_n_validations}
+        check_counts("metrics", **counts)
         if card:
             card.check(n)
-        self.n = n
+        self.n, self.batch_size, self.cache = n, batch_size, Path(cache)
         self.extractor, self.card, self.text = extractor, card, text
-        self.batch_size = batch_size
         self.judge, self.memorization, self.measures = judge, memorization, measures
-        self.every_n_validations = every_n_validations
-        self.validate = validate
-        self.cache = Path(cache)
+        self.validate, self.every_n_validations = validate, every_n_validations
         self.samples: Tensor | None = None
         self.figures: dict[str, float] = {}
         self._validations = 0
@@ -115,9 +113,9 @@ class Metrics(L.Callback):
             return
         if isinstance(pl_module, System):
             pl_module.check_data(stage)  # before the features of other data are computed
-        data = _data(trainer)
-        if len(pl_module.shape) != 3:
-            shape = pl_module.shape
+        if (data := data_of(trainer)) is None:
+            raise ValueError("Metrics: trainer.datamodule is None; expected one of images")
+        if len(shape := pl_module.shape) != 3:
             rank_zero_warn(f"Metrics: samples of shape {shape} are no images, not measured")
             return
         check_counts("metrics", least=trainer.world_size, n=self.n)
@@ -130,24 +128,24 @@ class Metrics(L.Callback):
         if self.extractor is None:
             rank_zero_warn("Metrics: no labels and no extractor, so no distance; give Inception")
         check_writable(self.cache, "metrics.cache")
-        self._measures = self._asked()
+        self._measures = self._wanted()
         # States are in float64, which MPS lacks.
         device = torch.device("cpu") if pl_module.device.type == "mps" else pl_module.device
         with one_first(trainer, "metrics"):
             for measure in self._measures:
-                measure.to(device).prepare(data, self.cache, progress=draws(trainer))
+                measure.to(device).prepare(data, self.cache, progress=draws_bars(trainer))
                 self._warn(measure.warnings)
 
-    def _asked(self) -> list[Measure]:
+    def _wanted(self) -> list[Measure]:
         """Returns the metrics that the settings ask for."""
-        card, found = self.card, list[Measure]()
-        if self.extractor:
-            found += [FrechetDistance(self.extractor), KernelDistance(self.extractor)]
-            if self.extractor.score:
-                found.append(InceptionScore(self.extractor, self.n, min(10, self.n)))
-            found.append(LabelAccuracy(self.extractor))
+        extractor, card, found = self.extractor, self.card, list[Measure]()
+        if extractor:
+            found += [FrechetDistance(extractor), KernelDistance(extractor)]
+            if extractor.score:
+                found.append(InceptionScore(extractor, self.n, min(10, self.n)))
+            found.append(LabelAccuracy(extractor))
         if card:
-            found += [Fidelity(x, card.k, card.k_coverage) for x in card.all(self.extractor)]
+            found += [Fidelity(x, card.k, card.k_coverage) for x in card.all(extractor)]
         found += [self.text] if self.text else []
         found += [JudgeAccuracy()] if self.judge else []
         found += [NearCopies(self.n)] if self.memorization else []
@@ -168,8 +166,6 @@ class Metrics(L.Callback):
         start = time.perf_counter()
         figures, described, made = self._run(trainer, pl_module, "test")
         if trainer.is_global_zero:
-            from rich import get_console
-
             record = {**stored(figures), **self._about(trainer, pl_module), **described}
             record["wall_seconds"] = time.perf_counter() - start
             record["date"] = datetime.now(UTC).isoformat(timespec="seconds")
@@ -177,7 +173,8 @@ class Metrics(L.Callback):
             write_record(run / "metrics.json", record)
             get_console().print(figures_table(self.figures, notes(record)))
             if self.card:
-                nearest = find_nearest(self.card, made.images, _data(trainer), pl_module.device)
+                data = data_of(trainer)
+                nearest = find_nearest(self.card, made.images, data, pl_module.device)
                 with kept(run / "card.html") as part:
                     part.write_text(render_card(run.name, record, made, nearest), encoding="utf-8")
 
@@ -213,27 +210,16 @@ class Metrics(L.Callback):
 
     def _about(self, trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]:
         """Returns the entries of a record that do not depend on a metric."""
-        data, checkpoint = _data(trainer), trainer.ckpt_path
-        path = None if checkpoint is None else str(checkpoint)
+        data, path = data_of(trainer), trainer.ckpt_path
+        weights = path and {"path": str(path), "fingerprint": " ".join(digests(module))}
         return {
             "n": self.n,
             "data": {"name": type(data).__name__, "shape": list(data.shape)},
-            "labels": _asked(data),
+            # None if all are asked for in turn, or there are none.
+            "labels": data.labels or (data.frequencies and "as often as in the training split"),
             "quantize": "floor(127.5 x + 128)",
-            "sampler": sampling(module),
-            "checkpoint": path and {"path": path, "fingerprint": " ".join(digests(module))},
+            "sampler": by_stage(module, sampling),
+            "checkpoint": weights,
             "hardware": {**hardware(module.device), "processes": trainer.world_size},
             "batch_size": self.batch_size,
         }
-
-
-def _asked(data: Any) -> list[int] | str | None:
-    """Returns which labels were asked for; None for all in turn, or where there are none."""
-    return data.labels or (data.frequencies and "as often as in the training split")
-
-
-def _data(trainer: L.Trainer) -> Any:
-    data = data_of(trainer)
-    if data is None:
-        raise ValueError("Metrics: trainer.datamodule is None; expected a data module of images")
-    return data

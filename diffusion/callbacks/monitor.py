@@ -6,11 +6,12 @@ from typing import Any, NoReturn
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from diffusion.data import Images
 from diffusion.systems.base import System
-from diffusion.systems.trainer import data_of
+from diffusion.systems.trainer import attributes, data_of
 
 
 class NotFinite(RuntimeError):
@@ -29,28 +30,31 @@ class Monitor(L.Callback):
     """
 
     def __init__(self) -> None:
-        self.begun: tuple[float, int] | None = None
         self.images = 0
+        self.trained = False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Sets the sums to zero, and goes on counting where the data does."""
         if isinstance(data := data_of(trainer), Images):
             self.images = data.position
+        self.interval = attributes(trainer).log_every_n_steps
         self.sums = torch.zeros(3, 4, device=pl_module.device)  # of losses, ones, hits
         self.classifies = self.timed = False
         self.bad = torch.full((2,), -1, device=pl_module.device)  # step and t of the first bad loss
+        self.trained = True
         self.grad_norm: Tensor | None = None
-        self.begun, self.logged = None, trainer.global_step
+        self.begun: tuple[float, int] | None = None
+        self.logged = trainer.global_step
 
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Any
     ) -> None:
         """Measures the gradient, where the step will be logged."""
         first = optimizer is trainer.optimizers[0]
-        if first and (trainer.global_step + 1) % _interval(trainer) == 0:
+        if first and (trainer.global_step + 1) % self.interval == 0:
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
-            grads = [p.grad for p in parameters if p.grad is not None]
-            self.grad_norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+            norms = torch._foreach_norm([p.grad for p in parameters if p.grad is not None])
+            self.grad_norm = torch.linalg.vector_norm(torch.stack(norms))
 
     def on_train_batch_end(
         self,
@@ -67,14 +71,12 @@ class Monitor(L.Callback):
                 "such as {'loss': loss, 'losses': losses}"
             )
         losses, T = outputs["losses"], pl_module.T if isinstance(pl_module, System) else None
-        self.timed = T is not None and "t" in outputs
+        self.timed, self.classifies = T is not None and "t" in outputs, "hits" in outputs
         t = outputs["t"] if self.timed else torch.zeros_like(losses, dtype=torch.int64)
+        hits = outputs.get("hits", torch.zeros_like(losses))
         quarter = (t - 1).clamp(min=0) * 4 // (T or 4)
-        self.sums[0].index_add_(0, quarter, losses.float())
-        self.sums[1].index_add_(0, quarter, torch.ones_like(losses, dtype=torch.float32))
-        if "hits" in outputs:
-            self.classifies = True
-            self.sums[2].index_add_(0, quarter, outputs["hits"].float())
+        rows = torch.stack([losses.float(), torch.ones_like(losses).float(), hits.float()])
+        self.sums.index_add_(1, quarter, rows)
         wrong = ~losses.isfinite()
         first = torch.stack([torch.full_like(t[0], trainer.global_step), t[wrong.int().argmax()]])
         self.bad = torch.where((self.bad[0] < 0) & wrong.any(), first, self.bad)
@@ -82,7 +84,7 @@ class Monitor(L.Callback):
         if self.begun is None:  # the first batch is slow and does not count
             self.begun = (time.perf_counter(), self.images)
         step = trainer.global_step  # the same for all micro-batches of a step but the last
-        if step % _interval(trainer) == 0 and step != self.logged:
+        if step % self.interval == 0 and step != self.logged:
             self.logged = step
             self._log(trainer, pl_module)
 
@@ -90,11 +92,10 @@ class Monitor(L.Callback):
         # Of all processes, so that all stop together: one alone would leave the others waiting.
         bad = trainer.strategy.all_gather(self.bad).reshape(-1, 2)
         self._check(trainer, bad[bad[:, 0].argmax()])
-        every: Any = trainer.strategy.reduce(self.sums.clone(), reduce_op="sum")
-        sums, counts, hits = every.tolist()
+        reduced: Any = trainer.strategy.reduce(self.sums.clone(), reduce_op="sum")
+        sums, counts, hits = reduced.tolist()
         self.sums.zero_()
-        then, images = self.begun or (time.perf_counter(), 0)
-        now = time.perf_counter()
+        now, (then, images) = time.perf_counter(), self.begun or (0.0, self.images)
         if sum(counts) == 0:
             return
         figures = {
@@ -104,11 +105,11 @@ class Monitor(L.Callback):
         }
         if self.classifies:
             figures["train/accuracy"] = sum(hits) / sum(counts)
-        for i, (total, count, right) in enumerate(zip(sums, counts, hits)):
+        for i, (total, count, right) in enumerate(zip(sums, counts, hits), 1):
             if count and self.timed:
-                figures[f"train/loss_q{i + 1}"] = total / count
+                figures[f"train/loss_q{i}"] = total / count
             if count and self.timed and self.classifies:
-                figures[f"train/accuracy_q{i + 1}"] = right / count
+                figures[f"train/accuracy_q{i}"] = right / count
         if self.grad_norm is not None:
             figures["train/grad_norm"] = self.grad_norm.item()
         if self.images > images:
@@ -127,7 +128,8 @@ class Monitor(L.Callback):
 
     def _stop(self, trainer: L.Trainer, what: str) -> NoReturn:
         # Not best_model_path, which is set before the file is written.
-        saved = [c._last_checkpoint_saved for c in trainer.checkpoint_callbacks]  # pyright: ignore
+        callbacks = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+        saved = [callback._last_checkpoint_saved for callback in callbacks]
         last = next(filter(None, saved), None) or trainer.ckpt_path
         good = f"the last good checkpoint is {last}" if last else "nothing was saved before"
         raise NotFinite(f"{what}; {good}")
@@ -136,7 +138,7 @@ class Monitor(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Refuses to save weights that a NaN has gone through."""
-        if hasattr(self, "bad"):
+        if self.trained:
             self._check(trainer, self.bad)
             norms = torch.stack(torch._foreach_norm([p.detach() for p in pl_module.parameters()]))
             if not norms.isfinite().all():
@@ -147,7 +149,7 @@ class Monitor(L.Callback):
         return {"images": self.images}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on counting.
+        """Restores the count.
 
         Raises:
             ValueError: If it is no count.
@@ -155,7 +157,3 @@ class Monitor(L.Callback):
         if not isinstance(images := state_dict.get("images"), int):
             raise ValueError(f"ckpt_path: {images!r:.40} images; expected how many were seen")
         self.images = images
-
-
-def _interval(trainer: Any) -> int:
-    return trainer.log_every_n_steps

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from diffusion import __version__
-from diffusion.callbacks.generation import digests, sampling, stages
+from diffusion.callbacks.generation import by_stage, digests, sampling, stages
 from diffusion.callbacks.recipe import difference
 from diffusion.common.files import written_aside
 from diffusion.data.requests.base import in_order
@@ -102,7 +102,7 @@ def note(path: Path, content: Mapping[str, Any]) -> None:
 def gather(made: Mapping[int, Path], path: Path) -> None:
     """Writes samples as one .npz, "images" (N, H, W, C), "index" and "labels", one at a time."""
     files = list(made.values())
-    first = _channels_last(np.load(files[0]))
+    first = _as_saved(np.load(files[0]))
     header = {
         "descr": np.lib.format.dtype_to_descr(first.dtype),
         "fortran_order": False,
@@ -115,22 +115,18 @@ def gather(made: Mapping[int, Path], path: Path) -> None:
         with archive.open("images.npy", "w", force_zip64=True) as out:
             np.lib.format.write_array_header_1_0(out, header)
             for file in files:
-                out.write(_channels_last(np.load(file)).tobytes())
+                out.write(_as_saved(np.load(file)).tobytes())
         for name, values in more.items():
             with archive.open(f"{name}.npy", "w") as out:
                 np.lib.format.write_array(out, values, allow_pickle=False)
 
 
-def _channels_last(image: np.ndarray) -> np.ndarray:
+def _as_saved(image: np.ndarray) -> np.ndarray:
     return image.transpose(1, 2, 0) if image.ndim == 3 else image
 
 
 def _note(path: Path) -> dict[str, Any] | None:
-    """Returns what a note says, or None if there is none.
-
-    Raises:
-        ValueError: If it cannot be read.
-    """
+    """Returns what a note says, or None if there is none."""
     if not path.is_file():
         return None
     try:
@@ -157,10 +153,18 @@ def origin_of(module: Any, weights: Sequence[str] | None = None) -> dict[str, st
     """
     return {
         "seed": str(stages(module)[0].get("seed")),
-        "sampler": json.dumps(sampling(module)),
+        "sampler": json.dumps(by_stage(module, sampling)),
         "weights": " ".join(weights or digests(module)),
         "version": __version__,
     }
+
+
+def stems(module: Any, batch: Mapping[str, Any]) -> list[str]:
+    """Returns the name of each picture's file, as `numbered` reads it, without its ending."""
+    stems = [f"{number:06d}" for number in batch["index"].tolist()]
+    if not module.reads_labels or "label" not in batch:
+        return stems
+    return [f"{stem}_{label}" for stem, label in zip(stems, batch["label"].tolist())]
 
 
 def asked_for(

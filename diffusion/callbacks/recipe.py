@@ -1,19 +1,21 @@
 """All that a drawn picture depends on besides its number, so that sets are never mixed."""
 
 import hashlib
+import inspect
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import cached_property, partial
 from typing import Any
 
 import lightning as L
 from torch import Tensor, nn
 
+from diffusion.callbacks.generation import by_stage
 from diffusion.common.hashing import digest, weights_digest
 from diffusion.networks.text.frozen_text import FrozenText
 from diffusion.systems.averages import EMA
+from diffusion.systems.trainer import callbacks_of
 
 LONGEST = 60  # letters of a value in a message
 
@@ -29,25 +31,22 @@ def recipe(trainer: L.Trainer, module: Any, data: Any) -> dict[str, Any]:
         data: With `asked`, and a shape.
     """
     with ExitStack() as averages:
-        for ema in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
+        for ema in callbacks_of(trainer):
             if isinstance(ema, EMA):
                 averages.enter_context(ema.averaged(module))
-        drawn = described(module.settings())
-    if "stages" in drawn:
-        drawn["stages"] = [_with_weights(stage) for stage in drawn["stages"]]
-    else:
-        drawn = _with_weights(drawn)
-    of_data = {"class": type(data).__name__, "shape": data.shape, "levels": data.levels}
+        drawn = by_stage(module, _stage)
+    about = {"class": type(data).__name__, "shape": data.shape, "levels": data.levels}
     found = {
-        "data": {**of_data, **data.asked()},
+        "data": {**about, **data.asked()},
         "model": {"class": type(module).__name__, **drawn},
         "trainer": {"precision": trainer.precision},
     }
-    return json.loads(json.dumps(described(found)))
+    return plain_values(found)
 
 
-def _with_weights(stage: dict[str, Any]) -> dict[str, Any]:
-    """Returns what a stage is with the weights of its network first, as all else follows them."""
+def _stage(**settings: Any) -> dict[str, Any]:
+    """Returns what a stage is, the weights of its network first, as all else follows them."""
+    stage = plain_values(settings)
     network = stage.get("network")
     return {"weights": network.pop("weights"), **stage} if isinstance(network, dict) else stage
 
@@ -68,52 +67,48 @@ def difference(there: Any, here: Any) -> str | None:
     return f"{key} {_short(old.get(key))}, now {_short(new.get(key))}{more}"
 
 
-def described(part: Any) -> Any:
-    """Returns an object as plain values: its class, and what its public attributes are.
+def plain_values(part: Any) -> Any:
+    """Returns an object as JSON has it: its class, and what its public attributes are.
 
     Tensors are their digests; a module is its attributes, and digests of what it is made of and of
     its weights.
     """
-    if isinstance(part, float):
-        return part if math.isfinite(part) else str(part)
-    if part is None or isinstance(part, bool | int | str):
-        return part
+    return json.loads(json.dumps(part, default=_described), parse_constant=str)
+
+
+def _described(part: Any) -> Any:
+    """Returns an object as something nearer to JSON."""
     if isinstance(part, Tensor):
         return digest([str(part.dtype), part.tolist()])
     if isinstance(part, Mapping):
-        return {str(k): described(v) for k, v in part.items()}
+        return dict(part)
+    if isinstance(part, Sequence):
+        return list(part)
     if isinstance(part, set | frozenset):
         return sorted(map(str, part))
-    if isinstance(part, Sequence):
-        return [described(v) for v in part]
     if isinstance(part, partial):
-        return {"class": described(part.func), **part.keywords, "args": described(part.args)}
+        return {"class": part.func, **part.keywords, "args": part.args}
     if isinstance(part, nn.Module):
-        return {**_own(part), "parts": _parts(part), "weights": weights_digest(part.state_dict())}
-    if hasattr(part, "__qualname__"):
+        parts = [
+            (name, _attributes(part), part.digest() if isinstance(part, FrozenText) else None)
+            for name, part in part.named_modules()
+        ]
+        made = json.dumps(parts, sort_keys=True, default=_described).encode()
+        about = {**_attributes(part), "parts": hashlib.sha256(made).hexdigest()[:16]}
+        return {**about, "weights": weights_digest(part.state_dict())}
+    if inspect.isclass(part) or inspect.isroutine(part):
         return f"{part.__module__}.{part.__qualname__}"
-    return _own(part) if hasattr(part, "__dict__") else str(part)
+    with suppress(TypeError):  # of what has no attributes, such as a path or torch's dtypes
+        return _attributes(part)
+    return str(part)
 
 
-def _own(part: Any) -> dict[str, Any]:
+def _attributes(part: Any) -> dict[str, Any]:
     """Returns an object's class and public attributes, without what it has only computed."""
-    settings = {
-        k: v
-        for k, v in vars(part).items()
-        if not k.startswith("_")
-        and not isinstance(getattr(type(part), k, None), cached_property)
-        and not (isinstance(part, nn.Module) and k == "training")
-    }
-    return {"class": type(part).__name__, **described(settings)}
-
-
-def _parts(module: nn.Module) -> str:
-    """Returns 16 digits that change with the classes and settings of all of a module's parts."""
-    found = [
-        (name, _own(part), part.digest() if isinstance(part, FrozenText) else None)
-        for name, part in module.named_modules()
-    ]
-    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16]
+    computed = {"training"} if isinstance(part, nn.Module) else set()
+    computed |= {k for k, v in inspect.getmembers_static(type(part)) if type(v) is cached_property}
+    public = {k: v for k, v in vars(part).items() if not k.startswith("_") and k not in computed}
+    return {"class": type(part).__name__, **public}
 
 
 def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:

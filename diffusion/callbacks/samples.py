@@ -1,6 +1,6 @@
 """Pictures of what the model draws, while it trains and when it is tested."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,9 +8,10 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.utilities import move_data_to_device
+from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor
 
-from diffusion.callbacks.generation import draws
+from diffusion.callbacks.generation import draws_bars
 from diffusion.callbacks.writer import origin
 from diffusion.common.progress import bar
 from diffusion.common.validate import check_counts
@@ -19,7 +20,7 @@ from diffusion.plots import pictures
 from diffusion.plots.captioned import captioned, class_name, labelled
 from diffusion.systems.averages import EMA
 from diffusion.systems.base import Generative
-from diffusion.systems.trainer import data_of
+from diffusion.systems.trainer import callbacks_of, data_of
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Drawn:
     names: list[str]
 
 
-class Samples(L.Callback):
+class SamplePictures(L.Callback):
     """Draws the same samples (noise and labels) again and again, with raw and averaged weights.
 
     While fitting: `<run>/samples/step_N_raw.png` and `…_average.png`, and the loggers; at the end
@@ -73,62 +74,93 @@ class Samples(L.Callback):
         check_counts("samples", columns=columns, rows=rows, points=points, moments=moments)
         check_counts("samples", batch_size=batch_size)
         self.every_n_steps, self.columns, self.rows = every_n_steps, columns, rows
-        self.points, self.moments, self.drawn = points, moments, -1
-        self.batch_size = batch_size
+        self.points, self.moments, self.batch_size = points, moments, batch_size
+        self.drawn = -1
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """What a resumed run starts from was drawn before."""
         self.drawn = trainer.global_step
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, *_args: Any
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *_args: Any, **_options: Any
     ) -> None:
         """Draws every n optimizer steps, on the first process only."""
         step = trainer.global_step
         if not self.every_n_steps or step % self.every_n_steps or step == self.drawn:
             return
-        if not _shown(pl_module):
-            return
         self.drawn = step
-        if not trainer.is_global_zero:
+        if not trainer.is_global_zero or not _can_be_shown(pl_module):
             return
-        self._save(trainer, pl_module, f"step_{step:07d}_raw")
-        for ema in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
+        self._save(trainer, pl_module, f"step_{step:07d}", "raw")
+        for ema in callbacks_of(trainer):
             if isinstance(ema, EMA) and ema.average:
                 with ema.averaged(pl_module):
-                    self._save(trainer, pl_module, f"step_{step:07d}_average")
+                    self._save(trainer, pl_module, f"step_{step:07d}", "average")
+
+    def _save(self, trainer: L.Trainer, module: L.LightningModule, step: str, kind: str) -> None:
+        """Draws samples, for the run's folder and for loggers that take images."""
+        path = Path(trainer.default_root_dir) / "samples" / f"{step}_{kind}.png"
+        picture = self._page(self._draw(trainer, module), path.stem)
+        pictures.save(picture, path, origin(trainer, module))
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_image(f"samples/{kind}", [str(path)], step=trainer.global_step)
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draws the samples, and the way to the first of each row."""
-        if not trainer.is_global_zero or not _shown(pl_module):
+        if not trainer.is_global_zero or not _can_be_shown(pl_module):
             return
         run, drawn = Path(trainer.default_root_dir), self._draw(trainer, pl_module)
         about = origin(trainer, pl_module)
         pictures.save(self._page(drawn, "x_0"), run / "samples.png", about)
-        pictures.save(self._trajectory(drawn), run / "trajectory.png", about)
+        if drawn.x_0.ndim == 2:
+            way = pictures.clouds(drawn.way, ["x_T", *[""] * (len(drawn.way) - 2), "x_0"])
+        else:
+            way = pictures.grid(torch.stack(drawn.way, 1).flatten(0, 1), len(drawn.way))
+            of_each = len(drawn.names) == len(drawn.x_0)
+            way = labelled(way, drawn.names[:: self.columns if of_each else 1])
+        pictures.save(way, run / "trajectory.png", about)
+
+    def _page(self, drawn: Drawn, title: str) -> Tensor:
+        """Returns the samples as a picture."""
+        if drawn.x_0.ndim == 2:
+            return pictures.clouds([drawn.x_0], [title])
+        if len(drawn.names) == len(drawn.x_0) > len(drawn.way[0]):
+            return captioned(drawn.x_0, drawn.names, self.columns)
+        return labelled(pictures.grid(drawn.x_0, self.columns), drawn.names)
 
     @torch.no_grad()
     def _draw(self, trainer: L.Trainer, module: Any) -> Drawn:
         """Draws all samples, `batch_size` at once."""
-        data = data_of(trainer)
-        texts = getattr(data, "texts", None) is not None
+        data, parts = data_of(trainer), list[Drawn]()
+        texts, points = data.texts is not None, len(data.shape) != 3
         rows = self.rows or (not texts and data.num_classes) or self.columns
-        n = rows * self.columns if len(data.shape) == 3 else self.points
+        n = self.points if points else rows * self.columns
         rounds = in_order(n, self.batch_size)
-        with bar("steps", draws(trainer)) as progress:
+        last = module.moments - 1
+        left = torch.linspace(1, 0, min(self.moments, last + 1)) ** 2  # closer together towards x_0
+        kept = {*((1 - left) * last).round().int().tolist()}
+        with bar("steps", draws_bars(trainer)) as progress:
             task = progress.add_task("Drawing", total=module.moments * len(rounds))
-
-            def tick() -> None:
-                progress.advance(task)
-                progress.refresh()  # beneath the trainer's own bar it is not redrawn by itself
-
-            parts = []
             for numbers in rounds:
                 batch = data.request(numbers) if texts else self._batch(data, numbers, n, rows)
-                parts.append(self._part(module, data, batch, numbers, tick))
+                batch = data.on_after_batch_transfer(move_data_to_device(batch, module.device), 0)
+                first = [i for i, j in enumerate(numbers) if points or j % self.columns == 0]
+                names: list[str] = []
+                if "text" in batch and module.reads_anything:
+                    names = batch["text"]
+                elif "label" in batch and module.reads_labels and not points:
+                    names = [class_name(data.classes, y) for y in batch["label"][first].tolist()]
+                way, x = [], torch.empty(0)
+                for i, x in enumerate(module.trajectory(batch, numbers)):
+                    if i in kept:
+                        way.append(module.decoded(x[first]).cpu())
+                    progress.advance(task)
+                    progress.refresh()  # beneath the trainer's own bar it is not redrawn by itself
+                parts.append(Drawn(module.decoded(x).cpu(), way, names))
         way = [torch.cat(moment) for moment in zip(*(part.way for part in parts))]
-        names = [name for part in parts for name in part.names]
-        return Drawn(torch.cat([part.x_0 for part in parts]), way, names)
+        x_0 = torch.cat([part.x_0 for part in parts])
+        return Drawn(x_0, way, [name for part in parts for name in part.names])
 
     def _batch(self, data: Any, numbers: Sequence[int], n: int, rows: int) -> dict[str, Tensor]:
         """Returns what samples are to be where each row has a class."""
@@ -139,62 +171,7 @@ class Samples(L.Callback):
         label = index * rows // n % data.num_classes
         return {"index": label + data.num_classes * (index % self.columns), "label": label}
 
-    def _part(
-        self,
-        module: Any,
-        data: Any,
-        batch: dict[str, Any],
-        numbers: Sequence[int],
-        tick: Callable[[], None],
-    ) -> Drawn:
-        """Draws the samples of some numbers."""
-        points = len(data.shape) != 3
-        first = [i for i, number in enumerate(numbers) if points or number % self.columns == 0]
-        batch = data.on_after_batch_transfer(move_data_to_device(batch, module.device), 0)
-        names: list[str] = []
-        if "text" in batch and module.reads_anything:
-            names = batch["text"]
-        elif "label" in batch and module.reads_labels and not points:
-            names = [class_name(data.classes, y) for y in batch["label"][first].tolist()]
-        last = module.moments - 1
-        left = torch.linspace(1, 0, min(self.moments, last + 1)) ** 2  # closer together towards x_0
-        keep = set(((1 - left) * last).round().int().tolist())
-        way, x = [], torch.empty(0)
-        for i, x in enumerate(module.trajectory(batch, numbers)):
-            if i in keep:
-                way.append(module.decoded(x[first]).cpu())
-            tick()
-        return Drawn(module.decoded(x).cpu(), way, names)
 
-    def _page(self, drawn: Drawn, title: str) -> Tensor:
-        """Returns the samples as a picture."""
-        if drawn.x_0.ndim == 2:
-            return pictures.clouds([drawn.x_0], [title])
-        if len(drawn.names) == len(drawn.x_0) > len(drawn.way[0]):
-            return captioned(drawn.x_0, drawn.names, self.columns)
-        page = pictures.grid(drawn.x_0, self.columns)
-        return labelled(page, drawn.names) if drawn.names else page
-
-    def _trajectory(self, drawn: Drawn) -> Tensor:
-        """Returns the way as a picture."""
-        if drawn.x_0.ndim == 2:
-            return pictures.clouds(drawn.way, ["x_T", *[""] * (len(drawn.way) - 2), "x_0"])
-        page = pictures.grid(torch.stack(drawn.way, 1).flatten(0, 1), len(drawn.way))
-        of_each = len(drawn.names) == len(drawn.x_0)
-        names = drawn.names[:: self.columns] if of_each else drawn.names
-        return labelled(page, names) if names else page
-
-    def _save(self, trainer: L.Trainer, module: L.LightningModule, name: str) -> None:
-        """Draws samples, for the run's folder and for loggers that take images."""
-        path = Path(trainer.default_root_dir) / "samples" / f"{name}.png"
-        page = self._page(self._draw(trainer, module), name)
-        pictures.save(page, path, origin(trainer, module))
-        for logger in trainer.loggers:
-            if hasattr(logger, "log_image"):
-                key = f"samples/{name.rsplit('_', 1)[-1]}"
-                logger.log_image(key, [str(path)], step=trainer.global_step)  # pyright: ignore
-
-
-def _shown(module: L.LightningModule) -> bool:
+def _can_be_shown(module: L.LightningModule) -> bool:
     """Whether it draws what can be looked at: pictures, or points of a plane."""
     return isinstance(module, Generative) and (len(module.shape) == 3 or module.shape == (2,))

@@ -35,11 +35,8 @@ class SaveConfig(SaveConfigCallback):
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Called once, on the first process."""
-        path = (
-            Path(trainer.default_root_dir)
-            / f"config_{trainer.state.fn and trainer.state.fn.value}.yaml"
-        )
-        text = self.text
+        command = trainer.state.fn and trainer.state.fn.value  # the stage is an enumeration's name
+        path, text = Path(trainer.default_root_dir) / f"config_{command}.yaml", self.text
         if not path.exists() or path.read_text() != text:
             with kept(path) as aside:
                 aside.write_text(text)

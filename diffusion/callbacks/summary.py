@@ -3,12 +3,13 @@
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import lightning as L
+from rich import get_console
 
 from diffusion.callbacks.metrics import Metrics
-from diffusion.systems.trainer import data_of, training_steps
+from diffusion.data import Images
+from diffusion.systems.trainer import callbacks_of, data_of, training_steps
 
 SHOWN = 12  # classes at most that are counted one by one
 FILES = {
@@ -41,7 +42,7 @@ class Summary(L.Callback):
         self.began = True
         if trainer.is_global_zero:
             data = data_of(trainer)
-            _print({"data": about_data(data), **about_run(trainer, pl_module)})
+            _print({"data": about_data(data), **about_run(trainer, pl_module, data)})
             for text in data.mentioned:
                 _print({"data": text})
 
@@ -61,26 +62,32 @@ class Summary(L.Callback):
                 _print({"trainer.max_steps": f"{end}; {text} to go on"})
 
 
-def about_data(data: Any) -> str:
+def about_data(data: Images) -> str:
     """Returns the name, the splits with their sizes, the shape and the classes of a data module."""
-    splits = [f"{len(pictures):,} {name}" for name, pictures in data.sets().items()]
-    text = f"{type(data).__name__}: {', '.join(splits)}; {' x '.join(map(str, data.shape))}"
-    return f"{text}; {_classes(data)}"
+    splits = ", ".join(f"{len(pictures):,} {name}" for name, pictures in data.sets().items())
+    counts = data.class_counts("train")
+    classes = "no classes"
+    if counts and len(counts) > SHOWN:
+        each = f"{min(counts):,} … {max(counts):,}"
+        classes = f"{len(counts)} classes of {each} training pictures"
+    elif counts:
+        named = zip(data.classes or range(len(counts)), counts)
+        classes = f"training pictures {', '.join(f'{name} {count:,}' for name, count in named)}"
+    return f"{type(data).__name__}: {splits}; {' x '.join(map(str, data.shape))}; {classes}"
 
 
-def about_run(trainer: L.Trainer, module: L.LightningModule) -> dict[str, str]:
+def about_run(trainer: L.Trainer, module: L.LightningModule, data: Images) -> dict[str, str]:
     """Returns the model's parameters, the device, the folder and the steps, each in a line."""
-    weights = list(module.parameters())
-    every, trained = (sum(p.numel() for p in weights if p.requires_grad or all_) for all_ in (1, 0))
+    every = sum(p.numel() for p in module.parameters())
+    trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
     part = "" if trained == every else f", {trained:,} of them trained"
-    data, end = data_of(trainer), training_steps(trainer)
     batch = data.batch_size * trainer.world_size * trainer.accumulate_grad_batches
+    device, end = f"{module.device.type} x {trainer.world_size}", training_steps(trainer)
+    steps = f"{trainer.global_step:,} … {'without end' if end is None else f'{end:,}'}"
     return {
         "model": f"{type(module).__name__}: {every:,} parameters{part}",
-        "device": f"{module.device.type} x {trainer.world_size}, {trainer.precision}; "
-        f"{batch} samples a step",
-        "run": f"{trainer.default_root_dir}: steps {trainer.global_step:,} … "
-        f"{'without end' if end is None else f'{end:,}'}",
+        "device": f"{device}, {trainer.precision}; {batch} samples a step",
+        "run": f"{trainer.default_root_dir}: steps {steps}",
     }
 
 
@@ -92,13 +99,11 @@ def at_the_end(trainer: L.Trainer, command: Sequence[str], figures: bool = False
         command: What the user typed after the program's name.
         figures: Whether to print what was logged, unless `Metrics` has printed it.
     """
-    callbacks: Any = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
-    shown = {name for c in callbacks if isinstance(c, Metrics) for name in c.figures}
+    shown = {name for c in callbacks_of(trainer) if isinstance(c, Metrics) for name in c.figures}
     logged = trainer.callback_metrics.items() if figures else ()
     _print({k: f"{float(v):.4g}" for k, v in logged if k.split("/", 1)[-1] not in shown})
     run = Path(trainer.default_root_dir)
-    there = {name: what for name, what in FILES.items() if (run / name).exists()}
-    lines = {str(run / name): what for name, what in there.items()}
+    lines = {str(run / name): what for name, what in FILES.items() if (run / name).exists()}
     last = run / "checkpoints/last.ckpt"
     if command and command[0] == "fit" and last.exists():
         end = training_steps(trainer)
@@ -111,28 +116,16 @@ def at_the_end(trainer: L.Trainer, command: Sequence[str], figures: bool = False
 
 def again(command: Sequence[str]) -> str:
     """Returns the command that goes on with an interrupted one, to be typed into a shell."""
-    kept, skip = [], False
-    for word in command:
-        if not skip and word != "--ckpt_path" and not word.startswith("--ckpt_path="):
+    kept, words = [], iter(command)
+    for word in words:
+        if word == "--ckpt_path":
+            next(words, None)
+        elif not word.startswith("--ckpt_path="):
             kept.append(word)
-        skip = not skip and word == "--ckpt_path"
     return f"diffusion {shlex.join([*kept, '--ckpt_path', 'last'])}"
 
 
-def _classes(data: Any) -> str:
-    """Returns how many training pictures each class has."""
-    if not data.num_classes:
-        return "no classes"
-    counts = data.class_counts("train")
-    names = list(getattr(data, "classes", None) or range(data.num_classes))
-    if len(counts) > SHOWN:
-        return f"{len(counts)} classes of {min(counts):,} … {max(counts):,} training pictures"
-    return "training pictures " + ", ".join(f"{n} {c:,}" for n, c in zip(names, counts))
-
-
 def _print(lines: dict[str, str]) -> None:
-    from rich import get_console
-
     width = max(map(len, lines), default=0)
     for name, text in lines.items():
         line = f"{name:<{width}}  {text}"

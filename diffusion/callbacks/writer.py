@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,9 +13,8 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from diffusion import __version__
 from diffusion.callbacks import predictions
-from diffusion.callbacks.generation import digests, draws, sampling, stages
+from diffusion.callbacks.generation import draws_bars
 from diffusion.callbacks.recipe import recipe
 from diffusion.common.files import check_writable, written_aside
 from diffusion.common.pixels import quantize, scaled
@@ -22,7 +22,7 @@ from diffusion.common.progress import bar
 from diffusion.plots import pictures
 from diffusion.plots.captioned import captioned, class_name
 from diffusion.systems.base import Generative
-from diffusion.systems.trainer import data_of
+from diffusion.systems.trainer import callbacks_of, data_of
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -64,90 +64,71 @@ class Writer(L.Callback):
         if not isinstance(pl_module, Generative):
             rank_zero_info(f"writer: {type(pl_module).__name__} draws nothing; nothing is written")
             return
-        self.data = data = data_of(trainer)
         if self.format == "png" and len(pl_module.shape) != 3:
             raise ValueError("writer.format: png; expected npz for points and vectors")
+        self.data = data_of(trainer)
         self.path = Path(self.folder or Path(trainer.default_root_dir) / "predictions")
         check_writable(self.path, "writer.folder")
-        data.done = lambda: self._done(trainer, pl_module, data)
-        data.allow_zero_length_dataloader_with_multiple_devices = True  # little may be left to draw
+        self.data.done = partial(self._done, trainer, pl_module, self.path)
 
-    def _done(self, trainer: L.Trainer, module: L.LightningModule, data: Any) -> set[int]:
+    def _done(self, trainer: L.Trainer, module: L.LightningModule, folder: Path) -> set[int]:
         """Returns the numbers of the samples that are there, made as those to come will be."""
-        assert self.path is not None
-        settings = {**recipe(trainer, module, data), "writer": {"format": self.format}}
-        predictions.check_settings(self.path, settings)
-        self.texts = predictions.asked_captions(self.path, data)
-        of = settings["model"].get("stages", [settings["model"]])
-        self.about = origin(
-            trainer, module, [stage["weights"] for stage in of if "weights" in stage]
-        )
-        made = set(predictions.numbered(self.path))
-        self.left = -(-(data.samples - len(made)) // trainer.world_size)
+        settings = {**recipe(trainer, module, self.data), "writer": {"format": self.format}}
+        predictions.check_settings(folder, settings)
+        self.texts = predictions.asked_captions(folder, self.data)
+        drawing = settings["model"].get("stages", [settings["model"]])
+        weights = [stage["weights"] for stage in drawing if "weights" in stage]
+        self.about = origin(trainer, module, weights)
+        made = set(predictions.numbered(folder))
+        self.left = -(-(self.data.samples - len(made)) // trainer.world_size)
         if trainer.is_global_zero:
-            predictions.note(self.path / predictions.SETTINGS, settings)
+            predictions.note(folder / predictions.SETTINGS, settings)
             if self.texts:
-                predictions.note(self.path / predictions.CAPTIONS, self.texts)
+                predictions.note(folder / predictions.CAPTIONS, self.texts)
         if self.left <= 0:
-            rank_zero_info(f"Nothing is left to draw: {self.path} has {len(made)} samples")
+            rank_zero_info(f"Nothing is left to draw: {folder} has {len(made)} samples")
         return made
 
     def on_predict_batch_start(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        batch: dict[str, Tensor],
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *_args: Any, **_options: Any
     ) -> None:
         """Shows how many images of this process are drawn, and how fast."""
-        if self.bar is not None or self.path is None:
-            return
         # Not in on_predict_start: the trainer's own bar resets the console there, and comes later.
-        self.bar = bar("images", draws(trainer))
-        self.task = self.bar.add_task("Drawing", total=self.left)
-        self.bar.start()
+        if self.bar is None and self.path is not None:
+            self.bar = bar("images", draws_bars(trainer))
+            self.task = self.bar.add_task("Drawing", total=self.left)
+            self.bar.start()
 
     def on_predict_batch_end(
         self,
         trainer: L.Trainer,
         pl_module: L.LightningModule,
         outputs: Any,
-        batch: dict[str, Tensor],
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        batch: dict[str, Any],
+        *_args: Any,
+        **_options: Any,
     ) -> None:
         """Writes a batch."""
         if self.path is None:
             return
         module: Any = pl_module
-        index, label = batch["index"].tolist(), batch.get("label") if module.reads_labels else None
-        labels = [-1] * len(index) if label is None else label.tolist()
-        if outputs.ndim == 4:
-            outputs = quantize(outputs)
-        for k, (i, y, image) in enumerate(zip(index, labels, outputs.cpu())):
-            name = f"{i:06d}" if y < 0 else f"{i:06d}_{y}"
+        samples = (quantize(outputs) if outputs.ndim == 4 else outputs).cpu()
+        asked = predictions.asked_for(module, batch, self.data.classes)
+        for sample, name, about in zip(samples, predictions.stems(module, batch), asked):
             if self.format == "png":
-                asked = {"label": class_name(self.data.classes, y)} if y >= 0 else {}
-                asked |= (
-                    {"prompt": batch["text"][k]} if "text" in batch and module.reads_texts else {}
-                )
-                about = {**self.about, "index": str(i), **asked} if self.metadata else {}
-                pictures.save(image, self.path / f"{name}.png", about)
+                chunks = {**self.about, **about} if self.metadata else {}
+                pictures.save(sample, self.path / f"{name}.png", chunks)
             else:
                 with written_aside(self.path / f"{name}.npy", durable=False) as aside:
-                    np.save(aside, image.numpy())
+                    np.save(aside, sample.numpy())
         if self.bar is not None:
-            self.bar.advance(self.task, len(index))
+            self.bar.advance(self.task, len(samples))
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Ends the bar, and says where the images are."""
-        done, self.bar = self.bar, None
-        if done is None or self.path is None:  # nothing was left to draw
-            return
-        task = done.tasks[0]
-        done.stop()
-        if task.completed and task.elapsed:
+        task = None if self.bar is None else self.bar.tasks[0]
+        self._end_bar()
+        if task is not None and task.completed and task.elapsed:
             rate = task.completed / task.elapsed
             rank_zero_info(f"{task.completed:.0f} images, {rate:.1f} a second: {self.path}")
 
@@ -155,9 +136,12 @@ class Writer(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
         """Ends the bar."""
+        self._end_bar()
+
+    def _end_bar(self) -> None:
         if self.bar is not None:
             self.bar.stop()
-            self.bar = None
+        self.bar = None
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Gathers what all processes drew; also where a process had nothing to draw."""
@@ -167,22 +151,21 @@ class Writer(L.Callback):
         made = predictions.numbered(self.path)
         if not trainer.is_global_zero or not made:
             return
-        pictures.save(self._grid(made), self.path / "grid.png", self.about)
+        pictures.save(self._first(made), self.path / "grid.png", self.about)
         if self.format == "npz":
             predictions.gather(made, self.path / "samples.npz")
 
-    def _grid(self, made: dict[int, Path]) -> Tensor:
+    def _first(self, made: dict[int, Path]) -> Tensor:
         """Returns the first images, each with its text or class if it has one, or a cloud."""
-        if len(self.data.shape) != 3:
-            points = [predictions.read_sample(file) for file in list(made.values())[:CLOUD]]
-            return pictures.clouds([torch.stack(points)], ["x_0"])
-        shown = dict(list(made.items())[:GRID])
-        images = torch.stack([predictions.read_sample(file) for file in shown.values()])
+        pictured = len(self.data.shape) == 3
+        shown = dict(list(made.items())[: GRID if pictured else CLOUD])
+        samples = torch.stack([predictions.read_sample(file) for file in shown.values()])
+        if not pictured:
+            return pictures.clouds([samples], ["x_0"])
         labels = [predictions.label_of(file) for file in shown.values()]
         names = ["" if y is None else class_name(self.data.classes, y) for y in labels]
         texts = [self.texts.get(f"{number:06d}", name) for number, name in zip(shown, names)]
-        columns = math.ceil(len(images) ** 0.5)
-        images = scaled(images)
+        images, columns = scaled(samples), math.ceil(len(samples) ** 0.5)
         return captioned(images, texts, columns) if any(texts) else pictures.grid(images, columns)
 
 
@@ -194,12 +177,6 @@ def origin(trainer: L.Trainer, module: Any, weights: Sequence[str] | None = None
         module: What draws.
         weights: Digests of the weights of its stages; by default of those in place.
     """
-    callbacks: list[Any] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
-    if not all(c.metadata for c in callbacks if isinstance(c, Writer)):
+    if not all(c.metadata for c in callbacks_of(trainer) if isinstance(c, Writer)):
         return {}
-    return {
-        "seed": str(stages(module)[0].get("seed")),
-        "sampler": json.dumps(sampling(module)),
-        "weights": " ".join(weights or digests(module)),
-        "version": __version__,
-    }
+    return predictions.origin_of(module, weights)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffusion.cli.errors import most_like
+from diffusion.cli.errors import most_like, unknown_key
 from diffusion.common.files import decoded
 
 COMMANDS = {
@@ -31,7 +31,8 @@ PARTS = (
     *("optimizer", "lr_scheduler", "start", "codec"),
 )
 NAMED = ("last", "best", "hpc", "null")  # checkpoints that are no paths
-SEVERAL = ("prompt", "prompts")
+ALONE = ("help", "print_config", "trust")  # flags without a value
+YAML = (".yaml", ".yml", ".json")
 ORDER = (
     "Flags win over files wherever they stand, and a later --config over an earlier one. "
     "Flags may stand in any order; --prompt and --prompts may be repeated, of another flag the "
@@ -57,7 +58,7 @@ class Flag:
 
 
 def check_arguments(args: Sequence[str], others: Iterable[str] = ()) -> list[Flag]:
-    """Returns the flags of a command with a trainer, or says what cannot be right.
+    """Returns the flags of a command with a trainer, or refuses what cannot be right.
 
     Args:
         args: What follows the program's name.
@@ -68,20 +69,16 @@ def check_arguments(args: Sequence[str], others: Iterable[str] = ()) -> list[Fla
         FileNotFoundError: If there is no such file.
     """
     name, known = args[0] if args else "", [*COMMANDS, *others]
-    if name.startswith("-"):
-        raise ValueError(
-            f"{name}: no command; expected one first: {', '.join(known)}, as in "
-            "`diffusion fit --config FILE`"
-        )
     if name not in COMMANDS:
         near = most_like(name, known)
         perhaps = f"; perhaps '{near}'" if near else ""
-        raise ValueError(f"{name}: no such command; expected one of {', '.join(known)}{perhaps}")
+        right = f"expected one first: {', '.join(known)}, as in `diffusion fit --config FILE`"
+        raise ValueError(f"{name}: no such command; {right}{perhaps}")
     flags = split(args[1:])
     for flag in flags:
         check_key(flag.key)
         if flag.key == "config":
-            check_file(flag.value or "")
+            read_config(flag.value or "")
         if flag.key == "ckpt_path" and flag.value not in NAMED:
             if not Path(str(flag.value)).is_file():
                 text = "expected a checkpoint file, there is none"
@@ -95,18 +92,11 @@ def arranged(args: Sequence[str]) -> list[str]:
     Configurations come first, so that flags win over them. A flag for a whole comes before those
     for its parts, as in `--data.root X --data ImageFolder`. Of a flag that is repeated the last
     value counts, and one line says so; prompts are all kept.
-
-    Args:
-        args: What follows the program's name.
-
-    Raises:
-        ValueError: As `check`, or if a list is given twice.
-        FileNotFoundError: As `check`.
     """
     flags = check_arguments(args)
     files = [flag for flag in flags if flag.key == "config"]
     ordered: list[Flag] = []
-    for flag in once(several([flag for flag in flags if flag.key != "config"], SEVERAL)):
+    for flag in once([flag for flag in flags if flag.key != "config"], ("prompt", "prompts")):
         whole = (f"{flag.key}.", f"{flag.key}+")
         at = (i for i, part in enumerate(ordered) if part.key.startswith(whole))
         ordered.insert(next(at, len(ordered)), flag)
@@ -114,29 +104,20 @@ def arranged(args: Sequence[str]) -> list[str]:
 
 
 def split(words: Sequence[str], bare: bool = False) -> list[Flag]:
-    """Returns the flags that words are.
-
-    Args:
-        words: The words.
-        bare: Whether there may be values without a flag; they come first.
+    """Returns the flags that words are; values without a flag, if they may be bare, come first.
 
     Raises:
         ValueError: If a word is none, or a value is missing.
     """
-    flags, words = [], list(words)
+    flags, words = [], [{"-c": "--config", "-h": "--help"}.get(word, word) for word in words]
     while words:
         word = words.pop(0)
-        key, given, value = word.lstrip("-").partition("=")
-        if word in ("-c", "-h"):
-            word = {"-c": "--config", "-h": "--help"}[word]
-            key = word[2:]
+        key, given, value = word.removeprefix("--").partition("=")
         if bare and not word.startswith("-"):
             flags.append(Flag("", word))
-            continue
-        if not word.startswith("--") or not key:
+        elif not word.startswith("--") or not key:
             raise ValueError(f"{word}: no flag; expected --KEY VALUE{_meant(word)}")
-        alone = key in ("help", "print_config", "trust")
-        if given or alone:
+        elif given or key in ALONE:
             flags.append(Flag(key, value if given else None))
         elif words and _is_value(words[0]):
             flags.append(Flag(key, words.pop(0)))
@@ -147,40 +128,35 @@ def split(words: Sequence[str], bare: bool = False) -> list[Flag]:
     return sorted(flags, key=lambda flag: flag.key != "")
 
 
-def several(flags: Sequence[Flag], keys: Iterable[str]) -> list[Flag]:
-    """Returns the flags with all values of those that may be repeated in a list each."""
-    found: dict[str, list[str]] = {key: [] for key in keys}
-    for flag in flags:
-        if flag.key in found and flag.value not in (None, "null"):
-            found[flag.key].append(str(flag.value))
-    rest = [flag for flag in flags if not found.get(flag.key)]
-    return rest + [Flag(k, json.dumps(v, ensure_ascii=False)) for k, v in found.items() if v]
-
-
-def once(flags: Sequence[Flag]) -> list[Flag]:
+def once(flags: Sequence[Flag], lists: Iterable[str] = ()) -> list[Flag]:
     """Returns the flags without earlier values of one that is repeated, and says so.
 
     Mappings and files of a section are layers, and are all kept, as is what is added to a list.
+    For all flags of a key in `lists` one with a list of their values stands; other lists must not
+    be given twice.
 
     Raises:
         ValueError: If a list is given twice.
     """
-    last = {flag.key: flag for flag in flags}
-    kept = []
+    found: dict[str, list[str]] = {key: [] for key in lists}
+    for flag in flags:
+        if flag.key in found and flag.value not in (None, "null"):
+            found[flag.key].append(str(flag.value))
+    kept, last = [], {flag.key: flag for flag in flags}
     for flag in flags:
         value, final = str(flag.value), str(last[flag.key].value)
-        layer = value.startswith("{") or value.endswith((".yaml", ".yml", ".json"))
+        layer = value.startswith("{") or value.endswith(YAML)
+        if found.get(flag.key):
+            continue
         if last[flag.key] is flag or layer or not flag.key or flag.key.endswith("+"):
             kept.append(flag)
-        elif value == final:
-            continue
-        elif "[" in (value[:1], final[:1]):
+        elif "[" in (value[:1], final[:1]) and value != final:
             raise ValueError(
                 f"{flag.key}: given twice, {value} and {final}; expected one list with all of it"
             )
-        else:
+        elif value != final:
             sys.stderr.write(f"{flag.key}: given twice, {value} and {final}; {final} counts\n")
-    return kept
+    return kept + [Flag(k, json.dumps(v, ensure_ascii=False)) for k, v in found.items() if v]
 
 
 def check_key(key: str) -> None:
@@ -191,67 +167,47 @@ def check_key(key: str) -> None:
     Raises:
         ValueError: If there is no such section.
     """
-    key = key.rstrip("+")
-    first, dot, rest = key.partition(".")
-    if first in KEYS:
-        return
-    if first in PARTS:
-        raise ValueError(f"{key}: no such key; the nearest is 'model.{key}'")
-    begin = [name for name in KEYS if name.startswith(first)]
-    near = begin[0] if len(begin) == 1 else most_like(first, KEYS, 0.6 if dot else 0.75)
-    if near:
-        raise ValueError(f"{key}: no such key; the nearest is '{near}{dot}{rest}'")
-    if dot:
-        raise ValueError(f"{key}: no such section; expected one of data, model, {_listed()}")
+    first, dot, _ = key.partition(".")
+    if first.rstrip("+") not in KEYS:
+        known = [*KEYS, *(f"model.{part}" for part in PARTS)]
+        line = unknown_key(key.rstrip("+"), known, 0.6 if dot else 0.75)
+        if dot or not line.endswith("--help"):
+            raise ValueError(line)
 
 
-def check_file(value: str) -> None:
-    """Refuses a configuration that is not there or cannot be one.
+def read_config(value: str) -> dict[str, Any]:
+    """Returns what a configuration, a path or its text in braces, says; {} of a pipe or an address.
 
-    Args:
-        value: A path, or the configuration itself, in braces.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is no YAML, or has a section that does not exist or is no mapping.
+    Refuses what is no YAML, or has a section that does not exist or is no mapping.
     """
+    from diffusion.cli.yaml_reader import read_yaml
+
+    path, where = Path(value).expanduser(), f"config: {value}"
     if value.lstrip().startswith("{"):
-        return check_sections(value, "config")
-    if "://" in value:  # read by fsspec
-        return
-    path = Path(value).expanduser()
-    if not value or not path.exists():
+        config: Any = read_yaml(value, "config")
+    elif "://" in value:  # read by fsspec
+        return {}
+    elif not value or not path.exists():
         siblings = path.parent.glob("*.y*ml") if value else ()
         files = {file.name: file for file in [*Path("configs").rglob("*.yaml"), *siblings]}
         near = most_like(path.name, files)
         right = f"; the nearest is {files[near]}" if near else ""
         raise FileNotFoundError(f"config: {value!r}; expected a file, there is none{right}")
-    if path.is_dir():
-        raise ValueError(f"config: {value}; expected a file, this is a folder")
-    if path.is_file():  # not a pipe, which can be read only once
-        check_sections(decoded(path, "config"), f"config: {value}")
-
-
-def check_sections(text: str, where: str) -> None:
-    """Refuses a configuration whose sections do not exist.
-
-    Args:
-        text: The configuration.
-        where: What errors call it.
-
-    Raises:
-        ValueError: If there is no such section, or one is no mapping.
-    """
-    from diffusion.cli import yaml_reader
-
-    config: Any = yaml_reader.read_yaml(text, where)
+    elif path.is_dir():
+        raise ValueError(f"{where}; expected a file, this is a folder")
+    elif not path.is_file():  # a pipe, which can be read only once
+        return {}
+    else:
+        config = read_yaml(decoded(path, "config"), where)
     if not isinstance(config, dict):
         was = "it is empty" if config is None else f"it is a {type(config).__name__}"
         raise ValueError(f"{where}; expected sections such as model and trainer, {was}")
-    for key, value in config.items():
-        check_key(".".join([str(key), *list(value)[:1]]) if isinstance(value, dict) else str(key))
-        if key in SECTIONS and not isinstance(value, dict | str):
-            raise ValueError(f"{key}: {json.dumps(value)}; expected keys with values below it")
+    for key, section in config.items():
+        first = [*section][:1] if isinstance(section, dict) else []
+        check_key(".".join(map(str, [key, *first])))
+        if key in SECTIONS and not isinstance(section, dict | str):
+            raise ValueError(f"{key}: {json.dumps(section)}; expected keys with values below it")
+    return config
 
 
 def _is_value(word: str) -> bool:
@@ -264,8 +220,4 @@ def _meant(word: str) -> str:
         return f"; perhaps -{word}"
     if "=" in word:
         return f"; perhaps --{word}"
-    return f"; perhaps --config {word}" if word.endswith((".yaml", ".yml", ".json")) else ""
-
-
-def _listed() -> str:
-    return ", ".join(SECTIONS)
+    return f"; perhaps --config {word}" if word.endswith(YAML) else ""

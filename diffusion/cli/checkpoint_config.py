@@ -1,7 +1,5 @@
 """The configuration that a checkpoint carries, as the first layer of the command line."""
 
-import tempfile
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,13 +10,13 @@ import yaml
 from lightning.pytorch.utilities import rank_zero_warn
 
 from diffusion.callbacks.save_config import CONFIG
+from diffusion.cli import arguments
 from diffusion.common import weights
 from diffusion.common.validate import first_few
 from diffusion.interop.presets import Settings
 from diffusion.systems.checkpoints.declared import check_network
 from diffusion.systems.checkpoints.trust import TRUST, Taken, loaded, named, trusting
 
-COMMANDS = ("fit", "validate", "test", "predict")
 OF_ONE_COMMAND = (
     *("ckpt_path", "weights_only", "verbose", "return_predictions"),
     *("prompt", "prompts"),  # the data has the texts, and another flag may ask for others
@@ -29,12 +27,8 @@ FLAG = "--trust"
 
 def checkpoint_path(args: Sequence[str]) -> str | None:
     """Returns what --ckpt_path says, or None."""
-    for i, arg in enumerate(args):
-        if arg == "--ckpt_path" and i + 1 < len(args):
-            return args[i + 1]
-        if arg.startswith("--ckpt_path="):
-            return arg.split("=", 1)[1]
-    return None
+    flags = {flag.key: flag.value for flag in arguments.split(args[1:])}
+    return flags.get("ckpt_path")
 
 
 @contextmanager
@@ -57,14 +51,15 @@ def from_checkpoint(
     said, trust = [arg for arg in args if arg != FLAG], FLAG in args
     path = checkpoint_path(said)
     with trusting(trust, named(said)):
-        if not said or said[0] not in COMMANDS or path in (None, "last", "best", "hpc", "null"):
+        if path is None or path in arguments.NAMED or said[0] not in arguments.COMMANDS:
             yield said
             return
-        layer = first_layer(Path(str(path)), sections or {})
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "checkpoint.yaml"
-            file.write_text(yaml.safe_dump(layer), encoding="utf-8")
-            yield [said[0], "--config", str(file), *said[1:]]
+        yield [said[0], f"--config={in_braces(first_layer(Path(path), sections or {}))}", *said[1:]]
+
+
+def in_braces(config: Mapping[str, Any]) -> str:
+    """Returns a configuration in braces, as --config takes it instead of a file."""
+    return yaml.safe_dump(dict(config), default_flow_style=True, allow_unicode=True)
 
 
 def first_layer(path: Path, sections: Mapping[str, type]) -> Settings:
@@ -97,29 +92,13 @@ def run_of(path: Path) -> Path:
 
 
 def read_checkpoint(path: Path, key: str = "ckpt_path") -> dict[str, Any]:
-    """Returns what a checkpoint holds; its configuration, if it has one, is under "config".
-
-    Raises:
-        FileNotFoundError: If the checkpoint is not there.
-        ValueError: If it is something else, or would need code to be run.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{key}: {path}; expected a checkpoint file, there is none")
-    if not zipfile.is_zipfile(path):
-        raise ValueError(
-            f"{key}: {path}; expected a checkpoint of this project, "
-            "this file is cut short or something else"
-        )
+    """Returns what a checkpoint holds; its configuration, if it has one, is under "config"."""
     content = weights.read(path, key)
     return {**content, "state_dict": weights.state(content, key, path)}
 
 
 def model_of(content: Mapping[str, Any], file: str) -> Settings:
-    """Returns what is taken of the model section of a checkpoint's configuration.
-
-    Args:
-        content: What `read_checkpoint` returned.
-        file: What errors call it.
+    """Returns what is taken of the model section of what `read_checkpoint` returned.
 
     Raises:
         ValueError: If it has none, or asks for what is not taken.

@@ -19,16 +19,13 @@ PACKAGE = Path(__file__).parents[1]
 
 def overview() -> str:
     """Returns the help of `diffusion`."""
-    from docstring_parser import parse
-
-    others = {name: str(parse(_doc(declared(name))).short_description) for name in COMMANDS}
-    rows = [f"  {name:10}{text}" for name, text in (arguments.COMMANDS | others).items()]
+    first = {name: (declared(name).__doc__ or "").splitlines()[0] for name in COMMANDS}
     return "\n".join(
         [
             f"usage: diffusion {'|'.join(arguments.COMMANDS)} --config FILE ... --KEY VALUE ...",
             f"       diffusion {'|'.join(COMMANDS)} ...",
             "",
-            *rows,
+            *(f"  {name:10}{text}" for name, text in (arguments.COMMANDS | first).items()),
             "",
             *arguments.ORDER.replace(". ", ".\n").splitlines(),
             "`diffusion COMMAND --help` lists the keys; --print_config shows what they amount to.",
@@ -73,27 +70,23 @@ def run(name: str, args: Sequence[str]) -> None:
     from diffusion.cli.parser import OneLine
 
     function = declared(name)
-    doc = parse(_doc(function))
+    doc = parse(function.__doc__ or "")
+    texts = {x.arg_name: x.description for x in doc.params}
     cli = OneLine(prog=f"diffusion {name}", description=doc.short_description)
     parameters = inspect.signature(function).parameters.values()
-    texts = {x.arg_name: x.description for x in doc.params}
-    many = [p for p in parameters if p.kind is p.VAR_POSITIONAL]
-    flags = {p.name.rstrip("_"): p for p in parameters if p not in many}
-    for p in many:
+    more = [p for p in parameters if p.kind is p.VAR_POSITIONAL]
+    flags = {p.name.rstrip("_"): p for p in parameters if p not in more}
+    for p in more:
         cli.add_argument(p.name, nargs="+", type=p.annotation, help=texts.get(p.name))
     for flag, p in flags.items():
-        needed: dict[str, Any] = {"type": p.annotation, "default": p.default}
-        if p.annotation is bool:
-            needed = {"action": "store_true"}
-        elif p.default is p.empty:
-            needed = {"type": p.annotation, "required": True}
-        cli.add_argument(f"--{flag}", help=texts.get(p.name), **needed)
+        default = {"required": True} if p.default is p.empty else {"default": p.default}
+        kind: dict[str, Any] = {"type": p.annotation, **default}
+        kind = {"action": "store_true"} if p.annotation is bool else kind
+        cli.add_argument(f"--{flag}", help=texts.get(p.name), **kind)
     lists = [flag for flag, p in flags.items() if "list" in str(p.annotation)]
-    words = arguments.once(arguments.several(arguments.split(args, bool(many)), lists))
+    words = arguments.once(arguments.split(args, bool(more)), lists)
     values: dict[str, Any] = cli.parse_args(list(map(str, words))).as_dict()
-    more = [value for p in many for value in values[p.name]]
-    imported(name)(*more, **{p.name: values[flag] for flag, p in flags.items()})
-
-
-def _doc(function: Callable[..., None]) -> str:
-    return inspect.getdoc(function) or ""
+    imported(name)(
+        *(value for p in more for value in values[p.name]),
+        **{p.name: values[flag] for flag, p in flags.items()},
+    )

@@ -1,10 +1,7 @@
 """`diffusion import` and `diffusion export`: checkpoints of other packages in, folders out."""
 
-import logging
-import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,18 +9,17 @@ import lightning as L
 import yaml
 from lightning.pytorch.cli import LightningCLI
 from rich import get_console
-from torch import Tensor, nn
+from torch import nn
 
-from diffusion.callbacks.checkpoint import save
+from diffusion.callbacks.checkpoint import write_checkpoint
 from diffusion.callbacks.save_config import CONFIG
-from diffusion.cli import checkpoint_config, yaml_reader
-from diffusion.cli.arguments import check_file
-from diffusion.common.files import decoded
+from diffusion.cli.arguments import read_config
+from diffusion.cli.checkpoint_config import in_braces, model_of, read_checkpoint
 from diffusion.common.weights import read, tensors
 from diffusion.interop import layout, lucidrains, openai
 from diffusion.interop.diffusers import folder, model_card, scheduler, unet_weights
 from diffusion.interop.layout import Names
-from diffusion.interop.presets import Model
+from diffusion.interop.presets import Model, Settings, node
 from diffusion.networks import adapt
 from diffusion.spec import DATA, DataSpec
 from diffusion.systems.base import System
@@ -31,12 +27,11 @@ from diffusion.systems.checkpoints.contents import check_tensors, same_shape
 from diffusion.systems.checkpoints.declared import check_network
 from diffusion.systems.checkpoints.trust import Taken, named, trusting
 from diffusion.systems.diffusion import Diffusion
-from diffusion.systems.noisy_classifier import NoisyClassifier
 
-Read = tuple[Model | None, dict[str, Tensor], Callable[[Any], Names]]
-MODULES: dict[str, type[System]] = {"Diffusion": Diffusion, "NoisyClassifier": NoisyClassifier}
-QUIET = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False}
-QUIET |= {"enable_progress_bar": False, "enable_model_summary": False}
+MODULES = {
+    "Diffusion": "diffusion.systems.diffusion.Diffusion",
+    "NoisyClassifier": "diffusion.systems.noisy_classifier.NoisyClassifier",
+}
 
 
 def import_(
@@ -62,22 +57,15 @@ def import_(
         config: A configuration whose model section says what the weights do not, or says it
             otherwise. It may be repeated, later ones win.
     """
-    path, target = Path(weights).expanduser(), Path(output)
+    target = Path(output)
     if target.exists():
         raise FileExistsError(f"output: {target} exists; expected the name of a new file")
     if preset is not None and from_ != "openai":
         raise ValueError(f"preset: {preset}; expected none, presets are of --from openai")
     said = [model_section(Path(file)) for file in config or []]
-    described = any("network" in section.get("init_args", section) for section in said)
-    model, values, names = READERS[from_](path, preset, described)
-    first = [] if model is None else [section_of(model)]
-    for section in first:
-        found = Taken(f"weights: {path}").object(section, L.LightningModule, "model")
-        check_network(found, values, f"weights: {path}")
-    module, settings = build([*first, *said])
+    module, section = load_published(from_, Path(weights).expanduser(), said, preset)
+    write_checkpoint(untrained_checkpoint(module, section), target)
     network = network_of(module)
-    network.load_state_dict(layout.imported_weights(network, names(network), values))
-    save(checkpoint(module, settings), target)
     size = sum(p.numel() for p in network.parameters())
     get_console().print(f"wrote {target}: {type(network).__name__}, {size:,} parameters")
 
@@ -106,10 +94,10 @@ def export(
         trust: The checkpoint is your own: also classes that are not of this package are made.
     """
     path, target = Path(ckpt), Path(output)
-    content = checkpoint_config.read_checkpoint(path, "ckpt")
+    content = read_checkpoint(path, "ckpt")
     with trusting(trust, named(config or [])):
         said = [model_section(Path(file)) for file in config or []]
-        module, _ = build([checkpoint_config.model_of(content, f"ckpt: {path}"), *said])
+        module, _ = build([model_of(content, f"ckpt: {path}"), *said])
     if not isinstance(module, Diffusion):
         raise ValueError(f"ckpt: {path} is of {type(module).__name__}; expected a diffusion model")
     check_tensors(module.state_dict(), content["state_dict"], f"ckpt: {path}", same_shape)
@@ -135,47 +123,64 @@ def export(
     )
 
 
-def read_openai(path: Path, preset: str | None, named: bool) -> Read:
-    """Returns the model (None if a configuration names it), the weights, and their names."""
-    values = tensors(read(path), path)
-    recognised = not named or preset is not None
-    return openai.preset_of(values, path, preset) if recognised else None, values, openai.names
+def load_published(
+    source: str, path: Path, said: Sequence[Settings] = (), preset: str | None = None
+) -> tuple[System, Settings]:
+    """Returns the module of published weights, and the model section that describes it.
+
+    Args:
+        source: Whose they are, as `import_` has it.
+        path: The file, or the folder.
+        said: Model sections over what the weights tell.
+        preset: As `import_` has it.
+
+    Raises:
+        FileNotFoundError: If they are not there.
+        ValueError: If a tensor has no place, or something has no counterpart here.
+    """
+    model: Model | None
+    names: Callable[[Any], Names]
+    if source == "diffusers":
+        (model, values), names = folder.read_folder(path), unet_weights.names
+    elif source == "ddpm-torch":
+        (model, values), names = lucidrains.recognised(read(path), path), lucidrains.names
+    else:
+        values, names = tensors(read(path), path), openai.names
+        described = any("network" in section.get("init_args", section) for section in said)
+        guessed = preset is not None or not described
+        model = openai.preset_of(values, path, preset) if guessed else None
+    first: list[Settings] = []
+    if model is not None:
+        first = [node(MODULES[model.kind], **model.settings)]
+        found = Taken(f"weights: {path}").object(first[0], L.LightningModule, "model")
+        check_network(found, values, f"weights: {path}")
+    module, section = build([*first, *said])
+    network: Any = network_of(module)
+    network.load_state_dict(layout.imported_weights(network, names(network), values))
+    return module, section
 
 
-def read_lucidrains(path: Path, preset: str | None, named: bool) -> Read:
-    """Returns what `read_openai` does."""
-    return *lucidrains.recognised(read(path), path), lucidrains.names
-
-
-def read_diffusers(path: Path, preset: str | None, named: bool) -> Read:
-    """Returns what `read_openai` does."""
-    return *folder.read_folder(path), unet_weights.names
-
-
-READERS = {"openai": read_openai, "diffusers": read_diffusers, "ddpm-torch": read_lucidrains}
-
-
-def model_section(path: Path) -> dict[str, Any]:
+def model_section(path: Path) -> Settings:
     """Returns the model section of a configuration.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it has none, or is no configuration.
     """
-    check_file(str(path))
-    content = yaml_reader.read_yaml(decoded(path, "config"), f"config: {path}")
-    if not isinstance(content, Mapping) or not isinstance(content.get("model"), Mapping):
+    section = read_config(str(path)).get("model")
+    if not isinstance(section, Mapping):
         raise ValueError(f"config: {path}; expected a configuration with a model section")
-    return dict(content["model"])
+    return dict(section)
 
 
-def section_of(model: Model) -> dict[str, Any]:
-    """Returns the model section for what was recognised."""
-    kind = MODULES[model.kind]
-    return {"class_path": f"{kind.__module__}.{kind.__name__}", "init_args": model.settings}
+class ModelOnly(LightningCLI):
+    """The command line's reader of a model section, without a trainer."""
+
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
+        """None is needed."""
 
 
-def build(sections: Sequence[Mapping[str, Any]]) -> tuple[System, dict[str, Any]]:
+def build(sections: Sequence[Mapping[str, Any]]) -> tuple[System, Settings]:
     """Returns the module of model sections, later ones over earlier ones, and the merged section.
 
     The command line's own parser reads them, so that the module's hyperparameters are those that
@@ -183,41 +188,22 @@ def build(sections: Sequence[Mapping[str, Any]]) -> tuple[System, dict[str, Any]
     """
     from diffusion.cli.main import Parser  # which imports the commands
 
-    args = []
-    default = {"class_path": f"{Diffusion.__module__}.{Diffusion.__name__}"}
-    with tempfile.TemporaryDirectory() as at:
-        for i, section in enumerate([default, *sections]):
-            file = Path(at) / f"{i}.yaml"
-            file.write_text(yaml.safe_dump({"model": dict(section)}), encoding="utf-8")
-            args += ["--config", str(file)]
-        with without_remarks():
-            cli = LightningCLI(
-                L.LightningModule,
-                args=args,
-                run=False,
-                subclass_mode_model=True,
-                parser_class=Parser,
-                save_config_callback=None,
-                seed_everything_default=False,
-                trainer_defaults=QUIET,
-                auto_configure_optimizers=False,
-            )
+    default = {"class_path": MODULES["Diffusion"]}
+    layers = [in_braces({"model": dict(section)}) for section in (default, *sections)]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "LightningCLI's args parameter")
+        cli = ModelOnly(
+            L.LightningModule,
+            args=[f"--config={layer}" for layer in layers],
+            run=False,
+            subclass_mode_model=True,
+            parser_class=Parser,
+            save_config_callback=None,
+            seed_everything_default=False,
+            auto_configure_optimizers=False,
+        )
     module: Any = cli.model
     return module, yaml.safe_load(cli.parser.dump(cli.config, skip_none=False))["model"]
-
-
-@contextmanager
-def without_remarks() -> Iterator[None]:
-    """Keeps Lightning from saying which devices it will not use, and that it is given arguments."""
-    remarks = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    level = remarks.level
-    remarks.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "LightningCLI's args parameter")
-            yield
-    finally:
-        remarks.setLevel(level)
 
 
 def network_of(module: System) -> nn.Module:
@@ -226,24 +212,25 @@ def network_of(module: System) -> nn.Module:
     return network
 
 
-def checkpoint(module: System, section: Mapping[str, Any]) -> dict[str, Any]:
+def untrained_checkpoint(module: System, section: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what `diffusion fit` would have saved before its first step."""
     made: Any = module.configure_optimizers()
-    optimizer = made["optimizer"] if isinstance(made, dict) else made
-    schedule = [made["lr_scheduler"]["scheduler"].state_dict()] if isinstance(made, dict) else []
-    found = {
+    made = made if isinstance(made, dict) else {"optimizer": made}
+    schedules = [made["lr_scheduler"]["scheduler"]] if "lr_scheduler" in made else []
+    network = adapt(network_of(module))
+    data = {}
+    if (channels := network.in_channels) and (size := network.image_size):
+        data = {DATA: DataSpec(None, (channels, size, size), network.num_classes).plain()}
+    return {
         "epoch": 0,
         "global_step": 0,
         "pytorch-lightning_version": L.__version__,
         "state_dict": module.state_dict(),
         "callbacks": {},
-        "optimizer_states": [optimizer.state_dict()],
-        "lr_schedulers": schedule,
+        "optimizer_states": [made["optimizer"].state_dict()],
+        "lr_schedulers": [schedule.state_dict() for schedule in schedules],
         "hparams_name": "kwargs",
         "hyper_parameters": dict(module.hparams),
         CONFIG: yaml.safe_dump({"model": dict(section)}, sort_keys=False),
+        **data,
     }
-    network = adapt(network_of(module))
-    if (channels := network.in_channels) and (size := network.image_size):
-        found[DATA] = DataSpec(None, (channels, size, size), network.num_classes).plain()
-    return found

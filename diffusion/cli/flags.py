@@ -1,7 +1,7 @@
 """The flags of commands with a trainer: sections for callbacks, and some of this project's own."""
 
 from argparse import SUPPRESS
-from typing import Any, Literal
+from typing import Any
 
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -26,8 +26,9 @@ from diffusion.callbacks.checkpoint import Checkpoint
 from diffusion.callbacks.likelihood import Likelihood
 from diffusion.callbacks.metrics import Metrics
 from diffusion.callbacks.monitor import Monitor
-from diffusion.callbacks.samples import Samples
+from diffusion.callbacks.samples import SamplePictures
 from diffusion.callbacks.writer import Writer
+from diffusion.cli.loggers import Wandb
 from diffusion.data.requests.prompts import prompts_of
 from diffusion.systems import trainer
 from diffusion.systems.averages import EMA
@@ -38,55 +39,48 @@ SECTIONS = {
     "likelihood": Likelihood,
     "metrics": Metrics,
     "monitor": Monitor,
-    "samples": Samples,
+    "samples": SamplePictures,
     "writer": Writer,
 }
 TRAINER = {**trainer.DEFAULTS, "default_root_dir": "runs/default"}
 TEXTS: Any = list[str] | str | None
+FLAGS: dict[str, dict[str, Any]] = {
+    "--wandb": {
+        "type": Wandb,
+        "default": "offline",
+        "help": "Whether to log to Weights & Biases too, and whether over the network.",
+    },
+    "--prompt": {
+        "type": TEXTS,
+        "help": "A text to draw, such as 'a google emoji of a red fox', for data with captions; "
+        "repeat it for several texts.",
+    },
+    "--prompts": {
+        "type": TEXTS,
+        "help": "A file with a text to draw on each line; repeat it for several files.",
+    },
+    "--trust": {
+        "action": "store_true",
+        "default": SUPPRESS,  # of one command, so that no configuration has it
+        "help": "Take all of a checkpoint's configuration, for a file that you made yourself.",
+    },
+}
 
 
 def add(parser: LightningArgumentParser) -> None:
     """Adds the sections and the flags to a parser."""
     for section, callback in SECTIONS.items():
         parser.add_lightning_class_args(callback, section)
-    parser.add_argument(
-        "--wandb",
-        type=Literal["off", "offline", "online"],
-        default="offline",
-        help="Whether to log to Weights & Biases too, and whether over the network.",
-    )
-    parser.add_argument(
-        "--prompt",
-        type=TEXTS,
-        help="A text to draw, such as 'a google emoji of a red fox', for data with captions; "
-        "repeat it for several texts.",
-    )
-    parser.add_argument(
-        "--prompts",
-        type=TEXTS,
-        help="A file with a text to draw on each line; repeat it for several files.",
-    )
-    parser.add_argument(
-        "--trust",
-        action="store_true",
-        default=SUPPRESS,  # of one command, so that no configuration has it
-        help="Take all of a checkpoint's configuration, for a file that you made yourself.",
-    )
+    for flag, options in FLAGS.items():
+        parser.add_argument(flag, **options)
     parser.set_defaults({"model": {"class_path": "diffusion.systems.diffusion.Diffusion"}})
-    parser.link_arguments(
-        "trainer.default_root_dir", "checkpoint.dirpath", lambda run: f"{run}/checkpoints"
-    )
+    run, checkpoints = "trainer.default_root_dir", "checkpoint.dirpath"
+    parser.link_arguments(run, checkpoints, lambda folder: f"{folder}/checkpoints")
 
 
 def hand_on_prompts(config: Any) -> None:
-    """Gives the data the texts of --prompt and --prompts.
-
-    Raises:
-        ValueError: If it has no captions, or the texts are wrong.
-        FileNotFoundError: If a file is missing.
-    """
-    prompts = prompts_of(config.prompt, config.prompts)
-    if prompts is None:
+    """Gives the data the texts of --prompt and --prompts."""
+    if (prompts := prompts_of(config.prompt, config.prompts)) is None:
         return
     if "prompts" not in config.data.init_args:
         name = config.data.class_path.rsplit(".", 1)[-1]

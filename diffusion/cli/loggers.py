@@ -1,24 +1,20 @@
 """Where figures go: always to CSV, and to Weights & Biases without ever waiting for it."""
 
 import csv
-import netrc
 import os
-import socket
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlparse
+from typing import Any, Literal
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
+from diffusion.cli.run_folder import is_first
 from diffusion.common.files import reason, written_aside
 
-if TYPE_CHECKING:
-    from lightning.pytorch.loggers import WandbLogger
-
+PATIENCE = 3  # seconds that a server, or somebody who is asked for a key, has to answer
 Wandb = Literal["off", "offline", "online"]
 
 
@@ -69,37 +65,18 @@ def make(run: Path, wandb: Wandb, job: str) -> list[Logger]:
         job: What the run does: fit, validate, test or predict.
     """
     found: list[Logger] = [Table(run, name="csv", flush_logs_every_n_steps=1)]
-    if wandb != "off" and rank_zero_only.rank == 0:
-        offline = wandb == "offline" or not _reachable()
-        if offline:
-            os.environ.setdefault("WANDB_SILENT", "true")  # nothing to say until `wandb sync`
+    if wandb != "off" and is_first():
         run.mkdir(parents=True, exist_ok=True)
-        found.append(
-            _class()(
-                name=f"{run.name}-{job}",
-                save_dir=run,
-                project=os.environ.get("WANDB_PROJECT", "diffusion"),
-                offline=offline,
-                id=_identity(run, job),
-            )
-        )
+        found.append(_wandb_logger(run, job, offline=wandb == "offline"))
     return found
 
 
-def _identity(run: Path, job: str) -> str:
-    path = run / f".wandb-{job}"
-    if not path.exists() or not path.read_text():
-        with written_aside(path) as aside:
-            aside.write_text(uuid.uuid4().hex[:12])
-    return path.read_text()
-
-
-def _class() -> "type[WandbLogger]":
+def _wandb_logger(run: Path, job: str, offline: bool) -> Logger:
     import wandb
     from lightning.pytorch import loggers
 
-    class Logger(loggers.WandbLogger):
-        """Logs offline where the server cannot be had after all."""
+    class OfflineAfterAll(loggers.WandbLogger):
+        """Logs offline where there is no key, or the server cannot be had."""
 
         @property
         def experiment(self) -> Any:
@@ -114,36 +91,21 @@ def _class() -> "type[WandbLogger]":
                 wandb.teardown()  # its settings were read when it was to be online
                 return super().experiment
 
-    return Logger
+    if offline:
+        os.environ.setdefault("WANDB_SILENT", "true")  # nothing to say until `wandb sync`
+    return OfflineAfterAll(
+        name=f"{run.name}-{job}",
+        save_dir=run,
+        project=os.environ.get("WANDB_PROJECT", "diffusion"),
+        offline=offline,
+        id=_identity(run, job),
+        settings=wandb.Settings(init_timeout=PATIENCE, login_timeout=PATIENCE),
+    )
 
 
-def _reachable() -> bool:
-    """Whether there is a key and a server; asks for at most three seconds."""
-    import wandb
-
-    settings = wandb.setup().settings
-    wandb.teardown()  # or it would keep to these settings when the logger wants it offline
-    url = urlparse(settings.base_url)
-    if not _key(settings.api_key, url.hostname or ""):
-        rank_zero_warn("wandb: no API key (`wandb login`); logging offline")
-        return False
-    try:
-        socket.create_connection((url.hostname, url.port or 443), timeout=3).close()
-    except OSError as error:
-        rank_zero_warn(f"wandb: {url.hostname} cannot be reached ({error}); logging offline")
-        return False
-    return True
-
-
-def _key(known: str | None, host: str) -> str | None:
-    """Returns the key of the settings, or of `wandb login`, which keeps it in ~/.netrc."""
-    if known:
-        return known
-    names = [os.environ.get("NETRC", ""), "~/.netrc", "~/_netrc"]
-    files = [path for name in names if name and (path := Path(name).expanduser()).is_file()]
-    try:
-        stored = netrc.netrc(files[0]).authenticators(host) if files else None
-    except (OSError, netrc.NetrcParseError) as error:
-        rank_zero_warn(f"wandb: {files[0]} cannot be read ({error})")
-        return None
-    return stored[2] if stored else None
+def _identity(run: Path, job: str) -> str:
+    path = run / f".wandb-{job}"
+    if not path.exists() or not path.read_text():
+        with written_aside(path) as aside:
+            aside.write_text(uuid.uuid4().hex[:12])
+    return path.read_text()

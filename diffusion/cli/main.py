@@ -17,9 +17,9 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from diffusion.callbacks.bar import Bar
 from diffusion.callbacks.monitor import NotFinite
-from diffusion.callbacks.pulse import Pulse
 from diffusion.callbacks.save_config import SaveConfig
 from diffusion.callbacks.summary import Summary, at_the_end
+from diffusion.callbacks.watchdog import Watchdog
 from diffusion.cli import arguments, flags, loggers
 from diffusion.cli.checkpoint_config import checkpoint_path, from_checkpoint
 from diffusion.cli.errors import blamed, one_line
@@ -75,38 +75,48 @@ class CLI(LightningCLI):
 
         Samples that are written are not kept.
         """
-        command, config = str(self.subcommand), self.config[str(self.subcommand)]
+        self.command = str(self.subcommand)
+        config = self.config[self.command]
         check_trainer(config.trainer)
         check_precision(config.trainer.precision)
-        said, run = config.ckpt_path, Path(config.trainer.default_root_dir)
-        found = latest.resolve(said, run, command)
-        config.ckpt_path = said if found is None and command != "fit" else found
-        if command == "predict" and config.return_predictions is None:
+        self.folder = Path(config.trainer.default_root_dir)
+        found = latest.resolve(config.ckpt_path, self.folder, self.command)
+        if found is not None or self.command == "fit":
+            config.ckpt_path = found
+        if self.command == "predict" and config.return_predictions is None:
             config.return_predictions = False
         flags.hand_on_prompts(config)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Claims the run's folder once there are weights, and adds loggers if it has none."""
-        config = self.config[str(self.subcommand)]
-        command, run = str(self.subcommand), Path(config.trainer.default_root_dir)
-        latest.check_weights(self.model, command, run, config.ckpt_path)
-        if command == "fit" and isinstance(self.model, System):
+        config, fits = self.config[self.command], self.command == "fit"
+        latest.check_weights(self.model, self.command, self.folder, config.ckpt_path)
+        if fits and isinstance(self.model, System):
             self.model.check_start(config.ckpt_path)
-        if command != "fit" or not config.trainer.fast_dev_run:
-            claim(run, command, resuming=config.ckpt_path is not None)
-        if config.trainer.logger in (None, True) and not config.trainer.fast_dev_run:
-            kwargs["logger"] = loggers.make(run, config.wandb, command)
-        given = self.config_init[command].trainer.callbacks or []
+        leaves_nothing = config.trainer.fast_dev_run
+        if not (fits and leaves_nothing):
+            claim(self.folder, self.command, resuming=config.ckpt_path is not None)
+        if config.trainer.logger in (None, True) and not leaves_nothing:
+            kwargs["logger"] = loggers.make(self.folder, config.wandb, self.command)
+        given = self.config_init[self.command].trainer.callbacks or []
         callbacks = [*given] if isinstance(given, list) else [given]
-        self.summary, self.pulse = Summary(), Pulse()
-        callbacks += [self.summary, self.pulse]
+        self.summary, self.watchdog = Summary(), Watchdog()
+        callbacks += [self.summary, self.watchdog]
+        bars = any(isinstance(callback, ProgressBar) for callback in callbacks)
         if config.trainer.enable_progress_bar is not False and not config.trainer.barebones:
-            bars = [callback for callback in callbacks if isinstance(callback, ProgressBar)]
             callbacks += [] if bars else [Bar()]
         try:
             return super().instantiate_trainer(callbacks=callbacks, **kwargs)
         except (TypeError, ValueError, MisconfigurationException) as error:
             raise ValueError(blamed(config.trainer, str(error))) from error
+
+    def after_instantiate_classes(self) -> None:
+        """Checks what can be known to fail."""
+        config, fits = self.config[self.command], self.command == "fit"
+        if fits and not config.trainer.fast_dev_run:
+            check_room(self.folder, self.model)
+        if config.ckpt_path and Path(config.ckpt_path).is_file():
+            check_checkpoint(self.model, Path(config.ckpt_path), training=fits)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         """Lightning's table of figures is not printed: `at_the_end` prints one."""
@@ -118,7 +128,8 @@ class CLI(LightningCLI):
         try:
             super()._run_subcommand(subcommand)
         except Exception as error:
-            self.pulse.ended()
+            if self.watchdog.why is not None:
+                self.watchdog.end()
             workers = self.datamodule.num_workers if isinstance(self.datamodule, Images) else 0
             if line := lost(error, workers):
                 raise ValueError(line) from error
@@ -128,30 +139,17 @@ class CLI(LightningCLI):
                 figures = bool(self.config[subcommand].get("verbose", False))
                 at_the_end(self.trainer, self.typed, figures)
 
-    def after_instantiate_classes(self) -> None:
-        """Checks what can be known to fail."""
-        command = str(self.subcommand)
-        config = self.config[command]
-        path = config.ckpt_path
-        if command == "fit" and not config.trainer.fast_dev_run:
-            check_room(Path(config.trainer.default_root_dir), self.model)
-        if path and Path(path).is_file():
-            check_checkpoint(self.model, Path(path), training=command == "fit")
-
-
-def restoring(error: BaseException) -> bool:
-    """Whether an error arose while Lightning took up what a checkpoint holds."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return any(Path(frame.filename).name == "checkpoint_connector.py" for frame in frames)
-
 
 def quiet() -> None:
     """Leaves out what Lightning says that nobody here can act on."""
-    warnings.filterwarnings("ignore", "LightningCLI's args parameter")
-    warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", "Total length of `Requests` across ranks is zero")
-    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+    for text in (
+        "LightningCLI's args parameter",
+        ".*isinstance.treespec, LeafSpec.*",
+        ".*does not have many workers.*",
+        "Total length of `Requests` across ranks is zero",
+        "Checkpoint directory .* exists and is not empty",
+    ):
+        warnings.filterwarnings("ignore", text)
     advice = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     advice.addFilter(lambda record: "litlogger" not in record.getMessage())
 
@@ -186,15 +184,15 @@ def main(args: Sequence[str] | None = None) -> None:
                 trainer_defaults=flags.TRAINER,
                 auto_configure_optimizers=False,
             )
-    except ERRORS as error:
-        if os.environ.get(TRACEBACK):
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        restoring = any(frame.filename.endswith("checkpoint_connector.py") for frame in frames)
+        if os.environ.get(TRACEBACK) or not (restoring or isinstance(error, ERRORS)):
             raise
-        began = any(f.name == "_run_stage" for f in traceback.extract_tb(error.__traceback__))
+        if not isinstance(error, ERRORS):
+            why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            fail(f"ckpt_path: {checkpoint_path(args)}; expected what fit saves, it cannot be "
+                 f"restored ({why})")  # fmt: skip
+        began = any(frame.name == "_run_stage" for frame in frames)
         text = reason(error) if isinstance(error, OSError) else str(error)
         fail(one_line(text) + (f" ({TRACEBACK}=1 shows where)" if began else ""))
-    except Exception as error:
-        if os.environ.get(TRACEBACK) or not restoring(error):
-            raise
-        why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        fail(f"ckpt_path: {checkpoint_path(args)}; expected what fit saves, it cannot be restored "
-             f"({why})")  # fmt: skip

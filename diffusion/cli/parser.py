@@ -25,8 +25,8 @@ class OneLine(ArgumentParser):
 
 def known(parser: ArgumentParser) -> dict[str, Any]:
     """Returns the keys that a parser and its subcommands know, with the types of their values."""
-    actions = getattr(parser._subcommands_action, "choices", None) or {}
-    parsers = [parser, *actions.values()]
+    subcommands = parser._subcommands_action
+    parsers = [parser, *(subcommands.choices if subcommands else {}).values()]
     found = [action for p in parsers for action in p._actions]
     return {str(action.dest): getattr(action, "_typehint", None) for action in found}
 
@@ -38,17 +38,15 @@ def fail(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
-def no_key_twice() -> None:
-    """Lets the parser's reader of YAML refuse a mapping with a key twice, wherever it stands."""
-    read = get_loader("yaml")
-
-    def load(text: str) -> Any:
-        try:
-            return read(yaml_reader.checked(text))
-        except yaml_reader.Twice as error:
-            fail(f"{yaml_reader.problem(error)} of {text.strip()[:100]!r}; expected it once")
-
-    set_loader("yaml", load, (yaml.YAMLError,))
+def load_once(text: str) -> Any:
+    """Reads YAML as the parser does, and refuses a mapping with a key twice, wherever it stands."""
+    try:
+        if text.count(":") > 1:
+            yaml.compose(text, Loader=yaml_reader.Once)
+        return LOAD(text)
+    except yaml_reader.Twice as error:
+        fail(f"{yaml_reader.problem(error)} of {text.strip()[:100]!r}; expected it once")
 
 
-no_key_twice()
+LOAD = get_loader("yaml")
+set_loader("yaml", load_once, (yaml.YAMLError,))

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.fabric.utilities.rank_zero import _get_rank
 from torch import nn
 
 from diffusion.common.files import check_writable, sweep
@@ -37,7 +37,7 @@ def claim(run: Path, command: str, resuming: bool) -> None:
         tempfile.gettempdir()
     except OSError as error:
         raise OSError("TMPDIR: no such folder; expected one that can be written to") from error
-    if command == "fit" and _first():
+    if command == "fit" and is_first():
         lock.hold(run / "checkpoints")
 
 
@@ -56,11 +56,7 @@ def check_run(run: Path, resuming: bool) -> None:
 
 
 def check_room(run: Path, module: nn.Module) -> None:
-    """Refuses to train where not even the weights find room.
-
-    Args:
-        run: The run's folder, which exists.
-        module: Whose weights a checkpoint holds, besides averages and the optimizer's state.
+    """Refuses to train where not even a module's weights find room.
 
     Raises:
         OSError: If the disk has less room than that.
@@ -74,7 +70,7 @@ def check_room(run: Path, module: nn.Module) -> None:
         )
 
 
-def _first() -> bool:
+def is_first() -> bool:
     """Whether this is the first process, or the only one, before there is a trainer to ask."""
     node = os.environ.get("NODE_RANK", os.environ.get("GROUP_RANK", "0"))
-    return rank_zero_only.rank == 0 and node == "0"
+    return not _get_rank() and node == "0"

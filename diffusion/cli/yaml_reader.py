@@ -6,52 +6,28 @@ import yaml
 from yaml.constructor import ConstructorError
 from yaml.error import MarkedYAMLError
 
-LOADER: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
-
 
 class Twice(ConstructorError):
     """A key that is there twice."""
 
 
-def checked(text: str) -> str:
-    """Returns the text.
+class Once(yaml.SafeLoader):
+    """A reader that refuses a mapping with a key twice, wherever it stands."""
 
-    Raises:
-        YAMLError: If it is no YAML, or a mapping in it has a key twice.
-    """
-    if text.count(":") < 2:
-        return text
-    root = yaml.compose(text, Loader=LOADER)
-    left, seen = [root] if root is not None else [], set()
-    while left:
-        node = left.pop()
-        if id(node) in seen:  # an alias
-            continue
-        seen.add(id(node))
-        if isinstance(node, yaml.MappingNode):
-            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-            for i, (key, _) in enumerate(node.value):
-                if isinstance(key, yaml.ScalarNode) and key.value in keys[:i]:
-                    text = f"the key {key.value!r} is there twice"
-                    raise Twice(None, None, text, key.start_mark)
-            left.extend(value for _, value in node.value)
-        elif isinstance(node, yaml.SequenceNode):
-            left.extend(node.value)
-    return text
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Returns the mapping, with its merges still apart."""
+        node, seen = super().compose_mapping_node(anchor), set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise Twice(None, None, f"the key {key.value!r} is there twice", key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+        return node
 
 
 def read_yaml(text: str, where: str) -> Any:
-    """Returns what a YAML text says.
-
-    Args:
-        text: The text.
-        where: What errors call it, such as "config: my.yaml".
-
-    Raises:
-        ValueError: If it is no YAML, or a mapping in it has a key twice.
-    """
+    """Returns what a YAML text says; errors call it something like "config: my.yaml"."""
     try:
-        return yaml.load(checked(text), Loader=LOADER)
+        return yaml.load(text, Loader=Once)
     except yaml.YAMLError as error:
         raise ValueError(f"{where}; expected YAML, {problem(error)}") from error
 

@@ -9,15 +9,13 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from diffusion.common.pixels import rounded
-
-if TYPE_CHECKING:
-    from PIL import ImageFont
 
 WIDE = 128  # images are shown at least this wide, each pixel a square, so that words fit under them
 MARGIN = 6
@@ -38,9 +36,6 @@ def captioned(images: Tensor, texts: Sequence[str], columns: int) -> Tensor:
     Raises:
         ValueError: If there are more or fewer captions than images, or none.
     """
-    import numpy as np
-    from PIL import Image, ImageDraw
-
     if len(texts) != len(images) or not len(images):
         raise ValueError(f"texts: {len(texts)}; expected one for each of {len(images)} images")
     zoom = math.ceil(WIDE / images.shape[-1])
@@ -70,34 +65,32 @@ def labelled(grid: Tensor, names: Sequence[str]) -> Tensor:
 
     Args:
         grid: uint8 (3, H, W), as `pictures.grid` makes it; it stays as it is, on the right.
-        names: One for each row.
+        names: One for each row, or none.
     """
-    import numpy as np
-    from PIL import Image, ImageDraw
-
+    if not names:
+        return grid
     font, _ = letters()
     step, row = sum(font.getmetrics()), grid.shape[1] / len(names)
     most = max(1, int(row / step))
     lines = [
         wrapped(written(name), lambda words: font.getlength(words) <= WIDE, most) for name in names
     ]
-    width = math.ceil(max(font.getlength(line) for of in lines for line in of)) + 2 * MARGIN
+    width = math.ceil(max(font.getlength(line) for words in lines for line in words)) + 2 * MARGIN
     margin = Image.new("RGB", (width, grid.shape[1]), "white")
     pen = ImageDraw.Draw(margin)
-    for i, of in enumerate(lines):
-        top = (i + 0.5) * row - len(of) * step / 2
-        for k, line in enumerate(of):
+    for i, words in enumerate(lines):
+        top = (i + 0.5) * row - len(words) * step / 2
+        for k, line in enumerate(words):
             left = width - MARGIN - font.getlength(line)
             pen.text((left, top + k * step), line, "black", font)
     return torch.cat([torch.from_numpy(np.array(margin)).permute(2, 0, 1), grid], 2).contiguous()
 
 
 @cache
-def letters() -> "tuple[ImageFont.FreeTypeFont, frozenset[int]]":
+def letters() -> tuple[ImageFont.FreeTypeFont, frozenset[int]]:
     """Returns the font, and the code points that it has."""
     from matplotlib import get_data_path
     from matplotlib.ft2font import FT2Font
-    from PIL import ImageFont
 
     path = str(Path(get_data_path()) / "fonts/ttf/DejaVuSans.ttf")
     return ImageFont.truetype(path, FONT), frozenset(FT2Font(path).get_charmap())

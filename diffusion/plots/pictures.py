@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
+import numpy as np
 import torch
+from PIL import Image, PngImagePlugin
 from torch import Tensor
 
 from diffusion.common.files import written_aside
@@ -33,8 +35,6 @@ def save(picture: Tensor, path: Path, about: Mapping[str, str] = MappingProxyTyp
         path: The file.
         about: What its text chunks say: under "diffusion.sampler" and the like how it was made.
     """
-    from PIL import Image, PngImagePlugin
-
     info = PngImagePlugin.PngInfo()
     for key, text in about.items():
         info.add_itxt(f"diffusion.{key}", text)
@@ -56,9 +56,8 @@ def clouds(points: Sequence[Tensor], titles: Sequence[str]) -> Tensor:
         ax.scatter(x, y, s=2, alpha=0.5, linewidths=0)
         ax.set(title=title, xlim=(-3, 3), ylim=(-3, 3), xticks=[], yticks=[], aspect="equal")
     canvas.draw()
-    rgba = torch.frombuffer(bytearray(canvas.buffer_rgba()), dtype=torch.uint8)
-    height, width = canvas.get_width_height()[::-1]
-    return rgba.reshape(height, width, 4)[..., :3].permute(2, 0, 1).contiguous()
+    rgba = torch.from_numpy(np.array(canvas.buffer_rgba()))
+    return rgba[..., :3].permute(2, 0, 1).contiguous()
 
 
 def curve(logs: Sequence[Path], path: Path) -> bool:
@@ -67,32 +66,21 @@ def curve(logs: Sequence[Path], path: Path) -> bool:
     from matplotlib.figure import Figure
 
     rows = [row for log in logs for row in csv.DictReader(log.open())]
-    images = {row["step"]: float(row["train/images"]) for row in rows if row.get("train/images")}
+    images = {int(r["step"]): float(r["train/images"]) for r in rows if r.get("train/images")}
+    last = max(images, default=0)
+    each = images[last] / max(1, last) if images else 0.0
     figure = Figure(figsize=(6, 3.6), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     ax = figure.subplots()
-    drawn = False
-    quarters = [f"train/loss_q{i}" for i in (1, 2, 3, 4)]
-    for name in ("train/loss", *quarters, "val/loss"):
-        seen = {r["step"]: float(r[name]) for r in rows if r.get(name)}
-        known = sorted((n, seen[step]) for step, n in _images(images, seen).items())
-        if known:
-            faint = name in quarters
-            seen_at, losses = zip(*known)
-            ax.plot(seen_at, losses, label=name, alpha=0.35 if faint else 1.0)
-            drawn = True
-    if drawn:
-        ax.set(xlabel="images seen", ylabel="loss", yscale="log")
-        ax.legend(fontsize=8)
-        with written_aside(path) as aside:
-            figure.savefig(aside)
-    return drawn
-
-
-def _images(images: dict[str, float], seen: dict[str, float]) -> dict[str, float]:
-    """Images seen at each step of a curve; validation is logged one step off the others."""
-    steps = sorted((int(k), v) for k, v in images.items())
-    if not steps:
-        return {}
-    each = steps[-1][1] / max(1, steps[-1][0])
-    return {k: images.get(k, int(k) * each) for k in seen}
+    for name in ("train/loss", *(f"train/loss_q{i}" for i in (1, 2, 3, 4)), "val/loss"):
+        losses = {int(row["step"]): float(row[name]) for row in rows if row.get(name)}
+        if losses and images:  # validation is logged one step off the others
+            points = sorted((images.get(step, step * each), y) for step, y in losses.items())
+            ax.plot(*zip(*points), label=name, alpha=0.35 if "_q" in name else 1.0)
+    if not ax.lines:
+        return False
+    ax.set(xlabel="images seen", ylabel="loss", yscale="log")
+    ax.legend(fontsize=8)
+    with written_aside(path) as aside:
+        figure.savefig(aside)
+    return True

@@ -5,7 +5,7 @@ import lightning as L
 import pytest
 import torch
 
-from diffusion.callbacks.generation import deal
+from diffusion.callbacks.generation import sample_numbers
 from diffusion.callbacks.metrics import Metrics
 from diffusion.data import Digits, Memory
 from diffusion.data.sets import ImageSet
@@ -80,7 +80,7 @@ def trainer(folder, *callbacks, **settings):
 
 def test_dealt_samples_are_all_of_them_in_equal_batches():
     for n, batch_size, world in [(10, 4, 1), (10, 4, 2), (10, 3, 4), (3, 2, 8), (2, 250, 1)]:
-        ranks = [deal(n, batch_size, rank, world) for rank in range(world)]
+        ranks = [sample_numbers(n, batch_size, rank, world) for rank in range(world)]
         assert {i for rounds in ranks for batch in rounds for i in batch} == set(range(n))
         sizes = [[len(batch) for batch in rounds] for rounds in ranks]
         assert all(s == sizes[0] and s and max(s) <= batch_size for s in sizes)

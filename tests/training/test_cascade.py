@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from tiny import TINY
 
-from diffusion.callbacks.generation import sampling
+from diffusion.callbacks.generation import by_stage, sampling
 from diffusion.callbacks.recipe import difference, recipe
 from diffusion.data import Digits, ImageFolder
 from diffusion.guidance import ClassifierFree, Guidance, Inpaint, Static
@@ -169,7 +169,7 @@ def test_evaluations_of_all_stages_are_counted(stages):
         batch = {"index": torch.tensor([4, 9]), "label": torch.tensor([1, 3])}
         cascade.generate(batch, [4, 9])
     assert {name: count.rows / 2 for name, count in counts.items()} == expected
-    assert [stage["steps"] for stage in sampling(cascade)["stages"]] == [2, 3, 4]
+    assert [stage["steps"] for stage in by_stage(cascade, sampling)["stages"]] == [2, 3, 4]
     titles = [figure.title for figure in evaluation_figures(expected, 1.0).values()]
     assert titles[:4] == ["NFE", "NFE (8x8)", "NFE (16x16)", "Classifier's NFE"]
     assert set(cascade.stages[0].networks()) == {"nfe", "classifier_nfe"}

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from diffusion.callbacks.checkpoint import Checkpoint, save
+from diffusion.callbacks.checkpoint import Checkpoint, write_checkpoint
 from diffusion.systems.checkpoints import latest, lock
 
 
 def write(path, step):
-    save({"state_dict": {"w": torch.full((50,), float(step))}, "global_step": step}, path)
+    weights = {"w": torch.full((50,), float(step))}
+    write_checkpoint({"state_dict": weights, "global_step": step}, path)
     return path
 
 
@@ -255,7 +256,7 @@ def test_the_first_cause_is_reported_where_saving_fails_too(run, monkeypatch):
     def fail(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("diffusion.callbacks.checkpoint.save", fail)
+    monkeypatch.setattr("diffusion.callbacks.checkpoint.write_checkpoint", fail)
     with pytest.warns(UserWarning, match="could not be saved.*No space"), pytest.raises(Stop):
         run.fit()
 

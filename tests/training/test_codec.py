@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from diffusion.callbacks.likelihood import Likelihood
-from diffusion.callbacks.samples import Samples
+from diffusion.callbacks.samples import SamplePictures
 from diffusion.codec import Codec
 from diffusion.data import Digits
 from diffusion.networks import MLP, UNet
@@ -71,7 +71,7 @@ def test_what_is_drawn_is_decoded(tmp_path):
     start = next(iter(system.trajectory({}, [0])))
     assert start.shape == (1, 4, 4, 4)
     assert "codec.matrix" in system.state_dict()
-    assert Samples(columns=2)._draw(fitting, system).x_0.shape[1:] == (1, 8, 8)
+    assert SamplePictures(columns=2)._draw(fitting, system).x_0.shape[1:] == (1, 8, 8)
     with pytest.raises(ValueError, match="likelihood: Patches is what is diffused; expected Pix"):
         Likelihood(n=2).setup(fitting, system, "test")
 
@@ -84,6 +84,6 @@ def test_what_cannot_be_decoded_is_drawn_as_it_is(tmp_path):
     assert system.generate({}, [0, 1]).shape == (2, 4)
     with pytest.raises(ValueError, match="codec: Means only encodes; expected one that decodes"):
         system.codec.decode(torch.zeros(1, 4))
-    run = L.Trainer(default_root_dir=tmp_path, logger=False, callbacks=[Samples()])
-    Samples().on_test_epoch_end(run, system)  # of vectors there is no picture
+    run = L.Trainer(default_root_dir=tmp_path, logger=False, callbacks=[SamplePictures()])
+    SamplePictures().on_test_epoch_end(run, system)  # of vectors there is no picture
     assert not (tmp_path / "samples.png").exists()

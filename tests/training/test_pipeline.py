@@ -60,6 +60,8 @@ def test_it_continues_from_pictures(pipeline, tmp_path):
     assert pipeline.draw(2, **edit).mean() > 0.5
     with pytest.raises(ValueError, match=r"data.edit: .*; expected .*strength below 1"):
         pipeline.draw(2, edit=tmp_path / "white.png")
+    with pytest.raises(FileNotFoundError, match=r"missing.png.*; expected .*there is no such file"):
+        pipeline.draw(2, edit=tmp_path / "missing.png")
 
 
 def test_what_the_model_does_not_read_is_refused(pipeline):

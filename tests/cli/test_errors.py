@@ -35,7 +35,7 @@ FLAGS = {
         "model.sampler.guidance.scale: Static has no such argument; expected Classifier or "
         "ClassifierFree or ClassifierMean or Clip as the last of model.sampler.guidance",
     ),
-    ("--model.sampler.guidance", "Statik"): ("Statik; expected a list such as [Static]",),
+    ("--model.sampler.guidance", "Statik"): ("Statik; expected a list such as [Statik]",),
     ("--model.sampler.guidance", "[Statik]"): ("model.sampler.guidance: 'Statik'", "'Static'"),
     ("--model.sampler.steps", "ten"): ("model.sampler.steps: ten; expected int or null",),
     ("--model.sampler.spacing", "linspaced"): ("; perhaps 'linspace'",),
@@ -49,7 +49,7 @@ FLAGS = {
     ("--trainer", "x.yaml"): ("trainer: 'x.yaml'; expected a file with these keys",),
     ("--data.labels", "3"): ("data.labels: 3; expected a list such as [3] or null",),
     ("--ema.warmup", "yess"): ("ema.warmup: yess; expected true or false",),
-    ("--seed_everything", "abc"): ("seed_everything: abc; expected int, true or false",),
+    ("--seed_everything", "abc"): ("seed_everything: abc; expected int or true or false",),
     ("--seed_everything", "-1"): ("seed_everything: -1; expected 0 .. 4294967295",),
     ("--lr", "3"): ("lr: no such key; expected 'model.optimizer.lr'",),
     ("--batch_size", "3"): ("batch_size: no such key; expected 'data.batch_size' or",),

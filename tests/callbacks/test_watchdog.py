@@ -8,8 +8,8 @@ import sys
 import pytest
 from torch.utils.data import get_worker_info
 
-from diffusion.callbacks import pulse
-from diffusion.callbacks.pulse import Peer
+from diffusion.callbacks import watchdog
+from diffusion.callbacks.watchdog import Peer
 from diffusion.common import files
 from diffusion.data.reading import workers
 from diffusion.data.reading.order import Shuffled
@@ -37,7 +37,7 @@ def test_one_that_does_not_beat_for_long_is_lost(peer):
     for _ in range(100):
         peer.beat()
         assert peer.look() is None
-    looks = round(pulse.SILENCE / pulse.TICK)
+    looks = round(watchdog.SILENCE / watchdog.TICK)
     found = [peer.look() for _ in range(looks)]
     assert found == [None] * (looks - 1) + [
         f"(process {os.getpid()} on here) has not answered for 40 s"
@@ -71,7 +71,7 @@ def test_one_that_is_dead_is_lost_at_once_on_this_machine_only(peer):
     assert peer.look() is None
 
 
-@pytest.mark.parametrize("state", [pulse.FAILED, pulse.LOST])
+@pytest.mark.parametrize("state", [watchdog.FAILED, watchdog.LOST])
 def test_one_can_say_so_itself(peer, state):
     peer.write(state)
     assert peer.look() == state
@@ -82,9 +82,9 @@ def test_half_a_file_says_nothing(peer):
     assert peer.look() is None
 
 
-def test_one_process_has_no_pulse(run, extra, monkeypatch):
+def test_one_process_has_no_watchdog(run, extra, monkeypatch):
     begun = []
-    monkeypatch.setattr(pulse.Pulse, "beat", lambda self: begun.append(1))
+    monkeypatch.setattr(watchdog.Watchdog, "beat", lambda self: begun.append(1))
     run.fit("--trainer.max_steps=1")
     assert not begun
     assert not list((run.folder / "run").glob(".ranks*"))
@@ -143,9 +143,9 @@ import signal
 
 import lightning as L
 
-from diffusion.callbacks import pulse
+from diffusion.callbacks import watchdog
 
-pulse.SILENCE, pulse.TICK = 8.0, 0.2
+watchdog.SILENCE, watchdog.TICK = 8.0, 0.2
 
 
 class Lost(L.Callback):

@@ -5,14 +5,14 @@ import os
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import time
 import traceback
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from subprocess import Popen, TimeoutExpired
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import lightning as L
 import torch.distributed as dist
@@ -20,6 +20,7 @@ from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from diffusion.common import files
 from diffusion.systems.checkpoints import latest
+from diffusion.systems.trainer import attributes
 
 TICK = 2.0  # seconds between two beats
 SILENCE = 40.0  # seconds without one; the rest of a minute is for ending
@@ -27,22 +28,26 @@ GRACE = 8.0  # seconds that the first process has to notice by itself, and then 
 FAILED, LOST = "failed", "lost"  # instead of a beat: an error of its own; of another process
 
 
+@dataclass
 class Peer:
     """What one process knows of another, by the file that the other touches at every tick.
 
     Times are counted in one's own ticks: neither clocks that differ nor a whole run that was
     suspended for an hour say anything about a process.
 
-    Args:
+    Attributes:
         rank: The other's number.
         path: Its file.
+        seen: What was in the file, and when it was changed.
+        beats: How often it has changed.
+        silent: For how many ticks it has not.
     """
 
-    def __init__(self, rank: int, path: Path) -> None:
-        self.rank = rank
-        self.path = path
-        self.beats = self.silent = 0
-        self.seen: tuple[str, int] | None = None
+    rank: int
+    path: Path
+    seen: tuple[str, int] | None = None
+    beats: int = 0
+    silent: int = 0
 
     def look(self) -> str | None:
         """Returns what happened to it, once a tick: FAILED, LOST, other words, or None.
@@ -70,7 +75,7 @@ class Peer:
         return None
 
 
-class Pulse(L.Callback):
+class Watchdog(L.Callback):
     """Lets a thread of each process say that it lives, and look at the others.
 
     It uses files in the run's folder and no collective operation, so that a process may do
@@ -78,20 +83,20 @@ class Pulse(L.Callback):
     which tells them what it found. The process that failed speaks for itself; for one that cannot,
     the first does, or each machine's first. The others end in silence. With one process there is
     nothing to do.
+
+    Attributes:
+        why: Why this process has to end, or None; "" if it is to end in silence.
     """
 
     def __init__(self) -> None:
-        self.rank = 0
-        self.speaks = True
         self.file: Path | None = None
-        self.peers: list[Peer] = []
         self.children: list[Popen] = []
-        self.why: str | None = None  # this process has to end
+        self.why: str | None = None
         self.error: BaseException | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Begins to beat, once the processes know each other."""
-        if trainer.world_size == 1 or self.file is not None or trainer.fast_dev_run:  # pyright: ignore
+        if trainer.world_size == 1 or self.file or attributes(trainer).fast_dev_run:
             return
         self.rank, self.world, self.stage = trainer.global_rank, trainer.world_size, stage
         self.stop, self.noticed, self.judged = (threading.Event() for _ in range(3))
@@ -107,8 +112,8 @@ class Pulse(L.Callback):
             watched, self.children = launcher.procs, [*launcher.procs]
             launcher.procs = self.children
             watched.clear()
-        self.beat()
-        threading.Thread(target=self._watch, daemon=True, name="pulse").start()
+        self.beat(self.file)
+        threading.Thread(target=self._watch, args=[self.file], daemon=True, name="watchdog").start()
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Says that this process ends well."""
@@ -130,56 +135,53 @@ class Pulse(L.Callback):
         if threading.current_thread() is threading.main_thread():
             # torchrun sends it, and the trainer would then ask the others.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        if not _of_others(exception):
-            self.tell(FAILED)
-        else:
+        of_gloo = isinstance(exception, RuntimeError) and "gloo" in str(exception)
+        judged = False
+        if of_gloo or isinstance(exception, dist.DistError):  # another does not answer
             self.error = exception
             self.noticed.set()
-            if not self.judged.wait(SILENCE + GRACE):
-                self.tell(FAILED)
-        trainer.strategy.barrier = _alone
+            judged = self.judged.wait(SILENCE + GRACE)
+        if not judged:
+            self.tell(self.file, FAILED)
+        trainer.strategy.barrier = lambda *_args, **_options: None  # nobody else would come
         if dist.get_backend() == "gloo":
             dist.destroy_process_group()  # the others notice
 
-    def ended(self) -> None:
-        """Ends the process if another one was what failed, else does nothing."""
-        if self.why is not None:
-            self.end()
-
-    def beat(self) -> None:
+    def beat(self, file: Path) -> None:
         """Touches the file, which needs no room on the disk; makes it if it is not there."""
-        assert self.file is not None
         with suppress(OSError):
             try:
-                os.utime(self.file)
+                os.utime(file)
             except FileNotFoundError:
-                self.file.parent.mkdir(parents=True, exist_ok=True)
-                host = socket.gethostname()
-                self.file.write_text(f"{files.machine()} {os.getpid()} {host}")
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(f"{files.machine()} {os.getpid()} {socket.gethostname()}")
 
-    def tell(self, state: str) -> None:
+    def tell(self, file: Path, state: str) -> None:
         """Says instead of a beat why this process ends."""
         self.stop.set()
-        assert self.file is not None
         with suppress(OSError):
-            self.file.write_text(state)
+            file.write_text(state)
 
     def look(self) -> bool:
         """Looks at the others, and returns whether this process has to end; then `why` says why."""
         for child in self.children:
             child.poll()
         for peer in self.peers:
-            if (found := peer.look()) is None:
-                continue
-            who = f"rank {peer.rank} of {self.world}"
-            self.why = "" if found in (FAILED, LOST) else f"{who} {found}{self._signal(peer.rank)}"
-            return True
+            if (found := peer.look()) is not None:
+                who = f"rank {peer.rank} of {self.world} {found}{self._signal(peer.rank)}"
+                self.why = "" if found in (FAILED, LOST) else who
+                return True
         return False
 
     def end(self) -> NoReturn:
         """Writes where this process was, says what happened to the other one, and ends with 1."""
-        with suppress(OSError), files.kept(self.run / "errors" / f"rank{self.rank}.txt") as aside:
-            aside.write_text(self._traceback())
+        errors = self.run / "errors"
+        with suppress(OSError), files.kept(errors / f"rank{self.rank}.txt") as aside:
+            with aside.open("w") as file:
+                if self.error is not None:
+                    traceback.print_exception(self.error, file=file)
+                else:
+                    faulthandler.dump_traceback(file)
         until = time.monotonic() + (GRACE / 2 if self.why else 3 * GRACE)  # one may have to speak
         for child in self.children:
             try:
@@ -187,18 +189,20 @@ class Pulse(L.Callback):
             except TimeoutExpired:
                 child.kill()
         if self.why and self.speaks:
-            sys.stderr.write(f"diffusion: error: {self.why}; {self._left()}\n")
+            saved = f"{self._saved()}; " if self.stage == "fit" else ""
+            where = f"where the others were is in {errors}"
+            sys.stderr.write(f"diffusion: error: {self.why}; {saved}{where}\n")
         sys.stderr.flush()
         sys.stdout.flush()
         os._exit(1)  # whatever the main thread waits for
 
-    def _watch(self) -> None:
+    def _watch(self, file: Path) -> None:
         while not self.stop.wait(TICK):
-            self.beat()
+            self.beat(file)
             if not self.look() or self.stop.is_set():
                 continue
             if self.rank == 0:
-                self.tell(LOST)
+                self.tell(file, LOST)
                 self.judged.set()
                 if dist.get_backend() == "gloo" and self.noticed.wait(GRACE):
                     return  # the main thread saves, and ends
@@ -211,32 +215,8 @@ class Pulse(L.Callback):
         hint = ", as where memory runs out" if name == "SIGKILL" else ""
         return f" by {name}{hint}" if name else ""
 
-    def _left(self) -> str:
-        where = f"where the others were is in {self.run / 'errors'}"
-        if self.stage != "fit":
-            return where
-        try:
+    def _saved(self) -> str:
+        last = None
+        with suppress(ValueError):
             last = latest.find(self.run / "checkpoints")
-        except ValueError:
-            last = None
-        saved = f"--ckpt_path last goes on from {last}" if last else "no checkpoint was saved yet"
-        return f"{saved}; {where}"
-
-    def _traceback(self) -> str:
-        if self.error is not None:
-            return "".join(traceback.format_exception(self.error))
-        with tempfile.TemporaryFile("w+") as file:
-            faulthandler.dump_traceback(file)
-            file.seek(0)
-            return file.read()
-
-
-def _alone(*args: Any, **kwargs: Any) -> None:
-    """Instead of a barrier to which nobody else comes."""
-
-
-def _of_others(error: BaseException) -> bool:
-    """Whether an error says that another process does not answer."""
-    return isinstance(error, dist.DistError) or (
-        isinstance(error, RuntimeError) and "gloo" in str(error)
-    )
+        return f"--ckpt_path last goes on from {last}" if last else "no checkpoint was saved yet"

@@ -1,5 +1,3 @@
-import socket
-import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,8 +5,7 @@ import pytest
 import torch
 from torchvision.io import read_image
 
-from diffusion.callbacks.samples import Samples
-from diffusion.cli import loggers
+from diffusion.callbacks.samples import SamplePictures
 from diffusion.common.schedules import Warmup
 from diffusion.data import Digits
 from diffusion.plots import pictures
@@ -60,8 +57,8 @@ def test_samples_are_drawn_in_batches_and_are_the_same(fitted, monkeypatch):
         return draw(self, batch, seeds)
 
     monkeypatch.setattr(Diffusion, "trajectory", spy)
-    once = Samples(columns=3, moments=3)._draw(trainer, module)
-    some = Samples(columns=3, moments=3, batch_size=7)._draw(trainer, module)
+    once = SamplePictures(columns=3, moments=3)._draw(trainer, module)
+    some = SamplePictures(columns=3, moments=3, batch_size=7)._draw(trainer, module)
     assert sizes == [30, 7, 7, 7, 7, 2]
     assert once.names == some.names == [str(i) for i in range(10)]
     torch.testing.assert_close(some.x_0, once.x_0)
@@ -86,82 +83,3 @@ def test_warm_up_and_decay():
     assert factors(3) == [2.0, 2.0, 2.0]
     with pytest.raises(ValueError, match=r"lr_scheduler\.total: 3"):
         factors(1, warmup=3, total=3)
-
-
-def test_without_wandb_there_is_csv_and_no_import(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "wandb", None)  # importing it would fail
-    (csv,) = loggers.make(tmp_path, "off", "fit")
-    csv.log_metrics({"a": 1.0}, step=1)
-    csv.save()
-    assert (tmp_path / "csv/version_0/metrics.csv").read_text().split() == ["a,step", "1.0,1"]
-
-
-class Wandb:
-    """Stands for Lightning's logger."""
-
-    made: list = []  # noqa: RUF012
-
-    def __init__(self, **kwargs):
-        self.made.append(kwargs)
-
-
-@pytest.fixture
-def wandb(monkeypatch):
-    monkeypatch.setattr("lightning.pytorch.loggers.WandbLogger", Wandb)
-    monkeypatch.setattr(Wandb, "made", [])
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    return Wandb.made
-
-
-def test_offline_asks_nobody(tmp_path, wandb, monkeypatch):
-    def never(*_args, **_kwargs):
-        raise AssertionError("asked the network")
-
-    monkeypatch.setattr("socket.create_connection", never)
-    loggers.make(tmp_path, "offline", "fit")
-    loggers.make(tmp_path, "offline", "fit")
-    assert [w["offline"] for w in wandb] == [True, True]
-    assert wandb[0]["id"] == wandb[1]["id"]
-    loggers.make(tmp_path, "offline", "test")
-    assert wandb[2]["id"] != wandb[0]["id"]
-
-
-def test_online_without_a_key_or_a_network_goes_offline_with_a_word(tmp_path, wandb, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    asked = []
-
-    def refuse(address, timeout):
-        asked.append(timeout)
-        raise OSError("unreachable")
-
-    monkeypatch.setattr("socket.create_connection", refuse)
-    with pytest.warns(UserWarning, match="no API key"):
-        loggers.make(tmp_path, "online", "fit")
-    assert asked == []
-    (tmp_path / "netrc").write_text(f"machine w.org login user password {'k' * 40}\n")
-    monkeypatch.setenv("WANDB_BASE_URL", "https://w.org")
-    with pytest.warns(UserWarning, match="cannot be reached"):
-        loggers.make(tmp_path, "online", "fit")
-    assert asked == [3]
-    assert [w["offline"] for w in wandb] == [True, True]
-
-
-@pytest.mark.parametrize("key", [None, "short"])
-def test_the_real_one_without_a_good_key_trains_offline(run, monkeypatch, key, tmp_path):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    for name in ("WANDB_MODE", "WANDB_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    if key:
-        monkeypatch.setenv("WANDB_API_KEY", key)
-        monkeypatch.setattr("socket.create_connection", lambda *_, **__: socket.socket())
-    with pytest.warns(UserWarning, match=r"logging offline"):
-        run.fit("--wandb", "online")
-    import wandb
-
-    wandb.finish()
-    wandb.teardown()
-    assert len(list((tmp_path / "run/wandb").glob("offline-run-*/run-*.wandb"))) == 1

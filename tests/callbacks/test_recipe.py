@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from diffusion.callbacks.recipe import described, difference, recipe
+from diffusion.callbacks.recipe import difference, plain_values, recipe
 from diffusion.data import Digits
 from diffusion.guidance import Classifier, Static
 from diffusion.networks import MLP
@@ -83,7 +83,9 @@ def test_weights_of_guides_count(net):
 
 
 def test_what_json_lacks_is_described():
-    found = described({"a": float("inf"), "b": torch.zeros(2, dtype=torch.bfloat16), "c": Linear})
-    assert found["a"] == "inf"
+    found = plain_values(
+        {"a": float("inf"), "b": torch.zeros(2, dtype=torch.bfloat16), "c": Linear}
+    )
+    assert found["a"] == "Infinity"
     assert len(found["b"]) == 16
     assert found["c"] == "diffusion.process.Linear"

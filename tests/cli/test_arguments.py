@@ -109,7 +109,7 @@ def test_all_prompts_are_kept():
         (["--sampler.steps", "1"], "sampler.steps: .*'model.sampler.steps'"),
         (["--ckpt_pth", "1"], "ckpt_pth: .*'ckpt_path'"),
         (["--seed", "1"], "seed: .*'seed_everything'"),
-        (["--foo.bar", "1"], "foo.bar: no such section; expected one of data, model, checkpoint"),
+        (["--foo.bar", "1"], "foo.bar: no such key; see --help"),
         (["--config="], "config: ''; expected a file, there is none"),
     ],
 )
@@ -128,7 +128,7 @@ def test_numbers_and_texts_may_begin_with_a_dash():
 
 @pytest.mark.parametrize("before", ["--config", "-c", "--confg"])
 def test_the_command_comes_first(refused, before):
-    assert "no command; expected one first: fit" in refused(before, "tiny.yaml", "fit")
+    assert "no such command; expected one first: fit" in refused(before, "tiny.yaml", "fit")
 
 
 WRONG = {
