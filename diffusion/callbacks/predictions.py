@@ -3,7 +3,7 @@
 import json
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,13 @@ def note(path: Path, content: Mapping[str, Any]) -> None:
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     with written_aside(path) as aside:
         aside.write_text(text + "\n", encoding="utf-8")
+
+
+def append_texts(path: Path, numbers: Sequence[int], texts: Sequence[str]) -> None:
+    """Appends a line {"index", "text"} for each sample to a file."""
+    with path.open("a", encoding="utf-8") as file:
+        for number, text in zip(numbers, texts):
+            file.write(json.dumps({"index": number, "text": text}, ensure_ascii=False) + "\n")
 
 
 def gather(made: Mapping[int, Path], path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,13 +12,13 @@ from diffusion.data import Images
 from diffusion.networks import Augmentation, LowResolution
 from diffusion.networks.conditioning.known import shrunk
 from diffusion.sampler import Sampler
-from diffusion.systems.base import Generative
 from diffusion.systems.checkpoints.agreement import agree
 from diffusion.systems.checkpoints.contents import settings_of
 from diffusion.systems.checkpoints.restorable import Restorable
-from diffusion.systems.checks import check_forgotten
-from diffusion.systems.diffusion import Diffusion, check_given
-from diffusion.systems.frozen import opened, restored
+from diffusion.systems.checks import check_forgotten, check_given
+from diffusion.systems.diffusion import Diffusion
+from diffusion.systems.frozen import load_trained
+from diffusion.systems.generative import Generative
 from diffusion.systems.texts import remember
 from diffusion.systems.trainer import check_stage, data_of
 
@@ -28,13 +28,13 @@ HANDED = frozenset(("low_res", "embedding"))
 class Cascade(Generative, Restorable):
     """Draws x_0 of the first stage, then of each next one given that of the one before.
 
-    Which is `low_res`, a picture, or `embedding`, a vector of a stage whose codec only encodes.
-
-    It only samples: `diffusion predict` and `test` work as for a single model, and `fit` is of each
-    stage alone. Every stage reads the batch's texts and labels itself.
+    What is handed on is `low_res`, a picture, or `embedding`, a vector of a stage whose codec only
+    encodes. A cascade only samples: `diffusion predict` and `test` work as for a single model, and
+    `fit` is of each stage alone. Every stage reads the batch's texts and labels itself.
 
     Args:
-        checkpoints: Of `Diffusion` modules, the base first; from the second on with an `Upsampler`.
+        checkpoints: Of `Diffusion` modules, or these themselves, the base first; from the second on
+            with an `Upsampler`, or another condition `low_res` or `embedding`.
         samplers: One for each stage; null for the one that it was trained with.
         level: How much noise upsamplers with an `Augmentation` are given on the small image; null
             for what each of them says.
@@ -50,7 +50,7 @@ class Cascade(Generative, Restorable):
 
     def __init__(
         self,
-        checkpoints: list[str],
+        checkpoints: list[str] | list[Diffusion],
         samplers: list[Sampler | None] | None = None,
         level: int | None = None,
         trust: bool = False,
@@ -62,20 +62,23 @@ class Cascade(Generative, Restorable):
                 f"model.samplers: {len(given)}; expected one for each of the "
                 f"{len(checkpoints)} checkpoints, at least one"
             )
-        key = "model.checkpoints"
-        files = [opened(Diffusion, path, key) for path in checkpoints]
-        self.stages = nn.ModuleList([restored(Diffusion, path, key, trust) for path, _ in files])
-        for number, (stage, sampler) in enumerate(zip(self._stages(), given)):
+        self.stages, wanted = nn.ModuleList(), set[str]()
+        for number, (checkpoint, sampler) in enumerate(zip(checkpoints, given)):
+            if isinstance(checkpoint, Diffusion):
+                stage, trained = checkpoint, {"p_uncond": checkpoint.p_uncond}
+            else:
+                stage, saved = load_trained(Diffusion, checkpoint, "model.checkpoints", trust)
+                trained = settings_of(saved)
+            self.stages.append(stage)
             stage.sampler = stage.sampler if sampler is None else sampler
-            check_forgotten(stage.sampler, settings_of(files[number][1]), stage.denoiser.contract)
-            follows = HANDED.intersection(stage.denoiser.conditions or ())
-            before = self._stages()[number - 1] if number else None
-            if follows != ({handed(before)} if before else set()):
+            check_forgotten(stage.sampler, trained, stage.denoiser.contract)
+            if HANDED.intersection(stage.denoiser.conditions or ()) != wanted:
                 raise ValueError(
-                    f"model.checkpoints: {checkpoints[number]} is stage {number + 1}; expected "
+                    f"model.checkpoints: {checkpoint} is stage {number + 1}; expected "
                     "a base model first, then models with an Upsampler, or that read the embedding "
                     "which the stage before draws"
                 )
+            wanted = {handed(stage)}
             for one in stage.denoiser.contract.conditioners:
                 if level is not None and isinstance(one, LowResolution) and one.augmentation:
                     old = one.augmentation
@@ -84,7 +87,7 @@ class Cascade(Generative, Restorable):
         self.eval().requires_grad_(False)
 
     def _stages(self) -> list[Diffusion]:
-        return cast(list[Diffusion], list(self.stages))
+        return [stage for stage in self.stages if isinstance(stage, Diffusion)]
 
     @property
     def seed(self) -> int:
@@ -160,8 +163,8 @@ class Cascade(Generative, Restorable):
         for part in self._stages():
             part.trainer = self.trainer  # for its autocast; Lightning stops at a ModuleList
         data = data_of(self.trainer)
-        check_stage(self.trainer, data, stage)
-        if data is None:
+        check_stage(self.trainer, stage)
+        if not isinstance(data, Images):
             return
         self._compare(data)
         if tuple(data.shape) != (shape := self.shape):
@@ -195,9 +198,9 @@ class Cascade(Generative, Restorable):
         *before, last = self._stages()
         given: dict[str, Any] = {}
         for stage in before:
-            x_0 = stage.generate({**resized(batch, stage), **given}, seeds)
+            x_0 = stage.generate({**request_of(batch, stage), **given}, seeds)
             given = {handed(stage): x_0, "index": torch.tensor(list(seeds))}
-        yield from last.trajectory({**resized(batch, last), **given}, seeds)
+        yield from last.trajectory({**request_of(batch, last), **given}, seeds)
 
 
 def handed(stage: Diffusion) -> str:
@@ -205,7 +208,7 @@ def handed(stage: Diffusion) -> str:
     return "low_res" if len(stage.shape) == 3 else "embedding"
 
 
-def resized(batch: Mapping[str, Any], stage: Diffusion) -> dict[str, Any]:
+def request_of(batch: Mapping[str, Any], stage: Diffusion) -> dict[str, Any]:
     """Returns a batch for a stage of its own size, without what the stage before gives."""
     mine = {k: v for k, v in batch.items() if k not in HANDED}
     if len(stage.shape) != 3:

@@ -15,7 +15,7 @@ from diffusion.guidance import NoiseAware
 from diffusion.guidance.clip import PREFIX, TextScore
 from diffusion.networks.towers import Towers
 from diffusion.process import Process
-from diffusion.spec import DATA, DataSpec
+from diffusion.spec import DataSpec
 from diffusion.systems.base import Scoring, System
 from diffusion.systems.contrastive import Contrastive
 from diffusion.systems.noisy_classifier import NoisyClassifier, log_prob
@@ -23,8 +23,7 @@ from diffusion.systems.texts import say_what_is_cut
 
 TEXTS = 256  # that are embedded at once
 
-Kind = TypeVar("Kind", bound=Scoring)
-Module = TypeVar("Module", bound=System)
+Kind = TypeVar("Kind", bound=System)
 
 
 class Frozen(NoiseAware):
@@ -71,7 +70,7 @@ class Trained(Frozen):
 
     def __init__(self, checkpoint: str, trust: bool = False) -> None:
         key = "guidance.classifier.checkpoint"
-        module = load(NoisyClassifier, checkpoint, key, trust)
+        module, _ = load_trained(NoisyClassifier, checkpoint, key, trust)
         super().__init__(module.network, module.process, module.spec)
 
 
@@ -164,47 +163,26 @@ class TrainedClip(FrozenClip):
     """
 
     def __init__(self, checkpoint: str, trust: bool = False) -> None:
-        module = load(Contrastive, checkpoint, "guidance.scorer.checkpoint", trust)
+        key = "guidance.scorer.checkpoint"
+        module, _ = load_trained(Contrastive, checkpoint, key, trust)
         clean = module.process is None or module.clean > 0
         super().__init__(module.network, module.process, module.spec, clean)
 
 
-def load(kind: type[Kind], checkpoint: str, key: str, trust: bool = False) -> Kind:
-    """Returns a guide with its averaged weights, on the CPU.
+def load_trained(
+    kind: type[Kind], checkpoint: str, key: str, trust: bool = False
+) -> tuple[Kind, dict[str, Any]]:
+    """Returns the module of a checkpoint with its averaged weights, on the CPU, and what it holds.
 
     Args:
-        kind: The module's class.
+        kind: The class that the module has to be of.
         checkpoint: The file.
         key: What errors call it.
         trust: Whether all the classes it names may be made.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is something else.
-    """
-    path, saved = opened(kind, checkpoint, key, DATA)
-    try:
-        DataSpec.read(saved)
-    except ValueError:
-        expected = "expected one that says what it was trained on"
-        raise ValueError(f"{key}: {path}; {expected}") from None
-    return restored(kind, path, key, trust)
-
-
-def opened(
-    kind: type[System], checkpoint: str, key: str, *wanted: str
-) -> tuple[Path, dict[str, Any]]:
-    """Returns the path and the content of a checkpoint, once it is known for what it is.
-
-    Args:
-        kind: The class of the module that it has to be of.
-        checkpoint: The file.
-        key: What errors call it.
-        *wanted: What else such a checkpoint has.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is something else.
+        ValueError: If it is something else, or names classes that may not be made.
     """
     path = Path(checkpoint).expanduser()
     expected = f"{key}: {path}; expected a {kind.__name__}'s checkpoint"
@@ -223,25 +201,13 @@ def opened(
         raise ValueError(f"{expected} made by `diffusion fit`, this one does not say of what")
     package, _, name = made_by.rpartition(".")
     ours = package.split(".")[0] == __name__.split(".")[0]  # of others' classes nothing is known
-    if not saved.keys() >= set(wanted) or (ours and name != kind.__name__):
+    if ours and name != kind.__name__:
         raise ValueError(f"{expected}, this one is of {name}")
-    return path, saved
-
-
-def restored(kind: type[Module], path: Path, key: str, trust: bool = False) -> Module:
-    """Returns the module of a checkpoint with its averaged weights, on the CPU.
-
-    Args:
-        kind: Its class.
-        path: The file.
-        key: What errors call it.
-        trust: Whether all the classes it names may be made.
-
-    Raises:
-        ValueError: If it names others, or holds the weights of another module.
-    """
     try:
         with torch.random.fork_rng(devices=[]):  # initial weights leave no trace
-            return kind.load_from_checkpoint(path, trust=trust)
+            module = kind.load_from_checkpoint(path, trust=trust)
     except ValueError as error:
         raise ValueError(str(error).replace("checkpoint_path", key, 1)) from None
+    if issubclass(kind, Scoring) and module.spec is None:
+        raise ValueError(f"{key}: {path}; expected one that says what it was trained on")
+    return module, saved

@@ -38,6 +38,9 @@ class Attributes(Protocol):
     datamodule: L.LightningDataModule | None
     fast_dev_run: bool | int
     log_every_n_steps: int
+    limit_val_batches: int | float | None
+    limit_test_batches: int | float | None
+    precision: str
 
 
 def attributes(trainer: Any) -> Attributes:
@@ -52,7 +55,7 @@ def callbacks_of(trainer: L.Trainer) -> list[L.Callback]:
 
 def data_of(trainer: L.Trainer | None) -> Any:
     """Returns a trainer's data module, if there is one."""
-    return getattr(trainer, "datamodule", None)
+    return None if trainer is None else attributes(trainer).datamodule
 
 
 def training_steps(trainer: L.Trainer) -> int | None:
@@ -102,32 +105,34 @@ def check_precision(precision: str | int | None) -> None:
         )
 
 
-def check_stage(trainer: Any, data: Any, stage: str) -> None:
+def check_stage(trainer: L.Trainer, stage: str) -> None:
     """Refuses a precision, and to measure on nothing; training without validation says so.
 
     Args:
-        trainer: Lightning's.
-        data: The data module, set up, or None.
+        trainer: Lightning's, with data that is set up, if any.
         stage: "fit", "validate", "test" or "predict".
 
     Raises:
         ValueError: If nothing can come of it.
     """
-    check_precision(trainer.precision)
-    split = {"fit": "val", "validate": "val", "test": "test"}.get(stage)
-    if split is None:
+    about, data = attributes(trainer), data_of(trainer)
+    check_precision(about.precision)
+    if stage == "predict":
         return
-    pictures = getattr(data, f"{split}_set", None)
-    if getattr(trainer, f"limit_{split}_batches") == 0:
+    known = isinstance(data, Images)
+    if stage == "test":
+        split, limit, pictures = "test", about.limit_test_batches, data.test_set if known else None
+    else:
+        split, limit, pictures = "val", about.limit_val_batches, data.val_set if known else None
+    if limit == 0:
         why = f"trainer.limit_{split}_batches is 0"
     elif isinstance(pictures, Sized) and len(pictures) == 0:
-        share = " (data.val_share)" if hasattr(data, "val_share") else ""
+        share = " (data.val_share)" if split == "val" else ""
         why = f"the split '{split}' of {type(data).__name__} is empty{share}"
     else:
         return
     if stage != "fit":
-        command = {"val": "validate", "test": "test"}[split]
-        raise ValueError(f"{command}: nothing to {command}, {why}; expected at least one batch")
+        raise ValueError(f"{stage}: nothing to {stage}, {why}; expected at least one batch")
     rank_zero_info(f"Nothing will be validated: {why}")
 
 

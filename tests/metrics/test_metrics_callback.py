@@ -12,7 +12,7 @@ from diffusion.data.sets import ImageSet
 from diffusion.metrics import Card, precision_recall
 from diffusion.metrics.features.base import Extractor
 from diffusion.metrics.features.real import real_features
-from diffusion.systems.base import Generative
+from diffusion.systems.generative import Generative
 
 
 class Replay(Generative, L.LightningModule):

@@ -15,12 +15,11 @@ from diffusion.networks import TextTransformer, Towers, ViT
 from diffusion.process import Cosine
 from diffusion.spec import DataSpec
 from diffusion.systems import retrieval
-from diffusion.systems.base import fixed_noise
 from diffusion.systems.contrastive import Contrastive
 from diffusion.systems.diffusion import Diffusion
 from diffusion.systems.frozen import FrozenClip, Trained, TrainedClip
-from diffusion.systems.info_nce import info_nce, numbers
-from diffusion.systems.retrieval import Pairs
+from diffusion.systems.noisy_classifier import fixed_noise
+from diffusion.systems.retrieval import Pairs, info_nce, numbers
 from diffusion.systems.trainer import gather_rows
 
 TEXT = {

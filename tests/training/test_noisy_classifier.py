@@ -12,15 +12,13 @@ from torch import nn
 
 from diffusion.condition import Condition
 from diffusion.data import Digits
-from diffusion.networks import ClassifierNetwork, adapt
+from diffusion.networks import ClassifierNetwork
 from diffusion.process import Cosine, Linear
 from diffusion.spec import DataSpec
 from diffusion.systems import accuracy
-from diffusion.systems.base import fixed_noise, random_crop
-from diffusion.systems.checks import check_classifier
 from diffusion.systems.diffusion import Diffusion
 from diffusion.systems.frozen import Frozen, Trained
-from diffusion.systems.noisy_classifier import NoisyClassifier
+from diffusion.systems.noisy_classifier import NoisyClassifier, fixed_noise, random_crop
 
 CLASSIFIER = {
     "class_path": "NoisyClassifier",
@@ -446,10 +444,10 @@ def test_data_that_does_not_fit_is_refused_in_one_line(classify, refused, flags,
 
 
 def test_a_classifier_of_points_may_be_anything_that_knows_its_classes():
-    known = (adapt(Toy()), Cosine(20), DataSpec("Points", (2,), 2))
-    check_classifier(*known, 0)
+    points = types.SimpleNamespace(spec=DataSpec("Points", (2,), 2))
+    NoisyClassifier(Toy(), Cosine(20)).check(points)  # pyright: ignore
     with pytest.raises(ValueError, match=r"model\.crop: 1; expected less than the sides"):
-        check_classifier(*known, 1)
+        NoisyClassifier(Toy(), Cosine(20), crop=1).check(points)  # pyright: ignore
 
 
 def test_the_real_network_learns_in_float32_outside_autocast():

@@ -69,10 +69,6 @@ class Known(Conditioner):
             read["mask"] = chosen.to(image)
         return {**read, "known": image * read["mask"]}
 
-    def resized(self, batch: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
-        """See `Conditioner`."""
-        return shrunk(batch, size)
-
 
 def shrunk(batch: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
     """Returns a batch whose "known" and "mask", where it has them, are of a smaller size (H, W).
