@@ -35,9 +35,8 @@ from diffusion.spec import DataSpec
 from diffusion.systems.averages import EMA
 from diffusion.systems.cascade import Cascade
 from diffusion.systems.checkpoints import latest
-from diffusion.systems.checkpoints.contents import settings_of
 from diffusion.systems.checkpoints.declared import check_network, made
-from diffusion.systems.checkpoints.restorable import Restorable
+from diffusion.systems.checkpoints.restorable import Restorable, settings_of
 from diffusion.systems.checkpoints.trust import Taken, trusting
 from diffusion.systems.checks import check_forgotten, check_given
 from diffusion.systems.diffusion import Diffusion

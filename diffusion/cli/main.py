@@ -78,9 +78,8 @@ class CLI(LightningCLI):
         command, config = str(self.subcommand), self.config[str(self.subcommand)]
         check_trainer(config.trainer)
         check_precision(config.trainer.precision)
-        said, run = config.ckpt_path, Path(config.trainer.default_root_dir)
-        found = latest.resolve(said, run, command)
-        config.ckpt_path = said if found is None and command != "fit" else found
+        run = Path(config.trainer.default_root_dir)
+        config.ckpt_path = latest.resolve(config.ckpt_path, run, command)
         if command == "predict" and config.return_predictions is None:
             config.return_predictions = False
         flags.hand_on_prompts(config)

@@ -19,7 +19,6 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from diffusion.common.files import kept
-from diffusion.common.schedules import most
 from diffusion.data import Images
 from diffusion.metrics.report.record import write
 from diffusion.networks import TextEncoder
@@ -30,7 +29,7 @@ from diffusion.systems.checkpoints.agreement import agree
 from diffusion.systems.checkpoints.restorable import Restorable
 from diffusion.systems.checkpoints.resume import adopt
 from diffusion.systems.checkpoints.start import begin
-from diffusion.systems.trainer import callbacks_of, check_stage, data_of, training_steps
+from diffusion.systems.trainer import callbacks_of, check_schedule, check_stage, data_of
 
 GOLDEN_RATIO = 0.6180339887498949
 Module = TypeVar("Module", bound=nn.Module)
@@ -67,9 +66,11 @@ class System(Restorable, ABC):
 
     Attributes:
         spec: What it was trained on, as its checkpoint says; None until there is a data module.
+        process: Its forward process, if it has one.
     """
 
     spec: DataSpec | None = None
+    process: Any = None
 
     def __init__(
         self,
@@ -91,7 +92,7 @@ class System(Restorable, ABC):
     @property
     def T(self) -> int | None:
         """The last time t of its forward process, if it has one."""
-        return None
+        return self.process and self.process.T
 
     @property
     def reads_labels(self) -> bool:
@@ -138,7 +139,7 @@ class System(Restorable, ABC):
         Raises:
             ValueError: If the schedule is for fewer steps than there will be.
         """
-        self._check_schedule()
+        check_schedule(self.trainer, self.optimizer, self.lr_scheduler)
         if self.start is not None:
             spec, data = begin(self, Path(self.start).expanduser()), self._data()
             if spec is not None and data is not None:
@@ -148,17 +149,15 @@ class System(Restorable, ABC):
         """Makes the optimizers once, and looks for the weights that training starts from.
 
         Args:
-            path: What `--ckpt_path` says.
+            path: The checkpoint to go on with; None to begin.
 
         Raises:
             ValueError: If an optimizer or a schedule refuses its options.
             FileNotFoundError: If there are no such weights.
         """
-        start = self.start
-        if path is None and start is not None and not Path(start).expanduser().is_file():
-            raise FileNotFoundError(
-                f"model.start: {start}; expected a file of weights, there is none"
-            )
+        if path is None and self.start and not Path(self.start).expanduser().is_file():
+            missing = f"model.start: {self.start}; expected a file of weights, there is none"
+            raise FileNotFoundError(missing)
         try:
             self.configure_optimizers()
         except (TypeError, ValueError) as error:
@@ -209,21 +208,6 @@ class System(Restorable, ABC):
                 f"training_step: {steps} steps of the first optimizer; expected one, or that "
                 "`configure_optimizers` returns first an optimizer that moves once, and "
                 "`self.optimizers()` is called in every training_step"
-            )
-
-    def _check_schedule(self) -> None:
-        """Refuses to train on where the schedule has come to its end."""
-        make, steps = self.lr_scheduler, training_steps(self.trainer)
-        if make is None or steps is None:
-            return
-
-        def fresh() -> Any:
-            return make(self.optimizer([nn.Parameter(torch.zeros(1))]))
-
-        if (few := most(fresh, steps)) is not None:
-            raise ValueError(
-                f"trainer.max_steps: {steps}; expected at most {few}, as the learning rate of "
-                f"model.lr_scheduler, {type(fresh()).__name__}, ends there"
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

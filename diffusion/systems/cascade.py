@@ -13,7 +13,6 @@ from diffusion.networks import Augmentation, LowResolution
 from diffusion.networks.conditioning.known import shrunk
 from diffusion.sampler import Sampler
 from diffusion.systems.checkpoints.agreement import agree
-from diffusion.systems.checkpoints.contents import settings_of
 from diffusion.systems.checkpoints.restorable import Restorable
 from diffusion.systems.checks import check_forgotten, check_given
 from diffusion.systems.diffusion import Diffusion
@@ -64,13 +63,12 @@ class Cascade(Generative, Restorable):
             )
         self.stages, wanted = nn.ModuleList(), set[str]()
         for number, (checkpoint, sampler) in enumerate(zip(checkpoints, given)):
-            if isinstance(checkpoint, Diffusion):
-                stage, trained = checkpoint, {"p_uncond": checkpoint.p_uncond}
-            else:
-                stage, saved = load_trained(Diffusion, checkpoint, "model.checkpoints", trust)
-                trained = settings_of(saved)
+            stage = checkpoint
+            if not isinstance(stage, Diffusion):
+                stage = load_trained(Diffusion, stage, "model.checkpoints", trust)
             self.stages.append(stage)
             stage.sampler = stage.sampler if sampler is None else sampler
+            trained = stage.trained or {"p_uncond": stage.p_uncond}
             check_forgotten(stage.sampler, trained, stage.denoiser.contract)
             if HANDED.intersection(stage.denoiser.conditions or ()) != wanted:
                 raise ValueError(

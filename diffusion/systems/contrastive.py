@@ -63,11 +63,6 @@ class Contrastive(Scoring):
         self.process, self.crop, self.clean = process, crop, clean
 
     @property
-    def T(self) -> int | None:
-        """The last time t of the forward process; None for clean pictures."""
-        return self.process and self.process.T
-
-    @property
     def reads_labels(self) -> bool:
         """Never."""
         return False

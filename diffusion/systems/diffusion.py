@@ -1,7 +1,7 @@
 """The LightningModule: names the parts, trains them, and samples from them. No maths here."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from itertools import chain
 from typing import Any
 
@@ -21,7 +21,7 @@ from diffusion.parameterization import Parameterization
 from diffusion.process import Process
 from diffusion.sampler import Sampler
 from diffusion.systems.base import StepOutput, System, channels_last, spread_times
-from diffusion.systems.checkpoints.contents import settings_of
+from diffusion.systems.checkpoints.restorable import settings_of
 from diffusion.systems.checks import (
     check_forgetting,
     check_forgotten,
@@ -73,17 +73,8 @@ class Diffusion(Generative, System):
         parts = {"model.objective": objective, "model.sampler.step": sampler.step}
         check_variance(self.denoiser.contract, parts)
         check_forgetting(self.denoiser.contract, p_uncond)
-        self.objective, self.sampler, self.p_uncond = objective, sampler, p_uncond
-
-    @property
-    def process(self) -> Process:
-        """The forward process."""
-        return self.denoiser.process
-
-    @property
-    def T(self) -> int:
-        """The last time t of the forward process."""
-        return self.process.T
+        self.process, self.objective, self.sampler = process, objective, sampler
+        self.p_uncond = p_uncond
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -256,16 +247,14 @@ class Diffusion(Generative, System):
 
     def _with_precision(self, steps: Iterator[Tensor]) -> Iterator[Tensor]:
         """Runs each move under the Trainer's autocast, which callbacks' hooks do not have."""
+        plugin = self._trainer.precision_plugin if self._trainer is not None else None
         while True:
-            with self._autocast():
+            mixed = isinstance(plugin, MixedPrecision)
+            with plugin.forward_context() if mixed else nullcontext():
                 x = next(steps, None)
             if x is None:
                 return
             yield x
-
-    def _autocast(self) -> AbstractContextManager:
-        plugin = self._trainer.precision_plugin if self._trainer is not None else None
-        return plugin.forward_context() if isinstance(plugin, MixedPrecision) else nullcontext()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """What the objective has learnt, too."""

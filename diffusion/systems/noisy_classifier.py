@@ -53,11 +53,6 @@ class NoisyClassifier(Scoring):
         check_counts("model", least=0, crop=crop)
         self.network, self.process, self.crop = channels_last(network), process, crop
 
-    @property
-    def T(self) -> int:
-        """The last time t of the forward process."""
-        return self.process.T
-
     def check(self, data: Images) -> None:
         """See `System`: the classes, the size of the images, and how far they are moved."""
         spec, network = data.spec, adapt(self.network)

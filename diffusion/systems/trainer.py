@@ -7,9 +7,11 @@ from typing import Any, Protocol
 
 import lightning as L
 import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor
+from torch import Tensor, nn
 
+from diffusion.common.schedules import most
 from diffusion.data import Images
 
 DEFAULTS: dict[str, Any] = {
@@ -67,6 +69,28 @@ def training_steps(trainer: L.Trainer) -> int | None:
     if (epochs := trainer.max_epochs or -1) > 0 and batches not in (None, float("inf")):
         limits.append(epochs * -(-int(batches) // trainer.accumulate_grad_batches))
     return min(limits, default=None)
+
+
+def check_schedule(
+    trainer: L.Trainer, optimizer: OptimizerCallable, schedule: LRSchedulerCallable | None
+) -> None:
+    """Refuses to train on where a schedule of the learning rate has come to its end.
+
+    Raises:
+        ValueError: If it is for fewer steps than there will be.
+    """
+    steps = training_steps(trainer)
+    if schedule is None or steps is None:
+        return
+
+    def fresh() -> Any:
+        return schedule(optimizer([nn.Parameter(torch.zeros(1))]))
+
+    if (few := most(fresh, steps)) is not None:
+        raise ValueError(
+            f"trainer.max_steps: {steps}; expected at most {few}, as the learning rate of "
+            f"model.lr_scheduler, {type(fresh()).__name__}, ends there"
+        )
 
 
 def check_trainer(options: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from diffusion.data import Digits
 from diffusion.data.sets import Memory
 from diffusion.guidance import ClassifierFree, Static
 from diffusion.networks import adapt
-from diffusion.systems.checkpoints.contents import settings_of
+from diffusion.systems.checkpoints.restorable import settings_of
 from diffusion.systems.checks import check_forgotten
 from diffusion.systems.trainer import check_precision, check_stage
 

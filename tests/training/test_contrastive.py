@@ -373,8 +373,8 @@ def test_frozen_is_a_copy():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nothing.ckpt", "nothing.ckpt; expected a Contrastive's checkpoint, there is no such"),
-        ("weights.ckpt", "weights.ckpt; expected .*, this file has no more than weights"),
+        ("nothing.ckpt", "nothing.ckpt; expected a file of weights, there is none"),
+        ("weights.ckpt", "weights.ckpt; expected a checkpoint of this project"),
         ("diffusion.ckpt", "diffusion.ckpt; expected .*, this one is of Diffusion"),
     ],
 )
@@ -484,6 +484,5 @@ def test_a_clip_that_does_not_fit_is_refused_before_training(contrasted, draw, r
     )
     draw.write("missing.yaml", guided("runs/none/last.ckpt"))
     assert refused(*flags, "--config", "missing.yaml") == (
-        "guidance.scorer.checkpoint: runs/none/last.ckpt; expected a Contrastive's checkpoint, "
-        "there is no such file"
+        "guidance.scorer.checkpoint: runs/none/last.ckpt; expected a file of weights, there is none"
     )

@@ -344,11 +344,11 @@ def test_frozen_is_a_copy():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nothing.ckpt", "nothing.ckpt; expected a NoisyClassifier's checkpoint, there is no such"),
-        ("cut.ckpt", "cut.ckpt; expected .*, this file is cut short or something else"),
-        ("text.ckpt", "text.ckpt; expected .*, this file is cut short or something else"),
-        ("weights.ckpt", "weights.ckpt; expected .*, this file has no more than weights"),
-        ("python.ckpt", "python.ckpt; expected .* made by `diffusion fit`, this one does not say"),
+        ("nothing.ckpt", "nothing.ckpt; expected a file of weights, there is none"),
+        ("cut.ckpt", "cut.ckpt; expected .*, it is cut short or something else"),
+        ("text.ckpt", "text.ckpt; expected .*, it is cut short or something else"),
+        ("weights.ckpt", "weights.ckpt; expected a checkpoint of this project"),
+        ("python.ckpt", "python.ckpt; expected one made by `diffusion fit`"),
         ("diffusion.ckpt", "diffusion.ckpt; expected .*, this one is of Diffusion"),
     ],
 )
@@ -413,8 +413,8 @@ def test_a_classifier_that_does_not_fit_is_refused_before_training(classified, r
     run.write("missing.yaml", guided("runs/none/last.ckpt"))
     line = refused(*flags, "--config", "missing.yaml")
     assert line == (
-        "guidance.classifier.checkpoint: runs/none/last.ckpt; expected a NoisyClassifier's "
-        "checkpoint, there is no such file"
+        "guidance.classifier.checkpoint: runs/none/last.ckpt; expected a file of weights, there is "
+        "none"
     )
     run.write("scale.yaml", guided(classified.last, scale=math.nan))
     assert refused(*flags, "--config", "scale.yaml") == (

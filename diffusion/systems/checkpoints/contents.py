@@ -15,12 +15,6 @@ from diffusion.systems.checkpoints.restorable import Restorable
 LARGEST = 10**9  # of counters
 
 
-def settings_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns the settings that a checkpoint was trained with; {} if it was imported."""
-    found = checkpoint.get("hyper_parameters") if checkpoint.get("global_step") else None
-    return found if isinstance(found, Mapping) else {}
-
-
 def check_checkpoint(module: L.LightningModule, path: Path, training: bool = False) -> None:
     """Compares a checkpoint's tensors with the model's, which hears what it was trained on.
 

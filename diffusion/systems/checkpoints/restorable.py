@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, Self
 
 import lightning as L
@@ -25,11 +26,13 @@ class Restorable(L.LightningModule):
         cache: The folder for files that are computed once; that of `Metrics`, if a trainer has it.
         expects: What the checkpoint that will be loaded was trained on, where it is known before.
         has_weights: Whether it needs no checkpoint to test and to draw.
+        trained: The settings it was trained with, where its checkpoint was read and says so.
     """
 
     cache = Path(".cache")
     expects: DataSpec | None = None
     has_weights = False
+    trained: Mapping[str, Any] = {}
 
     @classmethod
     def load_from_checkpoint(  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -56,22 +59,32 @@ class Restorable(L.LightningModule):
             ValueError: If it is something else, or names what is not taken.
         """
         path = Path(checkpoint_path).expanduser()
-        content = weights.read(path, KEY)
-        values = weights.state(content, KEY, path)
-        own = f"{cls.__module__}.{cls.__qualname__}"
-        with trusting(trust, [own]):
-            given = settings(cls, content, f"{KEY}: {path}")
-            module = instantiate_module(cls, {**given, **kwargs}) if given else cls(**kwargs)
+        file, content = f"{KEY}: {path}", weights.read(path, KEY)
+        weights.state(content, KEY, path)
+        with trusting(trust, [f"{cls.__module__}.{cls.__qualname__}"]):
+            given = arguments_of(cls, content, file)
+            try:
+                module = instantiate_module(cls, {**given, **kwargs}) if given else cls(**kwargs)
+            except TypeError as error:
+                made = "expected one made by `diffusion fit`, or the model's arguments"
+                raise ValueError(f"{file}; {made} ({error})") from None
+        module.trained = settings_of(content)
         module.on_load_checkpoint(content)
         try:
-            module.load_state_dict(values, strict=strict)
+            module.load_state_dict(content["state_dict"], strict=strict)
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:200]
-            raise ValueError(f"{KEY}: {path} is of another model: {reason}") from None
+            raise ValueError(f"{file} is of another model: {reason}") from None
         return module.to(map_location or "cpu")
 
 
-def settings(kind: type[L.LightningModule], content: Mapping[str, Any], file: str) -> Settings:
+def settings_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the settings that a checkpoint was trained with; {} if it was imported."""
+    found = checkpoint.get("hyper_parameters") if checkpoint.get("global_step") else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def arguments_of(kind: type[L.LightningModule], content: Mapping[str, Any], file: str) -> Settings:
     """Returns the hyperparameters of a checkpoint as `instantiate_module` reads them.
 
     Args:
@@ -80,7 +93,7 @@ def settings(kind: type[L.LightningModule], content: Mapping[str, Any], file: st
         file: What errors call it.
 
     Raises:
-        ValueError: If they are none, or name what is not taken.
+        ValueError: If they are none, of another class, or name what is not taken.
     """
     found = content.get("hyper_parameters") or {}
     if not isinstance(found, Mapping):
@@ -91,6 +104,9 @@ def settings(kind: type[L.LightningModule], content: Mapping[str, Any], file: st
         return {}
     if TRUST.get().all:
         return {"_class_path": path, **given}
-    made = Taken(file).object({"class_path": path, "init_args": given}, kind, "model")
+    made = Taken(file).object({"class_path": path, "init_args": given}, L.LightningModule, "model")
+    if not issubclass(resolve_name(made["class_path"]), kind):
+        name = made["class_path"].rpartition(".")[2]
+        raise ValueError(f"{file}; expected a {kind.__name__}'s checkpoint, this one is of {name}")
     check_network(made, content["state_dict"], file)
     return {"_class_path": made["class_path"], **made.get("init_args", {})}
