@@ -62,7 +62,7 @@ class Cascade(Generative, Restorable):
                 f"{len(checkpoints)} checkpoints, at least one"
             )
         self.stages, wanted = nn.ModuleList(), set[str]()
-        for number, (checkpoint, sampler) in enumerate(zip(checkpoints, given)):
+        for number, (checkpoint, sampler) in enumerate(zip(checkpoints, given), 1):
             stage = checkpoint
             if not isinstance(stage, Diffusion):
                 stage = load_trained(Diffusion, stage, "model.checkpoints", trust)
@@ -70,11 +70,12 @@ class Cascade(Generative, Restorable):
             stage.sampler = stage.sampler if sampler is None else sampler
             trained = stage.trained or {"p_uncond": stage.p_uncond}
             check_forgotten(stage.sampler, trained, stage.denoiser.contract)
-            if HANDED.intersection(stage.denoiser.conditions or ()) != wanted:
+            reads = HANDED.intersection(stage.denoiser.conditions or ())
+            if reads != wanted:
                 raise ValueError(
-                    f"model.checkpoints: {checkpoint} is stage {number + 1}; expected "
-                    "a base model first, then models with an Upsampler, or that read the embedding "
-                    "which the stage before draws"
+                    f"model.checkpoints: stage {number} reads {sorted(reads)}; expected "
+                    f"{sorted(wanted)}: a base model first, then models with an Upsampler, or that "
+                    "read the embedding which the stage before draws"
                 )
             wanted = {handed(stage)}
             for one in stage.denoiser.contract.conditioners:
@@ -111,11 +112,11 @@ class Cascade(Generative, Restorable):
     @property
     def reads_anything(self) -> bool:
         """Whether a stage reads more than the picture of the one before."""
-        first, *others = self._stages()
-        read = (stage.denoiser.conditions for stage in others)
-        return first.reads_anything or any(
-            names is None or names - HANDED or stage.sampler.needs
-            for names, stage in zip(read, others)
+        return any(
+            stage.denoiser.conditions is None
+            or stage.denoiser.conditions - HANDED
+            or stage.sampler.needs
+            for stage in self._stages()
         )
 
     @property
@@ -134,8 +135,8 @@ class Cascade(Generative, Restorable):
         for stage in self._stages():
             mine = stage.networks()
             if len(self.stages) > 1:
-                *_, height, width = (*stage.shape, 1) if len(stage.shape) == 1 else stage.shape
-                mine[f"nfe_{height}x{width}"] = mine["nfe"]
+                size = "x".join(map(str, stage.shape[1:] or stage.shape))
+                mine[f"nfe_{size}"] = mine["nfe"]
             for name, parts in mine.items():
                 found[name] = list(dict.fromkeys([*found.get(name, []), *parts]))
         return found
@@ -149,7 +150,7 @@ class Cascade(Generative, Restorable):
         return self._stages()[-1].decoded(x)
 
     def setup(self, stage: str) -> None:
-        """Refuses to train, data of another size, and pictures that no stage looks at.
+        """Refuses to train, data of another size or other classes, and guides of other data.
 
         Raises:
             ValueError: If it is to be trained, or the data does not fit.
@@ -164,7 +165,11 @@ class Cascade(Generative, Restorable):
         check_stage(self.trainer, stage)
         if not isinstance(data, Images):
             return
-        self._compare(data)
+        for part in sorted(self._stages(), key=lambda part: not part.reads_labels):
+            if part.spec is not None:  # its own pictures may be smaller
+                spec = replace(part.spec, shape=data.spec.shape, levels=data.levels)
+                agree(spec, data, part.reads_labels)
+        data.asked_classes()
         if tuple(data.shape) != (shape := self.shape):
             raise ValueError(
                 f"data: images of shape {tuple(data.shape)}; expected {shape}, as the last stage "
@@ -173,22 +178,9 @@ class Cascade(Generative, Restorable):
         check_given(self._stages(), data)
         remember(self, data, self.cache, self.trainer)
         for part in self._stages():
+            for guide in part.sampler.guidance:
+                guide.check(part.process, replace(data.spec, shape=part.shape))
             part.sampler.begin(part.process)
-
-    def _compare(self, data: Images) -> None:
-        """Refuses data with other classes than a stage reads, and guides of other data.
-
-        Raises:
-            ValueError: If they do not agree.
-        """
-        for stage in sorted(self._stages(), key=lambda stage: not stage.reads_labels):
-            if stage.spec is not None:  # its own pictures may be smaller
-                spec = replace(stage.spec, shape=data.spec.shape, levels=data.levels)
-                agree(spec, data, stage.reads_labels)
-        data.asked_classes()
-        for stage in self._stages():
-            for guide in stage.sampler.guidance:
-                guide.check(stage.process, replace(data.spec, shape=stage.shape))
 
     @torch.no_grad()
     def trajectory(self, batch: Mapping[str, Any], seeds: Sequence[int]) -> Iterator[Tensor]:

@@ -287,7 +287,7 @@ def test_a_test_says_what_all_stages_did(stages, tmp_path):
 
 @pytest.mark.parametrize(
     ("order", "message"),
-    [([0, 0], "is stage 2; expected a base"), ([1, 0], "is stage 1; expected a base")],
+    [([0, 0], "stage 2 reads .* a base model first"), ([1, 0], "stage 1 reads .* a base model")],
 )
 def test_stages_in_a_wrong_order_are_refused(stages, order, message):
     with pytest.raises(ValueError, match=message):
