@@ -90,7 +90,7 @@ class CLI(LightningCLI):
         command, run = str(self.subcommand), Path(config.trainer.default_root_dir)
         latest.check_weights(self.model, command, run, config.ckpt_path)
         if command == "fit" and isinstance(self.model, System):
-            self.model.check_start(config.ckpt_path)
+            self.model.check_optimizers()
         if command != "fit" or not config.trainer.fast_dev_run:
             claim(run, command, resuming=config.ckpt_path is not None)
         if config.trainer.logger in (None, True) and not config.trainer.fast_dev_run:

@@ -77,9 +77,9 @@ def by_time(
     """
     there = counts > 0
     times, loss, hits, counts = (x[there] for x in (times, loss, hits, counts))
-    of = torch.nn.functional.one_hot(quarters(times, process.T), 4).double()
-    sums = [(x * counts) @ of for x in (loss, hits)]
-    in_quarter = counts @ of
+    quarter = torch.nn.functional.one_hot(quarters(times, process.T), 4).double()
+    sums = [(x * counts) @ quarter for x in (loss, hits)]
+    in_quarter = counts @ quarter
     quarterly = [x / in_quarter for x in sums]
     return {
         "figures": {

@@ -145,19 +145,12 @@ class System(Restorable, ABC):
             if spec is not None and data is not None:
                 agree(spec, data, self.reads_labels, beginning=True)
 
-    def check_start(self, path: str | None) -> None:
-        """Makes the optimizers once, and looks for the weights that training starts from.
-
-        Args:
-            path: The checkpoint to go on with; None to begin.
+    def check_optimizers(self) -> None:
+        """Makes the optimizers once, so that wrong options are known before training.
 
         Raises:
             ValueError: If an optimizer or a schedule refuses its options.
-            FileNotFoundError: If there are no such weights.
         """
-        if path is None and self.start and not Path(self.start).expanduser().is_file():
-            missing = f"model.start: {self.start}; expected a file of weights, there is none"
-            raise FileNotFoundError(missing)
         try:
             self.configure_optimizers()
         except (TypeError, ValueError) as error:

@@ -165,7 +165,7 @@ class Contrastive(Scoring):
         number = torch.cat([torch.empty(0, dtype=torch.int64), *self.numbers])
         number = gathered(number.to(self.device))
         images = (gathered(torch.cat([none, *found])) for found in self.images)
-        return [retrieval.Pairs.of_each(found, texts, number) for found in images]
+        return [retrieval.Pairs.from_each(found, texts, number) for found in images]
 
     def on_validation_epoch_end(self) -> None:
         """Logs how well pictures and texts find each other."""

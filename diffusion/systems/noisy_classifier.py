@@ -73,16 +73,6 @@ class NoisyClassifier(Scoring):
         logits = self.network(self.process.diffuse(x_0, t, eps), t).float()
         return F.cross_entropy(logits, label, reduction="none"), logits.argmax(1) == label
 
-    def log_prob(self, x_t: Tensor, t: Tensor, label: Tensor) -> Tensor:
-        """Returns log p_φ(y | x_t, t), shape (B,).
-
-        Args:
-            x_t: Shape (B, C, H, W).
-            t: Times in 1 … T, shape (B,).
-            label: Shape (B,): classes 0 … K − 1, and all else is ∅, of which log p is 0.
-        """
-        return log_prob(self.network, x_t, t, label)
-
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> StepOutput:
         """One loss, at random times and noise."""
         self.seed_step(batch_idx)
@@ -138,7 +128,14 @@ class NoisyClassifier(Scoring):
 
 
 def log_prob(network: nn.Module, x_t: Tensor, t: Tensor, label: Tensor) -> Tensor:
-    """Returns log p(y | x_t, t), the network's; see `NoisyClassifier.log_prob`."""
+    """Returns log p_φ(y | x_t, t) of a classifier, shape (B,).
+
+    Args:
+        network: Called as network(x_t, t), returns logits (B, K).
+        x_t: Shape (B, C, H, W).
+        t: Times in 1 … T, shape (B,).
+        label: Shape (B,): classes 0 … K − 1, and all else is ∅, of which log p is 0.
+    """
     log_p = network(x_t, t).float().log_softmax(1)
     known = (label >= 0) & (label < log_p.shape[1])
     of_label = log_p.gather(1, torch.where(known, label, 0)[:, None])[:, 0]

@@ -64,15 +64,15 @@ class Pairs:
     Attributes:
         images: f, (N, D).
         texts: g, (M, D).
-        of: Which text is a picture's, int64 (N,), in 0 … M − 1; every text is some picture's.
+        number: Which text is a picture's, int64 (N,), in 0 … M − 1; every text is some picture's.
     """
 
     images: Tensor
     texts: Tensor
-    of: Tensor
+    number: Tensor
 
     @classmethod
-    def of_each(cls, images: Tensor, texts: Tensor, numbers: Tensor) -> "Pairs":
+    def from_each(cls, images: Tensor, texts: Tensor, numbers: Tensor) -> "Pairs":
         """Returns pairs with each text once, of pictures that each came with theirs.
 
         Args:
@@ -80,10 +80,10 @@ class Pairs:
             texts: g of each picture's text, (N, D).
             numbers: What tells the texts apart, (N,).
         """
-        distinct, of = numbers.unique(return_inverse=True)
-        first = torch.full_like(distinct, len(of))
-        first.scatter_reduce_(0, of, torch.arange(len(of)), "amin")
-        return cls(images, texts[first], of)
+        distinct, number = numbers.unique(return_inverse=True)
+        first = torch.full_like(distinct, len(number))
+        first.scatter_reduce_(0, number, torch.arange(len(number)), "amin")
+        return cls(images, texts[first], number)
 
     def ranks(self) -> tuple[Tensor, Tensor]:
         """Returns how many wrong ones come before the first right one, from 0.
@@ -94,13 +94,13 @@ class Pairs:
             Of each picture among the texts, (N,), and of each text among the pictures, (M,).
         """
         to_text, to_image = [], []
-        for images, of in zip(self.images.split(ROWS), self.of.split(ROWS)):
+        for images, number in zip(self.images.split(ROWS), self.number.split(ROWS)):
             products = images @ self.texts.T
-            right = products.gather(1, of[:, None])
+            right = products.gather(1, number[:, None])
             to_text.append((products >= right).sum(1) - 1)
         for texts, number in zip(self.texts.split(ROWS), torch.arange(len(self.texts)).split(ROWS)):
             products = texts @ self.images.T
-            mine = number[:, None] == self.of
+            mine = number[:, None] == self.number
             best = products.masked_fill(~mine, -torch.inf).amax(1, keepdim=True)
             to_image.append(((products >= best) & ~mine).sum(1))
         return torch.cat(to_text), torch.cat(to_image)
@@ -118,9 +118,9 @@ class Pairs:
         to_text, to_image = (rank.double() for rank in self.ranks())
         found = {f"recall@{k}": (to_text < k).double().mean().item() for k in KS}
         found |= {f"recall@{k}_t2i": (to_image < k).double().mean().item() for k in KS}
-        texts, places = self.texts[self.of], torch.arange(len(self.of))
+        texts, places = self.texts[self.number], torch.arange(len(self.number))
         losses = [
-            info_nce(self.images[i], texts[i], scale, (self.images, texts, self.of), i)[0]
+            info_nce(self.images[i], texts[i], scale, (self.images, texts, self.number), i)[0]
             for i in places.split(ROWS)
         ]
         return {**found, "loss": torch.cat(losses).mean().item()}
@@ -130,9 +130,9 @@ class Pairs:
 
         The latter is the mean over the texts, with n pictures each.
         """
-        N, M = len(self.of), len(self.texts)
+        N, M = len(self.number), len(self.texts)
         found = {f"recall@{k}": min(1.0, k / M) for k in KS}
-        each = self.of.bincount(minlength=M).tolist()
+        each = self.number.bincount(minlength=M).tolist()
         for k in KS:
             missed = sum(math.comb(N - n, min(k, N)) for n in each)
             found[f"recall@{k}_t2i"] = 1 - missed / M / math.comb(N, min(k, N))
@@ -162,7 +162,7 @@ def record(
     return {
         "figures": mean(each),
         "chance": pairs[0].chance(),
-        "n": len(pairs[0].of),
+        "n": len(pairs[0].number),
         "texts": len(pairs[0].texts),
         "scale": scale.item(),
         "T": process and process.T,

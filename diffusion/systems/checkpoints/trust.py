@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, is_dataclass
+from dataclasses import is_dataclass
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -47,28 +47,16 @@ PATH = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)+")
 LONGEST, DEEPEST, MOST = 2**20, 50, 10**5  # characters, levels and values of a configuration
 
 
-@dataclass(frozen=True)
-class Trust:
-    """What the user says of the checkpoints that are read.
-
-    Attributes:
-        all: Whether the user made them, so that all of their configuration is taken.
-        named: Words of the command line and its configurations; classes of these names are taken.
-    """
-
-    all: bool = False
-    named: frozenset[str] = frozenset()
-
-
-NOBODY = Trust()
-TRUST: ContextVar[Trust] = ContextVar("TRUST", default=NOBODY)
+# The words of the user's own command line and configurations, whose classes are taken; None where
+# the user made the checkpoints that are read, so that all of their configuration is taken.
+TRUST: ContextVar[frozenset[str] | None] = ContextVar("TRUST", default=frozenset())
 
 
 @contextmanager
 def trusting(trust: bool, named: Iterable[str] = ()) -> Iterator[None]:
     """Trusts the checkpoints that are read meanwhile, or just some names in them, more."""
     before = TRUST.get()
-    token = TRUST.set(Trust(before.all or trust, before.named.union(named)))
+    token = TRUST.set(None if trust or before is None else before.union(named))
     try:
         yield
     finally:
@@ -86,7 +74,7 @@ class Taken:
     """
 
     def __init__(self, file: str) -> None:
-        self.file, self.named = file, TRUST.get().named
+        self.file, self.named = file, TRUST.get() or frozenset()
         self.left: list[str] = []
         self._visited = 0
 
@@ -103,11 +91,9 @@ class Taken:
         Raises:
             ValueError: If it asks for anything else.
         """
-        there = {key for key, value in config.items() if value is not None}
-        found = {key: self.object(config[key], parts[key], key) for key in parts if key in there}
-        for key in sections:
-            if key in there:
-                found[key] = self.arguments(config[key], sections[key], key)
+        config = {key: value for key, value in config.items() if value is not None}
+        found: Settings = {k: self.object(config[k], parts[k], k) for k in parts if k in config}
+        found |= {k: self.arguments(config[k], sections[k], k) for k in sections if k in config}
         if isinstance(config.get("trainer"), Mapping):
             found["trainer"] = dict(self._trainer(config["trainer"]))
         if isinstance(seed := config.get("seed_everything"), int):
@@ -120,11 +106,9 @@ class Taken:
         for key, value in trainer.items():
             if key in TELLING and value not in (None, False, True, 1, "auto"):
                 self.left.append(f"trainer.{key}")
-            plain = _is_scalar(value) and (not isinstance(value, str) or WORD.fullmatch(value))
-            if key == "devices":  # no more processes than this machine has processors
-                plain = value == "auto" or (
-                    isinstance(value, int) and value <= (os.cpu_count() or 1)
-                )
+            plain = WORD.fullmatch(value) if isinstance(value, str) else _is_scalar(value)
+            if key == "devices" and value != "auto":
+                plain = isinstance(value, int) and value <= (os.cpu_count() or 1)
             if key in TRAINER and plain:
                 yield key, value
 
@@ -271,13 +255,13 @@ def words(args: Sequence[str]) -> frozenset[str]:
 
 def _allowed(hint: Any) -> Iterator[Any]:
     """Yields the classes that a type is made of, and the values of its literals."""
-    of = get_args(hint)
+    parts = get_args(hint)
     if get_origin(hint) is Literal:
-        yield from of
+        yield from parts
     elif _is_mapping(hint):
-        yield from _allowed(of[1])
-    elif of:  # of a Callable what it returns, as its arguments are a list
-        for part in of:
+        yield from _allowed(parts[1])
+    elif parts:  # of a Callable what it returns, as its arguments are a list
+        for part in parts:
             yield from _allowed(part)
     elif isinstance(hint, type) and hint is not inspect.Parameter.empty:
         yield hint
