@@ -16,7 +16,6 @@ from diffusion.systems.checkpoints.agreement import agree
 from diffusion.systems.checkpoints.restorable import Restorable
 from diffusion.systems.checks import check_forgotten, check_given
 from diffusion.systems.diffusion import Diffusion
-from diffusion.systems.frozen import load_trained
 from diffusion.systems.generative import Generative
 from diffusion.systems.texts import remember
 from diffusion.systems.trainer import check_stage, data_of
@@ -65,10 +64,11 @@ class Cascade(Generative, Restorable):
         for number, (checkpoint, sampler) in enumerate(zip(checkpoints, given), 1):
             stage = checkpoint
             if not isinstance(stage, Diffusion):
-                stage = load_trained(Diffusion, stage, "model.checkpoints", trust)
+                key = "model.checkpoints"
+                stage = Diffusion.load_from_checkpoint(stage, trust=trust, key=key)
             self.stages.append(stage)
             stage.sampler = stage.sampler if sampler is None else sampler
-            trained = stage.trained or {"p_uncond": stage.p_uncond}
+            trained = {"p_uncond": stage.p_uncond} if stage.trained is None else stage.trained
             check_forgotten(stage.sampler, trained, stage.denoiser.contract)
             reads = HANDED.intersection(stage.denoiser.conditions or ())
             if reads != wanted:

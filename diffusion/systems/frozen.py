@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Sequence
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +13,11 @@ from diffusion.guidance.clip import PREFIX, TextScore
 from diffusion.networks.towers import Towers
 from diffusion.process import Process
 from diffusion.spec import DataSpec
-from diffusion.systems.base import System
 from diffusion.systems.contrastive import Contrastive
 from diffusion.systems.noisy_classifier import NoisyClassifier, log_prob
 from diffusion.systems.texts import say_what_is_cut
 
 TEXTS = 256  # that are embedded at once
-
-Kind = TypeVar("Kind", bound=System)
 
 
 class Frozen(NoiseAware):
@@ -68,7 +64,7 @@ class Trained(Frozen):
 
     def __init__(self, checkpoint: str, trust: bool = False) -> None:
         key = "guidance.classifier.checkpoint"
-        module = load_trained(NoisyClassifier, checkpoint, key, trust)
+        module = NoisyClassifier.load_from_checkpoint(checkpoint, trust=trust, key=key)
         super().__init__(module.network, module.process, module.spec)
 
 
@@ -162,26 +158,6 @@ class TrainedClip(FrozenClip):
 
     def __init__(self, checkpoint: str, trust: bool = False) -> None:
         key = "guidance.scorer.checkpoint"
-        module = load_trained(Contrastive, checkpoint, key, trust)
+        module = Contrastive.load_from_checkpoint(checkpoint, trust=trust, key=key)
         clean = module.process is None or module.clean > 0
         super().__init__(module.network, module.process, module.spec, clean)
-
-
-def load_trained(kind: type[Kind], checkpoint: str, key: str, trust: bool = False) -> Kind:
-    """Returns the module of a checkpoint with its averaged weights, on the CPU.
-
-    Args:
-        kind: The class that the module has to be of.
-        checkpoint: The file.
-        key: What errors call it.
-        trust: Whether all the classes it names may be made.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is something else, or names classes that may not be made.
-    """
-    try:
-        with torch.random.fork_rng(devices=[]):  # initial weights leave no trace
-            return kind.load_from_checkpoint(checkpoint, trust=trust)
-    except (ValueError, FileNotFoundError) as error:
-        raise type(error)(str(error).replace("checkpoint_path", key, 1)) from None

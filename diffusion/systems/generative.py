@@ -1,3 +1,4 @@
+# pyright: strict
 """What draws samples: the contract that callbacks, metrics and `Pipeline` are written for."""
 
 from abc import ABC, abstractmethod

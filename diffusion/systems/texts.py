@@ -1,7 +1,6 @@
 """Reads all texts once, before training."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 
 import lightning as L
@@ -28,16 +27,18 @@ def remember(module: nn.Module, data: Images, cache: Path, trainer: L.Trainer | 
         ValueError: If there is an encoder and no text.
     """
     encoders = [part for part in module.modules() if isinstance(part, TextEncoder)]
-    if encoders and data.texts is None:
+    if not encoders:
+        return
+    if data.texts is None:
         raise ValueError(
             f"data: {type(data).__name__} has no texts; expected data with captions, such as Emoji "
             "or ImageText, for a network that reads them"
         )
-    with one_first(trainer, "texts") if encoders else nullcontext():
+    with one_first(trainer, "texts"):
         for encoder in encoders:
-            encoder.remember(data.texts or [], cache, trainer is None or trainer.is_global_zero)
+            encoder.remember(data.texts, cache, trainer is None or trainer.is_global_zero)
     for encoder in encoders:
-        say_what_is_cut(encoder, data.texts or [])
+        say_what_is_cut(encoder, data.texts)
 
 
 def say_what_is_cut(encoder: TextEncoder, texts: Sequence[str]) -> None:

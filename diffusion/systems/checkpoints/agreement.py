@@ -1,3 +1,4 @@
+# pyright: strict
 """Whether data is what a checkpoint was trained on."""
 
 from diffusion.data import Images

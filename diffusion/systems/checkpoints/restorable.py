@@ -15,7 +15,6 @@ from diffusion.spec import DataSpec
 from diffusion.systems.checkpoints.declared import check_network
 from diffusion.systems.checkpoints.trust import TRUST, Taken, trusting
 
-KEY = "checkpoint_path"
 ABOUT = ("_class_path", "_instantiator")
 
 
@@ -26,7 +25,7 @@ class Restorable(L.LightningModule):
         cache: The folder for files that are computed once; that of `Metrics`, if a trainer has it.
         expects: What the checkpoint that will be loaded was trained on, where it is known before.
         has_weights: Whether it needs no checkpoint to test and to draw.
-        trained: The settings it was trained with, where its checkpoint was read and says so.
+        trained: What its checkpoint says of its training, see `settings_of`; None without one.
     """
 
     cache = Path(".cache")
@@ -42,6 +41,7 @@ class Restorable(L.LightningModule):
         strict: bool = True,
         weights_only: bool | None = None,
         trust: bool = False,
+        key: str = "checkpoint_path",
         **kwargs: Any,
     ) -> Self:
         """Returns the module of a checkpoint with its averaged weights.
@@ -52,6 +52,7 @@ class Restorable(L.LightningModule):
             strict: Whether all tensors of the module and no others must be there.
             weights_only: Nothing else is possible; for calls that are written for Lightning.
             trust: Whether you made the file, so that all the classes it names may be made.
+            key: What errors call it.
             **kwargs: Arguments of the module, over those in the file.
 
         Raises:
@@ -59,9 +60,10 @@ class Restorable(L.LightningModule):
             ValueError: If it is something else, or names what is not taken.
         """
         path = Path(checkpoint_path).expanduser()
-        file, content = f"{KEY}: {path}", weights.read(path, KEY)
-        weights.state(content, KEY, path)
-        with trusting(trust, [f"{cls.__module__}.{cls.__qualname__}"]):
+        file, content = f"{key}: {path}", weights.read(path, key)
+        weights.state(content, key, path)
+        initial = torch.random.fork_rng(devices=[])  # initial weights leave no trace
+        with initial, trusting(trust, [f"{cls.__module__}.{cls.__qualname__}"]):
             given = arguments_of(cls, content, file)
             try:
                 module = instantiate_module(cls, {**given, **kwargs}) if given else cls(**kwargs)
