@@ -98,6 +98,7 @@ def note(path: Path, content: Mapping[str, Any]) -> None:
 
 def append_texts(path: Path, numbers: Sequence[int], texts: Sequence[str]) -> None:
     """Appends a line {"index", "text"} for each sample to a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         for number, text in zip(numbers, texts):
             file.write(json.dumps({"index": number, "text": text}, ensure_ascii=False) + "\n")

@@ -65,7 +65,6 @@ class Writer(L.Callback):
         if stage != "predict":
             return
         folder = Path(self.folder or Path(trainer.default_root_dir) / "predictions")
-        check_writable(folder, "writer.folder")
         if not isinstance(pl_module, Generative):
             number = f"_{trainer.global_rank}" if trainer.global_rank else ""
             self.lines = folder / f"texts{number}.jsonl"
@@ -75,6 +74,7 @@ class Writer(L.Callback):
         if self.format == "png" and len(pl_module.shape) != 3:
             raise ValueError("writer.format: png; expected npz for points and vectors")
         self.path = folder
+        check_writable(folder, "writer.folder")
         data.done = lambda: self._done(trainer, pl_module, data)
         data.allow_zero_length_dataloader_with_multiple_devices = True  # little may be left to draw
 

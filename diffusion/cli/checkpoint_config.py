@@ -16,7 +16,7 @@ from diffusion.common import weights
 from diffusion.common.validate import first_few
 from diffusion.interop.presets import Settings
 from diffusion.systems.checkpoints.declared import check_network
-from diffusion.systems.checkpoints.trust import TRUST, Taken, loaded, trusting, words
+from diffusion.systems.checkpoints.trust import TRUST, Taken, loaded, trusting, user_words
 
 COMMANDS = ("fit", "validate", "test", "predict")
 OF_ONE_COMMAND = (
@@ -56,7 +56,7 @@ def from_checkpoint(
     """
     said, trust = [arg for arg in args if arg != FLAG], FLAG in args
     path = checkpoint_path(said)
-    with trusting(trust, words(said)):
+    with trusting(trust, user_words(said)):
         if not said or said[0] not in COMMANDS or path in (None, "last", "best", "hpc", "null"):
             yield said
             return

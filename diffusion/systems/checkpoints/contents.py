@@ -98,11 +98,13 @@ def check_tensors(
         here, there = mine.get(name), saved.get(name)
         if here is None or there is None or not fits(name, here, there):
             alike = here is not None and there is not None and here.shape == there.shape
-            was, want = ("nothing" if x is None else _of(x, alike) for x in (there, here))
+            was, want = (
+                "nothing" if x is None else _type_or_shape(x, alike) for x in (there, here)
+            )
             raise ValueError(f"{file} is of another model: {name:.100} is {was}, expected {want}")
 
 
-def _of(x: Tensor, alike: bool) -> str:
+def _type_or_shape(x: Tensor, alike: bool) -> str:
     return f"of {x.dtype}".replace("torch.", "") if alike else str(tuple(x.shape))
 
 

@@ -129,7 +129,7 @@ class Taken:
         if isinstance(spec, str):
             spec = {"class_path": spec}
         elif isinstance(spec, Mapping) and "class_path" not in spec and len(wanted) == 1:
-            spec = {"class_path": _path(wanted[0]), "init_args": spec}
+            spec = {"class_path": _full_name(wanted[0]), "init_args": spec}
         path = spec.get("class_path") if isinstance(spec, Mapping) else None
         if not isinstance(path, str) or spec.keys() - {"class_path", "init_args"}:
             raise self._refused(at, spec, f"expected a {_names(wanted)}")
@@ -149,7 +149,7 @@ class Taken:
         made = self.arguments(spec.get("init_args") or {}, found, at)
         if is_dataclass(found):  # which have no subclasses to choose from
             return made
-        full = path if "." in path else _path(found)
+        full = path if "." in path else _full_name(found)
         return {"class_path": full, "init_args": made} if made else {"class_path": full}
 
     def arguments(self, given: Any, kind: type, at: str) -> Settings:
@@ -240,7 +240,7 @@ def loaded(text: Any, file: str) -> dict[str, Any]:
     return config
 
 
-def words(args: Sequence[str]) -> frozenset[str]:
+def user_words(args: Sequence[str]) -> frozenset[str]:
     """Returns the words in the user's arguments and in the configurations that they name.
 
     A class of such a name, the user has asked for.
@@ -300,7 +300,7 @@ def _is_scalar(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | float | str)
 
 
-def _path(kind: type) -> str:
+def _full_name(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
