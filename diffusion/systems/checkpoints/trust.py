@@ -229,8 +229,12 @@ def loaded(text: Any, file: str) -> dict[str, Any]:
     try:
         if not isinstance(text, str) or len(text) > LONGEST:
             raise ValueError("it is something else")
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise ValueError("it has aliases")
+        depth = 0
+        for event in yaml.parse(text, yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent) or depth > DEEPEST:
+                raise ValueError("it has aliases, or too many levels")
         config = yaml.safe_load(text)
         if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
             raise ValueError("it has no sections")

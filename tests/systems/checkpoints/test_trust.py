@@ -256,6 +256,7 @@ TEXTS = {
     "no YAML": "a: [",
     "a tag": "a: !!python/object/apply:os.system [x]",
     "aliases": "a: &a [1, 2]\nb: [*a, *a]",
+    "deep": "a: " + "[" * (DEEPEST + 1) + "]" * (DEEPEST + 1),
     "deeper": "[" * 10**5,
     "long": "#" * (LONGEST + 1),
     "digits": "a: " + "9" * 5000,
