@@ -31,8 +31,8 @@ class Cascade(Generative, Restorable):
     `fit` is of each stage alone. Every stage reads the batch's texts and labels itself.
 
     Args:
-        checkpoints: Of `Diffusion` modules, or these themselves, the base first; from the second on
-            with an `Upsampler`, or another condition `low_res` or `embedding`.
+        checkpoints: Of `Diffusion` modules (in Python also these themselves), the base first; from
+            the second on with an `Upsampler`, or another condition `low_res` or `embedding`.
         samplers: One for each stage; null for the one that it was trained with.
         level: How much noise upsamplers with an `Augmentation` are given on the small image; null
             for what each of them says.
@@ -48,7 +48,7 @@ class Cascade(Generative, Restorable):
 
     def __init__(
         self,
-        checkpoints: list[str] | list[Diffusion],
+        checkpoints: list[str],
         samplers: list[Sampler | None] | None = None,
         level: int | None = None,
         trust: bool = False,
@@ -62,7 +62,7 @@ class Cascade(Generative, Restorable):
             )
         self.stages, wanted = nn.ModuleList(), set[str]()
         for number, (checkpoint, sampler) in enumerate(zip(checkpoints, given), 1):
-            stage = checkpoint
+            stage: Any = checkpoint
             if not isinstance(stage, Diffusion):
                 key = "model.checkpoints"
                 stage = Diffusion.load_from_checkpoint(stage, trust=trust, key=key)
