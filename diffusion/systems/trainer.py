@@ -156,7 +156,8 @@ def check_stage(trainer: L.Trainer, stage: str) -> None:
     else:
         return
     if stage != "fit":
-        raise ValueError(f"{stage}: nothing to {stage}, {why}; expected at least one batch")
+        command = "test" if split == "test" else "validate"
+        raise ValueError(f"{command}: nothing to {command}, {why}; expected at least one batch")
     rank_zero_info(f"Nothing will be validated: {why}")
 
 

@@ -203,12 +203,12 @@ def test_rows_of_all_processes_whatever_their_number():
 
 
 def test_times_are_uniform_or_none():
-    assert module().draw(5).tolist() == [0] * 5
-    t = module(Cosine(20)).draw(4000)
+    assert module().random_times(5).tolist() == [0] * 5
+    t = module(Cosine(20)).random_times(4000)
     counts = t.bincount(minlength=21)
     assert counts[0] == 0
     assert counts[1:].min() > 130
-    share = (module(Cosine(20), clean=0.25).draw(4000) == 0).double().mean()
+    share = (module(Cosine(20), clean=0.25).random_times(4000) == 0).double().mean()
     assert abs(share - 0.25) < 0.04
 
 

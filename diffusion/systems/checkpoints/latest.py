@@ -68,7 +68,7 @@ def find(folder: Path) -> Path | None:
         names = ", ".join(p.name for p in order) or f"{LAST}, a link to nothing,"
         raise ValueError(
             f"ckpt_path: last; expected a whole checkpoint in {folder}, {names} is damaged or cut "
-            "short (to train anew, move it away)"
+            "short, or asks for code to be run (to train anew, move it away)"
         )
     return None
 

@@ -288,7 +288,7 @@ def _hints(kind: type) -> dict[str, tuple[Any, Any]]:
         for p in parameters:
             if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
                 found.setdefault(p.name, (hints.get(p.name, Any), p.default))
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        if parent is kind and not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break
     return found
 
