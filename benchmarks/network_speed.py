@@ -59,7 +59,7 @@ def measure(network: UNet, args: argparse.Namespace) -> tuple[float, float]:
         optimizer.step()
 
     train = rate(step, args.batch, args.repeats, device)
-    call.eval()
+    network.eval()
     with torch.inference_mode():
         return train, rate(forward, args.batch, args.repeats, device)
 

@@ -35,13 +35,12 @@ from diffusion.plots import pictures
 from diffusion.sampler import Sampler
 from diffusion.spec import DataSpec
 from diffusion.systems.averages import EMA
-from diffusion.systems.base import Generative
 from diffusion.systems.cascade import Cascade
 from diffusion.systems.checkpoints import latest
-from diffusion.systems.checkpoints.contents import settings_of
-from diffusion.systems.checkpoints.restorable import Restorable
-from diffusion.systems.checks import check_forgotten
-from diffusion.systems.diffusion import Diffusion, check_given
+from diffusion.systems.checkpoints.restorable import Restorable, settings_of
+from diffusion.systems.checks import check_forgotten, check_given
+from diffusion.systems.diffusion import Diffusion
+from diffusion.systems.generative import Generative
 from diffusion.systems.texts import remember
 from diffusion.systems.trainer import DEFAULTS, callbacks_of, check_trainer
 

@@ -57,7 +57,9 @@ def generate(
             own = sum(i % world == rank for i in numbers)  # the others repeat the last
             index = torch.tensor(numbers)
             for measure in measures if own else ():
-                measure.update(SampleBatch(images[:own], index[:own], **_requested(module, batch, own)))
+                measure.update(
+                    SampleBatch(images[:own], index[:own], **_requested(module, batch, own))
+                )
             first = sum(number < FIRST for number in numbers[:own])
             shown.append((index[:first].to(images.device), images[:first]))
             progress.advance(task, min(len(numbers) * world, n))

@@ -34,8 +34,9 @@ from diffusion.metrics.report.record import (
     write_record,
 )
 from diffusion.metrics.text_score import Scorer, TextMeasure
-from diffusion.systems.base import Generative, System
+from diffusion.systems.base import System
 from diffusion.systems.checkpoints.restorable import Restorable
+from diffusion.systems.generative import Generative
 from diffusion.systems.trainer import data_of, one_first
 
 

@@ -99,6 +99,14 @@ def note(path: Path, content: Mapping[str, Any]) -> None:
         aside.write_text(text + "\n", encoding="utf-8")
 
 
+def append_texts(path: Path, numbers: Sequence[int], texts: Sequence[str]) -> None:
+    """Appends a line {"index", "text"} for each sample to a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        for number, text in zip(numbers, texts):
+            file.write(json.dumps({"index": number, "text": text}, ensure_ascii=False) + "\n")
+
+
 def gather(made: Mapping[int, Path], path: Path) -> None:
     """Writes samples as one .npz, "images" (N, H, W, C), "index" and "labels", one at a time."""
     files = list(made.values())

@@ -19,7 +19,7 @@ from diffusion.data.requests.base import in_order
 from diffusion.plots import pictures
 from diffusion.plots.captioned import captioned, class_name, labelled
 from diffusion.systems.averages import EMA
-from diffusion.systems.base import Generative
+from diffusion.systems.generative import Generative
 from diffusion.systems.trainer import callbacks_of, data_of
 
 

@@ -1,6 +1,5 @@
 """`diffusion predict` writes what it draws to disk, and goes on where it stopped."""
 
-import json
 import math
 from collections.abc import Sequence
 from functools import partial
@@ -21,7 +20,7 @@ from diffusion.common.pixels import quantize, scaled
 from diffusion.common.progress import bar
 from diffusion.plots import pictures
 from diffusion.plots.captioned import captioned, class_name
-from diffusion.systems.base import Generative
+from diffusion.systems.generative import Generative
 from diffusion.systems.trainer import callbacks_of, data_of
 
 if TYPE_CHECKING:
@@ -38,6 +37,9 @@ class Writer(L.Callback):
     that the images depend on, see `recipe`, is noted in `settings.json`, and their texts, if there
     are any, in `captions.json`; a folder whose images are of other settings, labels or texts is
     refused. `grid.png` has the first images with what they were asked to be.
+
+    A system that is no `Generative` may predict a list of texts: they go to `texts.jsonl` of the
+    folder, one line a sample, and to a file of each further process.
 
     Args:
         folder: Where to; by default `<trainer.default_root_dir>/predictions`.
@@ -61,15 +63,18 @@ class Writer(L.Callback):
         """Lets the data skip what is there already, once the weights are in place."""
         if stage != "predict":
             return
+        folder = Path(self.folder or Path(trainer.default_root_dir) / "predictions")
         if not isinstance(pl_module, Generative):
-            rank_zero_info(f"writer: {type(pl_module).__name__} draws nothing; nothing is written")
+            number = f"_{trainer.global_rank}" if trainer.global_rank else ""
+            self.lines = folder / f"texts{number}.jsonl"
+            self.lines.unlink(missing_ok=True)
             return
         if self.format == "png" and len(pl_module.shape) != 3:
             raise ValueError("writer.format: png; expected npz for points and vectors")
         self.data = data_of(trainer)
-        self.path = Path(self.folder or Path(trainer.default_root_dir) / "predictions")
-        check_writable(self.path, "writer.folder")
-        self.data.done = partial(self._done, trainer, pl_module, self.path)
+        self.path = folder
+        check_writable(folder, "writer.folder")
+        self.data.done = partial(self._done, trainer, pl_module, folder)
 
     def _done(self, trainer: L.Trainer, module: L.LightningModule, folder: Path) -> set[int]:
         """Returns the numbers of the samples that are there, made as those to come will be."""
@@ -108,8 +113,10 @@ class Writer(L.Callback):
         *_args: Any,
         **_options: Any,
     ) -> None:
-        """Writes a batch."""
+        """Writes a batch; texts, of a system that draws nothing, as lines of a file."""
         if self.path is None:
+            if isinstance(outputs, list):
+                predictions.append_texts(self.lines, batch["index"].tolist(), outputs)
             return
         module: Any = pl_module
         samples = (quantize(outputs) if outputs.ndim == 4 else outputs).cpu()

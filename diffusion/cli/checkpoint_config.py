@@ -15,7 +15,7 @@ from diffusion.common import weights
 from diffusion.common.validate import first_few
 from diffusion.interop.presets import Settings
 from diffusion.systems.checkpoints.declared import check_network
-from diffusion.systems.checkpoints.trust import TRUST, Taken, loaded, named, trusting
+from diffusion.systems.checkpoints.trust import TRUST, Taken, loaded, trusting, user_words
 
 OF_ONE_COMMAND = (
     *("ckpt_path", "weights_only", "verbose", "return_predictions"),
@@ -50,7 +50,7 @@ def from_checkpoint(
     """
     said, trust = [arg for arg in args if arg != FLAG], FLAG in args
     path = checkpoint_path(said)
-    with trusting(trust, named(said)):
+    with trusting(trust, user_words(said)):
         if path is None or path in arguments.NAMED or said[0] not in arguments.COMMANDS:
             yield said
             return
@@ -70,7 +70,7 @@ def first_layer(path: Path, sections: Mapping[str, type]) -> Settings:
     if content.get(CONFIG) is None:
         return run
     config = loaded(content[CONFIG], file)
-    if TRUST.get().all:
+    if TRUST.get() is None:
         return run | {k: v for k, v in config.items() if k not in OF_ONE_COMMAND}
     taken = Taken(file)
     found = taken.configuration(config, PARTS, sections)
@@ -108,7 +108,7 @@ def model_of(content: Mapping[str, Any], file: str) -> Settings:
     section = loaded(content[CONFIG], file).get("model")
     if not isinstance(section, Mapping):
         raise ValueError(f"{file}; expected a configuration with a model section")
-    if TRUST.get().all:
+    if TRUST.get() is None:
         return dict(section)
     found = Taken(file).object(section, L.LightningModule, "model")
     check_network(found, content["state_dict"], file)

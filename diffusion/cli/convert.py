@@ -25,7 +25,7 @@ from diffusion.spec import DATA, DataSpec
 from diffusion.systems.base import System
 from diffusion.systems.checkpoints.contents import check_tensors, same_shape
 from diffusion.systems.checkpoints.declared import check_network
-from diffusion.systems.checkpoints.trust import Taken, named, trusting
+from diffusion.systems.checkpoints.trust import Taken, trusting, user_words
 from diffusion.systems.diffusion import Diffusion
 
 MODULES = {
@@ -95,7 +95,7 @@ def export(
     """
     path, target = Path(ckpt), Path(output)
     content = read_checkpoint(path, "ckpt")
-    with trusting(trust, named(config or [])):
+    with trusting(trust, user_words(config or [])):
         said = [model_section(Path(file)) for file in config or []]
         module, _ = build([model_of(content, f"ckpt: {path}"), *said])
     if not isinstance(module, Diffusion):

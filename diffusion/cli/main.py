@@ -80,9 +80,7 @@ class CLI(LightningCLI):
         check_trainer(config.trainer)
         check_precision(config.trainer.precision)
         self.folder = Path(config.trainer.default_root_dir)
-        found = latest.resolve(config.ckpt_path, self.folder, self.command)
-        if found is not None or self.command == "fit":
-            config.ckpt_path = found
+        config.ckpt_path = latest.resolve(config.ckpt_path, self.folder, self.command)
         if self.command == "predict" and config.return_predictions is None:
             config.return_predictions = False
         flags.hand_on_prompts(config)
@@ -92,7 +90,7 @@ class CLI(LightningCLI):
         config, fits = self.config[self.command], self.command == "fit"
         latest.check_weights(self.model, self.command, self.folder, config.ckpt_path)
         if fits and isinstance(self.model, System):
-            self.model.check_start(config.ckpt_path)
+            self.model.check_optimizers()
         leaves_nothing = config.trainer.fast_dev_run
         if not (fits and leaves_nothing):
             claim(self.folder, self.command, resuming=config.ckpt_path is not None)

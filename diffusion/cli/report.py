@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from diffusion.callbacks.summary import FILES
-from diffusion.metrics.report.record import notes, table
+from diffusion.metrics.report.record import figures_table, notes
 
 
 def main(run: Path) -> None:
@@ -21,7 +21,7 @@ def main(run: Path) -> None:
     console.print(files)
     if (run / "metrics.json").exists():
         record = json.loads((run / "metrics.json").read_text())
-        console.print(table(record["figures"], notes(record)))
+        console.print(figures_table(record["figures"], notes(record)))
 
 
 if __name__ == "__main__":

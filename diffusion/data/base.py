@@ -22,8 +22,7 @@ from diffusion.data.requests.base import Ask, Requests, in_order
 from diffusion.data.requests.edits import Edits
 from diffusion.data.requests.labels import Labels, apportioned, is_even, requested_classes
 from diffusion.data.requests.small_pictures import SmallPictures, area_means
-from diffusion.data.sets import Batch
-from diffusion.spec import DataSpec
+from diffusion.spec import Batch, DataSpec
 
 
 class Images(Batches, ABC):

@@ -12,7 +12,8 @@ from diffusion.common.validate import check_choice, check_counts
 from diffusion.data.reading.order import Positions, Reading, Shuffled, epoch
 from diffusion.data.reading.workers import loader
 from diffusion.data.requests.base import in_order, spread
-from diffusion.data.sets import UNREAD, Batch, ImageSet, OrEmpty
+from diffusion.data.sets import UNREAD, ImageSet, OrEmpty
+from diffusion.spec import Batch
 
 
 class Batches(L.LightningDataModule, ABC):

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-Batch = Mapping[str, Any]  # tensors (B, ...) and lists of texts, by names such as "image"
+from diffusion.spec import Batch
 
 
 class ImageSet(Dataset[Batch], ABC):

@@ -1,15 +1,15 @@
 """Real images: which an extractor learns from, and which samples are compared with."""
 
 from collections.abc import Iterator
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from diffusion.common.pixels import quantize
+from diffusion.spec import Batch
 
 Rule = Literal["all", "even", "odd"]
-Batch = dict[str, Any]
 
 
 class Data(Protocol):

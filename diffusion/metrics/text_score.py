@@ -133,8 +133,8 @@ class TextMeasure(Measure):
             floor = mean_at(cosines, exchanged(len(captions))[own])
             whose = "samples with the captions exchanged"
             out[f"clip_score_floor@{n}"] = out[f"clip_score@{n}"].floor(floor, of=whose)
-        known = of_real is not None and len(captions) >= FEW
-        self.warn(self._doubt((of_real, own) if known else self._of_split(split)))
+        known = None if of_real is None or len(captions) < FEW else (of_real, own)
+        self.warn(self._doubt(known or self._of_split(split)))
         self.entries["text"] = {
             "scorer": self.scorer.fingerprint,
             "split": None if real is None else split,

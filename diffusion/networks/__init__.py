@@ -7,6 +7,7 @@ from diffusion.networks.conditioning.label import Label
 from diffusion.networks.conditioning.low_resolution import Augmentation, LowResolution
 from diffusion.networks.conditioning.tokens import Tokens
 from diffusion.networks.linear_unet import LinearUNet
+from diffusion.networks.locked import Locked
 from diffusion.networks.mlp import MLP
 from diffusion.networks.text.base import Encoding, TextEncoder
 from diffusion.networks.text.hugging_face import HuggingFace
@@ -29,6 +30,7 @@ __all__ = [
     "Known",
     "Label",
     "LinearUNet",
+    "Locked",
     "LowResolution",
     "MiniLM",
     "Network",

@@ -1,7 +1,8 @@
 """How well noisy samples are classified, by the time t: sums, figures, a picture."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from diffusion.process import Process
 
 
 class Tally:
-    """Sums of losses and of hits in bins, kept on the device so that nobody waits for them.
+    """Sums of losses and of hits in bins, on the device, so that no batch waits for them.
 
     Args:
         bins: How many.
@@ -76,9 +77,9 @@ def by_time(
     """
     there = counts > 0
     times, loss, hits, counts = (x[there] for x in (times, loss, hits, counts))
-    of = torch.nn.functional.one_hot(quarters(times, process.T), 4).double()
-    sums = [(x * counts) @ of for x in (loss, hits)]
-    in_quarter = counts @ of
+    quarter = torch.nn.functional.one_hot(quarters(times, process.T), 4).double()
+    sums = [(x * counts) @ quarter for x in (loss, hits)]
+    in_quarter = counts @ quarter
     quarterly = [x / in_quarter for x in sums]
     return {
         "figures": {
@@ -102,28 +103,13 @@ def log_snr(process: Process, times: Tensor) -> list[float | None]:
     return [v if math.isfinite(v) else None for v in levels.tolist()]
 
 
-def level_axis(ax: Any, times: Sequence[int], levels: Sequence[float | None]) -> None:
-    """Names the axis of t, and writes log SNR above it.
+@contextmanager
+def axes(path: Path, ylabel: str) -> Iterator[Any]:
+    """Yields axes of matplotlib for shares, 0 … 1, and writes what is drawn there as a picture.
 
     Args:
-        ax: Of matplotlib, with what is drawn against t.
-        times: The times.
-        levels: What `log_snr` returns.
-    """
-    ax.set_xlabel("t")
-    above, every = ax.twiny(), max(1, len(times) // 6)
-    above.set_xlim(ax.get_xlim())
-    labels = ["−∞" if v is None else f"{round(v, 1) + 0.0:.1f}" for v in levels]
-    above.set_xticks(times[::every], labels[::every], fontsize=8)
-    above.set_xlabel("log SNR, log(α_t² / σ_t²)", fontsize=8)
-
-
-def draw(record: Mapping[str, Any], path: Path) -> None:
-    """Draws accuracy against t, with log SNR above, and writes it as a picture.
-
-    Args:
-        record: What `by_time` returns.
         path: Where to.
+        ylabel: What the shares are of.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -131,12 +117,39 @@ def draw(record: Mapping[str, Any], path: Path) -> None:
     figure = Figure(figsize=(6, 3.8), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     ax = figure.subplots()
+    yield ax
+    ax.set(ylabel=ylabel, ylim=(0, 1.02))
+    ax.legend(fontsize=8)
+    figure.savefig(path)
+
+
+def level_axis(ax: Any, record: Mapping[str, Any]) -> None:
+    """Names the axis of t, and writes log SNR above it.
+
+    Args:
+        ax: With what is drawn against t.
+        record: With "t", and "log_snr" as `log_snr` returns it.
+    """
+    ax.set_xlabel("t")
+    times, above = record["t"], ax.twiny()
+    every = max(1, len(times) // 6)
+    above.set_xlim(ax.get_xlim())
+    labels = ["−∞" if v is None else f"{round(v, 1) + 0.0:.1f}" for v in record["log_snr"]]
+    above.set_xticks(times[::every], labels[::every], fontsize=8)
+    above.set_xlabel("log SNR, log(α_t² / σ_t²)", fontsize=8)
+
+
+def plot(record: Mapping[str, Any], path: Path) -> None:
+    """Plots accuracy against t, with log SNR above.
+
+    Args:
+        record: What `by_time` returns.
+        path: Where to.
+    """
     times, chance = record["t"], record["chance"]
     middle, error = (torch.tensor(record[key]) for key in ("accuracy", "standard_error"))
-    ax.fill_between(times, middle - error, middle + error, alpha=0.3, linewidth=0)
-    ax.plot(times, middle, marker=".", label="accuracy ± standard error")
-    ax.axhline(chance, color="grey", linestyle="--", label=f"chance, {chance:.3g}")
-    ax.set(ylabel="accuracy on x_t", ylim=(0, 1.02))
-    ax.legend(fontsize=8)
-    level_axis(ax, times, record["log_snr"])
-    figure.savefig(path)
+    with axes(path, "accuracy on x_t") as ax:
+        ax.fill_between(times, middle - error, middle + error, alpha=0.3, linewidth=0)
+        ax.plot(times, middle, marker=".", label="accuracy ± standard error")
+        ax.axhline(chance, color="grey", linestyle="--", label=f"chance, {chance:.3g}")
+        level_axis(ax, record)

@@ -4,12 +4,11 @@ import os
 import re
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict, TypeVar
 
 import torch
-import torch.nn.functional as F
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.core.optimizer import (
     LightningOptimizer,
@@ -18,10 +17,10 @@ from lightning.pytorch.core.optimizer import (
 )
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LRScheduler
 
-from diffusion.common.schedules import most
+from diffusion.common.files import kept
 from diffusion.data import Images
+from diffusion.metrics.report.record import write_record
 from diffusion.networks import TextEncoder
 from diffusion.noise import seed
 from diffusion.spec import DATA, DataSpec
@@ -30,7 +29,10 @@ from diffusion.systems.checkpoints.agreement import agree
 from diffusion.systems.checkpoints.restorable import Restorable
 from diffusion.systems.checkpoints.resume import adopt
 from diffusion.systems.checkpoints.start import begin
-from diffusion.systems.trainer import callbacks_of, check_stage, data_of, training_steps
+from diffusion.systems.trainer import callbacks_of, check_schedule, check_stage, data_of
+
+GOLDEN_RATIO = 0.6180339887498949
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class StepOutput(TypedDict):
@@ -60,13 +62,15 @@ class System(Restorable, ABC):
         optimizer: From parameters to an optimizer.
         lr_scheduler: From an optimizer to a schedule that moves once a step, or None.
         start: A checkpoint whose averaged weights training starts from, see `begin`; None for
-            initial ones. Whoever goes on with a run, or loads its result, does not need it.
+            initial ones. Not needed to resume or to load the result.
 
     Attributes:
         spec: What it was trained on, as its checkpoint says; None until there is a data module.
+        process: Its forward process, if it has one.
     """
 
     spec: DataSpec | None = None
+    process: Any = None
 
     def __init__(
         self,
@@ -88,7 +92,7 @@ class System(Restorable, ABC):
     @property
     def T(self) -> int | None:
         """The last time t of its forward process, if it has one."""
-        return None
+        return self.process and self.process.T
 
     @property
     def reads_labels(self) -> bool:
@@ -113,11 +117,9 @@ class System(Restorable, ABC):
 
     def check_data(self, stage: str) -> None:
         """Refuses other data than a checkpoint's, as far as that is known."""
-        data = self._data()
-        if data is not None and self.expects is not None:
-            self._compare(self.expects, data)
-        elif data is not None and self.spec is not None:
-            agree(self.spec, data, self.reads_labels, beginning=stage == "fit")
+        data, known = self._data(), self.expects or self.spec
+        if data is not None and known is not None:
+            self._compare(known, data, beginning=stage == "fit" and self.expects is None)
 
     @abstractmethod
     def check(self, data: Images) -> None:
@@ -137,27 +139,18 @@ class System(Restorable, ABC):
         Raises:
             ValueError: If the schedule is for fewer steps than there will be.
         """
-        self._check_schedule()
+        check_schedule(self.trainer, self.optimizer, self.lr_scheduler)
         if self.start is not None:
             spec, data = begin(self, Path(self.start).expanduser()), self._data()
             if spec is not None and data is not None:
                 agree(spec, data, self.reads_labels, beginning=True)
 
-    def check_start(self, path: str | None) -> None:
-        """Makes the optimizers once, and looks for the weights that training starts from.
-
-        Args:
-            path: What `--ckpt_path` says.
+    def check_optimizers(self) -> None:
+        """Makes the optimizers once, so that wrong options are known before training.
 
         Raises:
             ValueError: If an optimizer or a schedule refuses its options.
-            FileNotFoundError: If there are no such weights.
         """
-        start = self.start
-        if path is None and start is not None and not Path(start).expanduser().is_file():
-            raise FileNotFoundError(
-                f"model.start: {start}; expected a file of weights, there is none"
-            )
         try:
             self.configure_optimizers()
         except (TypeError, ValueError) as error:
@@ -210,21 +203,6 @@ class System(Restorable, ABC):
                 "`self.optimizers()` is called in every training_step"
             )
 
-    def _check_schedule(self) -> None:
-        """Refuses to train on where the schedule has come to its end."""
-        make, steps = self.lr_scheduler, training_steps(self.trainer)
-        if make is None or steps is None:
-            return
-
-        def fresh() -> LRScheduler:
-            return make(self.optimizer([nn.Parameter(torch.zeros(1))]))  # pyright: ignore
-
-        if (few := most(fresh, steps)) is not None:
-            raise ValueError(
-                f"trainer.max_steps: {steps}; expected at most {few}, as the learning rate of "
-                f"model.lr_scheduler, {type(fresh()).__name__}, ends there"
-            )
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Averaged weights are what a checkpoint is for; the raw ones go beside them."""
         if self.spec is not None:
@@ -243,103 +221,28 @@ class System(Restorable, ABC):
         self.start = None
         for ema in self._averages():
             ema.restore(self, checkpoint)
-        self._meet(DataSpec.read(checkpoint), self._data())
-        if self._trainer is not None and self._trainer.training:
-            adopt(checkpoint, *_init_optimizers_and_lr_schedulers(self))
-
-    def _meet(self, spec: DataSpec | None, data: Images | None) -> None:
-        """Compares the data with a checkpoint's, or takes from there what is not known of it."""
+        spec, data = DataSpec.read(checkpoint), self._data()
         self.expects = None
         if data is None:
             self.spec = spec
-            return
-        waited = not data.is_known
-        if spec is not None:
-            self._compare(spec, data)
-        if waited:
-            self.check(data)
-        self.spec = data.spec
+        else:
+            waited = not data.is_known
+            if spec is not None:
+                self._compare(spec, data)
+            if waited:
+                self.check(data)
+            self.spec = data.spec
+        if self._trainer is not None and self._trainer.training:
+            adopt(checkpoint, *_init_optimizers_and_lr_schedulers(self))
 
-    def _compare(self, spec: DataSpec, data: Images) -> None:
-        """Compares the data with that of the checkpoint that is being loaded."""
+    def _compare(self, spec: DataSpec, data: Images, beginning: bool = False) -> None:
+        """Compares the data with a checkpoint's; an imported one may be trained on other data."""
         imported = spec.name is None and self.trainer.state.fn == TrainerFn.FITTING
-        agree(spec, data, self.reads_labels, beginning=imported)
+        agree(spec, data, self.reads_labels, beginning or imported)
 
     def _averages(self) -> list[EMA]:
         callbacks = callbacks_of(self._trainer) if self._trainer is not None else []
         return [c for c in callbacks if isinstance(c, EMA)]
-
-
-class Generative(ABC):
-    """What draws samples, beside `LightningModule` among a class's bases.
-
-    A subclass writes `trajectory`, and says what it draws and what the samples depend on; callbacks
-    draw, count, measure and write by these.
-    """
-
-    @property
-    @abstractmethod
-    def shape(self) -> tuple[int, ...]:
-        """One sample's shape: (C, H, W) for a picture, (D,) for a point or a vector."""
-
-    @property
-    @abstractmethod
-    def moments(self) -> int:
-        """How many tensors `trajectory` yields."""
-
-    @property
-    @abstractmethod
-    def reads_labels(self) -> bool:
-        """Whether samples depend on the batch's labels."""
-
-    @property
-    @abstractmethod
-    def reads_anything(self) -> bool:
-        """Whether samples depend on more than their seeds."""
-
-    @abstractmethod
-    def networks(self) -> dict[str, list[nn.Module]]:
-        """Returns the networks whose evaluations are counted, by the name of the figure."""
-
-    @abstractmethod
-    def settings(self) -> dict[str, Any]:
-        """Returns all that samples depend on besides the batch and the seeds.
-
-        Plain values and the objects themselves: "sampler", "network" and so on, or "stages", a list
-        of such dictionaries.
-        """
-
-    @abstractmethod
-    def trajectory(self, batch: Mapping[str, Any], seeds: Sequence[int]) -> Iterator[Tensor]:
-        """Yields x at every time, from noise down to the samples; `decoded` shows what it is.
-
-        Args:
-            batch: What the B samples are asked to be, on this module's device.
-            seeds: The number of each sample; the same number, request and settings give the same
-                sample in any batch.
-        """
-
-    def decoded(self, x: Tensor) -> Tensor:
-        """Returns what x of `trajectory` looks like as samples, (B, *shape)."""
-        return x
-
-    @torch.no_grad()
-    def generate(self, batch: Mapping[str, Any], seeds: Sequence[int]) -> Tensor:
-        """Returns samples (B, *shape), in the data's range but not clamped to it.
-
-        Arguments as for `trajectory`.
-        """
-        x = torch.empty(0)
-        for x in self.trajectory(batch, seeds):  # noqa: B007
-            pass
-        return self.decoded(x)
-
-    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """Returns the samples of the numbers batch["index"]."""
-        return self.generate(batch, batch["index"].tolist())
-
-    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:  # noqa: B027
-        """Nothing: callbacks measure the samples."""
 
 
 class Scoring(System):
@@ -352,26 +255,54 @@ class Scoring(System):
                 f"predict: a {type(self).__name__} draws no samples; expected `diffusion test`, or "
                 "a diffusion model that it guides"
             )
-        check_stage(self.trainer, data_of(self.trainer), stage)
+        check_stage(self.trainer, stage)
         super().setup(stage)
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> Any:
         """Never called: `setup` refuses to predict, once Lightning has seen this method."""
         raise NotImplementedError
 
+    def log_figures(self, figures: Mapping[str, float], *shown: str) -> None:
+        """Logs figures over all processes, some of them also in the progress bar."""
+        for name, value in figures.items():
+            self.log(name, value, sync_dist=True, prog_bar=name in shown)
 
-def random_crop(x: Tensor, margin: int) -> Tensor:
-    """Returns images (B, C, H, W), mirrored at their edges, moved by −margin … margin pixels."""
-    B, _, H, W = x.shape
-    padded = F.pad(x, (margin,) * 4, mode="reflect")
-    top, left = torch.randint(2 * margin + 1, (2, B, 1), device=x.device)
-    rows = (top + torch.arange(H, device=x.device))[:, :, None]
-    columns = (left + torch.arange(W, device=x.device))[:, None, :]
-    sample = torch.arange(B, device=x.device)[:, None, None]
-    return padded[sample, :, rows, columns].movedim(-1, 1)
+    def report(
+        self,
+        record: Mapping[str, Any],
+        name: str,
+        picture: str,
+        plot: Callable[[Mapping[str, Any], Path], None],
+    ) -> None:
+        """Logs what a test found, and writes it to the run's folder.
+
+        Args:
+            record: What was found, with "figures".
+            name: Of the JSON file.
+            picture: Of the PNG file.
+            plot: Draws a record to a file.
+        """
+        self.log_figures({f"test/{k}": v for k, v in record["figures"].items()})
+        if self.trainer.is_global_zero:
+            run = Path(self.trainer.default_root_dir)
+            write_record(run / name, {**record, "data": self.spec and self.spec.plain()})
+            with kept(run / picture) as part:
+                plot(record, part)
 
 
-def fixed_noise(x: Tensor, *key: int) -> Tensor:
-    """Returns standard normal noise of x's shape that depends on the key alone."""
-    generator = torch.Generator().manual_seed(seed(*key))
-    return torch.randn(x.shape, generator=generator).to(x)
+def spread_times(n: int, number: int, T: int) -> Tensor:
+    """Returns the times of an evaluation's batch, (n,): all batches' spread evenly over 1 … T.
+
+    Args:
+        n: Samples of the batch.
+        number: The batch's.
+        T: The last time.
+    """
+    i = torch.arange(n, dtype=torch.float64) + number * n
+    return 1 + ((i + 0.5) * GOLDEN_RATIO % 1 * T).long()
+
+
+def channels_last(network: Module) -> Module:
+    """Returns a network whose convolutions read channels last, which is faster."""
+    to: Any = network.to  # PyTorch's types do not have this argument
+    return to(memory_format=torch.channels_last)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,13 +12,11 @@ from diffusion.data import Images
 from diffusion.networks import Augmentation, LowResolution
 from diffusion.networks.conditioning.inpainting import resize_known
 from diffusion.sampler import Sampler
-from diffusion.systems.base import Generative
 from diffusion.systems.checkpoints.agreement import agree
-from diffusion.systems.checkpoints.contents import settings_of
 from diffusion.systems.checkpoints.restorable import Restorable
-from diffusion.systems.checks import check_forgotten
-from diffusion.systems.diffusion import Diffusion, check_given
-from diffusion.systems.frozen import opened, restored
+from diffusion.systems.checks import check_forgotten, check_given
+from diffusion.systems.diffusion import Diffusion
+from diffusion.systems.generative import Generative
 from diffusion.systems.texts import remember
 from diffusion.systems.trainer import check_stage, data_of
 
@@ -28,13 +26,13 @@ HANDED = frozenset(("low_res", "embedding"))
 class Cascade(Generative, Restorable):
     """Draws x_0 of the first stage, then of each next one given that of the one before.
 
-    Which is `low_res`, a picture, or `embedding`, a vector of a stage whose codec only encodes.
-
-    It only samples: `diffusion predict` and `test` work as for a single model, and `fit` is of each
-    stage alone. Every stage reads the batch's texts and labels itself.
+    What is handed on is `low_res`, a picture, or `embedding`, a vector of a stage whose codec only
+    encodes. A cascade only samples: `diffusion predict` and `test` work as for a single model, and
+    `fit` is of each stage alone. Every stage reads the batch's texts and labels itself.
 
     Args:
-        checkpoints: Of `Diffusion` modules, the base first; from the second on with an `Upsampler`.
+        checkpoints: Of `Diffusion` modules (in Python also these themselves), the base first; from
+            the second on with an `Upsampler`, or another condition `low_res` or `embedding`.
         samplers: One for each stage; null for the one that it was trained with.
         level: How much noise upsamplers with an `Augmentation` are given on the small image; null
             for what each of them says.
@@ -62,20 +60,24 @@ class Cascade(Generative, Restorable):
                 f"model.samplers: {len(given)}; expected one for each of the "
                 f"{len(checkpoints)} checkpoints, at least one"
             )
-        key = "model.checkpoints"
-        files = [opened(Diffusion, path, key) for path in checkpoints]
-        self.stages = nn.ModuleList([restored(Diffusion, path, key, trust) for path, _ in files])
-        for number, (stage, sampler) in enumerate(zip(self._stages(), given)):
+        self.stages, wanted = nn.ModuleList(), set[str]()
+        for number, (checkpoint, sampler) in enumerate(zip(checkpoints, given), 1):
+            stage: Any = checkpoint
+            if not isinstance(stage, Diffusion):
+                key = "model.checkpoints"
+                stage = Diffusion.load_from_checkpoint(stage, trust=trust, key=key)
+            self.stages.append(stage)
             stage.sampler = stage.sampler if sampler is None else sampler
-            check_forgotten(stage.sampler, settings_of(files[number][1]), stage.denoiser.contract)
-            follows = HANDED.intersection(stage.denoiser.conditions or ())
-            before = self._stages()[number - 1] if number else None
-            if follows != ({handed(before)} if before else set()):
+            trained = {"p_uncond": stage.p_uncond} if stage.trained is None else stage.trained
+            check_forgotten(stage.sampler, trained, stage.denoiser.contract)
+            reads = HANDED.intersection(stage.denoiser.conditions or ())
+            if reads != wanted:
                 raise ValueError(
-                    f"model.checkpoints: {checkpoints[number]} is stage {number + 1}; expected "
-                    "a base model first, then models with an Upsampler, or that read the embedding "
-                    "which the stage before draws"
+                    f"model.checkpoints: stage {number} reads {sorted(reads)}; expected "
+                    f"{sorted(wanted)}: a base model first, then models with an Upsampler, or that "
+                    "read the embedding which the stage before draws"
                 )
+            wanted = {handed(stage)}
             for one in stage.denoiser.contract.conditioners:
                 if level is not None and isinstance(one, LowResolution) and one.augmentation:
                     old = one.augmentation
@@ -84,7 +86,7 @@ class Cascade(Generative, Restorable):
         self.eval().requires_grad_(False)
 
     def _stages(self) -> list[Diffusion]:
-        return cast(list[Diffusion], list(self.stages))
+        return [stage for stage in self.stages if isinstance(stage, Diffusion)]
 
     @property
     def seed(self) -> int:
@@ -110,11 +112,11 @@ class Cascade(Generative, Restorable):
     @property
     def reads_anything(self) -> bool:
         """Whether a stage reads more than the picture of the one before."""
-        first, *others = self._stages()
-        read = (stage.denoiser.conditions for stage in others)
-        return first.reads_anything or any(
-            names is None or names - HANDED or stage.sampler.needs
-            for names, stage in zip(read, others)
+        return any(
+            stage.denoiser.conditions is None
+            or stage.denoiser.conditions - HANDED
+            or stage.sampler.needs
+            for stage in self._stages()
         )
 
     @property
@@ -133,8 +135,8 @@ class Cascade(Generative, Restorable):
         for stage in self._stages():
             mine = stage.networks()
             if len(self.stages) > 1:
-                *_, height, width = (*stage.shape, 1) if len(stage.shape) == 1 else stage.shape
-                mine[f"nfe_{height}x{width}"] = mine["nfe"]
+                size = "x".join(map(str, stage.shape[1:] or stage.shape))
+                mine[f"nfe_{size}"] = mine["nfe"]
             for name, parts in mine.items():
                 found[name] = list(dict.fromkeys([*found.get(name, []), *parts]))
         return found
@@ -148,7 +150,7 @@ class Cascade(Generative, Restorable):
         return self._stages()[-1].decoded(x)
 
     def setup(self, stage: str) -> None:
-        """Refuses to train, data of another size, and pictures that no stage looks at.
+        """Refuses to train, data of another size or other classes, and guides of other data.
 
         Raises:
             ValueError: If it is to be trained, or the data does not fit.
@@ -160,10 +162,14 @@ class Cascade(Generative, Restorable):
         for part in self._stages():
             part.trainer = self.trainer  # for its autocast; Lightning stops at a ModuleList
         data = data_of(self.trainer)
-        check_stage(self.trainer, data, stage)
-        if data is None:
+        check_stage(self.trainer, stage)
+        if not isinstance(data, Images):
             return
-        self._compare(data)
+        for part in sorted(self._stages(), key=lambda part: not part.reads_labels):
+            if part.spec is not None:  # its own pictures may be smaller
+                spec = replace(part.spec, shape=data.spec.shape, levels=data.levels)
+                agree(spec, data, part.reads_labels)
+        data.asked_classes()
         if tuple(data.shape) != (shape := self.shape):
             raise ValueError(
                 f"data: images of shape {tuple(data.shape)}; expected {shape}, as the last stage "
@@ -172,22 +178,9 @@ class Cascade(Generative, Restorable):
         check_given(self._stages(), data)
         remember(self, data, self.cache, self.trainer)
         for part in self._stages():
+            for guide in part.sampler.guidance:
+                guide.check(part.process, replace(data.spec, shape=part.shape))
             part.sampler.begin(part.process)
-
-    def _compare(self, data: Images) -> None:
-        """Refuses data with other classes than a stage reads, and guides of other data.
-
-        Raises:
-            ValueError: If they do not agree.
-        """
-        for stage in sorted(self._stages(), key=lambda stage: not stage.reads_labels):
-            if stage.spec is not None:  # its own pictures may be smaller
-                spec = replace(stage.spec, shape=data.spec.shape, levels=data.levels)
-                agree(spec, data, stage.reads_labels)
-        data.asked_classes()
-        for stage in self._stages():
-            for guide in stage.sampler.guidance:
-                guide.check(stage.process, replace(data.spec, shape=stage.shape))
 
     @torch.no_grad()
     def trajectory(self, batch: Mapping[str, Any], seeds: Sequence[int]) -> Iterator[Tensor]:
@@ -195,9 +188,9 @@ class Cascade(Generative, Restorable):
         *before, last = self._stages()
         given: dict[str, Any] = {}
         for stage in before:
-            x_0 = stage.generate({**resized(batch, stage), **given}, seeds)
+            x_0 = stage.generate({**request_of(batch, stage), **given}, seeds)
             given = {handed(stage): x_0, "index": torch.tensor(list(seeds))}
-        yield from last.trajectory({**resized(batch, last), **given}, seeds)
+        yield from last.trajectory({**request_of(batch, last), **given}, seeds)
 
 
 def handed(stage: Diffusion) -> str:
@@ -205,7 +198,7 @@ def handed(stage: Diffusion) -> str:
     return "low_res" if len(stage.shape) == 3 else "embedding"
 
 
-def resized(batch: Mapping[str, Any], stage: Diffusion) -> dict[str, Any]:
+def request_of(batch: Mapping[str, Any], stage: Diffusion) -> dict[str, Any]:
     """Returns a batch for a stage of its own size, without what the stage before gives."""
     mine = {k: v for k, v in batch.items() if k not in HANDED}
     if len(stage.shape) != 3:

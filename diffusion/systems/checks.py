@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from diffusion.condition import Forget, named_after
+from diffusion.data import Images
 from diffusion.networks import Network
 from diffusion.objective import Objective
-from diffusion.process import Process
 from diffusion.sampler import Sampler
-from diffusion.spec import DataSpec
 from diffusion.step import Step
 
 
@@ -98,38 +97,31 @@ def check_variance(network: Network, parts: Mapping[str, Objective | Step]) -> N
             )
 
 
-def check_classifier(network: Network, process: Process, spec: DataSpec, crop: int) -> None:
-    """Compares a classifier with the data: the classes, the size of the images.
+def check_given(stages: Sequence[Any], data: Images) -> None:
+    """Refuses to continue from pictures that are not there, and pictures that nothing looks at.
 
     Args:
-        network: The classifier.
-        process: Its forward process.
-        spec: The data.
-        crop: How far training images are moved, in pixels.
+        stages: The `Diffusion` modules that draw, one after the other.
+        data: The data module.
 
     Raises:
-        ValueError: If they do not fit.
+        ValueError: If what a sampler needs is not in the data's requests, or the other way round.
     """
-    if not spec.num_classes:
+    needs = frozenset[str]().union(*(stage.sampler.needs for stage in stages))
+    read = needs.union(*(stage.denoiser.conditions or () for stage in stages))
+    strength = min(stage.sampler.strength for stage in stages)
+    if missing := {"known", "mask"} & needs:
+        missing -= set(data.on_after_batch_transfer(data.request([0]), 0))
+    why = "for Inpaint" if strength == 1 else f"as sampler.strength is {strength}"
+    if "known" in missing:
+        raise ValueError(f"data.edit: null; expected a picture or a folder of pictures, {why}")
+    if "mask" in missing:
+        raise ValueError("data.mask: null; expected a picture or x0,y0,x1,y1 for Inpaint")
+    if data.mask is not None and "mask" not in read:
         raise ValueError(
-            f"data: {spec.name} has no labels; expected data with classes to tell apart"
+            f"data.mask: {data.mask!r}; expected null, or Inpaint in sampler.guidance, or an "
+            "Inpainter network, as nothing looks at it"
         )
-    network.check(spec, process.T)
-    if network.num_classes != spec.num_classes:
-        raise ValueError(
-            f"model.network.num_classes: {network.num_classes}; expected the {spec.num_classes} "
-            f"classes of {spec.name}"
-        )
-    check_crop(crop, spec)
-
-
-def check_crop(crop: int, spec: DataSpec) -> None:
-    """Refuses to move images out of sight.
-
-    Raises:
-        ValueError: If they are moved by more pixels than they have.
-    """
-    if crop and (len(spec.shape) != 3 or crop >= min(spec.shape[1:])):
-        raise ValueError(
-            f"model.crop: {crop}; expected less than the sides of the images, {spec.shape} here"
-        )
+    if data.edit is not None and data.mask is None and strength == 1:
+        also = "what to repaint in data.mask, or " if "mask" in read else ""
+        raise ValueError(f"data.edit: {data.edit!r}; expected {also}sampler.strength below 1")

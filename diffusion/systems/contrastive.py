@@ -1,23 +1,21 @@
 """CLIP, and the CLIP of noisy pictures (Radford et al. 2021; GLIDE, Nichol et al. 2021, 4.4)."""
 
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
-from diffusion.common.files import kept
 from diffusion.common.validate import check_counts
 from diffusion.data import Images
-from diffusion.metrics.report.record import write_record
 from diffusion.networks import adapt
 from diffusion.networks.towers import LARGEST, Towers
 from diffusion.process import Process
 from diffusion.systems import retrieval
-from diffusion.systems.base import Scoring, StepOutput, fixed_noise, random_crop
-from diffusion.systems.checks import check_crop
-from diffusion.systems.info_nce import info_nce, numbers
+from diffusion.systems.base import Scoring, StepOutput, channels_last
+from diffusion.systems.noisy_classifier import check_crop, fixed_noise, random_crop
+from diffusion.systems.retrieval import info_nce, numbers
 from diffusion.systems.texts import remember
 from diffusion.systems.trainer import gather_rows
 
@@ -61,13 +59,8 @@ class Contrastive(Scoring):
         check_counts("model", least=0, crop=crop)
         if not 0 <= clean < 1:
             raise ValueError(f"model.clean: {clean}; expected 0 ≤ clean < 1")
-        self.network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.network = channels_last(network)
         self.process, self.crop, self.clean = process, crop, clean
-
-    @property
-    def T(self) -> int | None:
-        """The last time t of the forward process; None for clean pictures."""
-        return self.process and self.process.T
 
     @property
     def reads_labels(self) -> bool:
@@ -76,13 +69,12 @@ class Contrastive(Scoring):
 
     def check(self, data: Images) -> None:
         """See `System`; also reads all texts once."""
-        if getattr(data, "texts", None) is None:
+        if data.texts is None:
             raise ValueError(
                 f"data: {type(data).__name__} has no texts; expected data with captions, such as "
                 "Emoji or ImageText"
             )
-        T = None if self.process is None else self.process.T
-        adapt(self.network.image).check(data.spec, T, "model.network.image")
+        adapt(self.network.image).check(data.spec, self.T, "model.network.image")
         check_crop(self.crop, data.spec)
         remember(self.network, data, self.cache, self.trainer)
 
@@ -90,14 +82,14 @@ class Contrastive(Scoring):
         """Returns what the text tower reads of batch["text"], on this module's device."""
         return {k: v.to(self.device) for k, v in self.network.text.read(batch["text"]).items()}
 
-    def draw(self, n: int) -> Tensor:
-        """Returns n random times on this module's device: uniform in 1 … T, or 0 if clean."""
+    def random_times(self, n: int) -> Tensor:
+        """Returns n times on this module's device: uniform in 1 … T, or 0 if clean."""
         if self.process is None:
             return torch.zeros(n, dtype=torch.int64, device=self.device)
         t = torch.randint(1, self.process.T + 1, (n,), device=self.device)
-        return (
-            torch.where(torch.rand(n, device=self.device) < self.clean, 0, t) if self.clean else t
-        )
+        if self.clean:
+            t = torch.where(torch.rand(n, device=self.device) < self.clean, 0, t)
+        return t
 
     def diffuse(self, x_0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         """Returns x_t, which is x_0 at t = 0."""
@@ -114,12 +106,15 @@ class Contrastive(Scoring):
             texts: g, (B, D).
             number: `numbers` of the texts, (B,).
         """
-        width = images.shape[1]
-        every = [self.all_gather(x, sync_grads=True).reshape(-1, width) for x in (images, texts)]  # pyright: ignore
-        every.append(self.all_gather(number).reshape(-1))  # pyright: ignore
+        every = [self._of_all(x) for x in (images, texts, number)]
         own = torch.arange(len(number), device=number.device) + self.global_rank * len(number)
         with torch.autocast(images.device.type, enabled=False):
             return info_nce(images, texts, self.network.scale, every, own)
+
+    def _of_all(self, x: Tensor) -> Tensor:
+        """Returns the rows of all processes, with gradients where there are some."""
+        every: Any = self.all_gather(x, sync_grads=x.is_floating_point())
+        return every.reshape(-1, *x.shape[1:])
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> StepOutput:
         """One loss, at random times and noise."""
@@ -127,7 +122,7 @@ class Contrastive(Scoring):
         with torch.no_grad():  # as CLIP's code does, so that λ does not get stuck beyond its bound
             self.network.log_scale.clamp_(max=LARGEST)
         x_0 = random_crop(batch["image"], self.crop) if self.crop else batch["image"]
-        t = self.draw(len(x_0))
+        t = self.random_times(len(x_0))
         images = self.network.embed_image(self.diffuse(x_0, t, torch.randn_like(x_0)), t)
         texts = self.network.embed_text(self.read(batch))
         losses, hits = self.losses(images, texts, numbers(batch["text"]).to(self.device))
@@ -135,12 +130,12 @@ class Contrastive(Scoring):
 
     def on_validation_epoch_start(self) -> None:
         """Chooses the times: the middles of the quarters of 1 … T."""
-        T = self.process.T if self.process else 0
+        T = self.T
         self._begin([((2 * i + 1) * T + 7) // 8 for i in range(4)] if T else [0])
 
     def on_test_epoch_start(self) -> None:
         """Chooses the times, evenly from 1 to T."""
-        T = self.process.T if self.process else 0
+        T = self.T
         self._begin(torch.linspace(1, T, min(TIMES, T)).round().long().tolist() if T else [0])
 
     def _begin(self, times: list[int]) -> None:
@@ -164,15 +159,13 @@ class Contrastive(Scoring):
 
     def _pairs(self) -> list[retrieval.Pairs]:
         """Returns the pairs of all processes at each time."""
-        nothing, strategy = (
-            torch.empty(0, self.network.width, device=self.device),
-            self.trainer.strategy,
-        )
-        texts = gather_rows(strategy, torch.cat([nothing, *self.texts]))
-        number = torch.cat([torch.empty(0, dtype=torch.int64), *self.numbers]).to(self.device)
-        number = gather_rows(strategy, number)
-        images = (gather_rows(strategy, torch.cat([nothing, *found])) for found in self.images)
-        return [retrieval.Pairs.of_each(found, texts, number) for found in images]
+        none = torch.empty(0, self.network.width, device=self.device)  # of a process without data
+        gathered = partial(gather_rows, self.trainer.strategy)
+        texts = gathered(torch.cat([none, *self.texts]))
+        number = torch.cat([torch.empty(0, dtype=torch.int64), *self.numbers])
+        number = gathered(number.to(self.device))
+        images = (gathered(torch.cat([none, *found])) for found in self.images)
+        return [retrieval.Pairs.from_each(found, texts, number) for found in images]
 
     def on_validation_epoch_end(self) -> None:
         """Logs how well pictures and texts find each other."""
@@ -180,19 +173,10 @@ class Contrastive(Scoring):
         figures = {f"val/{name}": value for name, value in retrieval.mean(each).items()}
         for i, one in enumerate(each if self.process else ()):
             figures[f"val/recall@1_q{i + 1}"] = one["recall@1"]
-        for name in ("val/loss", "val/recall@1"):
-            self.log(name, figures.pop(name), sync_dist=True, prog_bar=True)
-        self.log_dict(figures, sync_dist=True)
+        self.log_figures(figures, "val/loss", "val/recall@1")
 
     def on_test_epoch_end(self) -> None:
         """Logs it, and writes it by t."""
         times, scale = torch.tensor(self.times), self.network.scale.cpu()
         record = retrieval.record(self.process, times, self._pairs(), scale)
-        self.log_dict({f"test/{k}": v for k, v in record["figures"].items()}, sync_dist=True)
-        if self.trainer.is_global_zero:
-            run = Path(self.trainer.default_root_dir)
-            write_record(
-                run / "retrieval.json", {**record, "data": self.spec and self.spec.plain()}
-            )
-            with kept(run / "retrieval.png") as part:
-                retrieval.draw(record, part)
+        self.report(record, "retrieval.json", "retrieval.png", retrieval.plot)

@@ -1,7 +1,7 @@
 """The LightningModule: names the parts, trains them, and samples from them. No maths here."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from itertools import chain
 from typing import Any
 
@@ -20,13 +20,17 @@ from diffusion.objective import Objective
 from diffusion.parameterization import Parameterization
 from diffusion.process import Process
 from diffusion.sampler import Sampler
-from diffusion.systems.base import Generative, StepOutput, System
-from diffusion.systems.checkpoints.contents import settings_of
-from diffusion.systems.checks import check_forgetting, check_forgotten, check_variance
+from diffusion.systems.base import StepOutput, System, channels_last, spread_times
+from diffusion.systems.checkpoints.restorable import settings_of
+from diffusion.systems.checks import (
+    check_forgetting,
+    check_forgotten,
+    check_given,
+    check_variance,
+)
+from diffusion.systems.generative import Generative
 from diffusion.systems.texts import remember
-from diffusion.systems.trainer import check_stage, data_of
-
-GOLDEN_RATIO = 0.6180339887498949
+from diffusion.systems.trainer import check_stage
 
 
 class Diffusion(Generative, System):
@@ -65,22 +69,12 @@ class Diffusion(Generative, System):
     ) -> None:
         super().__init__(optimizer, lr_scheduler, start)
         self.codec = Pixels() if codec is None else codec.eval().requires_grad_(False)
-        network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        self.denoiser = NetworkDenoiser(network, process, parameterization)
+        self.denoiser = NetworkDenoiser(channels_last(network), process, parameterization)
         parts = {"model.objective": objective, "model.sampler.step": sampler.step}
         check_variance(self.denoiser.contract, parts)
         check_forgetting(self.denoiser.contract, p_uncond)
-        self.objective, self.sampler, self.p_uncond = objective, sampler, p_uncond
-
-    @property
-    def process(self) -> Process:
-        """The forward process."""
-        return self.denoiser.process
-
-    @property
-    def T(self) -> int:
-        """The last time t of the forward process."""
-        return self.process.T
+        self.process, self.objective, self.sampler = process, objective, sampler
+        self.p_uncond = p_uncond
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -141,7 +135,7 @@ class Diffusion(Generative, System):
     def setup(self, stage: str) -> None:
         """Refuses data and samplers that do not fit the network, before anything is trained."""
         self.sampler.begin(self.process)
-        check_stage(self.trainer, data_of(self.trainer), stage)
+        check_stage(self.trainer, stage)
         if stage == "fit":
             trained = {"p_uncond": self.p_uncond, "start": self.start}
             check_forgotten(self.sampler, trained, self.denoiser.contract)
@@ -209,10 +203,10 @@ class Diffusion(Generative, System):
             return
         x_0 = self.encoded(batch["image"])
         number = self.number(batch_idx)
-        i = torch.arange(len(x_0), dtype=torch.float64) + number * len(x_0)
-        t = 1 + ((i + 0.5) * GOLDEN_RATIO % 1 * self.process.T).long()
+        i = torch.arange(len(x_0)) + number * len(x_0)
+        t = spread_times(len(x_0), number, self.process.T)
         eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(number))
-        cond = self.network_condition({**batch, "index": i.long(), "seed": 0})
+        cond = self.network_condition({**batch, "index": i, "seed": 0})
         losses = self.objective(self.denoiser, x_0, cond, t.to(x_0.device), eps.to(x_0))
         self.total += torch.stack([losses.sum(), torch.ones_like(losses).sum()])
 
@@ -223,11 +217,9 @@ class Diffusion(Generative, System):
 
     def networks(self) -> dict[str, list[nn.Module]]:
         """Returns {"nfe": the network, "classifier_nfe": what guides, if anything does}."""
+        guides = dict.fromkeys(part for one in self.sampler.guidance for part in one.networks)
         found: dict[str, list[nn.Module]] = {"nfe": [self.denoiser.network]}
-        for guide in self.sampler.guidance:
-            if guide.networks:
-                found.setdefault("classifier_nfe", []).extend(guide.networks)
-        return {name: list(dict.fromkeys(parts)) for name, parts in found.items()}
+        return found | ({"classifier_nfe": list(guides)} if guides else {})
 
     def settings(self) -> dict[str, Any]:
         """Returns sampler, process, seed, parameterization and network."""
@@ -255,17 +247,14 @@ class Diffusion(Generative, System):
 
     def _with_precision(self, steps: Iterator[Tensor]) -> Iterator[Tensor]:
         """Runs each move under the Trainer's autocast, which callbacks' hooks do not have."""
-        end = object()
-        while True:
-            with self._autocast():
-                x = next(steps, end)
-            if x is end:
-                return
-            yield x  # pyright: ignore[reportReturnType]
-
-    def _autocast(self) -> AbstractContextManager:
         plugin = self._trainer.precision_plugin if self._trainer is not None else None
-        return plugin.forward_context() if isinstance(plugin, MixedPrecision) else nullcontext()
+        while True:
+            mixed = isinstance(plugin, MixedPrecision)
+            with plugin.forward_context() if mixed else nullcontext():
+                x = next(steps, None)
+            if x is None:
+                return
+            yield x
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """What the objective has learnt, too."""
@@ -291,34 +280,3 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part in training:
             part.training = True
-
-
-def check_given(stages: Sequence[Any], data: Any) -> None:
-    """Refuses to continue from pictures that are not there, and pictures that nothing looks at.
-
-    Args:
-        stages: The `Diffusion` modules that draw, one after the other.
-        data: The data module.
-
-    Raises:
-        ValueError: If what a sampler needs is not in the data's requests, or the other way round.
-    """
-    needs = frozenset[str]().union(*(stage.sampler.needs for stage in stages))
-    read = needs.union(*(stage.denoiser.conditions or () for stage in stages))
-    strength = min(stage.sampler.strength for stage in stages)
-    if missing := {"known", "mask"} & needs:
-        missing -= set(data.on_after_batch_transfer(data.request([0]), 0))
-    why = "for Inpaint" if strength == 1 else f"as sampler.strength is {strength}"
-    if "known" in missing:
-        raise ValueError(f"data.edit: null; expected a picture or a folder of pictures, {why}")
-    if "mask" in missing:
-        raise ValueError("data.mask: null; expected a picture or x0,y0,x1,y1 for Inpaint")
-    edit, mask = getattr(data, "edit", None), getattr(data, "mask", None)
-    if mask is not None and "mask" not in read:
-        raise ValueError(
-            f"data.mask: {mask!r}; expected null, or Inpaint in sampler.guidance, or an Inpainter "
-            "network, as nothing looks at it"
-        )
-    if edit is not None and mask is None and strength == 1:
-        also = "what to repaint in data.mask, or " if "mask" in read else ""
-        raise ValueError(f"data.edit: {edit!r}; expected {also}sampler.strength below 1")

@@ -2,29 +2,22 @@
 
 import copy
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from diffusion.common.hashing import weights_digest
-from diffusion.common.weights import read
 from diffusion.condition import Condition
 from diffusion.guidance import NoiseAware
 from diffusion.guidance.clip import PREFIX, TextScore
 from diffusion.networks.towers import Towers
 from diffusion.process import Process
-from diffusion.spec import DATA, DataSpec
-from diffusion.systems.base import Scoring, System
+from diffusion.spec import DataSpec
 from diffusion.systems.contrastive import Contrastive
 from diffusion.systems.noisy_classifier import NoisyClassifier, log_prob
 from diffusion.systems.texts import say_what_is_cut
 
 TEXTS = 256  # that are embedded at once
-
-Kind = TypeVar("Kind", bound=Scoring)
-Module = TypeVar("Module", bound=System)
 
 
 class Frozen(NoiseAware):
@@ -71,7 +64,7 @@ class Trained(Frozen):
 
     def __init__(self, checkpoint: str, trust: bool = False) -> None:
         key = "guidance.classifier.checkpoint"
-        module = load(NoisyClassifier, checkpoint, key, trust)
+        module = NoisyClassifier.load_from_checkpoint(checkpoint, trust=trust, key=key)
         super().__init__(module.network, module.process, module.spec)
 
 
@@ -164,84 +157,7 @@ class TrainedClip(FrozenClip):
     """
 
     def __init__(self, checkpoint: str, trust: bool = False) -> None:
-        module = load(Contrastive, checkpoint, "guidance.scorer.checkpoint", trust)
+        key = "guidance.scorer.checkpoint"
+        module = Contrastive.load_from_checkpoint(checkpoint, trust=trust, key=key)
         clean = module.process is None or module.clean > 0
         super().__init__(module.network, module.process, module.spec, clean)
-
-
-def load(kind: type[Kind], checkpoint: str, key: str, trust: bool = False) -> Kind:
-    """Returns a guide with its averaged weights, on the CPU.
-
-    Args:
-        kind: The module's class.
-        checkpoint: The file.
-        key: What errors call it.
-        trust: Whether all the classes it names may be made.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is something else.
-    """
-    path, saved = opened(kind, checkpoint, key, DATA)
-    try:
-        DataSpec.read(saved)
-    except ValueError:
-        expected = "expected one that says what it was trained on"
-        raise ValueError(f"{key}: {path}; {expected}") from None
-    return restored(kind, path, key, trust)
-
-
-def opened(
-    kind: type[System], checkpoint: str, key: str, *wanted: str
-) -> tuple[Path, dict[str, Any]]:
-    """Returns the path and the content of a checkpoint, once it is known for what it is.
-
-    Args:
-        kind: The class of the module that it has to be of.
-        checkpoint: The file.
-        key: What errors call it.
-        *wanted: What else such a checkpoint has.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is something else.
-    """
-    path = Path(checkpoint).expanduser()
-    expected = f"{key}: {path}; expected a {kind.__name__}'s checkpoint"
-    if not path.is_file():
-        raise FileNotFoundError(f"{expected}, there is no such file")
-    try:
-        saved = read(path, key)
-    except ValueError as error:
-        reason = str(error).rpartition(", ")[2].replace("it is", "this file is", 1)
-        raise ValueError(f"{expected}, {reason}") from error
-    if not isinstance(saved, dict) or "state_dict" not in saved:
-        raise ValueError(f"{expected}, this file has no more than weights")
-    about = saved.get("hyper_parameters")
-    made_by = about.get("_class_path") if isinstance(about, dict) else None
-    if not isinstance(made_by, str):
-        raise ValueError(f"{expected} made by `diffusion fit`, this one does not say of what")
-    package, _, name = made_by.rpartition(".")
-    ours = package.split(".")[0] == __name__.split(".")[0]  # of others' classes nothing is known
-    if not saved.keys() >= set(wanted) or (ours and name != kind.__name__):
-        raise ValueError(f"{expected}, this one is of {name}")
-    return path, saved
-
-
-def restored(kind: type[Module], path: Path, key: str, trust: bool = False) -> Module:
-    """Returns the module of a checkpoint with its averaged weights, on the CPU.
-
-    Args:
-        kind: Its class.
-        path: The file.
-        key: What errors call it.
-        trust: Whether all the classes it names may be made.
-
-    Raises:
-        ValueError: If it names others, or holds the weights of another module.
-    """
-    try:
-        with torch.random.fork_rng(devices=[]):  # initial weights leave no trace
-            return kind.load_from_checkpoint(path, trust=trust)
-    except ValueError as error:
-        raise ValueError(str(error).replace("checkpoint_path", key, 1)) from None

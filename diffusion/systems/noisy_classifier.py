@@ -1,6 +1,5 @@
 """A classifier of noisy images, for guidance (Dhariwal & Nichol 2021, section 4)."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,17 +7,15 @@ import torch.nn.functional as F
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
-from diffusion.common.files import kept
 from diffusion.common.validate import check_counts
 from diffusion.data import Images
-from diffusion.metrics.report.record import write_record
 from diffusion.networks import adapt
+from diffusion.noise import seed
 from diffusion.process import Process
+from diffusion.spec import DataSpec
 from diffusion.systems import accuracy
-from diffusion.systems.base import Scoring, StepOutput, fixed_noise, random_crop
-from diffusion.systems.checks import check_classifier
+from diffusion.systems.base import Scoring, StepOutput, channels_last, spread_times
 
-GOLDEN_RATIO = 0.6180339887498949
 TIMES = 25  # at which a test measures the accuracy
 VISITS = 5  # of these times, for each test image
 
@@ -54,32 +51,27 @@ class NoisyClassifier(Scoring):
     ) -> None:
         super().__init__(optimizer, lr_scheduler)
         check_counts("model", least=0, crop=crop)
-        self.network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        self.process, self.crop = process, crop
-
-    @property
-    def T(self) -> int:
-        """The last time t of the forward process."""
-        return self.process.T
+        self.network, self.process, self.crop = channels_last(network), process, crop
 
     def check(self, data: Images) -> None:
-        """See `System`."""
-        check_classifier(adapt(self.network), self.process, data.spec, self.crop)
+        """See `System`: the classes, the size of the images, and how far they are moved."""
+        spec, network = data.spec, adapt(self.network)
+        if not spec.num_classes:
+            raise ValueError(
+                f"data: {spec.name} has no labels; expected data with classes to tell apart"
+            )
+        network.check(spec, self.process.T)
+        if network.num_classes != spec.num_classes:
+            raise ValueError(
+                f"model.network.num_classes: {network.num_classes}; expected the "
+                f"{spec.num_classes} classes of {spec.name}"
+            )
+        check_crop(self.crop, spec)
 
     def losses(self, x_0: Tensor, label: Tensor, t: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
         """Returns −log p_φ(y | x_t, t), and whether y was the likeliest, each (B,)."""
         logits = self.network(self.process.diffuse(x_0, t, eps), t).float()
         return F.cross_entropy(logits, label, reduction="none"), logits.argmax(1) == label
-
-    def log_prob(self, x_t: Tensor, t: Tensor, label: Tensor) -> Tensor:
-        """Returns log p_φ(y | x_t, t), shape (B,).
-
-        Args:
-            x_t: Shape (B, C, H, W).
-            t: Times in 1 … T, shape (B,).
-            label: Shape (B,): classes 0 … K − 1, and all else is ∅, of which log p is 0.
-        """
-        return log_prob(self.network, x_t, t, label)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> StepOutput:
         """One loss, at random times and noise."""
@@ -98,8 +90,7 @@ class NoisyClassifier(Scoring):
         if not batch:  # another process has the last one
             return
         x_0, number = batch["image"], self.number(batch_idx)
-        i = torch.arange(len(x_0), dtype=torch.float64) + number * len(x_0)
-        t = (1 + (i + 0.5) * GOLDEN_RATIO % 1 * self.process.T).long().to(x_0.device)
+        t = spread_times(len(x_0), number, self.process.T).to(x_0.device)
         results = self.losses(x_0, batch["label"], t, fixed_noise(x_0, number))
         self.tally.add(accuracy.quarters(t, self.process.T), *results)
 
@@ -108,9 +99,7 @@ class NoisyClassifier(Scoring):
         loss, hits, counts = self.tally.means(self.trainer.strategy)
         total = accuracy.by_quarter("val/loss", loss, counts)["val/loss"]
         figures = {"val/loss": total, **accuracy.by_quarter("val/accuracy", hits, counts)}
-        self.log("val/loss", figures.pop("val/loss"), sync_dist=True, prog_bar=True)
-        self.log("val/accuracy", figures.pop("val/accuracy"), sync_dist=True, prog_bar=True)
-        self.log_dict(figures, sync_dist=True)
+        self.log_figures(figures, "val/loss", "val/accuracy")
 
     def on_test_epoch_start(self) -> None:
         """Chooses the times, evenly from 1 to T."""
@@ -135,17 +124,48 @@ class NoisyClassifier(Scoring):
         means = self.tally.means(self.trainer.strategy)
         num_classes: Any = self.network.num_classes
         record = accuracy.by_time(self.process, self.times, *means, chance=1 / num_classes)
-        self.log_dict({f"test/{k}": v for k, v in record["figures"].items()}, sync_dist=True)
-        if self.trainer.is_global_zero:
-            run, data = Path(self.trainer.default_root_dir), self.spec and self.spec.plain()
-            write_record(run / "classifier.json", {**record, "data": data, "visits": VISITS})
-            with kept(run / "accuracy.png") as part:
-                accuracy.draw(record, part)
+        self.report({**record, "visits": VISITS}, "classifier.json", "accuracy.png", accuracy.plot)
 
 
 def log_prob(network: nn.Module, x_t: Tensor, t: Tensor, label: Tensor) -> Tensor:
-    """Returns log p(y | x_t, t), the network's; see `NoisyClassifier.log_prob`."""
+    """Returns log p_φ(y | x_t, t) of a classifier, shape (B,).
+
+    Args:
+        network: Called as network(x_t, t), returns logits (B, K).
+        x_t: Shape (B, C, H, W).
+        t: Times in 1 … T, shape (B,).
+        label: Shape (B,): classes 0 … K − 1, and all else is ∅, of which log p is 0.
+    """
     log_p = network(x_t, t).float().log_softmax(1)
     known = (label >= 0) & (label < log_p.shape[1])
     of_label = log_p.gather(1, torch.where(known, label, 0)[:, None])[:, 0]
     return torch.where(known, of_label, 0.0)
+
+
+def random_crop(x: Tensor, margin: int) -> Tensor:
+    """Returns images (B, C, H, W), mirrored at their edges, moved by −margin … margin pixels."""
+    B, _, H, W = x.shape
+    padded = F.pad(x, (margin,) * 4, mode="reflect")
+    top, left = torch.randint(2 * margin + 1, (2, B, 1), device=x.device)
+    rows = (top + torch.arange(H, device=x.device))[:, :, None]
+    columns = (left + torch.arange(W, device=x.device))[:, None, :]
+    sample = torch.arange(B, device=x.device)[:, None, None]
+    return padded[sample, :, rows, columns].movedim(-1, 1)
+
+
+def fixed_noise(x: Tensor, *key: int) -> Tensor:
+    """Returns standard normal noise of x's shape that depends on the key alone."""
+    generator = torch.Generator().manual_seed(seed(*key))
+    return torch.randn(x.shape, generator=generator).to(x)
+
+
+def check_crop(crop: int, spec: DataSpec) -> None:
+    """Refuses to move images out of sight.
+
+    Raises:
+        ValueError: If they are moved by more pixels than they have.
+    """
+    if crop and (len(spec.shape) != 3 or crop >= min(spec.shape[1:])):
+        raise ValueError(
+            f"model.crop: {crop}; expected less than the sides of the images, {spec.shape} here"
+        )

@@ -2,17 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
+from diffusion.data import Images
 from diffusion.networks.text.base import TextEncoder
 from diffusion.systems.trainer import one_first
 
 
-def remember(module: nn.Module, data: Any, cache: Path, trainer: L.Trainer | None) -> None:
+def remember(module: nn.Module, data: Images, cache: Path, trainer: L.Trainer | None) -> None:
     """Lets every text encoder of a module read all texts of the data.
 
     One process of a machine does; the others then find in the cache what it computed.
@@ -27,18 +27,18 @@ def remember(module: nn.Module, data: Any, cache: Path, trainer: L.Trainer | Non
         ValueError: If there is an encoder and no text.
     """
     encoders = [part for part in module.modules() if isinstance(part, TextEncoder)]
-    texts = getattr(data, "texts", None)
-    if encoders and texts is None:
+    if not encoders:
+        return
+    if data.texts is None:
         raise ValueError(
             f"data: {type(data).__name__} has no texts; expected data with captions, such as Emoji "
             "or ImageText, for a network that reads them"
         )
-    if encoders:
-        with one_first(trainer, "texts"):
-            for encoder in encoders:
-                encoder.remember(texts or [], cache, trainer is None or trainer.is_global_zero)
+    with one_first(trainer, "texts"):
+        for encoder in encoders:
+            encoder.remember(data.texts, cache, trainer is None or trainer.is_global_zero)
     for encoder in encoders:
-        say_what_is_cut(encoder, texts or [])
+        say_what_is_cut(encoder, data.texts)
 
 
 def say_what_is_cut(encoder: TextEncoder, texts: Sequence[str]) -> None:

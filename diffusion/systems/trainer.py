@@ -7,9 +7,11 @@ from typing import Any, Protocol
 
 import lightning as L
 import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor
+from torch import Tensor, nn
 
+from diffusion.common.schedules import most
 from diffusion.data import Images
 
 DEFAULTS: dict[str, Any] = {
@@ -38,6 +40,9 @@ class Attributes(Protocol):
     datamodule: L.LightningDataModule | None
     fast_dev_run: bool | int
     log_every_n_steps: int
+    limit_val_batches: int | float | None
+    limit_test_batches: int | float | None
+    precision: str
 
 
 def attributes(trainer: Any) -> Attributes:
@@ -52,7 +57,7 @@ def callbacks_of(trainer: L.Trainer) -> list[L.Callback]:
 
 def data_of(trainer: L.Trainer | None) -> Any:
     """Returns a trainer's data module, if there is one."""
-    return getattr(trainer, "datamodule", None)
+    return None if trainer is None else attributes(trainer).datamodule
 
 
 def training_steps(trainer: L.Trainer) -> int | None:
@@ -64,6 +69,28 @@ def training_steps(trainer: L.Trainer) -> int | None:
     if (epochs := trainer.max_epochs or -1) > 0 and batches not in (None, float("inf")):
         limits.append(epochs * -(-int(batches) // trainer.accumulate_grad_batches))
     return min(limits, default=None)
+
+
+def check_schedule(
+    trainer: L.Trainer, optimizer: OptimizerCallable, schedule: LRSchedulerCallable | None
+) -> None:
+    """Refuses to train on where a schedule of the learning rate has come to its end.
+
+    Raises:
+        ValueError: If it is for fewer steps than there will be.
+    """
+    steps = training_steps(trainer)
+    if schedule is None or steps is None:
+        return
+
+    def fresh() -> Any:
+        return schedule(optimizer([nn.Parameter(torch.zeros(1))]))
+
+    if (few := most(fresh, steps)) is not None:
+        raise ValueError(
+            f"trainer.max_steps: {steps}; expected at most {few}, as the learning rate of "
+            f"model.lr_scheduler, {type(fresh()).__name__}, ends there"
+        )
 
 
 def check_trainer(options: Mapping[str, Any]) -> None:
@@ -102,31 +129,34 @@ def check_precision(precision: str | int | None) -> None:
         )
 
 
-def check_stage(trainer: Any, data: Any, stage: str) -> None:
+def check_stage(trainer: L.Trainer, stage: str) -> None:
     """Refuses a precision, and to measure on nothing; training without validation says so.
 
     Args:
-        trainer: Lightning's.
-        data: The data module, set up, or None.
+        trainer: Lightning's, with data that is set up, if any.
         stage: "fit", "validate", "test" or "predict".
 
     Raises:
         ValueError: If nothing can come of it.
     """
-    check_precision(trainer.precision)
-    split = {"fit": "val", "validate": "val", "test": "test"}.get(stage)
-    if split is None:
+    about, data = attributes(trainer), data_of(trainer)
+    check_precision(about.precision)
+    if stage == "predict":
         return
-    pictures = getattr(data, f"{split}_set", None)
-    if getattr(trainer, f"limit_{split}_batches") == 0:
+    known = isinstance(data, Images)
+    if stage == "test":
+        split, limit, pictures = "test", about.limit_test_batches, data.test_set if known else None
+    else:
+        split, limit, pictures = "val", about.limit_val_batches, data.val_set if known else None
+    if limit == 0:
         why = f"trainer.limit_{split}_batches is 0"
     elif isinstance(pictures, Sized) and len(pictures) == 0:
-        share = " (data.val_share)" if hasattr(data, "val_share") else ""
+        share = " (data.val_share)" if split == "val" else ""
         why = f"the split '{split}' of {type(data).__name__} is empty{share}"
     else:
         return
     if stage != "fit":
-        command = {"val": "validate", "test": "test"}[split]
+        command = "test" if split == "test" else "validate"
         raise ValueError(f"{command}: nothing to {command}, {why}; expected at least one batch")
     rank_zero_info(f"Nothing will be validated: {why}")
 

@@ -12,7 +12,7 @@ from diffusion.data.sets import ImageSet
 from diffusion.metrics import Card
 from diffusion.metrics.features.base import Extractor, real_features
 from diffusion.metrics.manifold import precision_recall
-from diffusion.systems.base import Generative
+from diffusion.systems.generative import Generative
 
 
 class Replay(Generative, L.LightningModule):

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from diffusion.data.reading.decoding import read_picture
-from diffusion.data.sets import Annotated, Batch
+from diffusion.data.sets import Annotated
+from diffusion.spec import Batch
 
 READING = 2  # to be raised when `read_picture` gives other pixels than before
 

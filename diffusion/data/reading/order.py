@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from diffusion.data.sets import Batch, ImageSet
+from diffusion.data.sets import ImageSet
+from diffusion.spec import Batch
 
 
 @dataclass

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from diffusion.data.sets import Batch
+from diffusion.spec import Batch
 
 
 class Ask(ABC):

@@ -10,7 +10,8 @@ import numpy as np
 from diffusion.common.files import decoded
 from diffusion.common.hashing import digest
 from diffusion.data.requests.base import Ask
-from diffusion.data.sets import Batch, ImageSet
+from diffusion.data.sets import ImageSet
+from diffusion.spec import Batch
 
 LARGEST = 2**26  # bytes of a file with prompts: about a million
 

@@ -67,10 +67,6 @@ class Known(Conditioner):
             read["mask"] = self.masks(n, height, width, generator).to(image)
         return {**read, "known": image * read["mask"]}
 
-    def resized(self, batch: Batch, size: tuple[int, int]) -> Batch:
-        """See `Conditioner`."""
-        return resize_known(batch, size)
-
     def masks(
         self, n: int, height: int, width: int, generator: torch.Generator | None = None
     ) -> Tensor:

@@ -1,3 +1,4 @@
+# pyright: strict
 """Whether data is what a checkpoint was trained on."""
 
 from diffusion.data import Images
@@ -19,22 +20,17 @@ def agree(spec: DataSpec, data: Images, labels: bool, beginning: bool = False) -
     """
     if not data.is_known:
         data.restore(spec)
+    found = data.remedy(spec)
+    remedy = f" ({found})" if found else ""
     if beginning:
         if labels and (name := spec.moved(data.spec)) is not None:
             before, now = spec.classes.index(name), data.spec.classes.index(name)
             raise ValueError(
                 f"data.classes: '{name}' is class {now}; expected {before}, as where training "
-                f"starts from{remedy(spec, data)}"
+                f"starts from{remedy}"
             )
-        return
-    if found := spec.difference(data.spec, labels):
+    elif differs := spec.difference(data.spec, labels):
         raise ValueError(
-            f"data: {data.spec.name} has {found[1]}; expected {found[0]}, as the checkpoint was "
-            f"trained on{remedy(spec, data)}"
+            f"data: {data.spec.name} has {differs[1]}; expected {differs[0]}, as the checkpoint "
+            f"was trained on{remedy}"
         )
-
-
-def remedy(spec: DataSpec, data: Images) -> str:
-    """Returns the end of an error that says how the data becomes that of a checkpoint."""
-    found = data.remedy(spec)
-    return f" ({found})" if found else ""

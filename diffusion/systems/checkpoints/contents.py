@@ -15,12 +15,6 @@ from diffusion.systems.checkpoints.restorable import Restorable
 LARGEST = 10**9  # of counters
 
 
-def settings_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns the settings that a checkpoint was trained with; {} if it was imported."""
-    found = checkpoint.get("hyper_parameters") if checkpoint.get("global_step") else None
-    return found if isinstance(found, Mapping) else {}
-
-
 def check_checkpoint(module: L.LightningModule, path: Path, training: bool = False) -> None:
     """Compares a checkpoint's tensors with the model's, which hears what it was trained on.
 
@@ -52,39 +46,30 @@ def check_training(content: Mapping[str, Any], saved: Mapping[str, Tensor], path
     Raises:
         ValueError: If counters, raw weights or the optimizer's state are missing or something else.
     """
-    file = f"ckpt_path: {path}"
-    for key in ("epoch", "global_step"):
-        if not is_count(content.get(key)):
-            raise ValueError(f"{file}; expected its {key}, it has none: it cannot be trained on")
-    for key, parts in {"optimizer_states": {"state", "param_groups"}, "lr_schedulers": ()}.items():
-        found = content.get(key, [])  # without them, `adopt` says what else can be done
-        known = isinstance(found, list) and all(
-            isinstance(one, Mapping) and one.keys() >= set(parts) for one in found
-        )
-        if not known:
-            raise ValueError(f"{file}; expected its {key}, it has something else")
-    for key in ("loops", "callbacks"):
-        if not isinstance(content.get(key, {}), Mapping):
-            raise ValueError(f"{file}; expected its {key} by name, it has something else")
-    check_counters(content.get("loops", {}), file)
+    file, counted = f"ckpt_path: {path}", ["epoch", "global_step"]
     if RAW in content:
         raw = state(content, "ckpt_path", path, RAW)
         check_tensors({k: v for k, v in saved.items() if k in raw}, raw, file, same_shape)
-        if not is_count(content.get(STEPS)):
-            raise ValueError(f"{file}; expected its {STEPS}, it has none: it cannot be trained on")
+        counted.append(STEPS)
+    whole = {key: is_count(content.get(key)) for key in counted}
+    # Without an optimizer's state, `adopt` says what else can be done.
+    for key, parts in {"optimizer_states": {"state", "param_groups"}, "lr_schedulers": ()}.items():
+        found = content.get(key, [])
+        whole[key] = isinstance(found, list) and all(
+            isinstance(one, Mapping) and one.keys() >= set(parts) for one in found
+        )
+    whole["callbacks"] = isinstance(content.get("callbacks", {}), Mapping)
+    loops = content.get("loops", {})
+    whole["loops"] = isinstance(loops, Mapping) and are_counters(loops)
+    if wrong := [key for key, right in whole.items() if not right]:
+        raise ValueError(f"{file}; expected its {wrong[0]} as fit saves it, to train on from there")
 
 
-def check_counters(loops: Any, file: str) -> None:
-    """Refuses what is no nest of counters, as Lightning's loops have them.
-
-    Raises:
-        ValueError: If there is something else in it.
-    """
+def are_counters(loops: Any) -> bool:
+    """Whether something is a nest of counters, as Lightning's loops have them."""
     if isinstance(loops, Mapping):
-        for value in loops.values():
-            check_counters(value, file)
-    elif not isinstance(loops, bool) and not is_count(loops):
-        raise ValueError(f"{file}; expected counters in its loops, it has {type(loops).__name__}")
+        return all(map(are_counters, loops.values()))
+    return isinstance(loops, bool) or is_count(loops)
 
 
 def is_count(value: Any) -> bool:
@@ -113,11 +98,13 @@ def check_tensors(
         here, there = mine.get(name), saved.get(name)
         if here is None or there is None or not fits(name, here, there):
             alike = here is not None and there is not None and here.shape == there.shape
-            was, want = ("nothing" if x is None else _of(x, alike) for x in (there, here))
+            was, want = (
+                "nothing" if x is None else _type_or_shape(x, alike) for x in (there, here)
+            )
             raise ValueError(f"{file} is of another model: {name:.100} is {was}, expected {want}")
 
 
-def _of(x: Tensor, alike: bool) -> str:
+def _type_or_shape(x: Tensor, alike: bool) -> str:
     return f"of {x.dtype}".replace("torch.", "") if alike else str(tuple(x.shape))
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any
 
 import torch
@@ -64,8 +64,7 @@ def made(value: Any) -> Any:
         return value
     if "class_path" not in value:
         return {key: made(part) for key, part in value.items()}
-    module, _, name = value["class_path"].rpartition(".")
-    kind = getattr(import_module(module), name)
+    kind = resolve_name(value["class_path"])
     arguments = {key: made(part) for key, part in value.get("init_args", {}).items()}
     if not issubclass(kind, Process):
         return kind(**arguments)

@@ -2,7 +2,6 @@
 
 import os
 import re
-import zipfile
 from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
@@ -25,6 +24,7 @@ def resolve(path: str | None, run: Path, command: str) -> str | None:
 
     Raises:
         ValueError: If it is "last", and no checkpoint of the run is whole.
+        FileNotFoundError: If it is "last", there is no checkpoint, and one is needed.
     """
     if path != "last":
         return path
@@ -32,8 +32,12 @@ def resolve(path: str | None, run: Path, command: str) -> str | None:
     if found is not None:
         rank_zero_info(f"ckpt_path: last is {found}")
         return str(found)
-    if command == "fit":
-        rank_zero_info(f"ckpt_path: last; {run} has no checkpoint yet, training begins")
+    if command != "fit":
+        raise FileNotFoundError(
+            f"ckpt_path: last; expected {run / 'checkpoints' / LAST}, there is none (a path finds "
+            "another run's)"
+        )
+    rank_zero_info(f"ckpt_path: last; {run} has no checkpoint yet, training begins")
     return None
 
 
@@ -64,7 +68,7 @@ def find(folder: Path) -> Path | None:
         names = ", ".join(p.name for p in order) or f"{LAST}, a link to nothing,"
         raise ValueError(
             f"ckpt_path: last; expected a whole checkpoint in {folder}, {names} is damaged or cut "
-            "short (to train anew, move it away)"
+            "short, or asks for code to be run (to train anew, move it away)"
         )
     return None
 
@@ -76,30 +80,21 @@ def check_weights(module: nn.Module, command: str, run: Path, path: str | None) 
         module: The model.
         command: fit, validate, test or predict.
         run: The run's folder.
-        path: What `--ckpt_path` says.
+        path: What `resolve` returned.
 
     Raises:
         ValueError: If there is no checkpoint, and one is needed.
         FileNotFoundError: If the file is missing.
     """
-    last = run / "checkpoints" / "last.ckpt"
     if path is None:
-        untrained = not isinstance(module, Restorable) or not module.has_weights
-        if command != "fit" and untrained:
+        if command != "fit" and not (isinstance(module, Restorable) and module.has_weights):
             raise ValueError(
                 f"ckpt_path: null; expected a checkpoint, as {command} needs trained weights: "
-                f"--ckpt_path {last}, or whichever"
-            )
-    elif path == "last":
-        if command != "fit" and not last.is_file():
-            raise FileNotFoundError(
-                f"ckpt_path: last; expected {last}, there is none (a path finds another run's)"
+                f"--ckpt_path {run / 'checkpoints' / LAST}, or whichever"
             )
     elif path == "hpc":
         if not any(run.glob("hpc_ckpt_*.ckpt")):
-            raise FileNotFoundError(
-                f"ckpt_path: hpc; expected {run}/hpc_ckpt_N.ckpt, there is none"
-            )
+            raise FileNotFoundError(f"ckpt_path: hpc; expected {run}/hpc_ckpt_N.ckpt, one at least")
     elif not Path(path).is_file():
         raise FileNotFoundError(f"ckpt_path: {path}; expected a checkpoint file, or last")
 
@@ -112,18 +107,9 @@ def steps(folder: Path) -> list[Path]:
 
 def whole(path: Path) -> bool:
     """Whether a file is a checkpoint whose every record is as it was written."""
-    if not path.is_file():
-        return False
     try:
-        with zipfile.ZipFile(path) as file:
-            records = file.infolist()
-            plain = all(record.compress_type == zipfile.ZIP_STORED for record in records)
-            size = sum(record.file_size for record in records)
-            if not plain or size > path.stat().st_size:  # so that reading is bounded
-                return False
-            pickled = any(record.filename.endswith("/data.pkl") for record in records)
-            return pickled and file.testzip() is None
-    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile):
+        return isinstance(weights.read(path, "ckpt_path"), dict)
+    except (ValueError, OSError):
         return False
 
 

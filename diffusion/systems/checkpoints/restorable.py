@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, Self
 
 import lightning as L
@@ -14,7 +15,6 @@ from diffusion.spec import DataSpec
 from diffusion.systems.checkpoints.declared import check_network
 from diffusion.systems.checkpoints.trust import TRUST, Taken, trusting
 
-KEY = "checkpoint_path"
 ABOUT = ("_class_path", "_instantiator")
 
 
@@ -25,20 +25,23 @@ class Restorable(L.LightningModule):
         cache: The folder for files that are computed once; that of `Metrics`, if a trainer has it.
         expects: What the checkpoint that will be loaded was trained on, where it is known before.
         has_weights: Whether it needs no checkpoint to test and to draw.
+        trained: What its checkpoint says of its training, see `settings_of`; None without one.
     """
 
     cache = Path(".cache")
     expects: DataSpec | None = None
     has_weights = False
+    trained: Mapping[str, Any] = {}
 
     @classmethod
-    def load_from_checkpoint(  # pyright: ignore[reportIncompatibleVariableOverride]
+    def load_from_checkpoint(  # pyright: ignore  # of fewer kinds of files
         cls,
         checkpoint_path: str | Path,
         map_location: str | torch.device | None = None,
         strict: bool = True,
         weights_only: bool | None = None,
         trust: bool = False,
+        key: str = "checkpoint_path",
         **kwargs: Any,
     ) -> Self:
         """Returns the module of a checkpoint with its averaged weights.
@@ -49,6 +52,7 @@ class Restorable(L.LightningModule):
             strict: Whether all tensors of the module and no others must be there.
             weights_only: Nothing else is possible; for calls that are written for Lightning.
             trust: Whether you made the file, so that all the classes it names may be made.
+            key: What errors call it.
             **kwargs: Arguments of the module, over those in the file.
 
         Raises:
@@ -56,22 +60,33 @@ class Restorable(L.LightningModule):
             ValueError: If it is something else, or names what is not taken.
         """
         path = Path(checkpoint_path).expanduser()
-        content = weights.read(path, KEY)
-        values = weights.state(content, KEY, path)
-        own = f"{cls.__module__}.{cls.__qualname__}"
-        with trusting(trust, [own]):
-            given = settings(cls, content, f"{KEY}: {path}")
-            module = instantiate_module(cls, {**given, **kwargs}) if given else cls(**kwargs)
+        file, content = f"{key}: {path}", weights.read(path, key)
+        weights.state(content, key, path)
+        initial = torch.random.fork_rng(devices=[])  # initial weights leave no trace
+        with initial, trusting(trust, [f"{cls.__module__}.{cls.__qualname__}"]):
+            given = arguments_of(cls, content, file)
+            try:
+                module = instantiate_module(cls, {**given, **kwargs}) if given else cls(**kwargs)
+            except TypeError as error:
+                made = "expected one made by `diffusion fit`, or the model's arguments"
+                raise ValueError(f"{file}; {made} ({error})") from None
+        module.trained = settings_of(content)
         module.on_load_checkpoint(content)
         try:
-            module.load_state_dict(values, strict=strict)
+            module.load_state_dict(content["state_dict"], strict=strict)
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:200]
-            raise ValueError(f"{KEY}: {path} is of another model: {reason}") from None
+            raise ValueError(f"{file} is of another model: {reason}") from None
         return module.to(map_location or "cpu")
 
 
-def settings(kind: type[L.LightningModule], content: Mapping[str, Any], file: str) -> Settings:
+def settings_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the settings that a checkpoint was trained with; {} if it was imported."""
+    found = checkpoint.get("hyper_parameters") if checkpoint.get("global_step") else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def arguments_of(kind: type[L.LightningModule], content: Mapping[str, Any], file: str) -> Settings:
     """Returns the hyperparameters of a checkpoint as `instantiate_module` reads them.
 
     Args:
@@ -80,7 +95,7 @@ def settings(kind: type[L.LightningModule], content: Mapping[str, Any], file: st
         file: What errors call it.
 
     Raises:
-        ValueError: If they are none, or name what is not taken.
+        ValueError: If they are none, of another class, or name what is not taken.
     """
     found = content.get("hyper_parameters") or {}
     if not isinstance(found, Mapping):
@@ -89,8 +104,11 @@ def settings(kind: type[L.LightningModule], content: Mapping[str, Any], file: st
     path = found.get("_class_path", f"{kind.__module__}.{kind.__qualname__}")
     if not given:
         return {}
-    if TRUST.get().all:
+    if TRUST.get() is None:
         return {"_class_path": path, **given}
-    made = Taken(file).object({"class_path": path, "init_args": given}, kind, "model")
+    made = Taken(file).object({"class_path": path, "init_args": given}, L.LightningModule, "model")
+    if not issubclass(resolve_name(made["class_path"]), kind):
+        name = made["class_path"].rpartition(".")[2]
+        raise ValueError(f"{file}; expected a {kind.__name__}'s checkpoint, this one is of {name}")
     check_network(made, content["state_dict"], file)
     return {"_class_path": made["class_path"], **made.get("init_args", {})}

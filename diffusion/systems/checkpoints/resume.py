@@ -54,36 +54,13 @@ def adopt(
     for i, schedule in enumerate(schedules):
         alone = moved[i].get("last_epoch", 0) if i < len(moved) else 0
         steps = checkpoint["global_step"] if schedule.interval == "step" else alone
-        move(schedule.scheduler, steps)  # pyright: ignore[reportArgumentType]
+        scheduler: Any = schedule.scheduler
+        move(scheduler, steps)
     checkpoint[OPTIMIZERS] = [
         {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
         for state, optimizer in zip(states, optimizers)
     ]
     checkpoint[SCHEDULES] = [schedule.scheduler.state_dict() for schedule in schedules]
-
-
-def remembered(
-    optimizer: Optimizer, ndims: Iterable[int]
-) -> dict[int, dict[str, tuple[int, ...] | None]]:
-    """Returns what an optimizer remembers of a tensor of so many dimensions, found by a step.
-
-    Names with shapes, those of a tensor with two entries in each dimension; None for what is no
-    tensor. Empty for an optimizer that cannot do such a step on the CPU.
-    """
-    tensors = {n: nn.Parameter(torch.zeros((2,) * n)) for n in ndims}
-    for p in tensors.values():
-        p.grad = torch.ones_like(p)
-    fresh = copy.copy(optimizer)
-    fresh.state, fresh.param_groups = defaultdict(dict), []
-    try:
-        fresh.add_param_group({"params": list(tensors.values())})
-        fresh.step(lambda: 0.0)
-    except Exception:  # whatever it needs besides
-        return {}
-    return {
-        n: {k: tuple(v.shape) if isinstance(v, Tensor) else None for k, v in state.items()}
-        for n, state in ((n, fresh.state.get(p, {})) for n, p in tensors.items())
-    }
 
 
 def _state(saved: Mapping[str, Any], optimizer: Optimizer) -> dict[int, dict[str, Any]]:
@@ -98,35 +75,42 @@ def _state(saved: Mapping[str, Any], optimizer: Optimizer) -> dict[int, dict[str
             f"ckpt_path: its optimizer trains {theirs} tensors; expected {len(parameters)}, as the "
             "model does"
         )
-    state = saved["state"]
-    wanted = remembered(optimizer, {p.ndim for p in parameters})
-    if not all(_named(state.get(i, {}), p, wanted) for i, p in enumerate(parameters)):
+    state, examples = saved["state"], _examples(optimizer, {p.ndim for p in parameters})
+    numbered = [(p, state.get(i)) for i, p in enumerate(parameters)]  # none before a first step
+    both = [(p, there, examples[p.ndim]) for p, there in numbered if there and p.ndim in examples]
+    if any(there.keys() != example.keys() for _, there, example in both):
         rank_zero_warn(
             f"model.optimizer: {type(optimizer).__name__} remembers other things than the "
             "checkpoint's optimizer did; it begins anew, from the weights as they are"
         )
         return {}
-    for i, p in enumerate(parameters):
-        _check_shapes(state.get(i, {}), p, wanted)
+    for p, there, example in both:
+        for name, moment in example.items():
+            of_p = isinstance(moment, Tensor) and moment.shape == (2,) * p.ndim
+            if of_p and isinstance(there[name], Tensor) and there[name].shape != p.shape:
+                raise ValueError(
+                    f"ckpt_path: its optimizer's {name} is {tuple(there[name].shape)} where a "
+                    f"tensor of the model is {tuple(p.shape)}; expected a checkpoint of this model"
+                )
     return state
 
 
-def _named(state: Mapping[str, Any], p: Tensor, wanted: Mapping[int, Mapping[str, Any]]) -> bool:
-    """Whether an optimizer finds all that it wants of a parameter, or nothing as before a step."""
-    return not state or p.ndim not in wanted or state.keys() == wanted[p.ndim].keys()
+def _examples(optimizer: Optimizer, ndims: Iterable[int]) -> dict[int, dict[str, Any]]:
+    """Returns what an optimizer remembers after a step of tensors (2, …, 2), by their dimensions.
 
-
-def _check_shapes(
-    state: Mapping[str, Any], p: Tensor, wanted: Mapping[int, Mapping[str, Any]]
-) -> None:
-    """Refuses moments that have not the shape of their parameter."""
-    for name, shape in wanted.get(p.ndim, {}).items():
-        there = state.get(name)
-        if shape == (2,) * p.ndim and isinstance(there, Tensor) and there.shape != p.shape:
-            raise ValueError(
-                f"ckpt_path: its optimizer's {name} is {tuple(there.shape)} where a tensor of the "
-                f"model is {tuple(p.shape)}; expected a checkpoint of this model"
-            )
+    Empty for an optimizer that cannot do such a step on the CPU.
+    """
+    tensors = {n: nn.Parameter(torch.zeros((2,) * n)) for n in ndims}
+    for p in tensors.values():
+        p.grad = torch.ones_like(p)
+    fresh = copy.copy(optimizer)
+    fresh.state, fresh.param_groups = defaultdict(dict), []
+    try:
+        fresh.add_param_group({"params": list(tensors.values())})
+        fresh.step(lambda: 0.0)
+    except Exception:  # whatever it needs besides
+        return {}
+    return {n: fresh.state.get(p, {}) for n, p in tensors.items()}
 
 
 def count(

@@ -12,15 +12,18 @@ from torch import nn
 
 from diffusion.condition import Condition
 from diffusion.data import Digits
-from diffusion.networks import ClassifierNetwork, adapt
+from diffusion.networks import ClassifierNetwork
 from diffusion.process import Cosine, Linear
 from diffusion.spec import DataSpec
 from diffusion.systems import accuracy
-from diffusion.systems.base import fixed_noise, random_crop
-from diffusion.systems.checks import check_classifier
 from diffusion.systems.diffusion import Diffusion
 from diffusion.systems.frozen import Frozen, Trained
-from diffusion.systems.noisy_classifier import NoisyClassifier
+from diffusion.systems.noisy_classifier import (
+    NoisyClassifier,
+    fixed_noise,
+    log_prob,
+    random_crop,
+)
 
 CLASSIFIER = {
     "class_path": "NoisyClassifier",
@@ -116,11 +119,11 @@ def test_loss_is_the_cross_entropy_of_the_noisy_image():
     torch.testing.assert_close(losses, -p[torch.arange(6), label].log())
     assert hits.tolist() == [(a > b) == (y == 0) for (a, b), y in zip(p.tolist(), label.tolist())]
     torch.testing.assert_close(
-        module.log_prob(x_0, t, label),
+        log_prob(module.network, x_0, t, label),
         -F.cross_entropy(module.network(x_0, t), label, reduction="none"),
     )
     null = torch.tensor([0, 1, 2, -1, 7, 1])
-    zero = module.log_prob(x_0, t, null) == 0
+    zero = log_prob(module.network, x_0, t, null) == 0
     assert zero.tolist() == [False, False, True, True, True, False]
 
 
@@ -310,7 +313,7 @@ def test_trained_gives_what_was_trained(classified):
     x_t, label = torch.randn(5, 1, 8, 8), torch.tensor([0, 3, 9, 10, -1])
     t = torch.tensor([1, 2, 10, 19, 20])
     found = guide(x_t, t, Condition({"label": label}))
-    torch.testing.assert_close(found[:3], module.log_prob(x_t, t, label)[:3])
+    torch.testing.assert_close(found[:3], log_prob(module.network, x_t, t, label)[:3])
     assert found[3:].tolist() == [0, 0]
     one = guide(x_t, torch.tensor(7), Condition({"label": label}))
     same = guide(x_t, torch.full((5,), 7), Condition({"label": label}))
@@ -337,7 +340,7 @@ def test_frozen_is_a_copy():
         module.network.layers[0].weight.add_(1)
     x_t, t, label = torch.randn(3, 1, 4, 4), torch.tensor([1, 2, 3]), torch.tensor([0, 1, 1])
     assert not torch.equal(
-        guide(x_t, t, Condition({"label": label})), module.log_prob(x_t, t, label)
+        guide(x_t, t, Condition({"label": label})), log_prob(module.network, x_t, t, label)
     )
     with pytest.raises(ValueError, match="expected what the classifier was trained on"):
         Frozen(module.network, module.process, module.spec)
@@ -346,11 +349,11 @@ def test_frozen_is_a_copy():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nothing.ckpt", "nothing.ckpt; expected a NoisyClassifier's checkpoint, there is no such"),
-        ("cut.ckpt", "cut.ckpt; expected .*, this file is cut short or something else"),
-        ("text.ckpt", "text.ckpt; expected .*, this file is cut short or something else"),
-        ("weights.ckpt", "weights.ckpt; expected .*, this file has no more than weights"),
-        ("python.ckpt", "python.ckpt; expected .* made by `diffusion fit`, this one does not say"),
+        ("nothing.ckpt", "nothing.ckpt; expected a file of weights, there is none"),
+        ("cut.ckpt", "cut.ckpt; expected .*, it is cut short or something else"),
+        ("text.ckpt", "text.ckpt; expected .*, it is cut short or something else"),
+        ("weights.ckpt", "weights.ckpt; expected a checkpoint of this project"),
+        ("python.ckpt", "python.ckpt; expected one made by `diffusion fit`"),
         ("diffusion.ckpt", "diffusion.ckpt; expected .*, this one is of Diffusion"),
     ],
 )
@@ -415,8 +418,8 @@ def test_a_classifier_that_does_not_fit_is_refused_before_training(classified, r
     run.write("missing.yaml", guided("runs/none/last.ckpt"))
     line = refused(*flags, "--config", "missing.yaml")
     assert line == (
-        "guidance.classifier.checkpoint: runs/none/last.ckpt; expected a NoisyClassifier's "
-        "checkpoint, there is no such file"
+        "guidance.classifier.checkpoint: runs/none/last.ckpt; expected a file of weights, there is "
+        "none"
     )
     run.write("scale.yaml", guided(classified.last, scale=math.nan))
     assert refused(*flags, "--config", "scale.yaml") == (
@@ -446,10 +449,10 @@ def test_data_that_does_not_fit_is_refused_in_one_line(classify, refused, flags,
 
 
 def test_a_classifier_of_points_may_be_anything_that_knows_its_classes():
-    known = (adapt(Toy()), Cosine(20), DataSpec("Points", (2,), 2))
-    check_classifier(*known, 0)
+    points = types.SimpleNamespace(spec=DataSpec("Points", (2,), 2))
+    NoisyClassifier(Toy(), Cosine(20)).check(points)  # pyright: ignore
     with pytest.raises(ValueError, match=r"model\.crop: 1; expected less than the sides"):
-        check_classifier(*known, 1)
+        NoisyClassifier(Toy(), Cosine(20), crop=1).check(points)  # pyright: ignore
 
 
 def test_the_real_network_learns_in_float32_outside_autocast():

@@ -15,12 +15,11 @@ from diffusion.networks import TextTransformer, Towers, ViT
 from diffusion.process import Cosine
 from diffusion.spec import DataSpec
 from diffusion.systems import retrieval
-from diffusion.systems.base import fixed_noise
 from diffusion.systems.contrastive import Contrastive
 from diffusion.systems.diffusion import Diffusion
 from diffusion.systems.frozen import FrozenClip, Trained, TrainedClip
-from diffusion.systems.info_nce import info_nce, numbers
-from diffusion.systems.retrieval import Pairs
+from diffusion.systems.noisy_classifier import fixed_noise
+from diffusion.systems.retrieval import Pairs, info_nce, numbers
 from diffusion.systems.trainer import gather_rows
 
 TEXT = {
@@ -140,10 +139,10 @@ def brute(pairs):
     found = {}
     for k in retrieval.KS:
         near = products.topk(min(k, len(pairs.texts)), dim=1).indices
-        hits = [of in row for of, row in zip(pairs.of.tolist(), near.tolist())]
+        hits = [of in row for of, row in zip(pairs.number.tolist(), near.tolist())]
         found[f"recall@{k}"] = sum(hits) / len(hits)
-        near = products.topk(min(k, len(pairs.of)), dim=0).indices.T
-        hits = [any(pairs.of[i] == j for i in row) for j, row in enumerate(near.tolist())]
+        near = products.topk(min(k, len(pairs.number)), dim=0).indices.T
+        hits = [any(pairs.number[i] == j for i in row) for j, row in enumerate(near.tolist())]
         found[f"recall@{k}_t2i"] = sum(hits) / len(hits)
     return found
 
@@ -152,14 +151,14 @@ def test_recall_against_sorting(monkeypatch):
     monkeypatch.setattr(retrieval, "ROWS", 7)
     number = torch.randint(0, 20, (60,)) * 1000 - 9000
     g = {n: unit(1, 3)[0] for n in number.tolist()}
-    pairs = Pairs.of_each(unit(60, 3), torch.stack([g[n] for n in number.tolist()]), number)
+    pairs = Pairs.from_each(unit(60, 3), torch.stack([g[n] for n in number.tolist()]), number)
     assert len(pairs.texts) == len(number.unique())
     for i, n in enumerate(number.tolist()):
-        assert torch.equal(pairs.texts[pairs.of[i]], g[n])
+        assert torch.equal(pairs.texts[pairs.number[i]], g[n])
     figures = pairs.figures(torch.tensor(4.0))
     for name, value in brute(pairs).items():
         assert abs(figures[name] - value) < 1e-9, name
-    texts = pairs.texts[pairs.of]
+    texts = pairs.texts[pairs.number]
     everything = (pairs.images, texts, number)
     losses, _ = info_nce(pairs.images, texts, torch.tensor(4.0), everything, torch.arange(60))
     assert abs(figures["loss"] - losses.mean().item()) < 1e-5
@@ -167,7 +166,7 @@ def test_recall_against_sorting(monkeypatch):
 
 def test_vectors_that_are_all_the_same_find_nothing():
     same = F.normalize(torch.ones(12, 3), dim=1)
-    figures = Pairs.of_each(same, same, torch.arange(12)).figures(torch.tensor(4.0))
+    figures = Pairs.from_each(same, same, torch.arange(12)).figures(torch.tensor(4.0))
     assert [figures[f"recall@{k}"] for k in (1, 5, 10)] == [0, 0, 0]
     assert [figures[f"recall@{k}_t2i"] for k in (1, 5, 10)] == [0, 0, 0]
     assert abs(figures["loss"] - math.log(12)) < 1e-5
@@ -177,12 +176,12 @@ def test_chance_is_what_random_vectors_have():
     number = torch.tensor([0] * 6 + [1] * 3 + list(range(2, 23)))
     found = []
     for _ in range(400):
-        pairs = Pairs.of_each(unit(30, 8), unit(30, 8), number)
+        pairs = Pairs.from_each(unit(30, 8), unit(30, 8), number)
         found.append(pairs.figures(torch.tensor(1.0)))
     for name, value in pairs.chance().items():
         assert abs(retrieval.mean(found)[name] - value) < 0.02, name
     assert pairs.chance()["recall@5"] == 5 / 23
-    few = Pairs.of_each(unit(3, 2), unit(3, 2), torch.arange(3)).chance()
+    few = Pairs.from_each(unit(3, 2), unit(3, 2), torch.arange(3)).chance()
     assert few["recall@1"] == pytest.approx(1 / 3)
     assert few["recall@10"] == few["recall@10_t2i"] == 1
 
@@ -204,12 +203,12 @@ def test_rows_of_all_processes_whatever_their_number():
 
 
 def test_times_are_uniform_or_none():
-    assert module().draw(5).tolist() == [0] * 5
-    t = module(Cosine(20)).draw(4000)
+    assert module().random_times(5).tolist() == [0] * 5
+    t = module(Cosine(20)).random_times(4000)
     counts = t.bincount(minlength=21)
     assert counts[0] == 0
     assert counts[1:].min() > 130
-    share = (module(Cosine(20), clean=0.25).draw(4000) == 0).double().mean()
+    share = (module(Cosine(20), clean=0.25).random_times(4000) == 0).double().mean()
     assert abs(share - 0.25) < 0.04
 
 
@@ -285,7 +284,7 @@ def test_validation_is_over_the_whole_split_at_fixed_times_and_noise(contrasted,
                 f.append(module.network.embed_image(x_t, t))
                 g.append(module.network.embed_text(module.network.text.read(batch["text"])))
                 texts += batch["text"]
-            pairs = Pairs.of_each(torch.cat(f), torch.cat(g), numbers(texts))
+            pairs = Pairs.from_each(torch.cat(f), torch.cat(g), numbers(texts))
             found.append({**brute(pairs), "loss": pairs.figures(module.network.scale)["loss"]})
     folder = contrast.folder / "run"
     for name, value in retrieval.mean(found).items():
@@ -374,8 +373,8 @@ def test_frozen_is_a_copy():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nothing.ckpt", "nothing.ckpt; expected a Contrastive's checkpoint, there is no such"),
-        ("weights.ckpt", "weights.ckpt; expected .*, this file has no more than weights"),
+        ("nothing.ckpt", "nothing.ckpt; expected a file of weights, there is none"),
+        ("weights.ckpt", "weights.ckpt; expected a checkpoint of this project"),
         ("diffusion.ckpt", "diffusion.ckpt; expected .*, this one is of Diffusion"),
     ],
 )
@@ -485,6 +484,5 @@ def test_a_clip_that_does_not_fit_is_refused_before_training(contrasted, draw, r
     )
     draw.write("missing.yaml", guided("runs/none/last.ckpt"))
     assert refused(*flags, "--config", "missing.yaml") == (
-        "guidance.scorer.checkpoint: runs/none/last.ckpt; expected a Contrastive's checkpoint, "
-        "there is no such file"
+        "guidance.scorer.checkpoint: runs/none/last.ckpt; expected a file of weights, there is none"
     )

@@ -10,9 +10,10 @@ import torch
 import yaml
 from torch import nn
 
+from diffusion.callbacks.metrics import Metrics
 from diffusion.cli.convert import export
 from diffusion.systems.cascade import Cascade
-from diffusion.systems.checkpoints.trust import DEEPEST, LONGEST, Taken, loaded, trusting
+from diffusion.systems.checkpoints.trust import DEEPEST, LONGEST, MOST, Taken, loaded, trusting
 from diffusion.systems.diffusion import Diffusion
 from diffusion.systems.frozen import Trained, TrainedClip
 
@@ -268,6 +269,15 @@ def test_no_configuration(what):
     with pytest.raises(ValueError, match="f; expected a configuration") as error:
         loaded(TEXTS[what], "f")
     assert "\n" not in str(error.value)
+
+
+def test_a_configuration_is_of_no_more_levels_and_values_than_one_that_was_saved():
+    deep, many = [], [0] * MOST
+    for _ in range(DEEPEST):
+        deep = [deep]
+    for value in (deep, many):
+        with pytest.raises(ValueError, match="expected a smaller configuration"):
+            Taken("f").configuration({"model": {"extractor": value}}, {}, {"model": Metrics})
 
 
 def absurd(section, **arguments):

@@ -1,12 +1,16 @@
 import logging
 from types import SimpleNamespace
 
+import lightning as L
 import pytest
+import torch
 from torch import nn
 
+from diffusion.data import Digits
+from diffusion.data.sets import Memory
 from diffusion.guidance import ClassifierFree, Static
 from diffusion.networks import adapt
-from diffusion.systems.checkpoints.contents import settings_of
+from diffusion.systems.checkpoints.restorable import settings_of
 from diffusion.systems.checks import check_forgotten
 from diffusion.systems.trainer import check_precision, check_stage
 
@@ -52,12 +56,14 @@ def test_others_are_accepted(precision):
 
 
 def test_nothing_to_validate_is_said(caplog):
-    data = SimpleNamespace(val_set=[], test_set=[1], val_share=0.0)
-    trainer = SimpleNamespace(precision="32-true", limit_val_batches=1.0, limit_test_batches=1.0)
-    why = r"the split 'val' of SimpleNamespace is empty \(data.val_share\)"
+    data = Digits()
+    data.val_set, data.test_set = Memory(torch.empty(0)), Memory(torch.empty(1))
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    trainer.datamodule = data  # pyright: ignore
+    why = r"the split 'val' of Digits is empty \(data.val_share\)"
     with pytest.raises(ValueError, match=f"validate: nothing to validate, {why}; expected"):
-        check_stage(trainer, data, "validate")
-    check_stage(trainer, data, "test")
+        check_stage(trainer, "validate")
+    check_stage(trainer, "test")
     with caplog.at_level(logging.INFO):
-        check_stage(trainer, data, "fit")
+        check_stage(trainer, "fit")
     assert "Nothing will be validated: the split 'val'" in caplog.text
