@@ -27,6 +27,7 @@ from diffusion.callbacks.monitor import Monitor
 from diffusion.callbacks.predictions import asked_for, origin_of
 from diffusion.callbacks.save_config import CONFIG
 from diffusion.common import weights
+from diffusion.common.files import file_of
 from diffusion.common.pixels import quantize
 from diffusion.data import Images
 from diffusion.data.requests.base import Ask, in_order
@@ -37,6 +38,7 @@ from diffusion.spec import DataSpec
 from diffusion.systems.averages import EMA
 from diffusion.systems.cascade import Cascade
 from diffusion.systems.checkpoints import latest
+from diffusion.systems.checkpoints.reader import read_exported
 from diffusion.systems.checkpoints.restorable import Restorable, settings_of
 from diffusion.systems.checks import check_forgotten, check_given
 from diffusion.systems.diffusion import Diffusion
@@ -62,7 +64,8 @@ def trainer(run: str | Path | None = None, *callbacks: L.Callback, **options: An
     check_trainer({"default_root_dir": ".", **chosen})
     given = {type(callback) for callback in callbacks}
     kinds = (EMA,) if run is None else (EMA, Checkpoint, Monitor)
-    return L.Trainer(**chosen, callbacks=[*(k() for k in kinds if k not in given), *callbacks])
+    named = [*(kind() for kind in kinds if kind not in given), *callbacks]
+    return read_exported(L.Trainer(**chosen, callbacks=named))
 
 
 class Pipeline:
@@ -109,9 +112,9 @@ class Pipeline:
         """Returns a trained model, with averaged weights.
 
         Args:
-            checkpoint: A checkpoint; a run's folder, of which the newest is taken; a folder of
-                diffusers with a UNet2DModel, as `diffusion export` writes it; or the name of such
-                a model on the hub, "owner/name".
+            checkpoint: A checkpoint; a run's folder, of which the newest is taken; a folder that
+                `diffusion export` wrote; one of diffusers with a UNet2DModel; or the name of such a
+                model on the hub, "owner/name".
             trust: Whether you made it, so that all the classes it names may be made.
             device: Where to; by default a GPU if there is one.
 
@@ -133,7 +136,8 @@ class Pipeline:
             if place.is_dir() and (found := latest.find(place)) is not None:
                 path = found
                 break
-        system = load_published("diffusers", path)[0] if path.is_dir() else _restored(path, trust)
+        ours = file_of(path).is_file()
+        system = _restored(path, trust) if ours else load_published("diffusers", path)[0]
         place = device or ("cuda" if torch.cuda.is_available() else "cpu")
         return cls(_drawing(system.to(place).eval(), f"checkpoint: {path}"))
 

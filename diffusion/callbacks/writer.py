@@ -15,7 +15,7 @@ from torch import Tensor
 from diffusion.callbacks import predictions
 from diffusion.callbacks.generation import draws_bars
 from diffusion.callbacks.recipe import recipe
-from diffusion.common.files import check_writable, written_aside
+from diffusion.common.files import check_writable, name_by_time, written_aside
 from diffusion.common.pixels import quantize, scaled
 from diffusion.common.progress import bar
 from diffusion.plots import pictures
@@ -39,7 +39,7 @@ class Writer(L.Callback):
     refused. `grid.png` has the first images with what they were asked to be.
 
     A system that is no `Generative` may predict a list of texts: they go to `texts.jsonl` of the
-    folder, one line a sample, and to a file of each further process.
+    folder, one line a sample, and to a file of each further process; an earlier one is renamed.
 
     Args:
         folder: Where to; by default `<trainer.default_root_dir>/predictions`.
@@ -67,7 +67,8 @@ class Writer(L.Callback):
         if not isinstance(pl_module, Generative):
             number = f"_{trainer.global_rank}" if trainer.global_rank else ""
             self.lines = folder / f"texts{number}.jsonl"
-            self.lines.unlink(missing_ok=True)
+            if self.lines.exists():
+                self.lines.rename(name_by_time(self.lines))
             return
         if self.format == "png" and len(pl_module.shape) != 3:
             raise ValueError("writer.format: png; expected npz for points and vectors")

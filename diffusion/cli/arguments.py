@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusion.cli.errors import most_like, unknown_key
-from diffusion.common.files import decoded
+from diffusion.common.files import decoded, file_of
 
 COMMANDS = {
     "fit": "Trains a model.",
@@ -80,8 +80,8 @@ def check_arguments(args: Sequence[str], others: Iterable[str] = ()) -> list[Fla
         if flag.key == "config":
             read_config(flag.value or "")
         if flag.key == "ckpt_path" and flag.value not in NAMED:
-            if not Path(str(flag.value)).is_file():
-                text = "expected a checkpoint file, there is none"
+            if not file_of(Path(str(flag.value))).is_file():
+                text = "expected a checkpoint or an exported folder, there is none"
                 raise FileNotFoundError(f"ckpt_path: {flag.value}; {text}")
     return flags
 

@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from diffusion.callbacks.save_config import CONFIG
 from diffusion.cli import arguments
 from diffusion.common import weights
+from diffusion.common.files import MODEL
 from diffusion.common.validate import first_few
 from diffusion.interop.presets import Settings
 from diffusion.systems.checkpoints.declared import check_network
@@ -21,6 +22,7 @@ OF_ONE_COMMAND = (
     *("ckpt_path", "weights_only", "verbose", "return_predictions"),
     *("prompt", "prompts"),  # the data has the texts, and another flag may ask for others
 )
+PLACE = ("accelerator", "devices", "num_nodes", "strategy")  # where it was trained
 PARTS = {"model": L.LightningModule, "data": L.LightningDataModule}
 FLAG = "--trust"
 
@@ -54,7 +56,10 @@ def from_checkpoint(
         if path is None or path in arguments.NAMED or said[0] not in arguments.COMMANDS:
             yield said
             return
-        yield [said[0], f"--config={in_braces(first_layer(Path(path), sections or {}))}", *said[1:]]
+        layer = first_layer(Path(path), sections or {})
+        if said[0] != "fit":  # others may draw and measure where there is no such processor
+            layer["trainer"] = {k: v for k, v in layer["trainer"].items() if k not in PLACE}
+        yield [said[0], f"--config={in_braces(layer)}", *said[1:]]
 
 
 def in_braces(config: Mapping[str, Any]) -> str:
@@ -88,7 +93,8 @@ def run_of(path: Path) -> Path:
     for place in (path, path.absolute()):
         if place.parent.name == "checkpoints":
             return place.parent.parent
-    return Path("runs") / path.stem
+    named = path.parent if path.name == MODEL else path
+    return Path("runs") / named.stem
 
 
 def read_checkpoint(path: Path, key: str = "ckpt_path") -> dict[str, Any]:

@@ -16,7 +16,7 @@ from diffusion.callbacks.save_config import CONFIG
 from diffusion.cli.arguments import read_config
 from diffusion.cli.checkpoint_config import in_braces, model_of, read_checkpoint
 from diffusion.common.weights import read, tensors
-from diffusion.interop import layout, lucidrains, openai
+from diffusion.interop import exported_model, layout, lucidrains, openai
 from diffusion.interop.diffusers import folder, model_card, scheduler, unet_weights
 from diffusion.interop.layout import Names
 from diffusion.interop.presets import Model, Settings, node
@@ -72,20 +72,25 @@ def import_(
 
 def export(
     *,
-    to: Literal["diffusers"],
+    to: Literal["diffusers", "safetensors"],
     ckpt: str,
     output: str,
     config: list[str] | None = None,
     license: str = "unknown",
     trust: bool = False,
 ) -> None:
-    """Writes the model of a checkpoint as a folder that diffusers' pipelines load.
+    """Writes the model of a checkpoint as a folder: for this project, or for diffusers' pipelines.
 
-    Its scheduler samples as the checkpoint's own sampler does, or as --config says; what diffusers
-    cannot express is refused. README.md, the model card, has the figures of the run's last test.
+    "safetensors" is an eighth of the checkpoint: averaged weights in half precision, with the
+    configuration. The folder is taken wherever a checkpoint is, as the same model by its digest.
+
+    For "diffusers" its scheduler samples as the checkpoint's own sampler does, or as --config says;
+    what diffusers cannot express is refused.
+
+    README.md, the model card, has the figures of the run's last test.
 
     Args:
-        to: Whose format.
+        to: Which format.
         ckpt: The checkpoint; its averaged weights are written.
         output: The folder to write, which must not exist.
         config: One over the checkpoint's own, such as configs/sample/ddim50.yaml. It may be
@@ -95,6 +100,14 @@ def export(
     """
     path, target = Path(ckpt), Path(output)
     content = read_checkpoint(path, "ckpt")
+    if to == "safetensors":
+        if config:
+            raise ValueError(f"config: {config[0]}; expected none, the checkpoint's own is kept")
+        measured = model_card.measured(model_card.last_record(path))
+        card = exported_model.card(target.name, content, license, measured)
+        exported_model.write_model(target, content, card)
+        get_console().print(f"wrote {target}, for --ckpt_path and wherever a checkpoint is taken")
+        return
     with trusting(trust, user_words(config or [])):
         said = [model_section(Path(file)) for file in config or []]
         module, _ = build([model_of(content, f"ckpt: {path}"), *said])

@@ -25,6 +25,7 @@ EXPECTED = {
     errno.EPERM: "permission to read and write",
 }
 PROBE = 65536  # bytes; fewer may find room where a file does not
+MODEL = "model.safetensors"  # of a folder that `diffusion export --to safetensors` wrote
 
 
 @contextmanager
@@ -75,11 +76,11 @@ def kept(path: Path) -> Iterator[Path]:
     with written_aside(path) as aside:
         yield aside
         if path.exists():
-            earlier = _earlier(path)
+            earlier = name_by_time(path)
             try:
                 os.link(path, earlier)  # so that the name is there at any moment
             except OSError:  # no links here
-                path.rename(_earlier(path))
+                path.rename(name_by_time(path))
 
 
 @contextmanager
@@ -197,7 +198,7 @@ def _raise_cause(error: BaseException, path: Path) -> None:
         raise OSError(cause.errno, cause.strerror, str(path)) from error
 
 
-def _earlier(path: Path) -> Path:
+def name_by_time(path: Path) -> Path:
     """Returns a free name for the file that is there, after the time it was written."""
     stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(path.stat().st_mtime))
     ends = chain([""], (f"-{i}" for i in count(2)))
@@ -241,3 +242,8 @@ def json_object(path: Path, key: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{key}: {path}; expected an object, it is {type(content).__name__}")
     return content
+
+
+def file_of(path: Path) -> Path:
+    """Returns the file of weights that a path names: itself, or `MODEL` of an exported folder."""
+    return path / MODEL if (path / MODEL).is_file() else path

@@ -5,6 +5,7 @@ read; PyTorch's reader with `weights_only=True` knows those that make tensors, a
 those, `read` takes the ones that make plain tensors, of no more than what the file holds.
 """
 
+import json
 import pickletools
 import zipfile
 from collections.abc import Mapping
@@ -13,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
 from torch import Tensor
 
+from diffusion.common.files import file_of
+
 CHUNK = 2**20
+CHECKPOINT = "checkpoint"  # the entry of its metadata with all but the tensors, as JSON
 PLAIN = {
     "collections OrderedDict",
     "torch Size",
@@ -34,18 +38,20 @@ def read(path: Path, key: str = "weights") -> Any:
     """Returns what a file of weights holds, on the CPU.
 
     Args:
-        path: A .safetensors file, or one that `torch.save` wrote.
+        path: A .safetensors file, or one that `torch.save` wrote; or an exported folder, which
+            holds what a checkpoint does, but for the state of the training.
         key: What errors call it.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is cut short, damaged, something else, or needs code to be run.
     """
+    path = file_of(path)
     if not path.is_file():
         raise FileNotFoundError(f"{key}: {path}; expected a file of weights, there is none")
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return _read_safetensors(path)
         mapped = zipfile.is_zipfile(path)
         if mapped:
             stat = path.stat()
@@ -59,6 +65,18 @@ def read(path: Path, key: str = "weights") -> Any:
         code = "unsupported global" in str(error).lower()
         reason = "it asks for code to be run" if code else "it is cut short or something else"
     raise ValueError(f"{key}: {path}; expected tensors and plain values only, {reason}")
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    """Returns the tensors by name; of an exported model its checkpoint, with floats in float32."""
+    with safe_open(path, framework="pt") as file:
+        values, about = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+    if CHECKPOINT not in about:
+        return values
+    content = json.loads(about[CHECKPOINT])
+    if not isinstance(content, dict):
+        raise Broken("its metadata is something else")
+    return {**content, "state_dict": tensors(values, path)}
 
 
 @lru_cache(maxsize=64)

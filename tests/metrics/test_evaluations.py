@@ -29,7 +29,7 @@ class Classified(Classifier):
     """Evaluates a classifier twice for each x̂_0."""
 
     def __init__(self):
-        self.classifier = nn.Linear(4, 3)
+        self.classifier = self._follows = nn.Linear(4, 3)
 
     def guided(self, denoise, x_t, t, cond):
         self.classifier(x_t)

@@ -85,7 +85,7 @@ pipeline = {pipeline}.from_pretrained("{name}")
 
 {loop}## Figures
 
-{_measured(record)}
+{measured(record)}
 
 ## Licence
 
@@ -93,7 +93,7 @@ pipeline = {pipeline}.from_pretrained("{name}")
 """
 
 
-def _measured(record: Settings | None) -> str:
+def measured(record: Settings | None) -> str:
     """Returns the table of figures, and what they depend on."""
     if record is None:
         return "None were measured."

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffusion.common.validate import check_counts, check_shares
+from diffusion.common.validate import check_counts
 from diffusion.networks.conditioning.base import Conditioner
 from diffusion.spec import Batch
 
@@ -36,7 +36,8 @@ class Known(Conditioner):
     def __init__(self, rectangles: int = 3, hidden: float = 0.1) -> None:
         super().__init__()
         check_counts("network", rectangles=rectangles)
-        check_shares("network", whole=True, hidden=hidden)
+        if not 0 <= hidden <= 1:
+            raise ValueError(f"network.hidden: {hidden}; expected 0 … 1")
         self.rectangles, self.hidden = rectangles, hidden
 
     def channels(self, image: int) -> int:

@@ -8,6 +8,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import nn
 
 from diffusion.common import weights
+from diffusion.common.files import file_of
 from diffusion.systems.checkpoints.restorable import Restorable
 
 LAST = "last.ckpt"
@@ -95,7 +96,7 @@ def check_weights(module: nn.Module, command: str, run: Path, path: str | None) 
     elif path == "hpc":
         if not any(run.glob("hpc_ckpt_*.ckpt")):
             raise FileNotFoundError(f"ckpt_path: hpc; expected {run}/hpc_ckpt_N.ckpt, one at least")
-    elif not Path(path).is_file():
+    elif not file_of(Path(path)).is_file():
         raise FileNotFoundError(f"ckpt_path: {path}; expected a checkpoint file, or last")
 
 

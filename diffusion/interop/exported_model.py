@@ -1,0 +1,90 @@
+"""A model as a folder: averaged weights in half precision, configuration and card.
+
+`model.safetensors` alone is a checkpoint without the state of the training: the entries of one that
+are plain values stand in its metadata. The other files are to be read by people.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from diffusion.common.files import MODEL, folder_aside
+from diffusion.common.hashing import weights_digest
+from diffusion.common.weights import CHECKPOINT
+
+KEPT = ("epoch", "global_step", "hparams_name", "hyper_parameters", "config", "data")
+VERSION = "pytorch-lightning_version"
+
+
+def write_model(folder: Path, content: Mapping[str, Any], card: str) -> None:
+    """Writes the folder.
+
+    Args:
+        folder: Where to; it must not exist.
+        content: A checkpoint; its "config" is YAML.
+        card: The text of README.md.
+
+    Raises:
+        FileExistsError: If there is such a folder or file.
+        ValueError: If a weight is beyond fp16.
+    """
+    about = {key: content[key] for key in (*KEPT, VERSION) if key in content}
+    with folder_aside(folder) as aside:
+        metadata = {"format": "pt", CHECKPOINT: json.dumps(about)}
+        save_file(halves(content["state_dict"]), aside / MODEL, metadata=metadata)
+        (aside / "config.yaml").write_text(str(content.get("config", "")), encoding="utf-8")
+        (aside / "README.md").write_text(card, encoding="utf-8")
+
+
+def halves(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns tensors with floats in fp16.
+
+    Raises:
+        ValueError: If one is not finite there.
+    """
+    found = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
+    for name, value in found.items():
+        if not torch.isfinite(value).all():
+            raise ValueError(f"ckpt: {name} is beyond ±65504; expected weights of fp16's range")
+    return {name: value.contiguous() for name, value in found.items()}
+
+
+def card(name: str, content: Mapping[str, Any], license: str, measured: str) -> str:
+    """Returns README.md.
+
+    Args:
+        name: The folder's.
+        content: The checkpoint.
+        license: Of the weights, as whoever exports them states it.
+        measured: The figures of the last test, in Markdown.
+    """
+    state, data = content["state_dict"], content.get("data") or {}
+    network = {k.removeprefix("denoiser.").removeprefix("network."): v for k, v in state.items()}
+    size = sum(value.numel() for value in state.values())
+    shape = " x ".join(map(str, data.get("shape") or ())) or "samples"
+    return f"""---
+license: {license}
+tags: [diffusion]
+---
+
+# {name}
+
+{size:,} parameters, averages of {content.get("global_step", 0):,} steps on \
+{data.get("name") or "data that is not stated"}, {shape}, in half precision, with its \
+configuration. Digest of the network: `{weights_digest(network)}`.
+
+    diffusion predict --ckpt_path {name}
+
+## Figures
+
+{measured}
+
+## Licence
+
+{license}. The licences of the data apply too.
+"""

@@ -1,0 +1,99 @@
+"""`diffusion export --to safetensors`: its folder is taken wherever a checkpoint is."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from diffusion.common import weights
+from diffusion.common.hashing import weights_digest
+from diffusion.interop.exported_model import halves
+from diffusion.pipeline import Pipeline
+from diffusion.systems.diffusion import Diffusion
+
+
+@pytest.fixture
+def exported(run):
+    """A folder with a run, and its model exported beside it."""
+    run.fit()
+    last = "--ckpt=run/checkpoints/last.ckpt"
+    run("export", "--to=safetensors", last, "--output=model", "--license=mit")
+    return run
+
+
+def test_it_holds_the_averages_in_half_precision_and_the_configuration(exported):
+    content = torch.load("run/checkpoints/last.ckpt", weights_only=True)
+    with safe_open("model/model.safetensors", framework="pt") as file:
+        saved = {name: file.get_tensor(name) for name in file.keys()}
+    assert saved.keys() == content["state_dict"].keys()
+    for name, value in content["state_dict"].items():
+        assert saved[name].dtype == torch.half
+        assert torch.equal(saved[name], value.half())
+    read = weights.read(Path("model"))
+    for key in ("global_step", "hyper_parameters", "config", "data"):
+        assert read[key] == content[key], key
+    assert Path("model/config.yaml").read_text() == content["config"]
+    assert "optimizer_states" not in read
+    card = Path("model/README.md").read_text()
+    assert "license: mit" in card
+    network = Diffusion.load_from_checkpoint("run/checkpoints/last.ckpt").denoiser.network
+    assert weights_digest(network.state_dict()) in card
+
+
+def test_it_is_the_same_model_for_every_command(exported):
+    content = torch.load("run/checkpoints/last.ckpt", weights_only=True)
+    content["state_dict"] = {k: v.half().float() for k, v in content["state_dict"].items()}
+    torch.save(content, "rounded.ckpt")
+    for name, path in (("a", "rounded.ckpt"), ("b", "model")):
+        exported("predict", f"--ckpt_path={path}", f"--trainer.default_root_dir={name}")
+    first, second = (sorted(Path(x, "predictions").glob("0*.png")) for x in "ab")
+    assert len(first) == 12
+    assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
+    exported("test", "--ckpt_path=model", "--trainer.default_root_dir=c")
+    exported("test", "--ckpt_path=rounded.ckpt", "--trainer.default_root_dir=d")
+    figures = [json.loads(Path(x, "metrics.json").read_text())["figures"] for x in "cd"]
+    for record in figures:
+        record.pop("seconds_per_image")
+    assert figures[0] == figures[1]
+
+
+def test_training_starts_from_it_and_does_not_go_on(exported, refused):
+    module = Diffusion.load_from_checkpoint("model")
+    exported("fit", "--config=tiny.yaml", "--model.start=model", "--trainer.default_root_dir=e")
+    begun = torch.load("e/checkpoints/last.ckpt", weights_only=True)
+    assert begun["state_dict"].keys() == module.state_dict().keys()
+    assert "weights alone" in refused("fit", "--ckpt_path=model", "--trainer.max_steps=9")
+
+
+def test_a_pipeline_draws_from_it(exported):
+    a, b = (Pipeline.from_pretrained(x, device="cpu") for x in ("model", "model/model.safetensors"))
+    assert torch.equal(a.draw(labels=[3], seed=1), b.draw(labels=[3], seed=1))
+
+
+def test_without_a_flag_it_goes_where_no_such_processor_is(exported):
+    content = weights.read(Path("run/checkpoints/last.ckpt"))
+    config = content["config"].replace("accelerator: cpu", "accelerator: gpu")
+    assert config != content["config"]
+    torch.save({**content, "config": config}, "gpu.ckpt")
+    exported("predict", "--ckpt_path=gpu.ckpt", "--data.samples=1", "--trainer.devices=1")
+
+
+def test_what_is_there_is_kept_and_what_is_broken_refused(exported, refused):
+    line = refused(
+        "export", "--to=safetensors", "--ckpt=run/checkpoints/last.ckpt", "--output=model"
+    )
+    assert "model" in line
+    Path("broken").mkdir()
+    whole = Path("model/model.safetensors").read_bytes()
+    Path("broken/model.safetensors").write_bytes(whole[:-100])
+    assert "cut short" in refused("predict", "--ckpt_path=broken")
+    shutil.rmtree("model")
+    assert "there is none" in refused("predict", "--ckpt_path=model")
+
+
+def test_weights_beyond_half_precision_are_refused():
+    with pytest.raises(ValueError, match="a is beyond ±65504"):
+        halves({"a": torch.tensor([7e4])})
