@@ -38,8 +38,8 @@ from diffusion.spec import DataSpec
 from diffusion.systems.averages import EMA
 from diffusion.systems.cascade import Cascade
 from diffusion.systems.checkpoints import latest
-from diffusion.systems.checkpoints.reader import read_exported
 from diffusion.systems.checkpoints.restorable import Restorable, settings_of
+from diffusion.systems.checkpoints.whole_files import with_whole_files
 from diffusion.systems.checks import check_forgotten, check_given
 from diffusion.systems.diffusion import Diffusion
 from diffusion.systems.generative import Generative
@@ -65,7 +65,7 @@ def trainer(run: str | Path | None = None, *callbacks: L.Callback, **options: An
     given = {type(callback) for callback in callbacks}
     kinds = (EMA,) if run is None else (EMA, Checkpoint, Monitor)
     named = [*(kind() for kind in kinds if kind not in given), *callbacks]
-    return read_exported(L.Trainer(**chosen, callbacks=named))
+    return with_whole_files(L.Trainer(**chosen, callbacks=named))
 
 
 class Pipeline:

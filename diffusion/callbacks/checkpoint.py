@@ -5,38 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
-from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from diffusion.callbacks.monitor import NotFinite
-from diffusion.common.files import link, written_aside
+from diffusion.common.files import link
 from diffusion.common.validate import check_counts
 from diffusion.data import Images
 from diffusion.data.reading.workers import undisturbed
 from diffusion.systems.checkpoints import latest, lock, resume
+from diffusion.systems.checkpoints.whole_files import with_whole_files
 from diffusion.systems.trainer import attributes, data_of
-
-
-class WholeFiles(TorchCheckpointIO):
-    """Writes a checkpoint beside its place, flushes it to the disk, and renames it."""
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
-    ) -> None:
-        """Writes a file that is whole or not there."""
-        write_checkpoint(checkpoint, Path(path))
-
-
-def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
-    """Writes a checkpoint; one that is there stays until this one is whole.
-
-    Raises:
-        OSError: If it cannot be written.
-    """
-    with written_aside(path) as aside, aside.open("wb") as file:
-        torch.save(checkpoint, file)  # to a name it would put this name inside
 
 
 class Checkpoint(ModelCheckpoint):
@@ -79,8 +58,7 @@ class Checkpoint(ModelCheckpoint):
         if stage == "fit" and not attributes(trainer).fast_dev_run:
             if trainer.is_global_zero:
                 lock.hold(Path(self.dirpath))
-            if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
-                trainer.strategy.checkpoint_io = WholeFiles()
+            with_whole_files(trainer)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Unlocks the folder."""

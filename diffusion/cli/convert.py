@@ -11,7 +11,6 @@ from lightning.pytorch.cli import LightningCLI
 from rich import get_console
 from torch import nn
 
-from diffusion.callbacks.checkpoint import write_checkpoint
 from diffusion.callbacks.save_config import CONFIG
 from diffusion.cli.arguments import read_config
 from diffusion.cli.checkpoint_config import in_braces, model_of, read_checkpoint
@@ -26,6 +25,7 @@ from diffusion.systems.base import System
 from diffusion.systems.checkpoints.contents import check_tensors, same_shape
 from diffusion.systems.checkpoints.declared import check_network
 from diffusion.systems.checkpoints.trust import Taken, trusting, user_words
+from diffusion.systems.checkpoints.whole_files import write_checkpoint
 from diffusion.systems.diffusion import Diffusion
 
 MODULES = {

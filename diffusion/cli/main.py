@@ -32,7 +32,7 @@ from diffusion.data.reading.workers import lost
 from diffusion.systems.base import System
 from diffusion.systems.checkpoints import latest
 from diffusion.systems.checkpoints.contents import check_checkpoint
-from diffusion.systems.checkpoints.reader import read_exported
+from diffusion.systems.checkpoints.whole_files import with_whole_files
 from diffusion.systems.trainer import check_precision, check_trainer
 
 ERRORS = (ValueError, OSError, MisconfigurationException, NotFinite)
@@ -105,7 +105,7 @@ class CLI(LightningCLI):
         if config.trainer.enable_progress_bar is not False and not config.trainer.barebones:
             callbacks += [] if bars else [Bar()]
         try:
-            return read_exported(super().instantiate_trainer(callbacks=callbacks, **kwargs))
+            return with_whole_files(super().instantiate_trainer(callbacks=callbacks, **kwargs))
         except (TypeError, ValueError, MisconfigurationException) as error:
             raise ValueError(blamed(config.trainer, str(error))) from error
 

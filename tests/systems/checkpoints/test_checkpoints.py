@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from diffusion.callbacks.checkpoint import Checkpoint, write_checkpoint
+from diffusion.callbacks.checkpoint import Checkpoint
 from diffusion.systems.checkpoints import latest, lock
+from diffusion.systems.checkpoints.whole_files import write_checkpoint
 
 
 def write(path, step):
@@ -256,7 +257,7 @@ def test_the_first_cause_is_reported_where_saving_fails_too(run, monkeypatch):
     def fail(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("diffusion.callbacks.checkpoint.write_checkpoint", fail)
+    monkeypatch.setattr("diffusion.systems.checkpoints.whole_files.write_checkpoint", fail)
     with pytest.warns(UserWarning, match="could not be saved.*No space"), pytest.raises(Stop):
         run.fit()
 
