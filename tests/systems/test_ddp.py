@@ -88,7 +88,7 @@ def test_pairs_of_all_processes_are_negatives(run, monkeypatch):
         for rank in range(2):
             torch.manual_seed(seed(self.seed, rank, self.trainer.global_step, 0))
             x_0, text = batch["image"][rank::2], batch["text"][rank::2]
-            t = self.draw(len(x_0))
+            t = self.random_times(len(x_0))
             x_t = self.diffuse(x_0, t, torch.randn_like(x_0))
             images.append(self.network.embed_image(x_t, t))
             texts.append(self.network.embed_text(self.read({"text": text})))
