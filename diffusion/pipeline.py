@@ -38,7 +38,7 @@ from diffusion.spec import DataSpec
 from diffusion.systems.averages import EMA
 from diffusion.systems.cascade import Cascade
 from diffusion.systems.checkpoints import latest
-from diffusion.systems.checkpoints.restorable import Restorable, settings_of
+from diffusion.systems.checkpoints.restorable import Restorable
 from diffusion.systems.checkpoints.whole_files import with_whole_files
 from diffusion.systems.checks import check_forgotten, check_given
 from diffusion.systems.diffusion import Diffusion
@@ -64,8 +64,8 @@ def trainer(run: str | Path | None = None, *callbacks: L.Callback, **options: An
     check_trainer({"default_root_dir": ".", **chosen})
     given = {type(callback) for callback in callbacks}
     kinds = (EMA,) if run is None else (EMA, Checkpoint, Monitor)
-    named = [*(kind() for kind in kinds if kind not in given), *callbacks]
-    return with_whole_files(L.Trainer(**chosen, callbacks=named))
+    every = [*(kind() for kind in kinds if kind not in given), *callbacks]
+    return with_whole_files(L.Trainer(**chosen, callbacks=every))
 
 
 class Pipeline:
@@ -327,12 +327,9 @@ def _restored(path: Path, trust: bool) -> L.LightningModule:
             f"checkpoint: {path}; expected one that says what it is of, as `diffusion fit` and "
             "models of Pipeline.from_config write it"
         )
-    try:
-        system = Restorable.load_from_checkpoint(path, trust=trust)
-    except ValueError as error:
-        raise ValueError(str(error).replace("checkpoint_path", "checkpoint", 1)) from None
+    system = Restorable.load_from_checkpoint(path, trust=trust, key="checkpoint")
     if isinstance(system, Diffusion):
-        check_forgotten(system.sampler, settings_of(content), system.denoiser.contract)
+        check_forgotten(system.sampler, system.trained, system.denoiser.contract)
     return system
 
 

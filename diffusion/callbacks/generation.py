@@ -56,10 +56,9 @@ def generate(
             seconds += time.perf_counter() - start
             own = sum(i % world == rank for i in numbers)  # the others repeat the last
             index = torch.tensor(numbers)
+            samples = SampleBatch(images[:own], index[:own], **_requested(module, batch, own))
             for measure in measures if own else ():
-                measure.update(
-                    SampleBatch(images[:own], index[:own], **_requested(module, batch, own))
-                )
+                measure.update(samples)
             first = sum(number < FIRST for number in numbers[:own])
             shown.append((index[:first].to(images.device), images[:first]))
             progress.advance(task, min(len(numbers) * world, n))

@@ -134,6 +134,8 @@ class Writer(L.Callback):
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Ends the bar, and says where the images are."""
+        if self.path is None and not self.lines.exists():
+            rank_zero_info(f"writer: {type(pl_module).__name__} draws nothing; nothing is written")
         task = None if self.bar is None else self.bar.tasks[0]
         self._end_bar()
         if task is not None and task.completed and task.elapsed:

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from diffusion.callbacks.save_config import CONFIG
 from diffusion.cli import arguments
 from diffusion.common import weights
-from diffusion.common.files import MODEL
+from diffusion.common.files import MODEL, file_of
 from diffusion.common.validate import first_few
 from diffusion.interop.presets import Settings
 from diffusion.systems.checkpoints.declared import check_network
@@ -93,8 +93,8 @@ def run_of(path: Path) -> Path:
     for place in (path, path.absolute()):
         if place.parent.name == "checkpoints":
             return place.parent.parent
-    named = path.parent if path.name == MODEL else path
-    return Path("runs") / named.stem
+    file = file_of(path).absolute()
+    return Path("runs") / (file.parent.name if file.name == MODEL else path.stem)
 
 
 def read_checkpoint(path: Path, key: str = "ckpt_path") -> dict[str, Any]:

@@ -15,7 +15,7 @@ from diffusion.callbacks.save_config import CONFIG
 from diffusion.cli.arguments import read_config
 from diffusion.cli.checkpoint_config import in_braces, model_of, read_checkpoint
 from diffusion.common.weights import read, tensors
-from diffusion.interop import exported_model, layout, lucidrains, openai
+from diffusion.interop import exported_model, last_test, layout, lucidrains, openai
 from diffusion.interop.diffusers import folder, model_card, scheduler, unet_weights
 from diffusion.interop.layout import Names
 from diffusion.interop.presets import Model, Settings, node
@@ -103,14 +103,32 @@ def export(
     if to == "safetensors":
         if config:
             raise ValueError(f"config: {config[0]}; expected none, the checkpoint's own is kept")
-        measured = model_card.measured(model_card.last_record(path))
+        measured = last_test.measured(last_test.last_record(path))
         card = exported_model.card(target.name, content, license, measured)
         exported_model.write_model(target, content, card)
         get_console().print(f"wrote {target}, for --ckpt_path and wherever a checkpoint is taken")
-        return
-    with trusting(trust, user_words(config or [])):
-        said = [model_section(Path(file)) for file in config or []]
-        module, _ = build([model_of(content, f"ckpt: {path}"), *said])
+    else:
+        with trusting(trust, user_words(config or [])):
+            said = [model_section(Path(file)) for file in config or []]
+            module, _ = build([model_of(content, f"ckpt: {path}"), *said])
+        export_to_diffusers(module, content, path, target, license)
+
+
+def export_to_diffusers(
+    module: System, content: Mapping[str, Any], path: Path, target: Path, license: str
+) -> None:
+    """Writes a folder of diffusers.
+
+    Args:
+        module: The model, as it shall sample.
+        content: What its checkpoint holds.
+        path: The checkpoint.
+        target: The folder to write.
+        license: As for `export`.
+
+    Raises:
+        ValueError: If diffusers cannot express it.
+    """
     if not isinstance(module, Diffusion):
         raise ValueError(f"ckpt: {path} is of {type(module).__name__}; expected a diffusion model")
     check_tensors(module.state_dict(), content["state_dict"], f"ckpt: {path}", same_shape)
@@ -123,7 +141,7 @@ def export(
         module.sampler,
         variance=network.out_channels == 2 * network.in_channels,
     )
-    steps, record = len(module.sampler.times(module.process)) - 1, model_card.last_record(path)
+    steps, record = len(module.sampler.times(module.process)) - 1, last_test.last_record(path)
     folder.write_folder(
         target,
         unet,

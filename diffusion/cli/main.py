@@ -26,7 +26,7 @@ from diffusion.cli.errors import blamed, one_line
 from diffusion.cli.exit_status import ending
 from diffusion.cli.parser import TRACEBACK, OneLine, fail
 from diffusion.cli.run_folder import check_room, claim
-from diffusion.common.files import reason
+from diffusion.common.files import file_of, reason
 from diffusion.data.base import Images
 from diffusion.data.reading.workers import lost
 from diffusion.systems.base import System
@@ -91,7 +91,7 @@ class CLI(LightningCLI):
         config, fits = self.config[self.command], self.command == "fit"
         latest.check_weights(self.model, self.command, self.folder, config.ckpt_path)
         if fits and isinstance(self.model, System):
-            self.model.check_optimizers()
+            self.model.check_start(config.ckpt_path)
         leaves_nothing = config.trainer.fast_dev_run
         if not (fits and leaves_nothing):
             claim(self.folder, self.command, resuming=config.ckpt_path is not None)
@@ -114,7 +114,7 @@ class CLI(LightningCLI):
         config, fits = self.config[self.command], self.command == "fit"
         if fits and not config.trainer.fast_dev_run:
             check_room(self.folder, self.model)
-        if config.ckpt_path and Path(config.ckpt_path).is_file():
+        if config.ckpt_path and file_of(Path(config.ckpt_path)).is_file():
             check_checkpoint(self.model, Path(config.ckpt_path), training=fits)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:

@@ -76,7 +76,8 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     content = json.loads(about[CHECKPOINT])
     if not isinstance(content, dict):
         raise Broken("its metadata is something else")
-    return {**content, "state_dict": tensors(values, path)}
+    floats = {k: v.float() for k, v in values.items() if v.is_floating_point()}
+    return {**content, "state_dict": values | floats}
 
 
 @lru_cache(maxsize=64)

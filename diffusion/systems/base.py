@@ -18,6 +18,7 @@ from lightning.pytorch.core.optimizer import (
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
+from diffusion.common import weights
 from diffusion.common.files import kept
 from diffusion.data import Images
 from diffusion.metrics.report.record import write_record
@@ -28,7 +29,7 @@ from diffusion.systems.averages import EMA
 from diffusion.systems.checkpoints.agreement import agree
 from diffusion.systems.checkpoints.restorable import Restorable
 from diffusion.systems.checkpoints.resume import adopt
-from diffusion.systems.checkpoints.start import begin
+from diffusion.systems.checkpoints.start import KEY, begin
 from diffusion.systems.trainer import callbacks_of, check_schedule, check_stage, data_of
 
 GOLDEN_RATIO = 0.6180339887498949
@@ -145,12 +146,20 @@ class System(Restorable, ABC):
             if spec is not None and data is not None:
                 agree(spec, data, self.reads_labels, beginning=True)
 
-    def check_optimizers(self) -> None:
-        """Makes the optimizers once, so that wrong options are known before training.
+    def check_start(self, path: str | None) -> None:
+        """Reads the weights that training starts from, and makes the optimizers, once.
+
+        So that what is wrong with them is known before anything is prepared.
+
+        Args:
+            path: What `--ckpt_path` says; with a checkpoint, training does not start from others.
 
         Raises:
-            ValueError: If an optimizer or a schedule refuses its options.
+            ValueError: If an optimizer or a schedule refuses its options, or the weights are none.
+            FileNotFoundError: If there are no such weights.
         """
+        if path is None and self.start is not None:
+            weights.read(Path(self.start).expanduser(), KEY)
         try:
             self.configure_optimizers()
         except (TypeError, ValueError) as error:

@@ -98,6 +98,19 @@ def test_what_is_there_is_kept_and_what_is_broken_refused(exported, refused):
     assert "there is none" in refused("predict", "--ckpt_path=model")
 
 
+def test_it_is_compared_with_the_model_before_anything_is_drawn(exported, refused):
+    line = refused("predict", "--ckpt_path=model", "--model.network.channels=16")
+    assert line.startswith("ckpt_path: model is of another model: denoiser.network.")
+    assert not Path("runs/model/predictions").exists()
+
+
+@pytest.mark.parametrize("path", ["v1.0", "v1.0/model.safetensors"])
+def test_its_run_has_its_name(exported, path):
+    Path("model").rename("v1.0")
+    exported("predict", f"--ckpt_path={path}", "--data.samples=1")
+    assert [file.name for file in Path("runs/v1.0/predictions").glob("0*.png")] == ["000000_0.png"]
+
+
 def test_weights_beyond_half_precision_are_refused():
     with pytest.raises(ValueError, match="a is beyond ±65504"):
         halves({"a": torch.tensor([7e4])})

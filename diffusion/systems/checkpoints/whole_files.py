@@ -8,7 +8,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from diffusion.common import weights
-from diffusion.common.files import written_aside
+from diffusion.common.files import file_of, written_aside
 
 
 class WholeFiles(TorchCheckpointIO):
@@ -25,9 +25,9 @@ class WholeFiles(TorchCheckpointIO):
 
     def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Returns what Lightning's own does, or the content of an exported model."""
-        if Path(path).suffix == ".ckpt":
-            return super().load_checkpoint(path, *args, **kwargs)
-        return weights.read(Path(path), "ckpt_path")
+        if file_of(Path(path)).suffix == ".safetensors":
+            return weights.read(Path(path), "ckpt_path")
+        return super().load_checkpoint(path, *args, **kwargs)
 
 
 def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:

@@ -59,6 +59,7 @@ def test_what_is_wrong_is_known_before_training(run, base, refused):
         return refused("fit", "--config", "tiny.yaml", *flags)
 
     assert "model.start: nowhere.ckpt; expected a file" in line("--model.start=nowhere.ckpt")
+    assert not (run.folder / "run").exists()  # it is said before anything is prepared
     run.folder.joinpath("text.ckpt").write_text("hello")
     assert "model.start: text.ckpt; expected tensors" in line("--model.start=text.ckpt")
     torch.save({"weights": torch.zeros(2)}, run.folder / "plain.ckpt")
