@@ -7,10 +7,10 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 # Imported so that YAML can name their classes without their modules.
 import diffusion.codec
+import diffusion.common.muon
 import diffusion.common.schedules
 import diffusion.data
 import diffusion.guidance
-import diffusion.importance
 import diffusion.metrics
 import diffusion.networks
 import diffusion.objective

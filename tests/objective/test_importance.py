@@ -8,8 +8,7 @@ from torch import multiprocessing
 
 from diffusion.condition import Condition
 from diffusion.denoiser import NetworkDenoiser
-from diffusion.importance import ImportanceSampled
-from diffusion.objective import Simple, VariationalBound
+from diffusion.objective import ImportanceSampled, Simple, VariationalBound
 from diffusion.parameterization import Eps
 from diffusion.process import Linear
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from diffusion.condition import Condition
 from diffusion.denoiser import NetworkDenoiser
-from diffusion.objective import Objective
+from diffusion.objective.base import Objective
 from diffusion.process import Process
 
 
