@@ -99,7 +99,7 @@ class MuonWithAdamW(torch.optim.AdamW):
 
 
 def orthogonal(G: Tensor, iterations: int = 5) -> Tensor:
-    """Returns U S' Vᵀ for G = U S Vᵀ, with S' in 0.68 … 1.21 where S > 0.01 ‖G‖.
+    """Returns U S' Vᵀ for G = U S Vᵀ, with S' in 0.68 … 1.14 where S > 0.01 ‖G‖.
 
     X ← a X + (b X Xᵀ + c (X Xᵀ)²) X, from X = G / ‖G‖, is a quintic polynomial of the singular
     values; a, b, c are Jordan's, steep at 0 rather than exact at 1.
