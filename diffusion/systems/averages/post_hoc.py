@@ -2,12 +2,14 @@
 
 A snapshot i is a mean of the weights under the density p_i(τ) = (γ_i + 1) τ^{γ_i} / t_i^{γ_i+1} on
 [0, t_i]. With coefficients x the sum Σ_i x_i θ̂_i is one under Σ_i x_i p_i, whatever θ was. Of all
-x, those are taken whose Σ_i x_i p_i is nearest to the wanted p_r in L²:
+x, those are taken whose Σ_i x_i p_i is nearest to the wanted p_r in L², with A_ij = ⟨p_i, p_j⟩,
+b_i = ⟨p_i, p_r⟩ and ⟨p, q⟩ = ∫ p(τ) q(τ) dτ:
 
-    A x = b,   A_ij = ⟨p_i, p_j⟩,   b_i = ⟨p_i, p_r⟩,   ⟨p, q⟩ = ∫ p(τ) q(τ) dτ,
+    minimise xᵀ A x − 2 bᵀ x   where Σ_i x_i = 1,   so   A x + λ 1 = b.
 
-where the gradient of ‖Σ_i x_i p_i − p_r‖² vanishes. Both densities are 0 beyond m = min(t_i, t_j),
-so that the integral is one of a power,
+The condition is ours; the paper solves A x = b. It makes the sum a mean of weights also where there
+are few snapshots: a sum of 0.99 would shrink every weight by a hundredth, which is more than what
+lengths differ by. Both densities are 0 beyond m = min(t_i, t_j), so the integral is one of a power,
 
     ⟨p_i, p_j⟩ = (γ_i + 1)(γ_j + 1) / (t_i^{γ_i+1} t_j^{γ_j+1}) ∫_0^m τ^{γ_i+γ_j} dτ
                = (γ_i + 1)(γ_j + 1) / (γ_i + γ_j + 1) · (m/t_i)^{γ_i+1} (m/t_j)^{γ_j+1} / m.
@@ -80,10 +82,11 @@ def coefficients(snapshots: Sequence[Snapshot], width: float, step: int) -> Arra
     """
     t = np.array([one.step for one in snapshots], dtype=np.float64)
     gamma = np.array([gamma_of(one.width) for one in snapshots])
-    A = inner(gamma[:, None], t[:, None], gamma, t)
-    b = inner(gamma, t, np.array(gamma_of(width)), np.array(float(step)))
-    scale = A.diagonal() ** -0.5  # densities of norm 1, so that early ones count as late ones
-    return scale * np.linalg.lstsq(A * scale * scale[:, None], scale * b, rcond=1e-12)[0]
+    scale = inner(gamma, t, gamma, t) ** -0.5  # densities of norm 1: early ones count as late ones
+    A = inner(gamma[:, None], t[:, None], gamma, t) * scale * scale[:, None]
+    b = inner(gamma, t, np.array(gamma_of(width)), np.array(float(step))) * scale
+    whole = np.block([[A, scale[:, None]], [scale, np.zeros((1, 1))]])
+    return scale * np.linalg.lstsq(whole, np.append(b, 1.0), rcond=1e-12)[0][:-1]
 
 
 def reconstructed(snapshots: Sequence[Snapshot], width: float, step: int) -> dict[str, Tensor]:

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-import torch
 from scipy.integrate import quad
 
 from diffusion.systems.averages.power import Power, gamma_of, width_of
@@ -36,19 +35,3 @@ def test_the_updates_are_the_integral(width):
 def test_a_width_out_of_range(width):
     with pytest.raises(ValueError, match=r"width: .*; expected σ_rel above 0 and at most 0\.2887"):
         Power(width)
-
-
-def test_it_is_the_average_that_is_evaluated_and_resumes(run, same):
-    flags = ["--ema.rate=Power", "--ema.rate.width=0.2"]
-    run.fit(*flags, "--trainer.max_steps=8")
-    whole = run.load()
-    run.fit(*flags, "--trainer.default_root_dir=other")
-    run.fit(*flags, "--ckpt_path=other/checkpoints/last.ckpt", "--trainer.max_steps=8")
-    parts = run.load("other/checkpoints/last.ckpt")
-    assert same(whole["state_dict"], parts["state_dict"])
-    assert same(whole["raw_state_dict"], parts["raw_state_dict"])
-    run.fit("--trainer.default_root_dir=third", "--trainer.max_steps=8")
-    third = run.load("third/checkpoints/last.ckpt")
-    assert same(whole["raw_state_dict"], third["raw_state_dict"])
-    assert not same(whole["state_dict"], third["state_dict"])
-    assert all(torch.isfinite(v).all() for v in whole["state_dict"].values())
