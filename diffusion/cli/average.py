@@ -13,10 +13,10 @@ from diffusion.cli.main import CLI, layered_options, quiet
 from diffusion.common.progress import bar
 from diffusion.interop import exported_model
 from diffusion.metrics.report.record import write_record
-from diffusion.pipeline import trainer
 from diffusion.plots.pictures import lengths
 from diffusion.systems.averages.post_hoc import found, reconstructed
 from diffusion.systems.averages.power import gamma_of
+from diffusion.systems.trainer import DEFAULTS
 
 WIDTHS = (0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.12, 0.15, 0.2, 0.25)
 LOSS, DISTANCES = "val/loss", ("fd_", "fid@")
@@ -98,7 +98,9 @@ class Parts(CLI):
         self.metrics.validate = True
         about = {key: config.trainer[key] for key in ("accelerator", "limit_val_batches")}
         precision = config.trainer.precision or "32-true"
-        self.own = trainer(None, self.metrics, devices=1, precision=precision, **about)
+        silent = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+        options = {**DEFAULTS, **silent, **about, "devices": 1, "precision": precision}
+        self.own = L.Trainer(**options, callbacks=[self.metrics])
         self.figure = LOSS
 
     def _run_subcommand(self, subcommand: str) -> None:

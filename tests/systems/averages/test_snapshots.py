@@ -82,7 +82,7 @@ def test_other_lengths_are_reconstructed(tmp_path):
         other = snapshots.tracked[f"{nearest[width]:.4g}"].average
         error = sum((made[k] - v).square().sum() for k, v in ema.average.items()).sqrt()
         apart = sum((other[k] - v).square().sum() for k, v in ema.average.items()).sqrt()
-        assert error < {0.03: 0.25, 0.07: 0.02, 0.2: 0.1}[width] * apart, (width, error / apart)
+        assert error < {0.03: 0.5, 0.07: 0.1, 0.2: 0.03}[width] * apart, (width, error / apart)
 
 
 FLAGS = ("--snapshots.every_n_steps=2", "--ema.rate=Power", "--ema.rate.width=0.2")
