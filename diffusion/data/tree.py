@@ -80,11 +80,12 @@ class Tree(Images):
             x: Points (B, 2).
             label: Their classes, (B,).
         """
-        w, m, L = (part[label] for part in (self.weights, self.means, self.factors))
-        z = torch.linalg.solve(L, (x.double()[:, None] - m)[..., None]).squeeze(-1)
-        log_det = torch.linalg.det(L).abs().log()
-        distance = z.square().sum(-1)
-        return w.log() - distance / 2 - log_det - math.log(2 * math.pi), distance.sqrt()
+        log_det = torch.linalg.det(self.factors).abs().log()
+        peak = self.weights.log() - log_det - math.log(2 * math.pi)
+        white = torch.linalg.inv(self.factors)[label]
+        z = white @ (x.double()[:, None] - self.means[label])[..., None]
+        square = z.square().sum((-1, -2))
+        return peak[label] - square / 2, square.sqrt()
 
     def log_density(self, x: Tensor, label: Tensor) -> Tensor:
         """Returns log p(x | label), (B,); arguments as for `log_components`."""
