@@ -31,7 +31,7 @@ def picture(clouds: dict[str, Tensor], labels: Tensor, path: Path) -> None:
     for ax, (title, x) in zip(figure.subplots(1, len(clouds)), clouds.items()):
         for y, colour in ((1, "silver"), (0, "darkorange")):
             ax.scatter(*x[labels == y].T, s=1, c=colour, linewidths=0)
-        ax.set(title=title, xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), xticks=[], yticks=[])
+        ax.set(title=title, xlim=(-3, 3), ylim=(-3, 3), xticks=[], yticks=[])
         ax.set_aspect("equal")
     figure.savefig(path)
 
@@ -63,8 +63,9 @@ def main() -> None:
     tree.setup("test")
     labels, bad = torch.arange(given.n) % 2, TrainedDenoiser(given.bad)
     real = torch.empty(given.n, 2)
+    batch = tree.test_set.__getitems__(range(2 * given.n))
     for y in (0, 1):
-        own = tree.test_set.images[tree.test_set.labels == y]
+        own = batch["image"][batch["label"] == y]
         real[labels == y] = own[: int((labels == y).sum())]
 
     def drawn(*guidance: Guidance) -> Tensor:
