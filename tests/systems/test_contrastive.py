@@ -281,8 +281,8 @@ def test_validation_is_over_the_whole_split_at_fixed_times_and_noise(contrasted,
             f, g, texts = [], [], []
             for k, batch in enumerate(data.batches("val", 8)):
                 t = torch.full((len(batch["image"]),), time)
-                numbers = range(k << 32, (k << 32) + len(t))
-                noise = SeededNoise(0, numbers, use=Use.EVALUATION)
+                rows = range(k << 32, (k << 32) + len(t))
+                noise = SeededNoise(0, rows, use=Use.EVALUATION)
                 eps = [noise(batch["image"]) for _ in range(i + 1)][i]
                 x_t = module.process.diffuse(batch["image"], t, eps)
                 f.append(module.network.embed_image(x_t, t))
