@@ -8,6 +8,7 @@ from torch import Tensor
 
 from diffusion.condition import Condition
 from diffusion.denoiser import NetworkDenoiser
+from diffusion.noise import SeededNoise
 from diffusion.objective.base import Objective
 from diffusion.process import Process
 
@@ -44,10 +45,9 @@ class LogitNormal(Objective):
         """Returns t = ⌈T / (1 + exp(−m − s n))⌉ in 1 … T, for standard normal n."""
         return (T * torch.sigmoid(self.mean + self.std * normal)).ceil().long().clamp(1, T)
 
-    def draw(self, process: Process, x_0: Tensor) -> tuple[Tensor, Tensor]:
-        """Draws t from p, shape (B,), and ε, x_0's shape."""
-        t = self.times(torch.randn(x_0.shape[:1], device=x_0.device), process.T)
-        return t, torch.randn_like(x_0)
+    def draw(self, process: Process, x_0: Tensor, noise: SeededNoise) -> tuple[Tensor, Tensor]:
+        """Draws t from p, shape (B,), and ε, x_0's shape, from the samples' noise."""
+        return self.times(torch.special.ndtri(noise.uniform()), process.T), noise(x_0)
 
     def loss(
         self, denoiser: NetworkDenoiser, x_0: Tensor, cond: Condition, t: Tensor, eps: Tensor

@@ -7,6 +7,7 @@ from scipy.special import logit, ndtr, ndtri
 
 from diffusion.condition import Condition
 from diffusion.denoiser import NetworkDenoiser
+from diffusion.noise import SeededNoise
 from diffusion.objective import LogitNormal, MinSNR, Simple
 from diffusion.parameterization import V
 from diffusion.process import Cosine
@@ -41,7 +42,7 @@ def test_it_draws_such_times_and_keeps_the_others_loss():
     objective = LogitNormal(MinSNR(), -0.5, 0.8)
     denoiser = NetworkDenoiser(Wavy().double(), Cosine(50), V())
     x_0 = torch.zeros(40_000, 1, 2, dtype=torch.float64)
-    t, eps = objective.draw(denoiser.process, x_0)
+    t, eps = objective.draw(denoiser.process, x_0, SeededNoise(0, range(len(x_0))))
     z = logit((t.double().numpy() - 0.5) / 50)
     assert z.mean() == pytest.approx(-0.5, abs=0.02)
     assert z.std() == pytest.approx(0.8, abs=0.03)
