@@ -18,9 +18,11 @@ class Objective(ABC):
 
     Attributes:
         variance: Σ of the reverse transitions; "learned" needs a network that puts one out.
+        regresses: Whether it compares the network's output with a target.
     """
 
     variance: Variance = "small"
+    regresses: bool = False
 
     def draw(self, process: Process, x_0: Tensor) -> tuple[Tensor, Tensor]:
         """Draws t, uniform in 1 … T, shape (B,), and ε, x_0's shape."""
@@ -80,6 +82,8 @@ class Simple(Objective):
     or `Velocity` it weighs the times differently.
     """
 
+    regresses = True
+
     def loss(
         self, denoiser: NetworkDenoiser, x_0: Tensor, cond: Condition, t: Tensor, eps: Tensor
     ) -> Tensor:
@@ -99,6 +103,8 @@ class MinSNR(Objective):
     Args:
         gamma: γ; the paper's is 5.
     """
+
+    regresses = True
 
     def __init__(self, gamma: float = 5.0) -> None:
         if not gamma > 0:
@@ -122,7 +128,8 @@ class VariationalBound(Objective):
     """An unbiased estimate of the bound on −log p(x_0), in bits/dim: L_T + T · L_{t−1}.
 
     t is uniform, so T · L_{t−1} (L_0 for t = 1) has the sum over t as its mean. This is what the
-    paper of 2015 maximises (eq. 13 and 14, there with the opposite sign) and DDPM's L (eq. 5).
+    paper of 2015 maximises (eq. 13 and 14, there with the opposite sign) and DDPM's L (eq. 5). The
+    β of a `Learned` process get their gradient from it too.
 
     Args:
         variance: Σ of the reverse transitions.
@@ -157,6 +164,8 @@ class Hybrid(Objective):
     Raises:
         ValueError: If λ is negative.
     """
+
+    regresses = True
 
     def __init__(self, weight: float = 0.001, levels: int | None = 256) -> None:
         if not weight >= 0:
