@@ -206,7 +206,7 @@ def _place(log_variance: Tensor, process: Process, t: Tensor, x_t: Tensor) -> Te
 
 
 class LogOdds(Parameterization):
-    """log P(x_{t−1} = 1) / P(x_{t−1} = −1) = F + x_t log((2 − β_t) / β_t), for the bits of `Binomial`.
+    """log P(x_{t−1} = 1) / P(x_{t−1} = −1) = F + x_t log((2 − β_t) / β_t), for bits (`Binomial`).
 
     The paper's f_b(x_t, t), the probability that p(x_{t−1} | x_t) = B(f_b) has (table App.1), with
     the forward kernel's where F = 0. x̂_0 = (μ − b x_t) / a with μ = 2 f_b − 1.

@@ -50,7 +50,7 @@ def process(of: type, T: int) -> Process:
 
 def learned(T: int, beta_1: float | None = None) -> Learned:
     """Returns a learned process away from where it began."""
-    it = Learned(Sohl2015(T), beta_1)
+    it = Learned(Sohl2015(T), beta_1, rate=1.0)
     torch.nn.init.normal_(it.theta, std=0.5, generator=torch.Generator().manual_seed(0))
     return it.requires_grad_(False)
 

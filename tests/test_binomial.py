@@ -1,7 +1,7 @@
 """The binomial kernel against enumeration in NumPy: kernels, bound, samples and products."""
 
 import math
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -172,7 +172,7 @@ def test_the_bound_goes_to_the_entropy():
         assert Chain(INDEPENDENT, T).bound() == pytest.approx(entropy(INDEPENDENT), abs=1e-9)
     assert entropy(HEARTBEAT) == pytest.approx(math.log2(3))
     gaps = [Chain(HEARTBEAT, T).bound() - math.log2(3) for T in (16, 32, 64, 128)]
-    for gap, half in zip(gaps, gaps[1:]):
+    for gap, half in pairwise(gaps):
         assert 1.7 < gap / half < 2.3
     assert 0 < gaps[-1] < 0.04
 

@@ -31,9 +31,9 @@ def test_it_starts_as_another_process_and_is_that_of_its_betas(start):
     it = Learned(start)
     torch.testing.assert_close(it.alpha.detach(), start.alpha, rtol=1e-12, atol=1e-15)
     torch.testing.assert_close(it.sigma.detach(), start.sigma, rtol=1e-12, atol=1e-15)
-    moved = Learned(start, beta_1=0.003)
+    moved = Learned(start, beta_1=0.003, rate=4.0)
     with torch.no_grad():
-        moved.theta += torch.linspace(-2, 2, T - 1)
+        moved.theta += torch.linspace(-0.5, 0.5, T - 1)
     beta_0 = (1 - (start.alpha[1:] / start.alpha[:-1]) ** 2).numpy()
     odds = beta_0 / (1 - beta_0) * np.exp(np.concatenate([[0], np.linspace(-2, 2, T - 1)]))
     betas = odds / (1 + odds)
@@ -102,7 +102,7 @@ class Exact(torch.nn.Module):
 
 def test_the_bound_is_the_closed_form_and_training_lowers_it():
     """Descent on β alone ends below all schedules of a family, and above the entropy."""
-    c, it = 0.4, Learned(Sohl2015(T), beta_1=0.01)
+    c, it = 0.4, Learned(Sohl2015(T), beta_1=0.01, rate=1)
     denoiser = NetworkDenoiser(Exact(it, c), it, MeanShift())
     signs = torch.tensor([[-1.0, -1, 1, 1], [-1, 1, -1, 1]], dtype=torch.float64)
     t = torch.arange(1, T + 1).repeat_interleave(4)
@@ -195,6 +195,7 @@ def test_it_trains_resumes_and_is_averaged_with_the_network(tmp_path):
         (lambda: Learned(RectifiedFlow(T)), "process.process: RectifiedFlow; expected one with α²"),
         (lambda: Learned(Sohl2015(T), 0.0), "process.beta_1: 0.0; expected 0 < β_1 < 1"),
         (lambda: Learned(Sohl2015(T), 1.0), "process.beta_1: 1.0; expected"),
+        (lambda: Learned(Sohl2015(T), rate=0.0), "process.rate: 0.0; expected a positive number"),
     ],
 )
 def test_errors(make, message):

@@ -20,6 +20,7 @@ __all__ = [
     "Downloaded",
     "Emoji",
     "FashionMNIST",
+    "Heartbeat",
     "ImageFolder",
     "ImageSet",
     "ImageText",

@@ -114,8 +114,8 @@ class Denoise(Observed):
         least = (process.sigma[1] / process.alpha[1]).item()
         if self.sigma < least:
             raise ValueError(
-                f"guidance.sigma: {self.sigma}; expected at least {least:.2g}, the least noise that "
-                "the model was trained on"
+                f"guidance.sigma: {self.sigma}; expected at least {least:.2g}, the least noise "
+                "that the model was trained on"
             )
 
 
@@ -144,7 +144,7 @@ class KernelProduct(Observed):
 
 
 class Product(KernelProduct):
-    """μ̃ = μ + Σ̃ ∇ log r(μ), r(x) = N(y; x, s² I), Σ̃ = (1/Σ + 1/s²)⁻¹, that is μ + (y − μ) Σ/(Σ + s²).
+    """μ̃ = μ + Σ̃ ∇ log r(μ) = μ + (y − μ) Σ / (Σ + s²), r(x) = N(y; x, s² I), Σ̃ = (1/Σ + 1/s²)⁻¹.
 
     The product's mean, as in the authors' code; appendix C has Σ where Σ̃ stands, to which it tends
     for Σ ≪ s². Σ of the step stays as it is. For the step `DDPM`.

@@ -8,7 +8,7 @@ from diffusion.process.base import Process
 
 
 class Learned(Process, nn.Module):
-    """β_t = sigmoid(θ_t + logit β⁰_t) for t = 2 … T, with β_1 fixed; α_t² = ∏_{u ≤ t} (1 − β_u).
+    """β_t = sigmoid(rate · θ_t + logit β⁰_t) for t = 2 … T, β_1 fixed; α_t² = ∏_{u ≤ t} (1 − β_u).
 
     θ is a parameter of the denoiser that has this process: optimized with the network, averaged,
     and in checkpoints. `VariationalBound` is the loss for it. Its noise is "frozen": ε is a
@@ -22,13 +22,14 @@ class Learned(Process, nn.Module):
     Args:
         process: β⁰, where θ = 0: any variance-preserving process.
         beta_1: β_1; by default that of β⁰.
+        rate: So much faster a step of Adam moves logit β_t than a weight of the network.
 
     Raises:
-        ValueError: If the process does not preserve variance or has a β_t of 1, or β_1 is not in
-            (0, 1).
+        ValueError: If the process does not preserve variance or has a β_t of 1, β_1 is not in
+            (0, 1), or the rate is not positive.
     """
 
-    def __init__(self, process: Process, beta_1: float | None = None) -> None:
+    def __init__(self, process: Process, beta_1: float | None = None, rate: float = 10.0) -> None:
         nn.Module.__init__(self)
         alpha_bar = process.alpha.detach() ** 2
         betas = 1 - alpha_bar[1:] / alpha_bar[:-1]
@@ -43,13 +44,15 @@ class Learned(Process, nn.Module):
         self.beta_1 = betas[0].item() if beta_1 is None else beta_1
         if not 0 < self.beta_1 < 1:
             raise ValueError(f"process.beta_1: {beta_1}; expected 0 < β_1 < 1")
-        self._logits = torch.logit(betas[1:])
+        if not 0 < rate < float("inf"):
+            raise ValueError(f"process.rate: {rate}; expected a positive number")
+        self.rate, self._logits = rate, torch.logit(betas[1:])
         self.theta = nn.Parameter(torch.zeros(len(betas) - 1))
 
     @property
     def betas(self) -> Tensor:
         """β_1 … β_T, shape (T,), float64, on θ's device."""
-        later = torch.sigmoid(self.theta.double() + self._logits.to(self.theta.device))
+        later = torch.sigmoid(self.rate * self.theta.double() + self._logits.to(self.theta.device))
         return torch.cat([later.new_tensor([self.beta_1]), later])
 
     def tables(self, device: torch.device) -> tuple[Tensor, Tensor]:

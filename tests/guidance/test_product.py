@@ -165,7 +165,7 @@ def test_its_error_falls_with_the_number_of_times():
         mean, cov = walk(Pair(it), range(T, -1, -1), denoised(Pair(it)))
         right_mean, right_cov = posterior()
         errors.append(np.abs(mean - right_mean).max() + np.abs(cov - right_cov).max())
-    assert all(1.5 < error / half < 2.5 for error, half in zip(errors, errors[1:]))
+    assert all(1.5 < error / half < 2.5 for error, half in pairwise(errors))
     assert errors[-1] < 0.01
 
 
