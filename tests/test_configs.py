@@ -247,7 +247,9 @@ def small(config, folder):
         arguments["val_share"] = 0.2
         if labelled:
             in_classes(folder / "made")
-    unlabelled = kind in ("SwissRoll", "Heartbeat", "Emoji") or (kind == "ImageFolder" and not labelled)
+    unlabelled = kind in ("SwissRoll", "Heartbeat", "Emoji") or (
+        kind == "ImageFolder" and not labelled
+    )
     extractor = None if unlabelled else LENET
     process = {"init_args": {"T": 20}}
     if model["process"]["class_path"] == "Learned":

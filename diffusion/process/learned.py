@@ -29,7 +29,7 @@ class Learned(Process, nn.Module):
             (0, 1), or the rate is not positive.
     """
 
-    def __init__(self, process: Process, beta_1: float | None = None, rate: float = 10.0) -> None:
+    def __init__(self, process: Process, beta_1: float | None = None, rate: float = 1.0) -> None:
         nn.Module.__init__(self)
         alpha_bar = process.alpha.detach() ** 2
         betas = 1 - alpha_bar[1:] / alpha_bar[:-1]
