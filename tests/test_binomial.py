@@ -316,7 +316,7 @@ def diffusion(process, step, parameterization, objective):
         ),
         (
             lambda: diffusion(Binomial(5), Bernoulli(), LogOdds(), Simple()),
-            "model.objective: Simple; expected VariationalBound, as LogOdds has no target",
+            "model.objective: Simple; expected VariationalBound, the only loss for LogOdds",
         ),
         (
             lambda: diffusion(Binomial(5), Bernoulli(), X0(), Simple()).check(Digits()),

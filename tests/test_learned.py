@@ -14,8 +14,8 @@ from diffusion.condition import Condition
 from diffusion.data import SwissRoll
 from diffusion.denoiser import NetworkDenoiser
 from diffusion.networks import MLP
-from diffusion.objective import VariationalBound
-from diffusion.parameterization import Equilibrium, MeanShift, Perturbed
+from diffusion.objective import Simple, VariationalBound
+from diffusion.parameterization import Equilibrium, MeanShift, Perturbed, V
 from diffusion.pipeline import trainer
 from diffusion.process import Betas, Cosine, Learned, Linear, RectifiedFlow, Sohl2015
 from diffusion.sampler import Sampler
@@ -195,6 +195,10 @@ def test_it_trains_resumes_and_is_averaged_with_the_network(tmp_path):
         (lambda: Learned(RectifiedFlow(T)), "process.process: RectifiedFlow; expected one with α²"),
         (lambda: Learned(Sohl2015(T), 0.0), "process.beta_1: 0.0; expected 0 < β_1 < 1"),
         (lambda: Learned(Sohl2015(T), 1.0), "process.beta_1: 1.0; expected"),
+        (
+            lambda: Diffusion(MLP(), Learned(Sohl2015(T)), V(), Simple(), Sampler(DDPM())),
+            "model.objective: Simple; expected VariationalBound, the only loss for Learned",
+        ),
         (lambda: Learned(Sohl2015(T), rate=0.0), "process.rate: 0.0; expected a positive number"),
     ],
 )

@@ -30,12 +30,14 @@ class Process:
 
     Attributes:
         binary: Whether ε is two-valued, so that x_t lies in {−1, 1}^D as x_0 does; see `Binomial`.
+        learned: Whether its tables are trained, for which only the bound is a loss; see `Learned`.
 
     Raises:
         ValueError: If the tables do not begin with 1 and 0, or are shorter than T = 2.
     """
 
     binary: ClassVar[bool] = False
+    learned: ClassVar[bool] = False
 
     def __init__(self, alpha: Tensor, sigma: Tensor) -> None:
         if alpha.shape != sigma.shape or len(alpha) < 3:

@@ -1,6 +1,8 @@
 # pyright: strict
 """A schedule that is trained with the network (Sohl-Dickstein et al. 2015, section 2.4.1)."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -28,6 +30,8 @@ class Learned(Process, nn.Module):
         ValueError: If the process does not preserve variance or has a β_t of 1, β_1 is not in
             (0, 1), or the rate is not positive.
     """
+
+    learned: ClassVar[bool] = True
 
     def __init__(self, process: Process, beta_1: float | None = None, rate: float = 1.0) -> None:
         nn.Module.__init__(self)

@@ -8,6 +8,7 @@ from diffusion.data import Images
 from diffusion.networks import Network
 from diffusion.objective import Objective
 from diffusion.parameterization import Parameterization
+from diffusion.process import Process
 from diffusion.sampler import Sampler
 from diffusion.step import Step
 
@@ -98,16 +99,21 @@ def check_variance(network: Network, parts: Mapping[str, Objective | Step]) -> N
             )
 
 
-def check_target(parameterization: Parameterization, objective: Objective) -> None:
-    """Refuses to regress where the parameterisation has no target.
+def check_target(
+    process: Process, parameterization: Parameterization, objective: Objective
+) -> None:
+    """Refuses to regress where there is no target, or where the process would make it easy.
 
     Raises:
-        ValueError: If the objective regresses on one.
+        ValueError: If the objective is no bound, and the process or the parameterisation needs one.
     """
-    if parameterization.binary and objective.regresses:
+    needing = [part for part, needs in (
+        (process, process.learned), (parameterization, parameterization.binary)
+    ) if needs]  # fmt: skip
+    if needing and objective.regresses:
         raise ValueError(
-            f"model.objective: {type(objective).__name__}; expected VariationalBound, as "
-            f"{type(parameterization).__name__} has no target to regress on"
+            f"model.objective: {type(objective).__name__}; expected VariationalBound, the only "
+            f"loss for {type(needing[0]).__name__}"
         )
 
 

@@ -73,7 +73,7 @@ class Diffusion(Generative, System):
         self.codec = Pixels() if codec is None else codec.eval().requires_grad_(False)
         self.denoiser = NetworkDenoiser(channels_last(network), process, parameterization)
         parts = {"model.objective": objective, "model.sampler.step": sampler.step}
-        check_target(parameterization, objective)
+        check_target(process, parameterization, objective)
         check_variance(self.denoiser.contract, parts)
         check_forgetting(self.denoiser.contract, p_uncond)
         # Not as a second submodule: the weights of a learned one are the denoiser's.
