@@ -4,17 +4,17 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from diffusion import bound
 from diffusion.condition import Condition
 from diffusion.denoiser import NetworkDenoiser
+from diffusion.noise import SeededNoise
 from diffusion.process import Process, Variance
 
 
 class Objective(ABC):
-    """A loss at a time t and a noise ε, both drawn at random unless they are given.
+    """A loss at a time t and a noise ε.
 
     Attributes:
         variance: Σ of the reverse transitions; "learned" needs a network that puts one out.
@@ -24,18 +24,17 @@ class Objective(ABC):
     variance: Variance = "small"
     regresses: bool = False
 
-    def draw(self, process: Process, x_0: Tensor) -> tuple[Tensor, Tensor]:
-        """Draws t, uniform in 1 … T, shape (B,), and ε, x_0's shape."""
-        t = torch.randint(1, process.T + 1, x_0.shape[:1], device=x_0.device)
-        return t, torch.randn_like(x_0)
+    def draw(self, process: Process, x_0: Tensor, noise: SeededNoise) -> tuple[Tensor, Tensor]:
+        """Draws t, uniform in 1 … T, shape (B,), and ε, x_0's shape, from the samples' noise."""
+        return 1 + noise.integers(process.T), noise(x_0)
 
     def __call__(
         self,
         denoiser: NetworkDenoiser,
         x_0: Tensor,
         cond: Condition,
-        t: Tensor | None = None,
-        eps: Tensor | None = None,
+        t: Tensor,
+        eps: Tensor,
     ) -> Tensor:
         """Returns the loss, shape (B,).
 
@@ -43,13 +42,9 @@ class Objective(ABC):
             denoiser: What is trained.
             x_0: The data, shape (B, ...).
             cond: What it is conditioned on, forgotten where training wants it so.
-            t: Times in 1 … T, shape (B,); validation fixes them, together with eps.
+            t: Times in 1 … T, shape (B,): those that `draw` drew, or validation's fixed ones.
             eps: Standard normal noise, x_0's shape.
         """
-        if t is None or eps is None:
-            drawn_t, drawn_eps = self.draw(denoiser.process, x_0)
-            t = drawn_t if t is None else t
-            eps = drawn_eps if eps is None else eps
         return self.loss(denoiser, x_0, cond, t, eps)
 
     def weigh(self, t: Tensor, losses: Tensor) -> Tensor:
