@@ -8,7 +8,7 @@ from diffusion.networks.conditioning.low_resolution import Augmentation, LowReso
 from diffusion.networks.conditioning.tokens import Tokens
 from diffusion.networks.linear_unet import LinearUNet
 from diffusion.networks.locked import Locked
-from diffusion.networks.mlp import MLP
+from diffusion.networks.mlp import MLP, PixelMLP
 from diffusion.networks.text.base import Encoding, TextEncoder
 from diffusion.networks.text.hugging_face import HuggingFace
 from diffusion.networks.text.minilm import MiniLM
@@ -34,6 +34,7 @@ __all__ = [
     "LowResolution",
     "MiniLM",
     "Network",
+    "PixelMLP",
     "Stream",
     "TextEncoder",
     "TextTransformer",

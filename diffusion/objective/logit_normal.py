@@ -39,7 +39,7 @@ class LogitNormal(Objective):
         if not 0 < std < math.inf:
             raise ValueError(f"objective.std: {std}; expected a positive number")
         self.objective, self.mean, self.std = objective, mean, std
-        self.variance = objective.variance
+        self.variance, self.regresses = objective.variance, objective.regresses
 
     def times(self, normal: Tensor, T: int) -> Tensor:
         """Returns t = ⌈T / (1 + exp(−m − s n))⌉ in 1 … T, for standard normal n."""
