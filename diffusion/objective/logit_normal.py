@@ -47,7 +47,7 @@ class LogitNormal(Objective):
 
     def draw(self, process: Process, x_0: Tensor, noise: SeededNoise) -> tuple[Tensor, Tensor]:
         """Draws t from p, shape (B,), and ε, x_0's shape, from the samples' noise."""
-        return self.times(torch.special.ndtri(noise.uniform()), process.T), noise(x_0)
+        return self.times(noise.normal(()), process.T), noise(x_0)
 
     def loss(
         self, denoiser: NetworkDenoiser, x_0: Tensor, cond: Condition, t: Tensor, eps: Tensor
