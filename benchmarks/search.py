@@ -1,0 +1,142 @@
+"""What each change of a recipe brings in the same time, judged by pictures it was not trained on.
+
+`python benchmarks/search.py --root DATA` trains every row of benchmarks/search.yaml for as long as
+`steps` steps of its `config` take, and measures samples against the validation split. A row's steps
+follow from the time of its step beside the config's, taken in turn in one process, so that neither
+the machine nor its other work decides. Rows that the CSV has are not trained again. `--split test`
+judges what was selected, once.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+import yaml
+from bench import Row, fill
+
+from diffusion.common.pixels import quantize
+from diffusion.condition import Condition
+from diffusion.data import FashionMNIST, Images
+from diffusion.metrics import Extractor, LeNet
+from diffusion.metrics.distance import frechet
+from diffusion.metrics.real_images import selected
+from diffusion.noise import SeededNoise
+from diffusion.pipeline import Pipeline
+from diffusion.systems.averages import EMA
+
+ROUNDS = 8  # of two steps each; the fastest counts
+SHORTEST = 4  # warm-up is at most this part of a run
+
+
+class Recipe:
+    """A row of the table: the configuration with some sections laid over it.
+
+    Args:
+        config: The configuration.
+        over: Sections model, data, ema and trainer, as in a configuration; `as_it_is` leaves the
+            schedule of the rate alone.
+        every: A model section that is laid over all rows.
+    """
+
+    def __init__(
+        self, config: Mapping[str, Any], over: Mapping[str, Any], every: Mapping[str, Any]
+    ) -> None:
+        self.sections = [config["model"], over.get("model", {}), every]
+        self.batch_size: int = over.get("data", config["data"]["init_args"])["batch_size"]
+        self.ema: dict[str, Any] = over.get("ema", config["ema"])
+        self.clip = over.get("trainer", config["trainer"]).get("gradient_clip_val")
+        self.whole = not over.get("as_it_is", False)
+
+    def pipeline(self, seed: int, steps: int) -> Pipeline:
+        """Returns an untrained model whose rate reaches 0 at the last step, but for `as_it_is`."""
+        L.seed_everything(seed, verbose=False)
+        rate = {"warmup": min(100, steps // SHORTEST), "total": steps}
+        over = [{"lr_scheduler": {"class_path": "Warmup", "init_args": rate}}] * self.whole
+        return Pipeline.from_config(*self.sections, *over)
+
+
+def step_seconds(recipes: list[Recipe], data: Images) -> list[float]:
+    """Returns the processor seconds of a training step of each, taken in turn."""
+    made, least = [], [float("inf")] * len(recipes)
+    for recipe in recipes:
+        system = recipe.pipeline(0, 1000).system.train()
+        x = torch.randn(recipe.batch_size, *data.shape)
+        label = torch.arange(recipe.batch_size) % (data.num_classes or 1)
+        made.append((system, system.configure_optimizers(), x, Condition({"label": label})))
+    for turn in range(ROUNDS):
+        for i, (system, optimizers, x, cond) in list(enumerate(made))[:: 1 if turn % 2 else -1]:
+            optimizer, start = optimizers["optimizer"], time.process_time()
+            noise = SeededNoise(turn, range(len(x)))
+            for _ in range(2):
+                optimizer.zero_grad()
+                t, eps = system.objective.draw(system.process, x, noise)
+                system.objective(system.denoiser, x, cond, t, eps).mean().backward()
+                optimizer.step()
+            least[i] = min(least[i], (time.process_time() - start) / 2)
+    return least
+
+
+class Judge:
+    """FD and label accuracy of a trained model's samples, against a split of real pictures."""
+
+    def __init__(self, data: Images, extractor: Extractor, split: str, n: int) -> None:
+        self.data, self.extractor, self.n = data, extractor, n
+        extractor.prepare(data, Path(".cache"))
+        self.real = torch.cat([extractor(x["image"])[0] for x in selected(data, split)])
+
+    def __call__(self, pipeline: Pipeline, seed: int) -> Row:
+        """Returns the figures of n samples, every class in turn."""
+        labels = [i % (self.data.num_classes or 1) for i in range(self.n)]
+        drawn = quantize(pipeline.draw(labels=labels, seed=seed, batch_size=100))
+        found = [self.extractor(x) for x in drawn.split(250)]
+        right = torch.cat([logits for _, logits in found]).argmax(1) == torch.tensor(labels)
+        fd = frechet(torch.cat([features for features, _ in found]), self.real)
+        return {"fd": round(fd, 3), "label_accuracy": round(right.double().mean().item(), 3)}
+
+
+def main() -> None:
+    """Trains and measures what is not there yet."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--search", type=Path, default=Path("benchmarks/search.yaml"))
+    parser.add_argument("--root", default="data", help="where Fashion-MNIST is")
+    parser.add_argument("--out", type=Path, default=Path("docs/results/search.csv"))
+    parser.add_argument("--only", nargs="*", help="names of rows")
+    parser.add_argument("--steps", type=int, help="of the configuration; by default the file's")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0])
+    parser.add_argument("--split", choices=["val", "test"], default="val")
+    parser.add_argument("--n", type=int, default=500)
+    args = parser.parse_args()
+    search = yaml.safe_load(args.search.read_text())
+    config, every = yaml.safe_load(Path(search["config"]).read_text()), search.get("every", {})
+    steps: int = args.steps or search["steps"]
+    judge = Judge(FashionMNIST(root=args.root), LeNet(), args.split, args.n)
+    base = Recipe(config, {"as_it_is": True}, every)
+
+    def trained(over: Mapping[str, Any], seed: int) -> Row:
+        recipe = Recipe(config, over, every)
+        data = FashionMNIST(root=args.root, batch_size=recipe.batch_size, num_workers=0)
+        of_base, of_this = step_seconds([base, recipe], data)
+        most = round(steps * of_base / of_this)
+        pipeline, start = recipe.pipeline(seed, most), time.process_time()
+        kept = {"max_steps": most, "gradient_clip_val": recipe.clip, "limit_val_batches": 0}
+        pipeline.fit(data, None, callbacks=[EMA(**recipe.ema)], **kept)
+        spent = {"trained": most, "seconds": round(time.process_time() - start)}
+        size = sum(x.numel() for x in pipeline.system.parameters())
+        return {"parameters": size, **spent, **judge(pipeline, 1000 + seed)}
+
+    table: list[tuple[Row, Callable[[], Row]]] = []
+    for seed in args.seeds:
+        for name, over in search["rows"].items():
+            if not args.only or name in args.only:
+                key: Row = {"row": name, "steps": steps, "seed": seed, "split": args.split}
+                table.append((key, partial(trained, over or {}, seed)))
+    fill(args.out, table)
+
+
+if __name__ == "__main__":
+    main()
