@@ -14,7 +14,7 @@ from pathlib import Path
 
 from diffusion.common.packages import obtain
 from diffusion.data import Emoji
-from diffusion.metrics.features import efficientnet_lite0
+from diffusion.networks import efficientnet_lite0
 from diffusion.networks.text import minilm
 
 ROOT = Path(__file__).parents[1] / "data"
