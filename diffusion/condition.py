@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from diffusion.noise import SeededNoise
+
 
 def named_after(name: str, keys: Iterable[str]) -> list[str]:
     """Returns the tensors of a condition: "text" stands for "text", "text_mask" and the like."""
@@ -45,7 +47,10 @@ class Condition:
     null: Mapping[str, float | Tensor] = field(default_factory=dict[str, float | Tensor])
 
     def drop(
-        self, p: float | Sequence[Forget] = 1.0, keys: Iterable[str] | None = None
+        self,
+        p: float | Sequence[Forget] = 1.0,
+        keys: Iterable[str] | None = None,
+        noise: SeededNoise | None = None,
     ) -> "Condition":
         """Returns a copy in which some conditions of some samples are ∅.
 
@@ -55,9 +60,10 @@ class Condition:
                 exclusive.
             keys: Which conditions to forget, for a number; by default all that have a null value.
                 Those that this batch does not have are passed over.
+            noise: The samples', which decides; not needed where p is 0 or 1.
 
         Raises:
-            ValueError: If one of the keys has no null value.
+            ValueError: If one of the keys has no null value, or chance has no noise to decide by.
         """
         if isinstance(p, int | float):
             p = [Forget(list(self.null if keys is None else keys), p)]
@@ -66,16 +72,18 @@ class Condition:
             every = dict.fromkeys(part for key in row.keys for part in self._parts(key))
             here = [key for key in every if key in values]
             first, spared = spared, spared + row.p * row.exclusive
-            if not here:
+            if not here or row.p == 0:
                 continue
             like = values[here[0]]
-            if row.exclusive:  # each has its own part of [0, 1)
-                shared = torch.rand(len(like), device=like.device) if shared is None else shared
-                gone = (first <= shared) & (shared < spared)
-            elif row.p == 1:  # certainty costs no random numbers
+            if row.p == 1 and not row.exclusive:  # certainty costs no random numbers
                 gone = torch.ones(len(like), dtype=torch.bool, device=like.device)
+            elif noise is None:
+                raise ValueError(f"drop: p = {row.p}; expected noise that decides, or 0 or 1")
+            elif row.exclusive:  # each has its own part of [0, 1)
+                shared = noise.uniform() if shared is None else shared
+                gone = (first <= shared) & (shared < spared)
             else:
-                gone = torch.rand(len(like), device=like.device) < row.p
+                gone = noise.uniform() < row.p
             for key in here:
                 value = values[key]
                 null = torch.as_tensor(self.null[key], dtype=value.dtype, device=value.device)

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from diffusion.condition import Condition, Forget
+from diffusion.noise import SeededNoise
 
 B = 4096
 
@@ -9,7 +10,8 @@ B = 4096
 @pytest.mark.parametrize("p", [0.1, 0.5])
 def test_each_sample_is_dropped_by_itself(p):
     label = torch.zeros(B, dtype=torch.long)
-    dropped = [Condition({"label": label}, {"label": 3}).drop(p).values["label"] for _ in range(8)]
+    cond, noise = Condition({"label": label}, {"label": 3}), SeededNoise(0, range(B))
+    dropped = [cond.drop(p, noise=noise).values["label"] for _ in range(8)]
     gone = torch.stack(dropped) == 3
     assert ((gone | (torch.stack(dropped) == 0)).all()).item()
     sigma = (p * (1 - p) / B) ** 0.5
@@ -30,7 +32,8 @@ def test_keys_are_dropped_together_and_others_kept():
         "text": torch.ones(B, 2, 3),
         "low_res": torch.randn(B, 1, 2, 2),
     }
-    cond = Condition(values, {"label": 3, "text": 0.0}).drop(0.3)
+    cond = Condition(values, {"label": 3, "text": 0.0})
+    cond = cond.drop(0.3, noise=SeededNoise(0, range(B)))
     gone = cond.values["label"] == 3
     assert 0 < gone.sum() < B
     assert torch.equal((cond.values["text"] == 0).all((1, 2)), gone)
@@ -42,7 +45,8 @@ def test_keys_are_dropped_together_and_others_kept():
 def test_null_may_be_a_tensor_and_learns():
     null = torch.randn(2, 3, requires_grad=True)
     text = torch.randn(64, 2, 3)
-    out = Condition({"text": text}, {"text": null}).drop(0.5).values["text"]
+    cond = Condition({"text": text}, {"text": null})
+    out = cond.drop(0.5, noise=SeededNoise(0, range(64))).values["text"]
     gone = (out != text).flatten(1).any(1)
     assert 0 < gone.sum() < 64
     assert torch.equal(out[gone], null.expand(int(gone.sum()), 2, 3))
@@ -96,11 +100,9 @@ def test_a_name_stands_for_all_tensors_of_its_condition():
 
 def test_a_number_is_the_row_of_all_keys_to_the_last_bit():
     cond = Condition({"a": torch.ones(B), "b": torch.ones(B, 2)}, {"a": 0, "b": 0})
-    torch.manual_seed(3)
-    gone = torch.rand(B) < 0.3
+    gone = SeededNoise(3, range(B)).uniform() < 0.3
     for p in (0.3, [Forget(["a", "b"], 0.3)]):
-        torch.manual_seed(3)
-        out = cond.drop(p).values
+        out = cond.drop(p, noise=SeededNoise(3, range(B))).values
         assert torch.equal(out["a"] == 0, gone)
         assert torch.equal(out["b"] == 0, gone[:, None].expand(B, 2))
 
@@ -132,8 +134,8 @@ def test_rows_happen_as_often_as_counting_says(name):
     assert abs(sum(wanted.values()) - 1) < 1e-12
     n = 100_000
     values = {"text": torch.ones(n, 2), "text_mask": torch.ones(n), "image": torch.ones(n)}
-    torch.manual_seed(0)
-    out = Condition(values, dict.fromkeys(values, 0)).drop(rows).values
+    cond = Condition(values, dict.fromkeys(values, 0))
+    out = cond.drop(rows, noise=SeededNoise(0, range(n))).values
     text, image = out["text_mask"] == 0, out["image"] == 0
     assert torch.equal((out["text"] == 0).all(1), text)
     for kind in ((0, 0), (0, 1), (1, 0), (1, 1)):
@@ -145,7 +147,12 @@ def test_rows_happen_as_often_as_counting_says(name):
 def test_rows_that_a_batch_does_not_have_are_passed_over():
     cond = Condition({"image": torch.ones(B)}, {"text": 0, "image": 0})
     rows = [Forget(TEXT, 0.5, exclusive=True), Forget(IMAGE, 0.5, exclusive=True)]
-    torch.manual_seed(0)
-    gone = torch.rand(B) >= 0.5
-    torch.manual_seed(0)
-    assert torch.equal(cond.drop(rows).values["image"] == 0, gone)
+    gone = SeededNoise(0, range(B)).uniform() >= 0.5
+    out = cond.drop(rows, noise=SeededNoise(0, range(B))).values
+    assert torch.equal(out["image"] == 0, gone)
+
+
+def test_chance_needs_noise():
+    cond = Condition({"label": torch.arange(4)}, {"label": -1})
+    with pytest.raises(ValueError, match=r"drop: p = 0.3; expected noise that decides, or 0 or 1"):
+        cond.drop(0.3)

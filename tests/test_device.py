@@ -11,6 +11,7 @@ from torch import Tensor
 from diffusion.condition import Condition
 from diffusion.denoiser import NetworkDenoiser
 from diffusion.guidance import ClassifierFree, Static
+from diffusion.noise import SeededNoise
 from diffusion.objective import MinSNR, Simple, VariationalBound
 from diffusion.parameterization import Mean, MeanShift, V
 from diffusion.process import Linear
@@ -43,7 +44,8 @@ def test_sampling(step, parameterization):
 @pytest.mark.parametrize("objective", [Simple(), MinSNR(), VariationalBound("learned")])
 def test_training(objective, parameterization):
     denoiser, x, cond = on_meta(2, parameterization)
-    loss: Tensor = objective(denoiser, x, cond)
+    t, eps = objective.draw(denoiser.process, x, SeededNoise(0, range(3), "meta"))
+    loss: Tensor = objective(denoiser, x, cond, t, eps)
     assert loss.is_meta
     assert loss.shape == (3,)
     loss.sum().backward()

@@ -18,7 +18,7 @@ from diffusion.common.validate import check_counts
 from diffusion.data import Images
 from diffusion.guidance import Static
 from diffusion.metrics.report.record import finite
-from diffusion.noise import SeededNoise
+from diffusion.noise import SeededNoise, Use
 from diffusion.process import Variance
 from diffusion.systems.diffusion import Diffusion
 from diffusion.systems.trainer import data_of
@@ -130,9 +130,9 @@ class Likelihood(L.Callback):
     ) -> Tensor:
         """Returns L_0, L_1 … L_{T−1} and L_T of each sample, (B, T + 1), in bits/dim."""
         x_0, process = batch["image"], module.process
-        cond = module.network_condition({**batch, "index": torch.tensor(index), "seed": NOISE})
+        noise = SeededNoise(NOISE, index, x_0.device, Use.LIKELIHOOD)  # the same in any batch
+        cond = module.network_condition({**batch, "noise": noise})
         denoise = Static()(module.denoiser) if clipped else module.denoiser
-        noise = SeededNoise(NOISE, index)  # the same in any batch
         columns = []
         for time in range(1, process.T + 1):
             t = torch.full((len(x_0),), time, device=x_0.device)

@@ -18,6 +18,7 @@ FILES = {
     "samples": "samples while it trained",
     "trajectory.png": "from noise to samples",
     "accuracy.png": "accuracy against t",
+    "snapshots": "averages of two lengths, for `diffusion average`",
     "loss.png": "loss against images seen",
     "metrics.json": "figures, and what they depend on",
     "likelihood.json": "bits per dimension, by term",

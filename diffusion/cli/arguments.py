@@ -21,7 +21,9 @@ COMMANDS = {
     "test": "Measures what a checkpoint draws.",
     "predict": "Draws, and writes pictures to files.",
 }
-SECTIONS = ("checkpoint", "ema", "likelihood", "metrics", "samples", "trainer", "writer")
+SECTIONS = (
+    *("checkpoint", "ema", "likelihood", "metrics", "samples", "snapshots", "trainer", "writer"),
+)
 KEYS = (
     *"ckpt_path config data help model print_config prompt prompts return_predictions".split(),
     *("seed_everything", "trust", "verbose", "wandb", "weights_only", *SECTIONS),

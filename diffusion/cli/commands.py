@@ -10,6 +10,7 @@ from typing import Any, Literal
 from diffusion.cli import arguments
 
 COMMANDS = {
+    "average": "diffusion.cli.average.average",
     "compare": "diffusion.metrics.report.compare.compare",
     "export": "diffusion.cli.convert.export",
     "import": "diffusion.cli.convert.import_",

@@ -7,10 +7,10 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 # Imported so that YAML can name their classes without their modules.
 import diffusion.codec
+import diffusion.common.muon
 import diffusion.common.schedules
 import diffusion.data
 import diffusion.guidance
-import diffusion.importance
 import diffusion.metrics
 import diffusion.networks
 import diffusion.objective
@@ -28,10 +28,10 @@ from diffusion.callbacks.metrics import Metrics
 from diffusion.callbacks.monitor import Monitor
 from diffusion.callbacks.samples import SamplePictures
 from diffusion.callbacks.writer import Writer
-from diffusion.cli.loggers import Wandb
+from diffusion.cli.runs.loggers import Wandb
 from diffusion.data.requests.prompts import prompts_of
 from diffusion.systems import trainer
-from diffusion.systems.averages import EMA
+from diffusion.systems.averages import EMA, Snapshots
 
 SECTIONS = {
     "checkpoint": Checkpoint,
@@ -40,6 +40,7 @@ SECTIONS = {
     "metrics": Metrics,
     "monitor": Monitor,
     "samples": SamplePictures,
+    "snapshots": Snapshots,
     "writer": Writer,
 }
 TRAINER = {**trainer.DEFAULTS, "default_root_dir": "runs/default"}

@@ -5,7 +5,8 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,13 @@ from diffusion.callbacks.monitor import NotFinite
 from diffusion.callbacks.save_config import SaveConfig
 from diffusion.callbacks.summary import Summary, at_the_end
 from diffusion.callbacks.watchdog import Watchdog
-from diffusion.cli import arguments, flags, loggers
+from diffusion.cli import arguments, flags
 from diffusion.cli.checkpoint_config import checkpoint_path, from_checkpoint
 from diffusion.cli.errors import blamed, one_line
-from diffusion.cli.exit_status import ending
 from diffusion.cli.parser import TRACEBACK, OneLine, fail
-from diffusion.cli.run_folder import check_room, claim
+from diffusion.cli.runs import loggers
+from diffusion.cli.runs.exit_status import ending
+from diffusion.cli.runs.run_folder import check_room, claim
 from diffusion.common.files import file_of, reason
 from diffusion.data.base import Images
 from diffusion.data.reading.workers import lost
@@ -153,6 +155,26 @@ def quiet() -> None:
     advice.addFilter(lambda record: "litlogger" not in record.getMessage())
 
 
+@contextmanager
+def layered_options(args: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yields the options of a `CLI`, for arguments with a checkpoint's configuration in them."""
+    with from_checkpoint(arguments.arranged(args), flags.SECTIONS) as layered:
+        yield {
+            "args": layered,
+            "only": layered[0],
+            "typed": args,
+            "parser_class": Parser,
+            "parser_kwargs": {layered[0]: {"epilog": arguments.ORDER}},
+            "save_config_callback": SaveConfig,
+            "save_config_kwargs": {"save_to_log_dir": False},
+            "seed_everything_default": 0,
+            "subclass_mode_data": True,
+            "subclass_mode_model": True,
+            "trainer_defaults": flags.TRAINER,
+            "auto_configure_optimizers": False,
+        }
+
+
 @ending
 def main(args: Sequence[str] | None = None) -> None:
     """Runs a command with a trainer; errors that the user can mend are one line.
@@ -166,23 +188,8 @@ def main(args: Sequence[str] | None = None) -> None:
     quiet()
     torch.set_float32_matmul_precision("high")
     try:
-        with from_checkpoint(arguments.arranged(args), flags.SECTIONS) as layered:
-            CLI(
-                L.LightningModule,
-                L.LightningDataModule,
-                args=layered,
-                only=layered[0],
-                typed=args,
-                parser_class=Parser,
-                parser_kwargs={layered[0]: {"epilog": arguments.ORDER}},
-                save_config_callback=SaveConfig,
-                save_config_kwargs={"save_to_log_dir": False},
-                seed_everything_default=0,
-                subclass_mode_data=True,
-                subclass_mode_model=True,
-                trainer_defaults=flags.TRAINER,
-                auto_configure_optimizers=False,
-            )
+        with layered_options(args) as options:
+            CLI(L.LightningModule, L.LightningDataModule, **options)
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
         restoring = any(frame.filename.endswith("checkpoint_connector.py") for frame in frames)

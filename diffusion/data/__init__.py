@@ -10,6 +10,7 @@ from diffusion.data.image_text import ImageText
 from diffusion.data.mnist import MNIST, FashionMNIST
 from diffusion.data.sets import ImageSet, Memory, Versions
 from diffusion.data.swiss_roll import SwissRoll
+from diffusion.data.tree import Tree
 
 __all__ = [
     "CIFAR10",
@@ -24,6 +25,7 @@ __all__ = [
     "Images",
     "Memory",
     "SwissRoll",
+    "Tree",
     "Upsampling",
     "Versions",
 ]

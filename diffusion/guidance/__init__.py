@@ -1,5 +1,6 @@
 """Guidance: a function from a denoiser to a denoiser, so that a list of them composes."""
 
+from diffusion.guidance.autoguidance import Autoguidance, Worse
 from diffusion.guidance.base import Guidance
 from diffusion.guidance.classifier import Classifier, ClassifierMean, NoiseAware
 from diffusion.guidance.classifier_free import ClassifierFree
@@ -9,6 +10,7 @@ from diffusion.guidance.inpaint import Inpaint
 from diffusion.guidance.threshold import Dynamic, Static
 
 __all__ = [
+    "Autoguidance",
     "Classifier",
     "ClassifierFree",
     "ClassifierMean",
@@ -20,4 +22,5 @@ __all__ = [
     "NoiseAware",
     "Static",
     "TextScore",
+    "Worse",
 ]

@@ -11,7 +11,7 @@ import torch
 from PIL import Image, PngImagePlugin
 from torch import Tensor
 
-from diffusion.common.files import written_aside
+from diffusion.common.files import kept, written_aside
 from diffusion.common.pixels import rounded
 
 SMALLEST = 32  # images are shown at least this wide, each pixel a square
@@ -84,3 +84,21 @@ def curve(logs: Sequence[Path], path: Path) -> bool:
     with written_aside(path) as aside:
         figure.savefig(aside)
     return True
+
+
+def lengths(figures: Mapping[str, float], name: str, path: Path) -> None:
+    """Draws a figure against the length of the average; other keys than numbers are lines."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 3.4), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    ax = figure.subplots()
+    points = {float(key): y for key, y in figures.items() if key[:1].isdigit()}
+    ax.plot(*zip(*sorted(points.items())), "o-", markersize=4)
+    for key in figures.keys() - {key for key in figures if key[:1].isdigit()}:
+        ax.axhline(figures[key], linestyle=":", color="grey", label=f"the {key}'s own average")
+    ax.set(xlabel="length of the average, σ_rel", ylabel=name, xscale="log")
+    ax.legend(fontsize=8)
+    with kept(path) as aside:
+        figure.savefig(aside)

@@ -23,7 +23,7 @@ from diffusion.common.files import kept
 from diffusion.data import Images
 from diffusion.metrics.report.record import write_record
 from diffusion.networks import TextEncoder
-from diffusion.noise import seed
+from diffusion.noise import SeededNoise, Use, seed
 from diffusion.spec import DATA, DataSpec
 from diffusion.systems.averages import EMA
 from diffusion.systems.checkpoints.agreement import agree
@@ -57,7 +57,7 @@ class System(Restorable, ABC):
 
     A system with several optimizers sets `automatic_optimization = False`, returns them from
     `configure_optimizers`, and moves them in its `training_step`, the first one once: that counts
-    as the training's step, for `trainer.max_steps`, averages, checkpoints, and the step's seed.
+    as the training's step, for `trainer.max_steps`, averages, checkpoints, and the step's noise.
 
     Args:
         optimizer: From parameters to an optimizer.
@@ -167,10 +167,26 @@ class System(Restorable, ABC):
                 raise
             raise ValueError(f"model.optimizer: {error}; expected options that it takes") from error
 
-    def seed_step(self, batch_idx: int) -> None:
-        """One seed a step: ranks differ, and a resumed run draws what an unbroken one draws."""
+    def step_noise(self, batch_idx: int, n: int) -> SeededNoise:
+        """Returns the noise of a training step's n samples, which a resumed run draws again.
+
+        The samples of a step are numbered as they are read, so any number of processes and any
+        accumulation draw what one process with the whole batch draws, if all batches have n.
+
+        PyTorch's own generators, by which networks forget activations, are seeded with the step,
+        the process and the part of the step.
+        """
+        step, world = self.trainer.global_step, self.trainer.world_size
         part = batch_idx % self.trainer.accumulate_grad_batches
-        torch.manual_seed(seed(self.seed, self.global_rank, self.trainer.global_step, part))
+        torch.manual_seed(seed(self.seed, self.global_rank, step, part))
+        first = (step << 32) + part * n * world + self.global_rank
+        numbers = range(first, first + n * world, world)
+        return SeededNoise(self.seed, numbers, self.device, Use.TRAINING)
+
+    def fixed_noise(self, batch_idx: int, n: int) -> SeededNoise:
+        """Returns the noise of an evaluation's n samples, the same every time and for any seed."""
+        first = self.number(batch_idx) << 32
+        return SeededNoise(0, range(first, first + n), self.device, Use.EVALUATION)
 
     def number(self, batch_idx: int) -> int:
         """Returns the number of an evaluation's batch over all processes."""

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffusion import noise
 from diffusion.data import Images
 from diffusion.networks import Augmentation, LowResolution
 from diffusion.networks.conditioning.inpainting import resize_known
@@ -97,7 +96,7 @@ class Cascade(Generative, Restorable):
     def seed(self, value: int) -> None:
         # The same noise numbers as the stage before would make its x_T a part of this one's.
         for number, stage in enumerate(self._stages()):
-            stage.seed = noise.seed(value, number) if number else value
+            stage.seed = value + (number << 32)
 
     @property
     def reads_labels(self) -> bool:
@@ -189,7 +188,7 @@ class Cascade(Generative, Restorable):
         given: dict[str, Any] = {}
         for stage in before:
             x_0 = stage.generate({**request_of(batch, stage), **given}, seeds)
-            given = {handed(stage): x_0, "index": torch.tensor(list(seeds))}
+            given = {handed(stage): x_0}
         yield from last.trajectory({**request_of(batch, last), **given}, seeds)
 
 

@@ -11,10 +11,11 @@ from diffusion.common.validate import check_counts
 from diffusion.data import Images
 from diffusion.networks import adapt
 from diffusion.networks.towers import LARGEST, Towers
+from diffusion.noise import SeededNoise
 from diffusion.process import Process
 from diffusion.systems import retrieval
 from diffusion.systems.base import Scoring, StepOutput, channels_last
-from diffusion.systems.noisy_classifier import check_crop, fixed_noise, random_crop
+from diffusion.systems.noisy_classifier import check_crop, random_crop
 from diffusion.systems.retrieval import info_nce, numbers
 from diffusion.systems.texts import remember
 from diffusion.systems.trainer import gather_rows
@@ -82,18 +83,16 @@ class Contrastive(Scoring):
         """Returns what the text tower reads of batch["text"], on this module's device."""
         return {k: v.to(self.device) for k, v in self.network.text.read(batch["text"]).items()}
 
-    def random_times(self, n: int) -> Tensor:
-        """Returns n times on this module's device: uniform in 1 … T, or 0 if clean."""
+    def random_times(self, noise: SeededNoise) -> Tensor:
+        """Returns a time for each sample, (B,): uniform in 1 … T, or 0 if clean."""
         if self.process is None:
-            return torch.zeros(n, dtype=torch.int64, device=self.device)
-        t = torch.randint(1, self.process.T + 1, (n,), device=self.device)
-        if self.clean:
-            t = torch.where(torch.rand(n, device=self.device) < self.clean, 0, t)
-        return t
+            return torch.zeros(len(noise), dtype=torch.int64, device=self.device)
+        t = 1 + noise.integers(self.process.T)
+        return torch.where(noise.uniform() < self.clean, 0, t) if self.clean else t
 
-    def diffuse(self, x_0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+    def diffuse(self, x_0: Tensor, t: Tensor, noise: SeededNoise) -> Tensor:
         """Returns x_t, which is x_0 at t = 0."""
-        return x_0 if self.process is None else self.process.diffuse(x_0, t, eps)
+        return x_0 if self.process is None else self.process.diffuse(x_0, t, noise(x_0))
 
     def losses(self, images: Tensor, texts: Tensor, number: Tensor) -> tuple[Tensor, Tensor]:
         """Returns `info_nce` of this process's pairs among those of all processes, each (B,).
@@ -118,12 +117,12 @@ class Contrastive(Scoring):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> StepOutput:
         """One loss, at random times and noise."""
-        self.seed_step(batch_idx)
+        noise = self.step_noise(batch_idx, len(batch["image"]))
         with torch.no_grad():  # as CLIP's code does, so that λ does not get stuck beyond its bound
             self.network.log_scale.clamp_(max=LARGEST)
-        x_0 = random_crop(batch["image"], self.crop) if self.crop else batch["image"]
-        t = self.random_times(len(x_0))
-        images = self.network.embed_image(self.diffuse(x_0, t, torch.randn_like(x_0)), t)
+        x_0 = random_crop(batch["image"], self.crop, noise)
+        t = self.random_times(noise)
+        images = self.network.embed_image(self.diffuse(x_0, t, noise), t)
         texts = self.network.embed_text(self.read(batch))
         losses, hits = self.losses(images, texts, numbers(batch["text"]).to(self.device))
         return {"loss": losses.mean(), "losses": losses.detach(), "t": t, "hits": hits}
@@ -147,10 +146,11 @@ class Contrastive(Scoring):
         """Keeps f of each picture at fixed times and noise, and g of its text."""
         if not batch:  # another process has the last one
             return
-        x_0, number = batch["image"], self.number(batch_idx)
+        x_0 = batch["image"]
+        noise = self.fixed_noise(batch_idx, len(x_0))
         for i, time in enumerate(self.times):
             t = torch.full((len(x_0),), time, device=x_0.device)
-            x_t = self.diffuse(x_0, t, fixed_noise(x_0, number, i))
+            x_t = self.diffuse(x_0, t, noise)
             self.images[i].append(self.network.embed_image(x_t, t))
         self.texts.append(self.network.embed_text(self.read(batch)))
         self.numbers.append(numbers(batch["text"]))

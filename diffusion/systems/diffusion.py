@@ -15,7 +15,7 @@ from diffusion.condition import Condition, Forget
 from diffusion.data import Images
 from diffusion.denoiser import NetworkDenoiser
 from diffusion.guidance import Clip
-from diffusion.noise import SeededNoise
+from diffusion.noise import Purpose, SeededNoise
 from diffusion.objective import Objective
 from diffusion.parameterization import Parameterization
 from diffusion.process import Process
@@ -158,7 +158,6 @@ class Diffusion(Generative, System):
     def condition(self, batch: Mapping[str, Any]) -> Condition:
         """Returns what of a batch of requests the network or the guidance reads."""
         found = {k: batch[k] for k in self.sampler.needs if isinstance(batch.get(k), Tensor)}
-        batch = {"seed": self.seed, **batch}
         found |= self.denoiser.contract.read(batch)
         for guide in self.sampler.guidance:
             found |= guide.read(batch)
@@ -167,10 +166,8 @@ class Diffusion(Generative, System):
     def network_condition(self, batch: Mapping[str, Any]) -> Condition:
         """Returns what of a batch the network reads: all that a loss needs, without guidance.
 
-        What draws noise for it does so by the samples' "index" and "seed", this run's by default;
-        while the network trains, it is drawn anew.
+        What is drawn for it is drawn by "noise", the samples' `SeededNoise`.
         """
-        batch = {"seed": self.seed, **batch}
         return self._condition(self.denoiser.contract.read(batch, self.denoiser.training))
 
     def _condition(self, values: dict[str, Tensor]) -> Condition:
@@ -185,10 +182,11 @@ class Diffusion(Generative, System):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> StepOutput:
         """One loss; forgetting labels for classifier-free guidance happens here."""
-        self.seed_step(batch_idx)
-        cond = self.network_condition(batch).drop(self.p_uncond)
+        noise = self.step_noise(batch_idx, len(batch["image"]))
         x_0 = self.encoded(batch["image"])
-        t, eps = self.objective.draw(self.process, x_0)
+        cond = self.network_condition({**batch, "noise": noise})
+        cond = cond.drop(self.p_uncond, noise=noise.of(Purpose.FORGETTING))
+        t, eps = self.objective.draw(self.process, x_0, noise)
         losses = self.objective(self.denoiser, x_0, cond, t, eps)
         loss = self.objective.weigh(t, losses).mean()
         return {"loss": loss, "losses": losses.detach(), "t": t}
@@ -202,12 +200,10 @@ class Diffusion(Generative, System):
         if not batch:  # another process has the last one
             return
         x_0 = self.encoded(batch["image"])
-        number = self.number(batch_idx)
-        i = torch.arange(len(x_0)) + number * len(x_0)
-        t = spread_times(len(x_0), number, self.process.T)
-        eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(number))
-        cond = self.network_condition({**batch, "index": i, "seed": 0})
-        losses = self.objective(self.denoiser, x_0, cond, t.to(x_0.device), eps.to(x_0))
+        noise = self.fixed_noise(batch_idx, len(x_0))
+        t = spread_times(len(x_0), self.number(batch_idx), self.process.T).to(x_0.device)
+        cond = self.network_condition({**batch, "noise": noise})
+        losses = self.objective(self.denoiser, x_0, cond, t, noise(x_0))
         self.total += torch.stack([losses.sum(), torch.ones_like(losses).sum()])
 
     def on_validation_epoch_end(self) -> None:
@@ -237,10 +233,10 @@ class Diffusion(Generative, System):
 
         Arguments as for `Generative`.
         """
-        noise = SeededNoise(self.seed, seeds)
+        noise = SeededNoise(self.seed, seeds, self.device)
         with evaluating(self.denoiser):
-            cond = self.condition({"index": torch.tensor(list(seeds)), **batch})
-            x_T = noise.draw(self.diffused, self.device)
+            cond = self.condition({**batch, "noise": noise})
+            x_T = noise.normal(self.diffused)
             steps = self.sampler.trajectory(self.denoiser, self.process, x_T, cond, noise)
             first = self.sampler.start(self.process, x_T, cond)
             yield from chain([first], self._with_precision(steps))

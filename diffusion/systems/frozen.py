@@ -1,4 +1,4 @@
-"""Trained models, fixed, as guidance and metrics call them: a noisy classifier, and a CLIP."""
+"""Trained models, fixed, as guidance and metrics call them: classifier, CLIP, denoiser."""
 
 import copy
 from collections.abc import Sequence
@@ -8,12 +8,13 @@ from torch import Tensor, nn
 
 from diffusion.common.hashing import weights_digest
 from diffusion.condition import Condition
-from diffusion.guidance import NoiseAware
+from diffusion.guidance import NoiseAware, Worse
 from diffusion.guidance.clip import PREFIX, TextScore
 from diffusion.networks.towers import Towers, independent_parts
 from diffusion.process import Process
 from diffusion.spec import DataSpec
 from diffusion.systems.contrastive import Contrastive
+from diffusion.systems.diffusion import Diffusion
 from diffusion.systems.noisy_classifier import NoisyClassifier, log_prob
 from diffusion.systems.texts import say_what_is_cut
 
@@ -163,3 +164,25 @@ class TrainedClip(FrozenClip):
         module = Contrastive.load_from_checkpoint(checkpoint, trust=trust, key=key)
         clean = module.process is None or module.clean > 0
         super().__init__(module.network, module.process, module.spec, clean)
+
+
+class TrainedDenoiser(Worse):
+    """A `Diffusion` from its checkpoint, with the averaged weights if there are any.
+
+    It is read at once, so that a wrong path is known before anything is trained.
+
+    Args:
+        checkpoint: The file, or an exported folder.
+        trust: Whether you made it, so that all the classes it names may be made.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is something else.
+    """
+
+    def __init__(self, checkpoint: str, trust: bool = False) -> None:
+        key = "guidance.bad.checkpoint"
+        module = Diffusion.load_from_checkpoint(checkpoint, trust=trust, key=key)
+        if module.spec is None:
+            raise ValueError(f"{key}: {checkpoint}; expected one that says what it was trained on")
+        super().__init__(module.denoiser, module.codec.spec(module.spec))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from diffusion.common.validate import check_counts
 from diffusion.data import Images
 from diffusion.networks import adapt
-from diffusion.noise import seed
+from diffusion.noise import Purpose, SeededNoise
 from diffusion.process import Process
 from diffusion.spec import DataSpec
 from diffusion.systems import accuracy
@@ -75,10 +75,10 @@ class NoisyClassifier(Scoring):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> StepOutput:
         """One loss, at random times and noise."""
-        self.seed_step(batch_idx)
-        x_0 = random_crop(batch["image"], self.crop) if self.crop else batch["image"]
-        t = torch.randint(1, self.process.T + 1, (len(x_0),), device=x_0.device)
-        losses, hits = self.losses(x_0, batch["label"], t, torch.randn_like(x_0))
+        noise = self.step_noise(batch_idx, len(batch["image"]))
+        x_0 = random_crop(batch["image"], self.crop, noise)
+        t = 1 + noise.integers(self.process.T)
+        losses, hits = self.losses(x_0, batch["label"], t, noise(x_0))
         return {"loss": losses.mean(), "losses": losses.detach(), "t": t, "hits": hits}
 
     def on_validation_epoch_start(self) -> None:
@@ -91,7 +91,8 @@ class NoisyClassifier(Scoring):
             return
         x_0, number = batch["image"], self.number(batch_idx)
         t = spread_times(len(x_0), number, self.process.T).to(x_0.device)
-        results = self.losses(x_0, batch["label"], t, fixed_noise(x_0, number))
+        eps = self.fixed_noise(batch_idx, len(x_0))(x_0)
+        results = self.losses(x_0, batch["label"], t, eps)
         self.tally.add(accuracy.quarters(t, self.process.T), *results)
 
     def on_validation_epoch_end(self) -> None:
@@ -112,11 +113,11 @@ class NoisyClassifier(Scoring):
         if not batch:  # another process has the last one
             return
         x_0, number, n = batch["image"], self.number(batch_idx), len(self.times)
-        i = torch.arange(len(x_0)) + number * len(x_0)
+        i, noise = torch.arange(len(x_0)) + number * len(x_0), self.fixed_noise(batch_idx, len(x_0))
         for visit in range(VISITS):
             place = (i + visit * n // VISITS) % n
             t, place = self.times[place].to(x_0.device), place.to(x_0.device)
-            results = self.losses(x_0, batch["label"], t, fixed_noise(x_0, number, visit))
+            results = self.losses(x_0, batch["label"], t, noise(x_0))
             self.tally.add(place, *results)
 
     def on_test_epoch_end(self) -> None:
@@ -142,21 +143,17 @@ def log_prob(network: nn.Module, x_t: Tensor, t: Tensor, label: Tensor) -> Tenso
     return torch.where(known, of_label, 0.0)
 
 
-def random_crop(x: Tensor, margin: int) -> Tensor:
+def random_crop(x: Tensor, margin: int, noise: SeededNoise) -> Tensor:
     """Returns images (B, C, H, W), mirrored at their edges, moved by −margin … margin pixels."""
+    if not margin:
+        return x
     B, _, H, W = x.shape
     padded = F.pad(x, (margin,) * 4, mode="reflect")
-    top, left = torch.randint(2 * margin + 1, (2, B, 1), device=x.device)
+    top, left = noise.of(Purpose.CROP).integers(2 * margin + 1, (2, 1)).unbind(1)
     rows = (top + torch.arange(H, device=x.device))[:, :, None]
     columns = (left + torch.arange(W, device=x.device))[:, None, :]
     sample = torch.arange(B, device=x.device)[:, None, None]
     return padded[sample, :, rows, columns].movedim(-1, 1)
-
-
-def fixed_noise(x: Tensor, *key: int) -> Tensor:
-    """Returns standard normal noise of x's shape that depends on the key alone."""
-    generator = torch.Generator().manual_seed(seed(*key))
-    return torch.randn(x.shape, generator=generator).to(x)
 
 
 def check_crop(crop: int, spec: DataSpec) -> None:

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from diffusion.cli import loggers
+from diffusion.cli.runs import loggers
 
 
 def test_without_wandb_there_is_csv_and_no_import(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from diffusion.networks import Inpainter, Known, UNet
+from diffusion.noise import SeededNoise
 
 SMALL = {"image_size": 8, "channels": 16, "multipliers": (1, 2), "attention": (4,), "blocks": 1}
 
@@ -69,16 +70,17 @@ def test_known_and_mask_are_never_forgotten():
     assert (network.in_channels, network.conv_in.in_channels, network.out_channels) == (3, 7, 6)
 
 
-def test_training_draws_other_masks_every_step_and_evaluation_the_same(network):
+def test_masks_are_the_samples_in_any_batch(network):
     batch = {"image": torch.randn(64, 3, 8, 8)}
-    first, again = network.read(batch, train=False), network.read(batch, train=False)
+    first, again = network.read(batch), network.read(batch, train=True)
     assert torch.equal(first["mask"], again["mask"])
     state = torch.get_rng_state()
-    trained, other = network.read(batch, train=True), network.read(batch, train=True)
-    assert not torch.equal(trained["mask"], other["mask"])
+    numbers = range(2**32, 2**32 + 64)
+    trained = network.read({**batch, "noise": SeededNoise(0, numbers)}, train=True)
+    assert torch.equal(torch.get_rng_state(), state)
     assert not torch.equal(trained["mask"], first["mask"])
-    torch.set_rng_state(state)
-    assert torch.equal(network.read(batch, train=True)["mask"], trained["mask"])
+    part = {"image": batch["image"][5:9], "noise": SeededNoise(0, numbers[5:9])}
+    assert torch.equal(network.read(part)["mask"], trained["mask"][5:9])
     for read in (first, trained):
         assert read["mask"].shape == (64, 1, 8, 8)
         assert set(read["mask"].unique().tolist()) == {0.0, 1.0}
@@ -108,8 +110,12 @@ def covered(side):
 
 def test_each_pixel_is_erased_as_often_as_counting_says():
     height, width, rectangles, hidden, n = 5, 7, 3, 0.2, 40_000
-    generator = torch.Generator().manual_seed(0)
-    found = Known(rectangles, hidden).masks(n, height, width, generator)[:, 0].double().mean(0)
+    found = (
+        Known(rectangles, hidden)
+        .masks(height, width, SeededNoise(0, range(n)))[:, 0]
+        .double()
+        .mean(0)
+    )
     one = 1 - covered(height)[:, None] * covered(width)
     kept = (1 - hidden) * sum(one**k for k in range(1, rectangles + 1)) / rectangles
     assert found.shape == (height, width)
@@ -117,9 +123,8 @@ def test_each_pixel_is_erased_as_often_as_counting_says():
 
 
 def test_rectangles_are_rectangles_and_all_of_them_occur():
-    generator = torch.Generator().manual_seed(0)
     seen = set()
-    for mask in Known(1, 0.0).masks(2000, 3, 2, generator)[:, 0]:
+    for mask in Known(1, 0.0).masks(3, 2, SeededNoise(0, range(2000)))[:, 0]:
         rows, columns = (~mask).any(1), (~mask).any(0)
         assert torch.equal(~mask, rows[:, None] & columns)
         seen.add((tuple(rows.tolist()), tuple(columns.tolist())))
@@ -131,8 +136,7 @@ def test_rectangles_are_rectangles_and_all_of_them_occur():
     ("hidden", "low", "high"), [(0.0, 0.0, 0.08), (0.3, 0.3, 0.4), (1.0, 1, 1)]
 )
 def test_of_some_images_nothing_is_left(hidden, low, high):
-    generator = torch.Generator().manual_seed(0)
-    found = Known(3, hidden).masks(5000, 8, 8, generator)
+    found = Known(3, hidden).masks(8, 8, SeededNoise(0, range(5000)))
     nothing = (~found).flatten(1).all(1).double().mean()
     assert low <= nothing <= high
 

@@ -7,7 +7,7 @@ import torch
 
 from diffusion.common.pixels import rounded, scaled
 from diffusion.networks import Augmentation, Upsampler
-from diffusion.noise import SeededNoise
+from diffusion.noise import Purpose, SeededNoise
 from diffusion.process import Cosine
 
 
@@ -17,9 +17,8 @@ def process():
 
 
 def test_training_draws_a_level_for_each_sample_and_that_much_noise(process):
-    torch.manual_seed(0)
     augmentation = Augmentation(process, most=60, level=20)
-    z, s = augmentation.train(torch.full((4096, 1, 8, 8), 0.5))
+    z, s = augmentation.train(torch.full((4096, 1, 8, 8), 0.5), SeededNoise(0, range(4096)))
     assert s.min() == 0
     assert s.max() == 60
     counts = torch.bincount(s, minlength=61)
@@ -34,23 +33,30 @@ def test_training_draws_a_level_for_each_sample_and_that_much_noise(process):
 def test_samples_have_their_own_noise_in_any_batch(process):
     augmentation = Augmentation(process, most=60, level=20)
     x = torch.randn(3, 1, 4, 4)
-    z, s = augmentation.sample(x, [5, 6, 7])
+    z, s = augmentation.sample(x, SeededNoise(0, [5, 6, 7]))
     assert s.tolist() == [20, 20, 20]
-    torch.testing.assert_close(z[1:2], augmentation.sample(x[1:2], [6])[0])
+    alone, _ = augmentation.sample(x[1:2], SeededNoise(0, [6]))
+    torch.testing.assert_close(z[1:2], alone)
     eps = (z - process.alpha[20] * x) / process.sigma[20]
     assert (eps[0] - eps[1]).abs().max() > 0.1
     assert abs(eps.std() - 1) < 0.3
 
 
-def test_the_noise_is_the_runs_and_of_nothing_else(process):
-    augmentation, x = Augmentation(process, most=60, level=60), torch.zeros(2, 1, 4, 4)
+@pytest.mark.parametrize("train", [False, True])
+def test_the_noise_is_the_samples_and_of_nothing_else(process, train):
+    net, low = upsampler(process), torch.zeros(2, 1, 4, 4)
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    one, other = (augmentation.sample(x, [5, 6], run)[0] for run in (0, 1))
+    noises = []
+    for run in (0, 1):
+        noise = SeededNoise(run, [5, 6])
+        read = net.read({"low_res": low, "noise": noise}, train)
+        assert torch.equal(
+            read["low_res"], net.read({"low_res": low, "noise": noise}, train)["low_res"]
+        )
+        alpha, sigma = process.scales(read["level"], low)
+        noises += [*(read["low_res"] - alpha * scaled(rounded(low))) / sigma, *noise(low)]
     assert torch.equal(torch.get_rng_state(), before)
-    torch.testing.assert_close(one, augmentation.sample(x, [5, 6])[0])
-    noises = [x / process.sigma[60] for x in (*one, *other)]
-    noises += [SeededNoise(run, [number]).draw((1, 4, 4))[0] for run in (0, 1) for number in (5, 6)]
     for a, b in combinations(noises, 2):  # no two are alike, nor is one of them x_T
         assert (a - b).abs().max() > 0.1
 
@@ -98,13 +104,16 @@ def test_read_rounds_to_8_bits_and_adds_noise(process):
     torch.testing.assert_close(levels, levels.round().clamp(0, 255), atol=1e-4, rtol=0)
     assert (plain["low_res"] - low.clamp(-1, 1)).abs().max() <= 0.5 / 127.5 + 1e-6
     net = upsampler(process).eval()
-    read = net.read({"low_res": low, "index": torch.tensor([3, 4])})
+    noise, low_8 = SeededNoise(7, [3, 4]), scaled(rounded(low))
+    read = net.read({"low_res": low, "noise": noise})
     augmentation = net.conditioners[0].augmentation
-    low_8 = scaled(rounded(low))
-    expected, _ = augmentation.sample(low_8, [3, 4])
+    expected, _ = augmentation.sample(low_8, noise.of(Purpose.LEVEL))
     torch.testing.assert_close(read["low_res"], expected)
     assert read["level"].tolist() == [20, 20]
-    read = net.read({"low_res": low, "index": torch.tensor([3, 4]), "seed": 7})
-    torch.testing.assert_close(read["low_res"], augmentation.sample(low_8, [3, 4], 7)[0])
-    torch.manual_seed(0)
-    assert (net.read({"low_res": low}, train=True)["low_res"] - expected).abs().max() > 1e-3
+    read = net.read({"low_res": low})
+    expected, _ = augmentation.sample(low_8, SeededNoise(0, [0, 1]).of(Purpose.LEVEL))
+    torch.testing.assert_close(read["low_res"], expected)
+    read = net.read({"low_res": low, "noise": noise}, train=True)
+    expected, level = augmentation.train(low_8, noise.of(Purpose.LEVEL))
+    torch.testing.assert_close(read["low_res"], expected)
+    assert torch.equal(read["level"], level)

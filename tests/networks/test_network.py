@@ -93,7 +93,7 @@ def test_an_upsampler_that_also_inpaints_starts_as_the_upsampler():
     weights["conv_in.weight"] = F.pad(weights["conv_in.weight"], (0, 0, 0, 0, 0, 4))
     both.load_state_dict(weights)
     x = torch.rand(2, 3, 8, 8)
-    read = both.read({"image": x, "low_res": F.avg_pool2d(x, 2), "index": torch.arange(2)})
+    read = both.read({"image": x, "low_res": F.avg_pool2d(x, 2)})
     low = {key: read[key] for key in ("low_res", "level")}
     t = torch.tensor([3, 17])
     torch.testing.assert_close(both(x, t, **read), plain(x, t, **low))

@@ -12,13 +12,13 @@ from tiny import TINY
 
 from diffusion.condition import Condition
 from diffusion.networks import TextTransformer, Towers, ViT
+from diffusion.noise import SeededNoise, Use
 from diffusion.process import Cosine
 from diffusion.spec import DataSpec
 from diffusion.systems import retrieval
 from diffusion.systems.contrastive import Contrastive
 from diffusion.systems.diffusion import Diffusion
 from diffusion.systems.frozen import FrozenClip, Trained, TrainedClip
-from diffusion.systems.noisy_classifier import fixed_noise
 from diffusion.systems.retrieval import Pairs, info_nce, numbers
 from diffusion.systems.trainer import gather_rows
 
@@ -203,20 +203,21 @@ def test_rows_of_all_processes_whatever_their_number():
 
 
 def test_times_are_uniform_or_none():
-    assert module().random_times(5).tolist() == [0] * 5
-    t = module(Cosine(20)).random_times(4000)
+    noise = SeededNoise(0, range(4000))
+    assert module().random_times(SeededNoise(0, range(5))).tolist() == [0] * 5
+    t = module(Cosine(20)).random_times(noise)
     counts = t.bincount(minlength=21)
     assert counts[0] == 0
     assert counts[1:].min() > 130
-    share = (module(Cosine(20), clean=0.25).random_times(4000) == 0).double().mean()
+    share = (module(Cosine(20), clean=0.25).random_times(noise) == 0).double().mean()
     assert abs(share - 0.25) < 0.04
 
 
 def test_clean_pictures_are_not_noised():
     x_0, eps = torch.randn(3, 3, 8, 8), torch.randn(3, 3, 8, 8)
-    assert torch.equal(module().diffuse(x_0, torch.zeros(3).long(), eps), x_0)
+    assert torch.equal(module().diffuse(x_0, torch.zeros(3).long(), lambda _: eps), x_0)
     t = torch.tensor([0, 5, 20])
-    x_t = module(Cosine(20)).diffuse(x_0, t, eps)
+    x_t = module(Cosine(20)).diffuse(x_0, t, lambda _: eps)
     assert torch.equal(x_t[0], x_0[0])
     alpha, sigma = (v.float().reshape(-1, 1, 1, 1) for v in (Cosine(20).alpha, Cosine(20).sigma))
     torch.testing.assert_close(x_t, alpha[t] * x_0 + sigma[t] * eps)
@@ -280,7 +281,10 @@ def test_validation_is_over_the_whole_split_at_fixed_times_and_noise(contrasted,
             f, g, texts = [], [], []
             for k, batch in enumerate(data.batches("val", 8)):
                 t = torch.full((len(batch["image"]),), time)
-                x_t = module.process.diffuse(batch["image"], t, fixed_noise(batch["image"], k, i))
+                rows = range(k << 32, (k << 32) + len(t))
+                noise = SeededNoise(0, rows, use=Use.EVALUATION)
+                eps = [noise(batch["image"]) for _ in range(i + 1)][i]
+                x_t = module.process.diffuse(batch["image"], t, eps)
                 f.append(module.network.embed_image(x_t, t))
                 g.append(module.network.embed_text(module.network.text.read(batch["text"])))
                 texts += batch["text"]

@@ -8,7 +8,7 @@ from torch import nn
 
 from diffusion.guidance import Guidance
 from diffusion.networks import MLP
-from diffusion.noise import seed
+from diffusion.noise import SeededNoise
 from diffusion.objective import Simple
 from diffusion.parameterization import Eps
 from diffusion.process import Cosine
@@ -108,8 +108,7 @@ def test_generating_leaves_the_generator_and_the_modes_as_they_were(module):
 def test_a_trajectory_begins_with_the_noise_and_ends_with_the_sample(module):
     moments = list(module.trajectory(labelled(2), [5, 6]))
     assert len(moments) == 4
-    noise = torch.Generator().manual_seed(seed(0, 6))
-    assert torch.equal(moments[0][1], torch.randn(1, 8, 8, generator=noise))
+    assert torch.equal(moments[0][1:], SeededNoise(0, [6]).normal((1, 8, 8)))
     assert torch.equal(moments[-1], module.generate(labelled(2), [5, 6]))
 
 
@@ -221,19 +220,20 @@ def of_points(network, guidance=(), p_uncond=0.0):
 BATCH = {"image": torch.zeros(4, 2), "label": torch.tensor([0, 1, 2, 0]), "text": ["a"] * 4}
 
 
-def trained_and_validated(module, monkeypatch):
+def trained_and_validated(module):
     """Takes one step of each kind."""
-    monkeypatch.setattr(module, "seed_step", lambda _: None)
-    module._trainer = SimpleNamespace(world_size=1, global_rank=0)
+    module._trainer = SimpleNamespace(
+        world_size=1, global_rank=0, global_step=0, accumulate_grad_batches=1
+    )
     module.training_step(BATCH, 0)
     module.on_validation_epoch_start()
     module.validation_step(BATCH, 0)
 
 
-def test_what_guides_reads_nothing_of_training_data(monkeypatch):
+def test_what_guides_reads_nothing_of_training_data():
     guide = Read()
     module = of_points(MLP(width=4, depth=1), [guide])
-    trained_and_validated(module, monkeypatch)
+    trained_and_validated(module)
     assert guide.times == 0
     assert set(module.condition(BATCH).values) == {"label", "read"}
 
@@ -263,10 +263,10 @@ class Unconditional(Plain):
 @pytest.mark.parametrize(
     ("kind", "names"), [(Plain, {"label"}), (Labelled, {"label"}), (Unconditional, set())]
 )
-def test_without_attributes_the_same_is_read_in_training_and_in_sampling(monkeypatch, kind, names):
+def test_without_attributes_the_same_is_read_in_training_and_in_sampling(kind, names):
     module = of_points(kind())
     assert module.reads_labels == bool(names)
-    trained_and_validated(module, monkeypatch)
+    trained_and_validated(module)
     assert module.denoiser.network.seen == names
     module.denoiser.network.seen.clear()
     request = {"index": torch.arange(4), "label": BATCH["label"]}

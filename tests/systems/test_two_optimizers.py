@@ -30,8 +30,8 @@ class Adversarial(System):
         return parts, [self.lr_scheduler(part) for part in parts]
 
     def training_step(self, batch, batch_idx) -> StepOutput:
-        self.seed_step(batch_idx)
-        real, fake = batch["image"], self.maker(torch.randn(len(batch["image"]), 3))
+        noise = self.step_noise(batch_idx, len(batch["image"]))
+        real, fake = batch["image"], self.maker(noise.normal((3,)))
         losses = nn.functional.softplus(-self.critic(fake))[:, 0]
         wrong = nn.functional.softplus(torch.cat([self.critic(fake.detach()), -self.critic(real)]))
         for k, loss in enumerate([losses.mean()] * self.often + [wrong.mean()]):

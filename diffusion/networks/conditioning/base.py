@@ -50,9 +50,9 @@ class Conditioner(nn.Module, ABC):
         """Returns those of the tensors that a batch has, or that can be made of it.
 
         Args:
-            batch: "image" if there is one to learn from; "index" and "seed" for noise that belongs
-                to the samples; and whatever it conditions on.
-            train: Whether it is for a training step, in which noise may be drawn anew.
+            batch: "image" if there is one to learn from; "noise", the samples' `SeededNoise`, to
+                draw by; and whatever it conditions on.
+            train: Whether it is for a training step.
         """
         return {k: batch[k] for k in self.keys if isinstance(batch.get(k), Tensor)}
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from diffusion.common.validate import check_counts
 from diffusion.networks.conditioning.base import Conditioner
+from diffusion.noise import Purpose, SeededNoise, noise_of
 from diffusion.spec import Batch
 
 
@@ -19,8 +20,8 @@ class Known(Conditioner):
 
     Training erases parts of its images, which `read` chooses: 1 … `rectangles` of them, as many as
     that with equal probability, their sides 1 … H and 1 … W and then their places uniform; or, for
-    a share `hidden` of the images, everything. The paper says only "random regions". Outside of
-    training the same masks are chosen every time, by the batch's first "index".
+    a share `hidden` of the images, everything. The paper says only "random regions". They are
+    chosen by the samples' noise, so evaluation erases the same every time.
 
     Args:
         rectangles: The most rectangles that training erases from one image, at least 1.
@@ -54,45 +55,40 @@ class Known(Conditioner):
     def read(self, batch: Batch, train: bool) -> dict[str, Tensor]:
         """See `Conditioner`.
 
-        "known" is image · m, unless the batch has it; m is the batch's "mask", or else chosen here,
-        while training with PyTorch's global generator on the CPU.
+        "known" is image · m, unless the batch has it; m is the batch's "mask", or else chosen here.
         """
         read = super().read(batch, train)
         if "image" not in batch or "known" in batch:
             return read
         image = batch["image"]
         if "mask" not in read:
-            first = int(batch["index"][0]) if "index" in batch else 0
-            generator = None if train else torch.Generator().manual_seed(first)
-            n, _, height, width = image.shape
-            read["mask"] = self.masks(n, height, width, generator).to(image)
+            height, width = image.shape[2:]
+            noise = noise_of(batch, image).of(Purpose.MASK)
+            read["mask"] = self.masks(height, width, noise).to(image)
         return {**read, "known": image * read["mask"]}
 
-    def masks(
-        self, n: int, height: int, width: int, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Returns n random masks, (n, 1, height, width) bool on the CPU, false where erased.
+    def masks(self, height: int, width: int, noise: SeededNoise) -> Tensor:
+        """Returns random masks, (B, 1, height, width) bool, false where erased.
 
         Args:
-            n: How many.
             height: H.
             width: W.
-            generator: Of the random numbers; PyTorch's own by default.
+            noise: Of B images.
         """
 
         def covered(side: int) -> Tensor:
-            """Which of the pixels 0 … side − 1 intervals cover, (n, rectangles, side)."""
-            length, place = torch.rand(2, n, self.rectangles, 1, generator=generator)
+            """Which of the pixels 0 … side − 1 intervals cover, (B, rectangles, side)."""
+            length, place = noise.uniform((2, self.rectangles, 1)).unbind(1)
             length = 1 + (length * side).long()
             first = (place * (side - length + 1)).long()
-            i = torch.arange(side)
+            i = torch.arange(side, device=length.device)
             return (first <= i) & (i < first + length)
 
         boxes = covered(height)[..., :, None] & covered(width)[..., None, :]
-        count = torch.randint(1, self.rectangles + 1, (n, 1), generator=generator)
-        used = torch.arange(self.rectangles) < count
+        number = torch.arange(self.rectangles, device=boxes.device)
+        used = number <= noise.integers(self.rectangles, (1,))
         erased = (boxes & used[..., None, None]).any(dim=1, keepdim=True)
-        everything = torch.rand(n, generator=generator) < self.hidden
+        everything = noise.uniform() < self.hidden
         return ~(erased | everything[:, None, None, None])
 
 

@@ -1,6 +1,6 @@
 """A small picture as condition, and noise on it (Ho et al. 2021, CDM, 4.2; Imagen, 2.4)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -9,11 +9,9 @@ from torch import Tensor, nn
 from diffusion.common.pixels import rounded, scaled
 from diffusion.networks.conditioning.base import Conditioner
 from diffusion.networks.embedding import sinusoidal
-from diffusion.noise import SeededNoise, seed
+from diffusion.noise import Purpose, SeededNoise, noise_of
 from diffusion.process import Process
 from diffusion.spec import Batch
-
-STREAM = 2**32  # keeps this noise apart from x_T's and the steps', which the run's seed itself has
 
 
 class Augmentation:
@@ -38,20 +36,13 @@ class Augmentation:
             raise ValueError(f"augmentation.level: {level}; expected 0 … most = {most}")
         self.process, self.most, self.level = process, most, level
 
-    def train(self, x_low: Tensor) -> tuple[Tensor, Tensor]:
+    def train(self, x_low: Tensor, noise: SeededNoise) -> tuple[Tensor, Tensor]:
         """Returns z of images x_low (B, C, h, w) in [−1, 1] at random levels s, and s (B,)."""
-        s = torch.randint(self.most + 1, x_low.shape[:1], device=x_low.device)
-        return self.process.diffuse(x_low, s, torch.randn_like(x_low)), s
+        s = noise.integers(self.most + 1).to(x_low.device)
+        return self.process.diffuse(x_low, s, noise(x_low)), s
 
-    def sample(self, x_low: Tensor, numbers: Sequence[int], run: int = 0) -> tuple[Tensor, Tensor]:
-        """Returns z at `level`, and s (B,).
-
-        Args:
-            x_low: Images (B, C, h, w) in [−1, 1].
-            numbers: The number of each sample; its noise depends on it and on `run` alone.
-            run: The seed of the run, or of the stage of a cascade.
-        """
-        noise = SeededNoise(seed(run, STREAM), numbers)
+    def sample(self, x_low: Tensor, noise: SeededNoise) -> tuple[Tensor, Tensor]:
+        """Returns z of images x_low (B, C, h, w) in [−1, 1] at `level`, and s (B,)."""
         s = torch.full(x_low.shape[:1], self.level, device=x_low.device)
         return self.process.diffuse(x_low, s, noise(x_low)), s
 
@@ -89,17 +80,14 @@ class LowResolution(Conditioner):
         return F.interpolate(values["low_res"].to(x_t.dtype), x_t.shape[2:], mode="bilinear")
 
     def read(self, batch: Batch, train: bool) -> dict[str, Tensor]:
-        """See `Conditioner`; when sampling, the noise depends on "index" and "seed" alone."""
+        """See `Conditioner`."""
         if "low_res" not in batch:
             return {}
         low = scaled(rounded(batch["low_res"]))
         if self.augmentation is None:
             return {"low_res": low}
-        if train:
-            z, s = self.augmentation.train(low)
-        else:
-            numbers = batch["index"].tolist() if "index" in batch else range(len(low))
-            z, s = self.augmentation.sample(low, numbers, batch.get("seed", 0))
+        augment = self.augmentation.train if train else self.augmentation.sample
+        z, s = augment(low, noise_of(batch, low).of(Purpose.LEVEL))
         return {"low_res": z, "level": s}
 
     def resized(self, batch: Batch, size: tuple[int, int]) -> Batch:

@@ -7,7 +7,7 @@ which the schedule goes on as if it had been this one from the first step.
 
 import copy
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -68,16 +68,16 @@ def _state(saved: Mapping[str, Any], optimizer: Optimizer) -> dict[int, dict[str
 
     By the number of the parameter; nothing, with a warning, if this one remembers other things.
     """
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    parameters = [(i, p) for i, group in enumerate(optimizer.param_groups) for p in group["params"]]
     theirs = sum(len(group["params"]) for group in saved["param_groups"])
     if theirs != len(parameters):
         raise ValueError(
             f"ckpt_path: its optimizer trains {theirs} tensors; expected {len(parameters)}, as the "
             "model does"
         )
-    state, examples = saved["state"], _examples(optimizer, {p.ndim for p in parameters})
-    numbered = [(p, state.get(i)) for i, p in enumerate(parameters)]  # none before a first step
-    both = [(p, there, examples[p.ndim]) for p, there in numbered if there and p.ndim in examples]
+    state, examples = saved["state"], _examples(optimizer)
+    numbered = [(i, p, state.get(n)) for n, (i, p) in enumerate(parameters)]  # none at first
+    both = [(p, s, examples[i, p.ndim]) for i, p, s in numbered if s and (i, p.ndim) in examples]
     if any(there.keys() != example.keys() for _, there, example in both):
         rank_zero_warn(
             f"model.optimizer: {type(optimizer).__name__} remembers other things than the "
@@ -95,22 +95,28 @@ def _state(saved: Mapping[str, Any], optimizer: Optimizer) -> dict[int, dict[str
     return state
 
 
-def _examples(optimizer: Optimizer, ndims: Iterable[int]) -> dict[int, dict[str, Any]]:
-    """Returns what an optimizer remembers after a step of tensors (2, …, 2), by their dimensions.
+def _examples(optimizer: Optimizer) -> dict[tuple[int, int], dict[str, Any]]:
+    """Returns what an optimizer remembers after a step of tensors (2, …, 2).
 
-    Empty for an optimizer that cannot do such a step on the CPU.
+    By the number of a group and their dimensions; empty for an optimizer that cannot do such a step
+    on the CPU.
     """
-    tensors = {n: nn.Parameter(torch.zeros((2,) * n)) for n in ndims}
+    groups, tensors = [], {}
+    for i, group in enumerate(optimizer.param_groups):
+        some = {
+            (i, n): nn.Parameter(torch.zeros((2,) * n)) for n in {p.ndim for p in group["params"]}
+        }
+        groups.append({**group, "params": [*some.values()]})
+        tensors |= some
     for p in tensors.values():
         p.grad = torch.ones_like(p)
     fresh = copy.copy(optimizer)
-    fresh.state, fresh.param_groups = defaultdict(dict), []
+    fresh.state, fresh.param_groups = defaultdict(dict), groups
     try:
-        fresh.add_param_group({"params": list(tensors.values())})
         fresh.step(lambda: 0.0)
     except Exception:  # whatever it needs besides
         return {}
-    return {n: fresh.state.get(p, {}) for n, p in tensors.items()}
+    return {key: fresh.state.get(p, {}) for key, p in tensors.items()}
 
 
 def count(

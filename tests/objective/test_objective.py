@@ -9,6 +9,7 @@ from scipy.special import ndtr
 from diffusion import bound
 from diffusion.condition import Condition
 from diffusion.denoiser import NetworkDenoiser
+from diffusion.noise import SeededNoise
 from diffusion.objective import Hybrid, MinSNR, Simple, VariationalBound
 from diffusion.parameterization import X0, Eps, V
 from diffusion.process import Linear, ZeroTerminal
@@ -116,7 +117,7 @@ def test_learned_variance_is_in_the_bound():
 
 def test_times_are_uniform_and_noise_standard():
     n = 40_000
-    t, eps = Simple().draw(Linear(5), torch.zeros(n, 2))
+    t, eps = Simple().draw(Linear(5), torch.zeros(n, 2), SeededNoise(0, range(n)))
     count = torch.bincount(t, minlength=6)[1:]
     assert count.sum() == n
     assert ((count - n / 5).abs() < 4 * (n * 0.2 * 0.8) ** 0.5).all()
@@ -124,17 +125,6 @@ def test_times_are_uniform_and_noise_standard():
     assert abs(eps.std() - 1) < 4 / (4 * n) ** 0.5
     # t and ε of one sample are independent.
     assert abs(((t - 3.0) * eps[:, 0]).mean()) < 4 * 2**0.5 / n**0.5
-
-
-def test_what_is_given_is_used():
-    denoiser = NetworkDenoiser(Wavy(), Linear(), Eps())
-    x_0, t, eps = torch.zeros(64, 1), torch.full((64,), 7), torch.randn(64, 1)
-    Simple()(denoiser, x_0, Condition(), t=t)
-    assert (denoiser.network.seen[-1] == 7).all()
-    torch.manual_seed(3)
-    a = Simple()(denoiser, x_0, Condition(), eps=eps)
-    t = denoiser.network.seen[-1]
-    torch.testing.assert_close(a, Simple()(denoiser, x_0, Condition(), t, eps))
 
 
 def test_gamma_out_of_range():
@@ -181,7 +171,8 @@ def test_in_the_hybrid_the_bound_moves_only_the_variance():
         denoiser = NetworkDenoiser(Two().double(), Linear(), V())
         torch.manual_seed(0)
         x_0 = torch.rand(64, 1, 2, 2, dtype=torch.float64) * 2 - 1
-        objective(denoiser, x_0, Condition()).mean().backward()
+        t, eps = objective.draw(denoiser.process, x_0, SeededNoise(0, range(64)))
+        objective(denoiser, x_0, Condition(), t, eps).mean().backward()
         return denoiser.network.mean.grad, denoiser.network.variance.grad
 
     simple, nothing = gradients(Simple())

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from diffusion.condition import Condition
 from diffusion.denoiser import NetworkDenoiser
-from diffusion.objective import Objective
+from diffusion.noise import SeededNoise
+from diffusion.objective.base import Objective
 from diffusion.process import Process
 
 
@@ -49,10 +50,11 @@ class ImportanceSampled(Objective):
         p = (1 - self.floor) * size / size.sum().clamp(min=tiny) + self.floor / T
         return torch.where((self.count >= self.depth).all(), p, torch.full_like(p, 1 / T))
 
-    def draw(self, process: Process, x_0: Tensor) -> tuple[Tensor, Tensor]:
-        """Draws t from p, shape (B,), and ε, x_0's shape."""
-        p = self.probabilities(process.T, x_0.device)
-        return torch.multinomial(p, len(x_0), replacement=True) + 1, torch.randn_like(x_0)
+    def draw(self, process: Process, x_0: Tensor, noise: SeededNoise) -> tuple[Tensor, Tensor]:
+        """Draws t from p, the first with u < p_1 + … + p_t, shape (B,), and ε, x_0's shape."""
+        below = self.probabilities(process.T, x_0.device).cumsum(0)
+        t = torch.searchsorted(below, noise.uniform() * below[-1], right=True)
+        return 1 + t.clamp(max=process.T - 1), noise(x_0)
 
     def loss(
         self, denoiser: NetworkDenoiser, x_0: Tensor, cond: Condition, t: Tensor, eps: Tensor

@@ -8,8 +8,8 @@ from torch import multiprocessing
 
 from diffusion.condition import Condition
 from diffusion.denoiser import NetworkDenoiser
-from diffusion.importance import ImportanceSampled
-from diffusion.objective import Simple, VariationalBound
+from diffusion.noise import SeededNoise
+from diffusion.objective import ImportanceSampled, Simple, VariationalBound
 from diffusion.parameterization import Eps
 from diffusion.process import Linear
 
@@ -37,7 +37,7 @@ class Resampler:
 def test_probabilities_follow_the_last_ten_losses(batch):
     """Also where one batch has more of a time than are remembered."""
     mine, theirs = ImportanceSampled(Simple()), Resampler()
-    mine.draw(Linear(T), torch.zeros(1, 1))
+    mine.draw(Linear(T), torch.zeros(1, 1), SeededNoise(0, [0]))
     for _ in range(max(3, 1200 // batch)):
         t = torch.randint(1, T + 1, (batch,))
         losses = torch.rand(batch) * t
@@ -53,7 +53,7 @@ def test_probabilities_follow_the_last_ten_losses(batch):
 def full(objective=None):
     """Returns one that has seen every time often, with losses that differ widely."""
     sampled = ImportanceSampled(objective or Simple())
-    sampled.draw(Linear(T), torch.zeros(1, 1))
+    sampled.draw(Linear(T), torch.zeros(1, 1), SeededNoise(0, [0]))
     t = torch.arange(1, T + 1).repeat(10)
     sampled.weigh(t, 100.0 / t**2)
     return sampled
@@ -61,7 +61,7 @@ def full(objective=None):
 
 def test_times_are_drawn_as_often_as_they_should():
     sampled, n = full(), 40_000
-    t, eps = sampled.draw(Linear(T), torch.zeros(n, 2))
+    t, eps = sampled.draw(Linear(T), torch.zeros(n, 2), SeededNoise(0, range(n)))
     p = sampled.probabilities(T)
     count = torch.bincount(t, minlength=T + 1)[1:]
     assert ((count - n * p).abs() < 5 * (n * p * (1 - p)).sqrt() + 1).all()
@@ -82,12 +82,13 @@ def test_it_estimates_the_bound_with_less_variance():
     sampled, uniform = ImportanceSampled(VariationalBound()), VariationalBound()
     x_0 = torch.randint(0, 256, (4000, 1, 2), dtype=torch.float64) / 127.5 - 1
 
+    noise = SeededNoise(0, range(len(x_0)))
+
     def estimate(objective):
-        t, eps = objective.draw(denoiser.process, x_0)
+        t, eps = objective.draw(denoiser.process, x_0, noise)
         losses = objective(denoiser, x_0, Condition(), t, eps).detach()
         return objective.weigh(t, losses)
 
-    torch.manual_seed(0)
     estimate(sampled)
     ours, theirs = estimate(sampled), estimate(uniform)
     error = math.sqrt((ours.var() + theirs.var()) / len(x_0))
@@ -140,7 +141,7 @@ def _process(rank, folder):
         "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2
     )
     sampled = ImportanceSampled(Simple())
-    sampled.draw(Linear(T), torch.zeros(1, 1))
+    sampled.draw(Linear(T), torch.zeros(1, 1), SeededNoise(0, [0]))
     for k in range(10):
         t = torch.arange(1, T + 1).roll(k + rank)[: T // 2 * 2]
         sampled.weigh(t, t.float() * (1 + rank) + k)

@@ -11,7 +11,7 @@ from torch import nn
 from diffusion.common.files import check_writable, sweep
 from diffusion.systems.checkpoints import lock
 
-FOLDERS = ("checkpoints", "samples", "predictions")
+FOLDERS = ("checkpoints", "samples", "snapshots", "predictions")
 
 
 def claim(run: Path, command: str, resuming: bool) -> None:

@@ -1,4 +1,4 @@
-"""An exponential moving average of the trained weights, in place wherever one evaluates."""
+"""A moving average of the trained weights, in place wherever one evaluates."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +7,8 @@ from typing import Any
 import lightning as L
 import torch
 from torch import Tensor
+
+from diffusion.systems.averages.power import Power
 
 RAW = "raw_state_dict"
 STEPS = "ema_steps"
@@ -22,20 +24,25 @@ class EMA(L.Callback):
     Args:
         decay: The limit of d; 0 switches averaging off.
         warmup: Whether d starts low, so that early averages are not mostly the initial weights.
+        rate: d of the n-th update in place of both, such as `Power`, whose length grows with n.
 
     Raises:
         ValueError: If the decay is not in [0, 1).
     """
 
-    def __init__(self, decay: float = 0.9999, warmup: bool = True) -> None:
+    def __init__(
+        self, decay: float = 0.9999, warmup: bool = True, rate: Power | None = None
+    ) -> None:
         if not 0 <= decay < 1:
             raise ValueError(f"ema.decay: {decay}; expected 0 ≤ decay < 1")
-        self.decay, self.warmup, self.steps = decay, warmup, 0
+        self.decay, self.warmup, self.given, self.steps = decay, warmup, rate, 0
         self.average: dict[str, Tensor] = {}
         self.swapped = False
 
     def rate(self, n: int) -> float:
         """Returns d of the n-th update, n ≥ 1."""
+        if self.given is not None:
+            return self.given(n)
         return min(self.decay, (1 + n) / (10 + n)) if self.warmup else self.decay
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
-from diffusion.cli.run_folder import is_first
+from diffusion.cli.runs.run_folder import is_first
 from diffusion.common.files import reason, written_aside
 
 PATIENCE = 3  # seconds that a server, or somebody who is asked for a key, has to answer

@@ -1,0 +1,1 @@
+"""What a run has around it: its folder, its loggers, and how it ends."""
