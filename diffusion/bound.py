@@ -8,7 +8,8 @@
     L_0     = −log p(x_0 | x_1)
 
 p(x_s | x_t) = N(μ, Σ), with μ the posterior's mean at x̂_0. Images with n grey levels get a
-discretised Gaussian in L_0 (DDPM, eq. 13); continuous data gets the density itself.
+discretised Gaussian in L_0 (DDPM, eq. 13); continuous data gets the density itself. The bits of a
+`Binomial` process have Bernoulli distributions of the same means, and p(x_T) = B(½).
 """
 
 import math
@@ -24,6 +25,18 @@ def kl_normal(mean_q: Tensor, log_var_q: Tensor, mean_p: Tensor, log_var_p: Tens
     """Returns KL(N(μ_q, σ_q²) ‖ N(μ_p, σ_p²)) elementwise, in nats."""
     ratio = log_var_q - log_var_p
     return 0.5 * (ratio.exp() - 1 - ratio + (mean_q - mean_p).square() * torch.exp(-log_var_p))
+
+
+def kl_bernoulli(mean_q: Tensor, mean_p: Tensor) -> Tensor:
+    """Returns KL(q ‖ p) elementwise, in nats, of bits −1 and 1 with these means, in float64.
+
+    With a mean of −1 or 1 it is −log p of that bit. A p that excludes what q does not costs at most
+    the 37 nats that float64 can tell from certainty.
+    """
+    q, p = (1 + mean_q.double()) / 2, (1 + mean_p.double()) / 2
+    tiny = torch.finfo(p.dtype).eps / 2
+    rest = torch.xlogy(q, q) + torch.xlogy(1 - q, 1 - q)
+    return rest - torch.xlogy(q, p.clamp(min=tiny)) - torch.xlogy(1 - q, (1 - p).clamp(min=tiny))
 
 
 def log_normal(x: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
@@ -61,8 +74,11 @@ def bits_per_dim(nats: Tensor) -> Tensor:
 
 
 def prior_term(process: Process, x_0: Tensor) -> Tensor:
-    """Returns L_T in bits/dim, shape (B,); nothing in it can be learned."""
+    """Returns L_T in bits/dim, shape (B,); all that can be learned in it is a `Learned` process."""
     alpha, sigma = process.lookup(torch.tensor(process.T), x_0)
+    if process.binary:
+        mean = alpha * x_0
+        return bits_per_dim(kl_bernoulli(mean, torch.zeros_like(mean))).to(x_0.dtype)
     mean, log_var = alpha * x_0.double(), (2 * sigma.log()).expand(x_0.shape).to(x_0.device)
     zero = torch.zeros_like(mean)
     return bits_per_dim(kl_normal(mean, log_var, zero, zero)).to(x_0.dtype)
@@ -83,10 +99,15 @@ def term(
         process: The forward process.
         x_0: The data, (B, ...), on its grey values if there are any.
         t: Times in 1 … T, shape (B,).
-        variance: Σ of the reverse transition; see `Process.reverse_log_variance`.
-        levels: The number of grey values, or None for continuous data.
+        variance: Σ of the reverse transition; see `Process.reverse_log_variance`. Bits have none.
+        levels: The number of grey values, or None for continuous data; of no matter for bits.
     """
     s = t - 1
+    if process.binary:
+        x_0, x_t = x_0.double(), pred.x_t.double()
+        a, b = process.posterior_weights(t, s, x_0)
+        kl = kl_bernoulli(a * x_0 + b * x_t, a * pred.x_0 + b * x_t)  # at t = 1, −log p(x_0 | x_1)
+        return bits_per_dim(kl).to(pred.x_t.dtype)
     a, b = process.posterior_weights(t, s, x_0)
     log_var_q = process.reverse_log_variance(t, s, x_0, "small").expand(x_0.shape)
     log_var_p = process.reverse_log_variance(t, s, x_0, variance, pred.v).expand(x_0.shape)

@@ -112,7 +112,6 @@ class NetworkDenoiser(nn.Module):
         return self.prediction(F, v, x_t, t)
 
     def prediction(self, F: Tensor, v: Tensor | None, x_t: Tensor, t: Tensor) -> Prediction:
-        """Reads the network's raw output; v in −1 … 1 becomes 0 … 1 (Improved DDPM's code)."""
-        x_0 = self.parameterization.x_0(F, self.process, t, x_t)
-        alpha, sigma = self.process.scales(t, x_t)
-        return Prediction(x_t, x_0, alpha, sigma, None if v is None else (v + 1) / 2)
+        """Reads the network's raw output, as the parameterisation says."""
+        x_0, v = self.parameterization.read(F, v, self.process, t, x_t)
+        return Prediction(x_t, x_0, *self.process.scales(t, x_t), v)

@@ -129,13 +129,19 @@ class Sampler:
         """Returns the guidance of one trajectory.
 
         Raises:
-            ValueError: If the grid, or a guidance, does not fit the process or the step.
+            ValueError: If the grid, the step or a guidance does not fit the process or the step.
         """
+        if process.binary != self.step.binary:
+            what, right = ("bits", "Bernoulli") if process.binary else ("no bits", "another")
+            raise ValueError(
+                f"sampler.step: {type(self.step).__name__}; expected {right}, as "
+                f"{type(process).__name__} is a process of {what}"
+            )
         times = self.times(process)
         return [guide.begin(process, times, self.step.ancestral) for guide in self.guidance]
 
     def start(self, process: Process, x_T: Tensor, cond: Condition) -> Tensor:
-        """Returns x at the first time visited: x_T or, if the strength is below 1, x_τ.
+        """Returns x at the first time visited: x_T ~ p(x_T) or, if the strength is below 1, x_τ.
 
         Args:
             process: The forward process.
@@ -146,7 +152,7 @@ class Sampler:
             ValueError: If there is no picture to start from.
         """
         if self.strength == 1:
-            return x_T
+            return process.prior(x_T)
         if "known" not in cond.values:
             raise ValueError(
                 f"sampler.strength: {self.strength}; expected 1, or a picture to start from"

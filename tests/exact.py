@@ -11,6 +11,7 @@ from diffusion.parameterization import Parameterization
 from diffusion.process import (
     Betas,
     Cosine,
+    Learned,
     Linear,
     Process,
     RectifiedFlow,
@@ -42,10 +43,19 @@ def process(of: type, T: int) -> Process:
         return ZeroTerminal(ScaledLinear(T, 0.85 / T, 12 / T))
     if of in (Cosine, Sigmoid, Sohl2015, RectifiedFlow):
         return of(T)
+    if of is Learned:
+        return learned(T)
     raise NotImplementedError(f"how to build {of.__name__} of any length? Add it here")
 
 
-PROCESSES = subclasses(Process)
+def learned(T: int, beta_1: float | None = None) -> Learned:
+    """Returns a learned process away from where it began."""
+    it = Learned(Sohl2015(T), beta_1, rate=1.0)
+    torch.nn.init.normal_(it.theta, std=0.5, generator=torch.Generator().manual_seed(0))
+    return it.requires_grad_(False)
+
+
+PROCESSES = [of for of in subclasses(Process) if not of.binary]  # of Gaussian noise
 
 
 class Gaussian:

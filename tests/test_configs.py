@@ -251,9 +251,11 @@ def small(config, folder):
         arguments["val_share"] = 0.2
         if labelled:
             in_classes(folder / "made")
-    unlabelled = kind in (*POINTS, "Emoji") or (kind == "ImageFolder" and not labelled)
+    unlabelled = kind in (*POINTS, "Heartbeat", "Emoji") or (kind == "ImageFolder" and not labelled)
     extractor = None if unlabelled else LENET
     process = {"init_args": {"T": 20}}
+    if model["process"]["class_path"] == "Learned":
+        process = {"init_args": {"process": process}}
     if "beta_T" in model["process"].get("init_args", {}):
         process["init_args"]["beta_T"] = 0.3
     return {

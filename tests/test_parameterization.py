@@ -7,7 +7,7 @@ from diffusion.denoiser import NetworkDenoiser
 from diffusion.parameterization import X0, Eps, Mean, Parameterization, V, Velocity, check
 from diffusion.process import Cosine, Linear, RectifiedFlow, ZeroTerminal
 
-PARAMETERIZATIONS = subclasses(Parameterization)
+PARAMETERIZATIONS = [of for of in subclasses(Parameterization) if not of.binary]
 
 
 def data(it, dtype=torch.float64):
@@ -32,6 +32,8 @@ def documented(it, x_0, eps, x_t):
         "Velocity": eps - x_0,
         "Mean": mean,
         "MeanShift": (mean - ratio * x_t) / beta.sqrt(),
+        "Perturbed": (mean - ratio * x_t) / beta.sqrt(),
+        "Equilibrium": (mean - (1 - beta) * x_t) / beta,
     }
 
 

@@ -1,6 +1,7 @@
 """Data modules: pictures and points to learn, in batches that any number of processes agree on."""
 
 from diffusion.data.base import Images
+from diffusion.data.binary import BinaryDigits, Heartbeat
 from diffusion.data.cifar10 import CIFAR10
 from diffusion.data.digits import Digits
 from diffusion.data.downloaded import Downloaded
@@ -15,10 +16,12 @@ from diffusion.data.tree import Tree
 __all__ = [
     "CIFAR10",
     "MNIST",
+    "BinaryDigits",
     "Digits",
     "Downloaded",
     "Emoji",
     "FashionMNIST",
+    "Heartbeat",
     "ImageFolder",
     "ImageSet",
     "ImageText",

@@ -7,19 +7,23 @@ from diffusion.guidance.classifier_free import ClassifierFree
 from diffusion.guidance.clip import Clip, TextScore
 from diffusion.guidance.gradient import Gradient
 from diffusion.guidance.inpaint import Inpaint
+from diffusion.guidance.product import BitProduct, Denoise, Product
 from diffusion.guidance.threshold import Dynamic, Static
 
 __all__ = [
     "Autoguidance",
+    "BitProduct",
     "Classifier",
     "ClassifierFree",
     "ClassifierMean",
     "Clip",
+    "Denoise",
     "Dynamic",
     "Gradient",
     "Guidance",
     "Inpaint",
     "NoiseAware",
+    "Product",
     "Static",
     "TextScore",
     "Worse",

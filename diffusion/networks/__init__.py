@@ -8,7 +8,7 @@ from diffusion.networks.conditioning.low_resolution import Augmentation, LowReso
 from diffusion.networks.conditioning.tokens import Tokens
 from diffusion.networks.linear_unet import LinearUNet
 from diffusion.networks.locked import Locked
-from diffusion.networks.mlp import MLP
+from diffusion.networks.mlp import MLP, PixelMLP
 from diffusion.networks.photo_tower import PhotoTower
 from diffusion.networks.text.base import Encoding, TextEncoder
 from diffusion.networks.text.hugging_face import HuggingFace
@@ -37,6 +37,7 @@ __all__ = [
     "MiniLM",
     "Network",
     "PhotoTower",
+    "PixelMLP",
     "Stream",
     "TextEncoder",
     "TextTransformer",

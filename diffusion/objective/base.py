@@ -17,9 +17,11 @@ class Objective(ABC):
 
     Attributes:
         variance: Σ of the reverse transitions; "learned" needs a network that puts one out.
+        regresses: Whether it compares the network's output with a target.
     """
 
     variance: Variance = "small"
+    regresses: bool = False
 
     def draw(self, process: Process, x_0: Tensor, noise: SeededNoise) -> tuple[Tensor, Tensor]:
         """Draws t, uniform in 1 … T, shape (B,), and ε, x_0's shape, from the samples' noise."""
@@ -74,6 +76,8 @@ class Simple(Objective):
     or `Velocity` it weighs the times differently.
     """
 
+    regresses = True
+
     def loss(
         self, denoiser: NetworkDenoiser, x_0: Tensor, cond: Condition, t: Tensor, eps: Tensor
     ) -> Tensor:
@@ -93,6 +97,8 @@ class MinSNR(Objective):
     Args:
         gamma: γ; the paper's is 5.
     """
+
+    regresses = True
 
     def __init__(self, gamma: float = 5.0) -> None:
         if not gamma > 0:

@@ -35,7 +35,7 @@ class ImportanceSampled(Objective):
         if not 0 <= floor <= 1:
             raise ValueError(f"objective.floor: {floor}; expected 0 … 1")
         self.objective, self.depth, self.floor = objective, depth, floor
-        self.variance = objective.variance
+        self.variance, self.regresses = objective.variance, objective.regresses
         # Row t − 1 is time t's; the row behind the last takes what is written to be forgotten.
         self.history, self.count = torch.zeros(1, depth), torch.zeros(0, dtype=torch.long)
 

@@ -39,7 +39,7 @@ class LogitNormal(Objective):
         if not 0 < std < math.inf:
             raise ValueError(f"objective.std: {std}; expected a positive number")
         self.objective, self.mean, self.std = objective, mean, std
-        self.variance = objective.variance
+        self.variance, self.regresses = objective.variance, objective.regresses
 
     def times(self, normal: Tensor, T: int) -> Tensor:
         """Returns t = ⌈T / (1 + exp(−m − s n))⌉ in 1 … T, for standard normal n."""
@@ -47,7 +47,7 @@ class LogitNormal(Objective):
 
     def draw(self, process: Process, x_0: Tensor, noise: SeededNoise) -> tuple[Tensor, Tensor]:
         """Draws t from p, shape (B,), and ε, x_0's shape, from the samples' noise."""
-        return self.times(torch.special.ndtri(noise.uniform()), process.T), noise(x_0)
+        return self.times(noise.normal(()), process.T), noise(x_0)
 
     def loss(
         self, denoiser: NetworkDenoiser, x_0: Tensor, cond: Condition, t: Tensor, eps: Tensor

@@ -14,7 +14,8 @@ class VariationalBound(Objective):
     """An unbiased estimate of the bound on −log p(x_0), in bits/dim: L_T + T · L_{t−1}.
 
     t is uniform, so T · L_{t−1} (L_0 for t = 1) has the sum over t as its mean. This is what the
-    paper of 2015 maximises (eq. 13 and 14, there with the opposite sign) and DDPM's L (eq. 5).
+    paper of 2015 maximises (eq. 13 and 14, there with the opposite sign) and DDPM's L (eq. 5). The
+    β of a `Learned` process get their gradient from it too.
 
     Args:
         variance: Σ of the reverse transitions.
@@ -49,6 +50,8 @@ class Hybrid(Objective):
     Raises:
         ValueError: If λ is negative.
     """
+
+    regresses = True
 
     def __init__(self, weight: float = 0.001, levels: int | None = 256) -> None:
         if not weight >= 0:

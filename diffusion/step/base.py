@@ -3,6 +3,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -18,9 +19,11 @@ class Step(ABC):
 
     Attributes:
         variance: Σ of its transitions; "learned" needs a network that puts one out.
+        binary: Whether it draws bits, which a `Binomial` process needs.
     """
 
     variance: Variance = "small"
+    binary: ClassVar[bool] = False
 
     @property
     def ancestral(self) -> Variance | None:

@@ -7,6 +7,8 @@ from diffusion.condition import Forget, named_after
 from diffusion.data import Images
 from diffusion.networks import Network
 from diffusion.objective import Objective
+from diffusion.parameterization import Parameterization
+from diffusion.process import Process
 from diffusion.sampler import Sampler
 from diffusion.step import Step
 
@@ -97,6 +99,24 @@ def check_variance(network: Network, parts: Mapping[str, Objective | Step]) -> N
             )
 
 
+def check_target(
+    process: Process, parameterization: Parameterization, objective: Objective
+) -> None:
+    """Refuses to regress where there is no target, or where the process would make it easy.
+
+    Raises:
+        ValueError: If the objective is no bound, and the process or the parameterisation needs one.
+    """
+    needing = [part for part, needs in (
+        (process, process.learned), (parameterization, parameterization.binary)
+    ) if needs]  # fmt: skip
+    if needing and objective.regresses:
+        raise ValueError(
+            f"model.objective: {type(objective).__name__}; expected VariationalBound, the only "
+            f"loss for {type(needing[0]).__name__}"
+        )
+
+
 def check_given(stages: Sequence[Any], data: Images) -> None:
     """Refuses to continue from pictures that are not there, and pictures that nothing looks at.
 
@@ -112,7 +132,9 @@ def check_given(stages: Sequence[Any], data: Images) -> None:
     strength = min(stage.sampler.strength for stage in stages)
     if missing := {"known", "mask"} & needs:
         missing -= set(data.on_after_batch_transfer(data.request([0]), 0))
-    why = "for Inpaint" if strength == 1 else f"as sampler.strength is {strength}"
+    guides = [guide for stage in stages for guide in stage.sampler.guidance]
+    asking = [type(guide).__name__ for guide in guides if "known" in guide.needs]
+    why = f"for {asking[0]}" if asking else f"as sampler.strength is {strength}"
     if "known" in missing:
         raise ValueError(f"data.edit: null; expected a picture or a folder of pictures, {why}")
     if "mask" in missing:
@@ -122,6 +144,6 @@ def check_given(stages: Sequence[Any], data: Images) -> None:
             f"data.mask: {data.mask!r}; expected null, or Inpaint in sampler.guidance, or an "
             "Inpainter network, as nothing looks at it"
         )
-    if data.edit is not None and data.mask is None and strength == 1:
+    if data.edit is not None and data.mask is None and strength == 1 and not asking:
         also = "what to repaint in data.mask, or " if "mask" in read else ""
         raise ValueError(f"data.edit: {data.edit!r}; expected {also}sampler.strength below 1")

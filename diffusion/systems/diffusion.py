@@ -20,12 +20,14 @@ from diffusion.objective import Objective
 from diffusion.parameterization import Parameterization
 from diffusion.process import Process
 from diffusion.sampler import Sampler
+from diffusion.spec import grey
 from diffusion.systems.base import StepOutput, System, channels_last, spread_times
 from diffusion.systems.checkpoints.restorable import settings_of
 from diffusion.systems.checks import (
     check_forgetting,
     check_forgotten,
     check_given,
+    check_target,
     check_variance,
 )
 from diffusion.systems.generative import Generative
@@ -71,9 +73,12 @@ class Diffusion(Generative, System):
         self.codec = Pixels() if codec is None else codec.eval().requires_grad_(False)
         self.denoiser = NetworkDenoiser(channels_last(network), process, parameterization)
         parts = {"model.objective": objective, "model.sampler.step": sampler.step}
+        check_target(process, parameterization, objective)
         check_variance(self.denoiser.contract, parts)
         check_forgetting(self.denoiser.contract, p_uncond)
-        self.process, self.objective, self.sampler = process, objective, sampler
+        # Not as a second submodule: the weights of a learned one are the denoiser's.
+        object.__setattr__(self, "process", process)
+        self.objective, self.sampler = objective, sampler
         self.p_uncond = p_uncond
 
     @property
@@ -145,6 +150,10 @@ class Diffusion(Generative, System):
         """See `System`."""
         spec = self.codec.spec(data.spec)
         self.denoiser.contract.check(spec, self.process.T)
+        if self.process.binary and spec.levels != 2:
+            raise ValueError(
+                f"data: {spec.name} has {grey(spec.levels)}; expected two, for a process of bits"
+            )
         if "mask" in self.sampler.needs and not isinstance(self.codec, Pixels):
             raise ValueError(
                 f"model.codec: {type(self.codec).__name__}; expected Pixels, as a mask is of pixels"

@@ -119,7 +119,9 @@ def test_a_sampler_that_ours_would_not_follow_is_refused(name):
 def made(node, module):
     """An object of a configuration's node."""
     node = {"class_path": node} if isinstance(node, str) else node
-    return getattr(module, node["class_path"].rsplit(".", 1)[-1])(**node.get("init_args", {}))
+    given = node.get("init_args", {}).items()
+    given = {k: made(v, module) if k == "process" else v for k, v in given}
+    return getattr(module, node["class_path"].rsplit(".", 1)[-1])(**given)
 
 
 def reason(path, overlay=None, groups=None):

@@ -13,8 +13,7 @@ For s < t, with α_{t|s} = α_t / α_s and σ²_{t|s} = σ_t² − α_{t|s}² σ
 σ²_{t|t−1} is β_t.
 """
 
-import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -29,9 +28,16 @@ class Process:
         alpha: α_0 … α_T, shape (T + 1,), float64, from 1 downwards.
         sigma: σ_0 … σ_T, shape (T + 1,), float64, from 0 upwards.
 
+    Attributes:
+        binary: Whether ε is two-valued, so that x_t lies in {−1, 1}^D as x_0 does; see `Binomial`.
+        learned: Whether its tables are trained, for which only the bound is a loss; see `Learned`.
+
     Raises:
         ValueError: If the tables do not begin with 1 and 0, or are shorter than T = 2.
     """
+
+    binary: ClassVar[bool] = False
+    learned: ClassVar[bool] = False
 
     def __init__(self, alpha: Tensor, sigma: Tensor) -> None:
         if alpha.shape != sigma.shape or len(alpha) < 3:
@@ -52,6 +58,12 @@ class Process:
         """The last time."""
         return len(self.alpha) - 1
 
+    def tables(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Returns both tables on a device, where they are kept."""
+        if device not in self._on_device:
+            self._on_device[device] = (self.alpha.to(device), self.sigma.to(device))
+        return self._on_device[device]
+
     def lookup(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns α_t and σ_t in float64, broadcastable against x.
 
@@ -60,9 +72,7 @@ class Process:
                 does not wait for the accelerator; PyTorch lets such a scalar multiply any tensor.
             x: The tensor that they will multiply, shape (B, ...).
         """
-        if t.device not in self._on_device:
-            self._on_device[t.device] = (self.alpha.to(t.device), self.sigma.to(t.device))
-        alpha, sigma = self._on_device[t.device]
+        alpha, sigma = self.tables(t.device)
         if t.ndim == 0:
             return alpha[t], sigma[t]
         shape = (-1, *[1] * (x.ndim - 1))
@@ -77,6 +87,10 @@ class Process:
         """Returns x_t = α_t x_0 + σ_t ε."""
         alpha, sigma = self.scales(t, x_0)
         return alpha * x_0 + sigma * eps
+
+    def prior(self, noise: Tensor) -> Tensor:
+        """Returns x_T ~ p(x_T), made of standard normal noise, which it is."""
+        return noise
 
     def snr(self, t: Tensor, x: Tensor) -> Tensor:
         """Returns the signal-to-noise ratio α_t² / σ_t², t ≥ 1, in x's dtype."""
@@ -150,102 +164,3 @@ class VariancePreserving(Process):
             raise ValueError(f"process: β lies in {low:g} … {high:g}; expected 0 < β ≤ 1")
         alpha_bar = torch.cat([betas.new_ones(1), torch.cumprod(1 - betas, 0)])
         super().__init__(alpha_bar.sqrt(), (1 - alpha_bar).sqrt())
-
-
-class Betas(VariancePreserving):
-    """β_t one by one, for a process that has no formula here.
-
-    Args:
-        betas: β_1 … β_T, each in (0, 1].
-    """
-
-    def __init__(self, betas: list[float]) -> None:
-        super().__init__(torch.tensor(betas, dtype=torch.float64))
-
-
-class Linear(VariancePreserving):
-    """β_t linear from β_1 to β_T (DDPM, section 4).
-
-    Args:
-        T: The number of times.
-        beta_1: β_1.
-        beta_T: β_T. For another T than 1000, published code scales both by 1000 / T.
-    """
-
-    def __init__(self, T: int = 1000, beta_1: float = 1e-4, beta_T: float = 0.02) -> None:
-        super().__init__(torch.linspace(beta_1, beta_T, _counted(T), dtype=torch.float64))
-
-
-class ScaledLinear(VariancePreserving):
-    """√β_t linear (latent diffusion and Stable Diffusion, whose code calls it "linear")."""
-
-    def __init__(self, T: int = 1000, beta_1: float = 0.00085, beta_T: float = 0.012) -> None:
-        super().__init__(
-            torch.linspace(beta_1**0.5, beta_T**0.5, _counted(T), dtype=torch.float64) ** 2
-        )
-
-
-class Cosine(VariancePreserving):
-    """α_t² ∝ cos²((t/T + s) / (1 + s) · π/2), β_t at most 0.999 (Improved DDPM, eq. 17)."""
-
-    def __init__(self, T: int = 1000, s: float = 0.008, max_beta: float = 0.999) -> None:
-        u = torch.arange(_counted(T) + 1, dtype=torch.float64) / T
-        f = torch.cos((u + s) / (1 + s) * math.pi / 2) ** 2
-        super().__init__((1 - f[1:] / f[:-1]).clamp(max=max_beta))
-
-
-class Sigmoid(VariancePreserving):
-    """α_t² falls like a logistic curve from `start` to `end` (Jabri et al. 2022, algorithm 1)."""
-
-    def __init__(
-        self,
-        T: int = 1000,
-        start: float = -3.0,
-        end: float = 3.0,
-        tau: float = 1.0,
-        max_beta: float = 0.999,
-    ) -> None:
-        u = torch.arange(_counted(T) + 1, dtype=torch.float64) / T
-        first, last = torch.tensor([start / tau, end / tau], dtype=torch.float64).sigmoid()
-        f = (last - ((u * (end - start) + start) / tau).sigmoid()) / (last - first)
-        super().__init__((1 - f[1:] / f[:-1]).clamp(max=max_beta))
-
-
-class Sohl2015(VariancePreserving):
-    """β_t = 1 / (T − t + 1) up to β_T = 1/2: each step destroys an equal share of the signal.
-
-    Sohl-Dickstein et al. 2015, section 2.4.1; the authors' code uses 1 / linspace(T, 2, T).
-    """
-
-    def __init__(self, T: int = 1000) -> None:
-        super().__init__(1 / torch.linspace(T, 2, _counted(T), dtype=torch.float64))
-
-
-class RectifiedFlow(Process):
-    """x_t = (1 − t/T) x_0 + (t/T) ε (Liu et al. 2022, eq. 1; Lipman et al. 2022, eq. 20)."""
-
-    def __init__(self, T: int = 1000) -> None:
-        sigma = torch.arange(_counted(T) + 1, dtype=torch.float64) / T
-        super().__init__(1 - sigma, sigma)
-
-
-class ZeroTerminal(Process):
-    """Another process's α, shifted and scaled so that α_T = 0 (Lin et al. 2023, algorithm 1).
-
-    Needs a parameterisation that is defined without signal (`V`, `X0`, `Velocity`) and a grid of
-    times that contains T ("trailing" or "linspace").
-
-    Args:
-        process: The variance-preserving process to rescale; α_1 stays what it is.
-    """
-
-    def __init__(self, process: Process) -> None:
-        first, last = process.alpha[1], process.alpha[-1]
-        alpha = torch.cat([process.alpha[:1], (process.alpha[1:] - last) * first / (first - last)])
-        super().__init__(alpha, (1 - alpha**2).sqrt())
-
-
-def _counted(T: int) -> int:
-    if T < 2:
-        raise ValueError(f"process: T is {T}; expected at least 2 times")
-    return T
