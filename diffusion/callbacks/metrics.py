@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from diffusion.common.files import check_writable, kept
 from diffusion.common.validate import check_counts
 from diffusion.guidance.clip import Clip
 from diffusion.metrics.base import Figure, Measure, SampleBatch
+from diffusion.metrics.captions.text_score import Scorer, TextMeasure
 from diffusion.metrics.distance import FrechetDistance, KernelDistance
 from diffusion.metrics.features.base import Extractor
 from diffusion.metrics.features.lenet import LeNet
@@ -33,7 +35,7 @@ from diffusion.metrics.report.record import (
     stored,
     write_record,
 )
-from diffusion.metrics.text_score import Scorer, TextMeasure
+from diffusion.networks.towers import independent_parts
 from diffusion.systems.base import System
 from diffusion.systems.checkpoints.restorable import Restorable
 from diffusion.systems.generative import Generative
@@ -123,7 +125,9 @@ class Metrics(L.Callback):
         if self.text:
             scorers = [guide.scorer for guide in guides(pl_module) if isinstance(guide, Clip)]
             guiding = [scorer.fingerprint for scorer in scorers if isinstance(scorer, Scorer)]
-            self._warn([self.text.check(data, guiding)])
+            networks = chain.from_iterable(pl_module.networks().values())
+            parts = set[str]().union(*map(independent_parts, networks))
+            self._warn([self.text.check(data, guiding, parts)])
         if self.extractor is None and data.num_classes:
             self.extractor = LeNet()
         if self.extractor is None:

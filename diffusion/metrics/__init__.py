@@ -1,6 +1,9 @@
 """Measures of generated images: quality, labels obeyed, and copies of the training data."""
 
 from diffusion.metrics.base import Figure, Measure, SampleBatch
+from diffusion.metrics.captions.asked_class import AskedClass
+from diffusion.metrics.captions.asked_colours import AskedColours
+from diffusion.metrics.captions.text_score import TextMeasure
 from diffusion.metrics.distance import FrechetDistance, KernelDistance, frechet, kernel
 from diffusion.metrics.features.base import Extractor
 from diffusion.metrics.features.efficientnet import EfficientNet
@@ -11,10 +14,11 @@ from diffusion.metrics.inception_score import InceptionScore
 from diffusion.metrics.judge import Judge, JudgeAccuracy, LabelAccuracy
 from diffusion.metrics.neighbours import NearCopies
 from diffusion.metrics.report.card import Card
-from diffusion.metrics.text_score import TextMeasure
 
 __all__ = [
     "VGG16",
+    "AskedClass",
+    "AskedColours",
     "Card",
     "EfficientNet",
     "Extractor",

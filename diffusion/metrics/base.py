@@ -36,6 +36,7 @@ class Figure:
         baseline: What held-out real images get in place of the samples, if it is known.
         real: Whether it is itself such a figure of real images, a floor or a ceiling.
         leading: Whether it is one of the few that a card begins with.
+        invalid: Why it says nothing, if so.
     """
 
     value: float
@@ -48,6 +49,7 @@ class Figure:
     baseline: float | None = None
     real: bool = False
     leading: bool = False
+    invalid: str | None = None
 
     def floor(self, value: float, n: int | None = None, of: str = HELD_OUT) -> "Figure":
         """Returns the same figure of what it is to be compared with: a floor or a ceiling.
@@ -58,7 +60,8 @@ class Figure:
             of: What it is the figure of.
         """
         about = {"phrase": f"The same, of {of}.", "better": None, "baseline": None}
-        return replace(self, value=value, n=n or self.n, real=True, leading=False, **about)
+        about |= {"value": value, "n": n or self.n, "invalid": None}
+        return replace(self, real=True, leading=False, **about)
 
 
 def with_real(

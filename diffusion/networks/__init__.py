@@ -9,9 +9,11 @@ from diffusion.networks.conditioning.tokens import Tokens
 from diffusion.networks.linear_unet import LinearUNet
 from diffusion.networks.locked import Locked
 from diffusion.networks.mlp import MLP, PixelMLP
+from diffusion.networks.photo_tower import PhotoTower
 from diffusion.networks.text.base import Encoding, TextEncoder
 from diffusion.networks.text.hugging_face import HuggingFace
 from diffusion.networks.text.minilm import MiniLM
+from diffusion.networks.text.word_vectors import WordVectors
 from diffusion.networks.towers import Towers
 from diffusion.networks.transformer import TextTransformer
 from diffusion.networks.unet.classifier_network import ClassifierNetwork
@@ -34,6 +36,7 @@ __all__ = [
     "LowResolution",
     "MiniLM",
     "Network",
+    "PhotoTower",
     "PixelMLP",
     "Stream",
     "TextEncoder",
@@ -43,5 +46,6 @@ __all__ = [
     "UNet",
     "Upsampler",
     "ViT",
+    "WordVectors",
     "adapt",
 ]

@@ -7,7 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion.common.hashing import digest, weights_digest
 from diffusion.networks.base import adapt
+from diffusion.networks.locked import Locked
+from diffusion.networks.photo_tower import PhotoTower
 from diffusion.networks.text.base import TextEncoder
 from diffusion.networks.unet.classifier_network import MeanPool
 
@@ -87,3 +90,22 @@ class Towers(nn.Module):
     def forward(self, x: Tensor, t: Tensor, values: Mapping[str, Tensor]) -> Tensor:
         """Returns the logits e^λ ⟨f, g⟩ of all pictures against all texts, (B, B')."""
         return self.scale * self.embed_image(x, t) @ self.embed_text(values).T
+
+
+def independent_parts(module: nn.Module) -> frozenset[str]:
+    """Returns what a model and its judge must not have in common, each by kind and digest.
+
+    These are text encoders, the image towers of CLIPs, and networks that others are built upon.
+
+    Args:
+        module: A network, or anything that holds some.
+    """
+    found = set[str]()
+    for part in module.modules():
+        if isinstance(part, TextEncoder):
+            found.add(f"the text encoder {type(part).__name__} {digest(part.digest())}")
+        elif isinstance(part, Towers):
+            found.add(f"the image tower {weights_digest(part.image.state_dict())}")
+        elif isinstance(part, Locked | PhotoTower):
+            found.add(f"the frozen network {part.mark}")
+    return frozenset(found)

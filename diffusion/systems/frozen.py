@@ -10,7 +10,7 @@ from diffusion.common.hashing import weights_digest
 from diffusion.condition import Condition
 from diffusion.guidance import NoiseAware, Worse
 from diffusion.guidance.clip import PREFIX, TextScore
-from diffusion.networks.towers import Towers
+from diffusion.networks.towers import Towers, independent_parts
 from diffusion.process import Process
 from diffusion.spec import DataSpec
 from diffusion.systems.contrastive import Contrastive
@@ -83,6 +83,7 @@ class FrozenClip(TextScore):
 
     Attributes:
         fingerprint: 16 digits that change with the weights.
+        parts: Its encoder and towers by digest, see `independent_parts`.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class FrozenClip(TextScore):
         self.towers = copy.deepcopy(towers)
         self.float().eval().requires_grad_(False)
         self.fingerprint = weights_digest(self.towers.state_dict())
+        self.parts = independent_parts(self.towers)
         self.key = f"{PREFIX}_{self.fingerprint}"
         self._known: dict[str, Tensor] = {}
 

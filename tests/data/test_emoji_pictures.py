@@ -5,8 +5,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from diffusion.common.palette import NAMES, lab
 from diffusion.data.emoji.captions import captions, long, short
-from diffusion.data.emoji.colours import NAMES, colours, lab
+from diffusion.data.emoji.colours import colours
 from diffusion.data.emoji.emoji import splits
 from diffusion.data.emoji.packs import SIDE, _svg, drawn, on_white
 from diffusion.data.emoji.table import Entry, from_emojibase, from_scistag

@@ -9,7 +9,7 @@ from waves import filled, images
 
 import diffusion
 from diffusion.metrics.features.efficientnet import network_input
-from diffusion.metrics.features.efficientnet_lite0 import Conv, Lite0, load_lite0, renamed
+from diffusion.networks.efficientnet_lite0 import Conv, Lite0, load_lite0, renamed
 
 ROOT = Path(diffusion.__file__).parents[1] / "data"  # what `make data` has fetched
 CAT, ESPRESSO = 285, 967  # ImageNet's Egyptian cat and espresso

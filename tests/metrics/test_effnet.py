@@ -6,9 +6,9 @@ from waves import filled
 from diffusion.metrics import EfficientNet, frechet, kernel
 from diffusion.metrics.features import efficientnet as module
 from diffusion.metrics.features.base import real_features
-from diffusion.metrics.features.efficientnet_lite0 import Lite0
 from diffusion.metrics.features.probe import principal, probe
 from diffusion.metrics.real_images import collect
+from diffusion.networks.efficientnet_lite0 import Lite0
 
 
 class Stripes:

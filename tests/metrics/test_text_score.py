@@ -8,7 +8,8 @@ from test_metrics_callback import Replay, trainer
 from diffusion.callbacks.metrics import Metrics
 from diffusion.data import Digits
 from diffusion.metrics import SampleBatch, TextMeasure
-from diffusion.metrics.caption_retrieval import exchanged, matching, mean_at, retrieval
+from diffusion.metrics.captions.caption_retrieval import exchanged, matching, mean_at, retrieval
+from diffusion.metrics.report.record import stored
 
 
 class Hues:
@@ -33,7 +34,7 @@ class Hues:
 class Angles:
     """A level is an angle, of pictures and of words: cos of the difference."""
 
-    fingerprint, shape, clean = "angles", (1, 2, 2), True
+    fingerprint, shape, clean, parts = "angles", (1, 2, 2), True, ("the text encoder Degrees",)
 
     @staticmethod
     def unit(levels):
@@ -152,7 +153,9 @@ def test_a_scorer_that_cannot_tell_is_a_guess():
 def test_data_and_scorer_are_checked():
     measure = TextMeasure(Angles())
     assert measure.check(Hues()) is None
-    assert "guides the sampler too" in measure.check(Hues(), ["angles"])
+    assert measure.check(Hues(), ["others"], ["the text encoder Words"]) is None
+    with pytest.raises(ValueError, match=r"metrics.text.scorer: it guides the sampler; expected"):
+        measure.check(Hues(), ["angles"])
     with pytest.raises(ValueError, match=r"metrics.text: Digits has no captions"):
         measure.check(Digits())
     for key, value, line in [
@@ -175,6 +178,18 @@ def test_figures_have_meanings():
     assert "exchanged" in found["clip_score_floor@6"].phrase
     assert "of the captions" in found["clip_r5_ceiling@6"].phrase
     assert found["clip_r1_ceiling@6"].title == found["clip_r1@6"].title
+
+
+def test_a_scorer_that_shares_a_part_is_invalid():
+    measure, levels = TextMeasure(Angles()), [0, 36, 72, 108, 144, 180]
+    said = measure.check(Hues(), (), ["the text encoder Degrees", "the image tower 1"])
+    assert "it shares the text encoder Degrees with what draws" in said
+    measure.prepare(Hues(), Path())
+    measure.update(made(levels, levels))
+    for name, figure in measure.figures().items():
+        assert figure.invalid == (None if "ceiling" in name or "floor" in name else said)
+    assert measure.warnings == [said]
+    assert stored(measure.figures())["meanings"]["clip_r1@6"]["invalid"] == said
 
 
 class Named(Digits):
@@ -206,7 +221,7 @@ class Read(Replay):
 class Logits:
     """A classifier as a CLIP of ten captions."""
 
-    fingerprint, shape, clean = "logits", (1, 8, 8), True
+    fingerprint, shape, clean, parts = "logits", (1, 8, 8), True, ()
 
     def __init__(self, extractor):
         self.extractor = extractor
@@ -258,7 +273,7 @@ def test_a_scorer_that_finds_no_caption_is_warned_of(lenet, asked, monkeypatch):
     prompts = [f"digit {i % 10}" for i in range(40)]
     data, black = Named(), torch.zeros(40, 1, 8, 8).byte()
     if asked == "prompts":  # which no picture has
-        monkeypatch.setattr("diffusion.metrics.text_score.matching", lambda *_: None)
+        monkeypatch.setattr("diffusion.metrics.captions.base.matching", lambda *_: None)
     about = measured(SampleBatch(black, texts=prompts), Blind(lenet), data)[1]
     assert (
         "metrics.text.scorer is right on 10.0% of 10 real images, a guess on 10.0%"

@@ -16,9 +16,9 @@ from diffusion.metrics.features.base import (
     computed_once,
     features_file,
 )
-from diffusion.metrics.features.efficientnet_lite0 import FEATURES, PACKAGE, Lite0, load_lite0
 from diffusion.metrics.features.probe import principal, probe
 from diffusion.metrics.real_images import Data, selected
+from diffusion.networks.efficientnet_lite0 import FEATURES, PACKAGE, Lite0, load_lite0
 
 Split = tuple[Tensor, Tensor | None]
 AT_ONCE = 16  # more do not fit a processor's cache, and are slower

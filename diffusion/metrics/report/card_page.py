@@ -24,6 +24,7 @@ def render_card(name: str, record: Record, made: SampleBatch, nearest: Nearest) 
         (name, figure.value, figure.baseline)
         for name, figure in figures.items()
         if figure.share and figure.better and figure.n == largest[figure.title]
+        if not figure.invalid
     ]
     by_label = enumerate(record.get("accuracy_by_label", ()))
     labels = [(str(label), share, None) for label, share in by_label if share is not None]
@@ -67,7 +68,7 @@ def _tiles(figures: Mapping[str, Figure]) -> str:
     """Returns the few figures that a card begins with, one of each kind."""
     first: dict[str, tuple[str, Figure]] = {}
     for name, figure in figures.items():
-        if figure.leading:
+        if figure.leading and not figure.invalid:
             first.setdefault(figure.phrase, (name, figure))
     found = (
         f"<div class=tile>{escape(figure.title)}<b>{figure.value:.4g}</b>"
@@ -84,12 +85,17 @@ def _figures(figures: Mapping[str, Figure]) -> str:
             f"{escape(figure.title)}{ARROWS[figure.better]}<br><code>{escape(name)}</code>",
             f"{figure.value:.4g}",
             "" if figure.baseline is None else f"{figure.baseline:.4g}",
-            f"<span class=soft>{escape(figure.phrase)}</span>",
+            f"<span class=soft>{escape(_meaning(figure))}</span>",
         ]
         for name, figure in figures.items()
         if not figure.real
     ]
     return html_table(["figure", "value", "held-out", "what it means"], rows, numbers=(1, 2))
+
+
+def _meaning(figure: Figure) -> str:
+    """Returns what a figure says, or why it says nothing."""
+    return f"Invalid: {figure.invalid}." if figure.invalid else figure.phrase
 
 
 def _samples(made: SampleBatch) -> str:

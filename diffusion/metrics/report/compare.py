@@ -95,6 +95,9 @@ def why_not(cards: Sequence[Measured], name: str) -> str | None:
     """Returns why a figure may not be compared between those that have it, or None if it may."""
     have = [card for card in cards if name in card.figures]
     figure = have[0].figures[name]
+    for card in have:
+        if invalid := card.figures[name].invalid:
+            return f"invalid in {card.name}: {invalid}"
     if len(have) < 2:
         same = [x for x in every(cards).values() if x.title == figure.title]
         others = [str(x.n) for x in same if x.n != figure.n and x.real == figure.real]

@@ -16,6 +16,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from diffusion.common.hashing import weights_digest
+
 
 @dataclass(frozen=True)
 class Encoding:
@@ -58,6 +60,10 @@ class TextEncoder(nn.Module, ABC):
     @abstractmethod
     def forward(self, values: Mapping[str, Tensor]) -> Encoding:
         """Returns the states of what `read` returned, wherever that is now."""
+
+    def digest(self) -> str:
+        """Returns a hash of the weights that are read with."""
+        return weights_digest(self.state_dict())
 
     @cached_property
     def null(self) -> dict[str, Tensor]:

@@ -1,20 +1,18 @@
 """How well images fit their captions, by a CLIP: the mean cosine, and retrieval."""
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
-from torchmetrics.utilities import dim_zero_cat
 
 from diffusion.common.pixels import scaled
-from diffusion.metrics.base import Figure, Measure, SampleBatch, in_sample_order, with_real
-from diffusion.metrics.caption_retrieval import (
+from diffusion.metrics.base import Figure, SampleBatch
+from diffusion.metrics.captions.base import EXCHANGED, CaptionMeasure, beside_real
+from diffusion.metrics.captions.caption_retrieval import (
     caption_figures,
     distinct_texts,
     exchanged,
-    matching,
     mean_at,
     retrieval,
 )
@@ -22,7 +20,6 @@ from diffusion.metrics.real_images import Data, random_rows, selected
 from diffusion.metrics.reliability import at_chance
 
 AT_ONCE = 250
-END = "\0"  # of a caption among the bytes of all
 SHOWN = 16  # captions in a record
 FEW = 5  # captions, of which all may be found by chance
 
@@ -34,10 +31,12 @@ class Scorer(Protocol):
     Attributes:
         shape: One image's shape.
         clean: Whether it knows clean images.
+        parts: What it is made of and must not share with what it judges, by kind and digest.
     """
 
     shape: tuple[int, ...]
     clean: bool
+    parts: Collection[str]
 
     @property
     def fingerprint(self) -> str:
@@ -53,7 +52,7 @@ class Scorer(Protocol):
         ...
 
 
-class TextMeasure(Measure):
+class TextMeasure(CaptionMeasure):
     """What is measured of images that were asked for by captions.
 
     clip_score@n is the mean of cos(image, its caption). (Hessel et al. 2021, arXiv:2104.08718, have
@@ -66,31 +65,33 @@ class TextMeasure(Measure):
     asked that has its caption. There is none if a caption has no picture. "_floor@n" is what the
     samples get when the captions are exchanged, each for another.
 
+    The figures are invalid, and say so, if samples are above the ceiling by more than the noise of
+    n explains, or if the scorer shares a part with what draws: a text encoder, for example, whose
+    mistakes then are both's.
+
     Args:
         scorer: The CLIP. It must be another than the one that guides, which can be pleased by what
             no eye sees.
     """
 
-    higher_is_better = True
-    index: list[Tensor]
-    images: list[Tensor]
-    texts: list[Tensor]
-
     def __init__(self, scorer: Scorer) -> None:
         super().__init__()
         self.scorer = scorer
-        for name in ("index", "images", "texts"):
-            self.add_state(name, [], "cat")
+        self.shared: str | None = None
 
-    def check(self, data: Data, guides: Sequence[str] = ()) -> str | None:
+    def check(
+        self, data: Data, guides: Collection[str] = (), parts: Collection[str] = ()
+    ) -> str | None:
         """Refuses what cannot be measured; returns a warning where one is due.
 
         Args:
             data: The data module.
             guides: The fingerprints of the CLIPs that guide the sampler.
+            parts: Those of all networks that draw or guide, as `Scorer` has them.
 
         Raises:
-            ValueError: If the data has no captions, or images that the scorer does not read.
+            ValueError: If the data has no captions, or images that the scorer does not read, or if
+                the scorer guides.
         """
         name, shape, reads = type(data).__name__, tuple(data.shape), tuple(self.scorer.shape)
         if data.ask is None:
@@ -102,46 +103,48 @@ class TextMeasure(Measure):
                 "metrics.text.scorer: reads noisy images only; expected one of clean images"
             )
         if self.scorer.fingerprint in guides:
-            return "metrics.text.scorer: it guides the sampler too, so its score is no judgement"
-        return None
+            raise ValueError(
+                "metrics.text.scorer: it guides the sampler; expected another, which did not"
+            )
+        shared = ", ".join(sorted(set(self.scorer.parts) & set(parts)))
+        self.shared = (
+            f"metrics.text.scorer: it shares {shared} with what draws, so that its figures are "
+            "invalid; expected one of its own parts, such as weights/judge_emoji"
+            if shared
+            else None
+        )
+        return self.shared
 
-    def update(self, samples: SampleBatch) -> None:
-        """Adds the images' embeddings, and the captions as bytes; nothing without captions."""
-        if samples.texts is None:
-            return
-        self.index.append(self.count(samples))
-        self.images.append(self._images(samples.images).to(self.device))
-        lines = "".join(f"{text}{END}" for text in samples.texts).encode()
-        self.texts.append(torch.tensor(list(lines), dtype=torch.uint8, device=self.device))
+    def look(self, samples: SampleBatch) -> Tensor:
+        """Returns the images' embeddings (B, D)."""
+        return self._images(samples.images).to(self.device)
 
     def evaluate(self) -> dict[str, Figure]:
         """Returns the figures at n, nothing without captions."""
         self.entries, self.warnings = {"text": None}, []
         if not (n := int(self.seen)):
             return {}
-        lines = bytes(dim_zero_cat(self.texts).tolist()).decode().split(END)
-        asked = [lines[i] for i in dim_zero_cat(self.index).argsort().tolist()]
-        captions, own = distinct_texts(asked)
-        (images,), texts = in_sample_order(self.index, self.images), self._texts(captions)
-        cosines, split = images.cpu() @ texts.T, self.data.ask or "test"
-        real = matching(asked, self.data, split)
-        of_real = None if real is None else self._images(real) @ texts.T
+        asked = self.asked()
+        captions, own = distinct_texts(asked.texts)
+        texts = self._texts(captions)
+        cosines = asked.seen @ texts.T
+        of_real = None if asked.real is None else asked.real @ texts.T
         ceiling = {} if of_real is None else caption_figures(of_real, own)
-        whose = "real images of the captions"
-        out = with_real(caption_figures(cosines, own), ceiling, "ceiling", whose)
+        out, invalid = beside_real(caption_figures(cosines, own), ceiling, self.shared)
         if len(captions) > 1:
             floor = mean_at(cosines, exchanged(len(captions))[own])
-            whose = "samples with the captions exchanged"
-            out[f"clip_score_floor@{n}"] = out[f"clip_score@{n}"].floor(floor, of=whose)
+            out[f"clip_score_floor@{n}"] = out[f"clip_score@{n}"].floor(floor, of=EXCHANGED)
         known = None if of_real is None or len(captions) < FEW else (of_real, own)
-        self.warn(self._doubt(known or self._of_split(split)))
+        doubt = self._doubt(known or self._of_split(asked.split))
+        self.warn(doubt, invalid)
         self.entries["text"] = {
             "scorer": self.scorer.fingerprint,
-            "split": None if real is None else split,
+            "parts": sorted(self.scorer.parts),
+            "split": None if asked.real is None else asked.split,
             "distinct": len(captions),
-            "fingerprint": hashlib.sha256("\n".join(asked).encode()).hexdigest()[:16],
+            "fingerprint": asked.fingerprint,
             "first": captions[:SHOWN],
-        } | ({"warning": self.warnings[0]} if self.warnings else {})
+        } | ({"warning": doubt} if doubt else {})
         return out
 
     def _doubt(self, real: tuple[Tensor, Tensor] | None) -> str | None:
