@@ -125,7 +125,7 @@ def table(root: str, out: Path, judge: TrainedClip, path: Path) -> None:
 
 def sheets(root: str, out: Path, judge: TrainedClip, folder: Path) -> None:
     """Draws the first samples of either split alone, and with their captions asked and found."""
-    images, texts = list[Tensor](), list[str]()
+    images, texts, every = list[Tensor](), list[str](), list[str]()
     for split in SPLITS:
         data = asking(root, split)
         images.append(drawn(out, WAYS[0], split)[: SHOWN // 2])

@@ -36,7 +36,7 @@ class Scorer(Protocol):
 
     shape: tuple[int, ...]
     clean: bool
-    parts: Collection[str]
+    parts: frozenset[str]
 
     @property
     def fingerprint(self) -> str:
