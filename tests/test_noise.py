@@ -8,13 +8,12 @@ import mpmath
 import numpy as np
 import pytest
 import torch
-from diffusion.importance import ImportanceSampled
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffusion.condition import Condition
 from diffusion.networks import Augmentation, Known
 from diffusion.noise import MASK, Purpose, SeededNoise, Use, philox, seed
-from diffusion.objective import Simple
+from diffusion.objective import ImportanceSampled, Simple
 from diffusion.process import Linear
 from diffusion.systems.noisy_classifier import NoisyClassifier, random_crop
 

@@ -88,4 +88,4 @@ def test_what_json_lacks_is_described():
     )
     assert found["a"] == "Infinity"
     assert len(found["b"]) == 16
-    assert found["c"] == "diffusion.process.Linear"
+    assert found["c"] == "diffusion.process.fixed.Linear"

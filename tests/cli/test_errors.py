@@ -32,8 +32,8 @@ FLAGS = {
         "model.lr_scheduler.warmup: x; expected int",
     ),
     ("--model.sampler.guidance.scale", "3"): (
-        "model.sampler.guidance.scale: Static has no such argument; expected Classifier or "
-        "ClassifierFree or ClassifierMean or Clip as the last of model.sampler.guidance",
+        "model.sampler.guidance.scale: Static has no such argument; expected Autoguidance or "
+        "Classifier or ClassifierFree or ClassifierMean or Clip as the last of model.sampler.guid",
     ),
     ("--model.sampler.guidance", "Statik"): ("Statik; expected a list such as [Statik]",),
     ("--model.sampler.guidance", "[Statik]"): ("model.sampler.guidance: 'Statik'", "'Static'"),

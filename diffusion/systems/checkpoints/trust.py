@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from dataclasses import is_dataclass
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -144,7 +144,7 @@ class Taken:
             path in self.named or (ours and found.__name__ not in FETCHING)
         ):
             raise self._refused(at, path, "expected classes of this package or torch.optim")
-        if not issubclass(found, wanted):
+        if not any(_is_a(found, kind) for kind in wanted):
             raise self._refused(at, path, f"expected a {_names(wanted)}")
         made = self.arguments(spec.get("init_args") or {}, found, at)
         if is_dataclass(found):  # which have no subclasses to choose from
@@ -291,6 +291,14 @@ def _hints(kind: type) -> dict[str, tuple[Any, Any]]:
         if parent is kind and not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break
     return found
+
+
+def _is_a(found: type, kind: type) -> bool:
+    """Whether a class is of a kind; of a protocol, which may have attributes, by its methods."""
+    if Protocol not in kind.__bases__:
+        return issubclass(found, kind)
+    methods = {name for name, _ in inspect.getmembers(kind, inspect.isfunction)}
+    return {name for name in methods if not name.startswith("_")} <= {*dir(found)}
 
 
 def _subclasses(kinds: Iterable[type]) -> Iterator[type]:
