@@ -88,7 +88,7 @@ def test_a_networks_output_is_the_published_one(name):
     torch.testing.assert_close(output, expected(name), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+@pytest.mark.parametrize("schedule", ["linear", pytest.param("cosine", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("run", "sampler"),
     [
@@ -125,7 +125,7 @@ def test_a_guided_run_ends_where_openais_ends():
     torch.testing.assert_close(x_0, expected("ddim50_guided"), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+@pytest.mark.parametrize("schedule", ["linear", pytest.param("cosine", marks=pytest.mark.slow)])
 def test_an_ancestral_run_is_guided_as_openais(schedule):
     process = Linear() if schedule == "linear" else Cosine()
     guidance = [Static(), ClassifierMean(0.5, Judge(process, DataSpec(None, (3, 8, 8), 10)))]
