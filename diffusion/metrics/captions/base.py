@@ -20,7 +20,7 @@ SIGMAS = 2
 
 
 @dataclass(frozen=True)
-class Asked:
+class Captioned:
     """What was asked for, and what a measure sees of what came.
 
     Attributes:
@@ -71,14 +71,14 @@ class CaptionMeasure(Measure):
         lines = "".join(f"{text}{END}" for text in samples.texts).encode()
         self.texts.append(torch.tensor(list(lines), dtype=torch.uint8, device=self.device))
 
-    def asked(self) -> Asked:
+    def asked(self) -> Captioned:
         """Returns what was asked for and seen, in the order of the samples, on the CPU."""
         lines = bytes(dim_zero_cat(self.texts).tolist()).decode().split(END)
         texts = [lines[i] for i in dim_zero_cat(self.index).argsort().tolist()]
         (seen,), split = in_sample_order(self.index, self.seen_of), self.data.ask or "test"
         images = matching(texts, self.data, split)
         real = None if images is None else self.look(SampleBatch(images)).cpu()
-        return Asked(texts, seen.cpu(), real, split)
+        return Captioned(texts, seen.cpu(), real, split)
 
 
 def beside_real(
