@@ -61,7 +61,6 @@ class Autoguidance(Scaled):
                 "TrainedDenoiser with the checkpoint of a diffusion model"
             )
         self.bad = bad
-        self._device: torch.device | None = None
 
     @property
     def networks(self) -> Sequence[nn.Module]:
@@ -82,9 +81,7 @@ class Autoguidance(Scaled):
         applies, good = self.applies(t), denoise(x_t, t, cond)
         if self.scale == 1 or (t.ndim == 0 and not applies):
             return good
-        if self._device != x_t.device:  # once, as a module of many parameters takes its time
-            self.bad.to(x_t.device)
-            self._device = x_t.device
+        self.follow(x_t)
         bad = self.bad(x_t, t, cond).x_0
         inside = torch.where(applies, self.scale, 1.0).to(x_t.dtype)
         scale = inside.reshape(-1, *[1] * (x_t.ndim - 1)) if t.ndim else inside

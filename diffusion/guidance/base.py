@@ -108,6 +108,14 @@ class Scaled(Guidance):
         if interval is not None and interval[0] > interval[1]:
             raise ValueError(f"guidance.interval: {interval}; expected first ≤ last")
         self.scale, self.interval = scale, interval
+        self._device: torch.device | None = None
+
+    def follow(self, x_t: Tensor) -> None:
+        """Moves `networks` to x_t's device, once: a module of many parameters takes its time."""
+        if self._device != x_t.device:
+            for network in self.networks:
+                network.to(x_t.device)
+            self._device = x_t.device
 
     def applies(self, t: Tensor) -> Tensor:
         """Returns whether t lies in the interval, bool, t's shape."""

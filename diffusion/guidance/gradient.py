@@ -47,16 +47,13 @@ class Gradient(Scaled):
     ) -> None:
         super().__init__(scale, interval)
         self._follows = follows
-        self._device: torch.device | None = None
 
     def guided(self, denoise: Denoiser, x_t: Tensor, t: Tensor, cond: Condition) -> Prediction:
         """See `Guidance`."""
         applies = self.applies(t)
         if self.scale == 0 or (t.ndim == 0 and not applies):
             return denoise(x_t, t, cond)
-        if self._device != x_t.device:  # once, as a module of many parameters takes its time
-            self._follows.to(x_t.device)
-            self._device = x_t.device
+        self.follow(x_t)
         pred, gradient = self.evaluate(denoise, x_t, t, cond)
         on = applies.reshape(pred.alpha.shape) & (pred.alpha > 0)
         weight = torch.where(on, self.weight(pred, t), 0.0)

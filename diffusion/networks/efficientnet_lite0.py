@@ -6,6 +6,8 @@ published for TensorFlow Lite; converted weights, 4,652,008 numbers, Apache-2.0.
 
 import io
 import zipfile
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -91,12 +93,17 @@ class Lite0(nn.Module):
         self.conv_head, self.bn1 = Conv(STAGES[-1][5], FEATURES, 1), norm(FEATURES)
         self.fc = nn.Linear(FEATURES, CLASSES)
 
-    def features(self, x: Tensor) -> Tensor:
-        """Returns the means over the last maps, (B, 1280), each in [0, 6]."""
+    def maps(self, x: Tensor) -> Iterator[Tensor]:
+        """Yields the maps behind each block, and then the last ones, 1280 in [0, 6]."""
         x = F.relu6(self.bn0(self.conv_stem(x)))
         for block in self.blocks:
             x = block(x)
-        return F.relu6(self.bn1(self.conv_head(x))).mean((2, 3))
+            yield x
+        yield F.relu6(self.bn1(self.conv_head(x)))
+
+    def features(self, x: Tensor) -> Tensor:
+        """Returns the means over the last maps, (B, 1280)."""
+        return deque(self.maps(x), maxlen=1).pop().mean((2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the logits (B, 1000)."""

@@ -36,15 +36,15 @@ class Depths(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Returns features (B, D) of pictures (B, 3, H, W) in [−1, 1]."""
         x = F.interpolate(x, (self.size, self.size), mode="bicubic", antialias=True).clamp(-1, 1)
-        h = (127.5 * (x + 1) - 127) / 128
-        net, found = self.net, list[Tensor]()
-        h = F.relu6(net.bn0(net.conv_stem(h.contiguous(memory_format=torch.channels_last))))
-        for i, block in enumerate(net.blocks):
-            h = block(h)
+        levels = (127.5 * (x + 1) - 127) / 128
+        found = list[Tensor]()
+        maps = self.net.maps(levels.contiguous(memory_format=torch.channels_last))
+        for i, h in enumerate(maps):
             if i in self.ends:
-                std, mean = torch.std_mean(h, (2, 3), correction=0)
-                found += [mean, std]
-        return torch.cat([*found, F.relu6(net.bn1(net.conv_head(h))).mean((2, 3))], 1)
+                found += reversed(torch.std_mean(h, (2, 3), correction=0))
+            elif i == len(self.net.blocks):
+                found.append(h.mean((2, 3)))
+        return torch.cat(found, 1)
 
 
 class PhotoTower(Network):
