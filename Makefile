@@ -9,6 +9,9 @@ export MALLOC_MMAP_THRESHOLD_ ?= 1073741824
 export MALLOC_TRIM_THRESHOLD_ ?= 1073741824
 export MALLOC_TOP_PAD_ ?= 67108864
 
+# Types are checked while data is fetched.
+MAKEFLAGS += --jobs=2
+
 .PHONY: help demo test data slow notebooks lint format types docs tables lock clean
 
 help: ## List the targets

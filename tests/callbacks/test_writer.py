@@ -157,6 +157,7 @@ def test_other_labels_of_the_samples_that_are_there_are_refused(predict, fitted,
     assert "000001_7.png is there, now label 1 is asked for" in line
 
 
+@pytest.mark.slow
 def test_notes_of_another_version_or_none_and_files_of_others(predict, fitted, refused):
     folder = predict("--data.samples=2")
     (folder / "2024-01-01.png").write_bytes(b"a holiday")

@@ -84,6 +84,7 @@ def test_real_features_are_stored_by_content(lenet, digits, tmp_path, monkeypatc
     assert torch.equal(real_features(digits, "train", "odd", lenet, tmp_path), odd)
 
 
+@pytest.mark.slow
 def test_distances_grow_with_noise(lenet, digits, cache):
     reference = real_features(digits, "train", "odd", lenet, cache)
     images = torch.cat([batch["image"] for batch in digits.batches("test")])

@@ -450,12 +450,15 @@ def draw(run, tiny):
     [
         ("noisy", {}),
         ("clean", {"on": "x_0", "shifts": 2}),
-        ("clean", {"on": "x_0", "through": True}),
+        pytest.param("clean", {"on": "x_0", "through": True}, marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.parametrize(
     "flags",
-    [[], ["--trainer.inference_mode=true", "--trainer.precision=bf16-mixed"]],
+    [
+        pytest.param([], marks=pytest.mark.slow),
+        ["--trainer.inference_mode=true", "--trainer.precision=bf16-mixed"],
+    ],
     ids=["plain", "inference"],
 )
 def test_a_model_is_guided_by_a_text(contrasted, draw, kind, settings, flags):

@@ -355,6 +355,7 @@ def test_limited_epochs(run, noted):
     assert run.load()["Digits"] == {"read": 512}
 
 
+@pytest.mark.slow
 def test_reading_goes_on_where_it_was_with_other_batches(run, noted):
     sizes = [(8, 1), (4, 3), (16, 2)]
     seen, step = [], 0
