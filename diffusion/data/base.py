@@ -18,6 +18,7 @@ from diffusion.common.hashing import bytes_digest
 from diffusion.common.pixels import scaled
 from diffusion.common.validate import check_counts
 from diffusion.data.batches import Batches
+from diffusion.data.controls.base import Control
 from diffusion.data.requests.base import Ask, Requests, in_order
 from diffusion.data.requests.edits import Edits
 from diffusion.data.requests.labels import Labels, apportioned, is_even, requested_classes
@@ -36,6 +37,8 @@ class Images(Batches, ABC):
         labels: The classes `predict` asks for in turn, by number or name; None for all of them.
         edit: A picture, or a folder of pictures, that samples continue from; see `Edits`.
         mask: What to repaint of them: a picture that is white there, or "x0,y0,x1,y1".
+        controls: What pictures are controlled by, computed from them, by the condition's name; see
+            `Control`.
         **kwargs: As for `Batches`.
 
     Attributes:
@@ -67,6 +70,7 @@ class Images(Batches, ABC):
         labels: list[str | int] | None = None,
         edit: str | None = None,
         mask: str | None = None,
+        controls: dict[str, Control] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -74,6 +78,7 @@ class Images(Batches, ABC):
         if mask is not None and edit is None:
             raise ValueError(f"data.mask: {mask!r}; expected data.edit too, a picture to repaint")
         self.samples, self.labels, self.edit, self.mask = samples, labels, edit, mask
+        self.controls = controls or {}
         self.done: Callable[[], set[int]] = set
         self.mentioned: list[str] = []
         self._counts: dict[str, list[int]] = {}
@@ -206,8 +211,9 @@ class Images(Batches, ABC):
         if "image" in batch:
             batch = {**batch, "image": self.normalize(batch["image"])}
             low = self.low
-            small = {} if low is None else {"low_res": area_means(batch["image"], low.size)}
-            return {**small, **batch}
+            made = {} if low is None else {"low_res": area_means(batch["image"], low.size)}
+            made |= {name: control(batch["image"]) for name, control in self.controls.items()}
+            return {**made, **batch}
         for ask in self.picture_asks() if batch else ():
             if not batch.keys() & {*ask.keys}:
                 index, found = batch["index"], ask.ask(batch["index"].tolist())

@@ -2,10 +2,13 @@
 
 from diffusion.networks.base import Network, adapt
 from diffusion.networks.conditioning.base import Conditioner
+from diffusion.networks.conditioning.control_map import ControlMap
 from diffusion.networks.conditioning.inpainting import Known
 from diffusion.networks.conditioning.label import Label
 from diffusion.networks.conditioning.low_resolution import Augmentation, LowResolution
 from diffusion.networks.conditioning.tokens import Tokens
+from diffusion.networks.control.control_net import ControlNet
+from diffusion.networks.control.hint_encoder import Hint
 from diffusion.networks.linear_unet import LinearUNet
 from diffusion.networks.locked import Locked
 from diffusion.networks.mlp import MLP, PixelMLP
@@ -26,7 +29,10 @@ __all__ = [
     "Augmentation",
     "ClassifierNetwork",
     "Conditioner",
+    "ControlMap",
+    "ControlNet",
     "Encoding",
+    "Hint",
     "HuggingFace",
     "Inpainter",
     "Known",

@@ -146,7 +146,11 @@ class Encoder(Network):
         )
 
     def encode(
-        self, x_t: Tensor, emb: Tensor, sources: Mapping[str, Source] | None = None
+        self,
+        x_t: Tensor,
+        emb: Tensor,
+        sources: Mapping[str, Source] | None = None,
+        hint: Tensor | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
         """Returns h after the middle, and the maps left behind on the way down.
 
@@ -154,8 +158,10 @@ class Encoder(Network):
             x_t: Images (B, in_channels, H, W).
             emb: SiLU of the embedding, (B, E).
             sources: The states of streams of tokens, where the style has some.
+            hint: What is added to the first map (ControlNet).
         """
         h = self.conv_in(F.pixel_unshuffle(x_t, self.patch))
+        h = h if hint is None else h + hint
         skips = [h]
         for layer in self.down:
             h = self.run(layer, h, emb, sources)

@@ -1,6 +1,6 @@
 """The UNet of DDPM (Ho et al. 2020), Improved DDPM (Nichol & Dhariwal 2021), ADM and GLIDE."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from diffusion.networks.conditioning.low_resolution import (
 )
 from diffusion.networks.unet.encoder import Encoder, Stage
 from diffusion.networks.unet.style import TokenStyle, zero
-from diffusion.networks.unet.token_attention import Stream, Streams
+from diffusion.networks.unet.token_attention import Source, Stream, Streams
 
 
 class UNet(Encoder):
@@ -105,16 +105,35 @@ class UNet(Encoder):
         Returns:
             Output (B, out_channels, H, W), exactly 0 at initialisation.
         """
+        emb, sources = self.embed(x_t, t, label, conditions)
+        h, skips = self.encode(self.see(x_t, conditions), emb, sources)
+        return self.decode(h, skips, emb, sources)
+
+    def see(self, x_t: Tensor, conditions: Mapping[str, Tensor]) -> Tensor:
+        """Returns x_t and the channels that `inputs` join to it, (B, C + …, H, W)."""
+        planes = [one.planes(x_t, conditions) for one in self.conditioners[: len(self.inputs)]]
+        return torch.cat([x_t, *planes], dim=1) if planes else x_t
+
+    def embed(
+        self, x_t: Tensor, t: Tensor, label: Tensor | None, conditions: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Mapping[str, Source] | None]:
+        """Returns SiLU of the embedding (B, E), and what attention reads of each stream."""
         sources, pooled = (None, 0.0) if self.streams is None else self.streams(conditions, x_t)
         level = 0.0
         if self.level is not None and "level" in conditions:
             level = self.level(conditions["level"])
-        emb = F.silu(self.embedding(t, label) + level + pooled)
-        planes = [one.planes(x_t, conditions) for one in self.conditioners[: len(self.inputs)]]
-        seen = torch.cat([x_t, *planes], dim=1) if planes else x_t
-        h, skips = self.encode(seen, emb, sources)
-        for layer in self.up:
-            h = self.run(layer, torch.cat([h, skips.pop()], dim=1), emb, sources)
+        return F.silu(self.embedding(t, label) + level + pooled), sources
+
+    def decode(
+        self,
+        h: Tensor,
+        skips: Sequence[Tensor],
+        emb: Tensor,
+        sources: Mapping[str, Source] | None = None,
+    ) -> Tensor:
+        """Returns the output (B, out_channels, H, W) for what `encode` returned."""
+        for layer, skip in zip(self.up, reversed(skips)):
+            h = self.run(layer, torch.cat([h, skip], dim=1), emb, sources)
         return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(h))), self.patch)
 
 

@@ -1,0 +1,1 @@
+"""What a picture is controlled by, computed from the picture itself."""

@@ -1,0 +1,21 @@
+# pyright: strict
+"""What a control is: a function of a picture."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from torch import Tensor
+
+
+class Control(ABC):
+    """image ↦ control in [0, 1], of the image's size; the same in training, testing and drawing.
+
+    Attributes:
+        channels: c of the control.
+    """
+
+    channels: ClassVar[int] = 1
+
+    @abstractmethod
+    def __call__(self, image: Tensor) -> Tensor:
+        """Returns the controls (B, c, H, W) in [0, 1] of images (B, C, H, W) in [−1, 1]."""

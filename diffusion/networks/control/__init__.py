@@ -1,0 +1,1 @@
+"""A second, exact condition for a trained network (ControlNet)."""

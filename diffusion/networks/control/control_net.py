@@ -1,0 +1,139 @@
+"""ControlNet (Zhang et al. 2023, https://arxiv.org/abs/2302.05543)."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from diffusion.networks.base import Network
+from diffusion.networks.conditioning.base import distinct
+from diffusion.networks.conditioning.control_map import ControlMap
+from diffusion.networks.control.hint_encoder import Hint, HintEncoder
+from diffusion.networks.locked import Locked
+from diffusion.networks.unet.style import zero
+from diffusion.networks.unet.unet import UNet
+
+DEPTH = 12  # residuals before the middle's in the paper's network
+DECODER = ("up", "norm_out", "conv_out")
+ENCODER = ("embedding", "conv_in", "down", "middle", "streams", "level")
+
+
+class Branch(nn.Module):
+    """Z(F(x + Z(c; Θ_z1); Θ_c); Θ_z2): a trainable copy of a UNet's encoder and middle (eq. 4).
+
+    Z are convolutions whose weights start at zero, so that all residuals start at zero.
+
+    Args:
+        base: The UNet; its text encoders are shared, everything else is copied.
+        hint: What is known of the control c.
+    """
+
+    def __init__(self, base: UNet, hint: Hint) -> None:
+        super().__init__()
+        self.encoder = part_of(base, without=DECODER)
+        self.hint = HintEncoder(hint, base.widths[0], base.patch)
+        maps = [*base.skips, base.widths[-1]]
+        self.zeros = nn.ModuleList(zero(nn.Conv2d(width, width, 1)) for width in maps)
+
+    def forward(
+        self,
+        control: Tensor,
+        seen: Tensor,
+        x_t: Tensor,
+        t: Tensor,
+        label: Tensor | None,
+        conditions: Mapping[str, Tensor],
+    ) -> list[Tensor]:
+        """Returns what is added to each map that the way down left behind, and to the middle's."""
+        emb, sources = self.encoder.embed(x_t, t, label, conditions)
+        h, skips = self.encoder.encode(seen, emb, sources, self.hint(control.to(x_t)))
+        return [layer(x) for layer, x in zip(self.zeros, [*skips, h])]
+
+
+class ControlNet(Network):
+    """y = F(x; Θ) + Z(F(x + Z(c; Θ_z1); Θ_c); Θ_z2) of each map that the decoder reads (eq. 4).
+
+    The base stays as it is, in evaluation; only what is added to it is trained, averaged and saved.
+    Before training, it draws what the base draws.
+
+    Args:
+        base: A trained `UNet`, locked, such as `TrainedNetwork`.
+        controls: What is known of each control, by the name of its condition; several are added.
+        unlocked: "decoder" also trains a copy of the base's decoder (the paper's code: sd_locked
+            false); None nothing of the base.
+
+    Raises:
+        ValueError: If the base is no UNet, or there is no control.
+    """
+
+    def __init__(
+        self, base: Locked, controls: dict[str, Hint], unlocked: Literal["decoder"] | None = None
+    ) -> None:
+        super().__init__()
+        network = base.base
+        if not isinstance(network, UNet):
+            raise ValueError(f"network.base: {type(network).__name__}; expected a UNet")
+        if not controls:
+            raise ValueError("network.controls: {}; expected at least one, by name")
+        self.base = base
+        self.branches = nn.ModuleDict({k: Branch(network, hint) for k, hint in controls.items()})
+        self.decoder = part_of(network, without=ENCODER) if unlocked else None
+        self.maps = [ControlMap(name, hint.channels) for name, hint in controls.items()]
+        self.conditioners = distinct([*network.conditioners, *self.maps])
+        self.in_channels, self.out_channels = network.in_channels, network.out_channels
+        self.image_size, self.factor = network.image_size, network.factor
+        self.num_classes, self.T = network.num_classes, network.T
+
+    @property
+    def network(self) -> UNet:
+        """The base."""
+        assert isinstance(self.base.base, UNet)
+        return self.base.base
+
+    def forward(
+        self, x_t: Tensor, t: Tensor, label: Tensor | None = None, **conditions: Tensor
+    ) -> Tensor:
+        """Returns the base's output, controlled; see `UNet.forward`.
+
+        Raises:
+            ValueError: If a control is missing.
+        """
+        base = self.network
+        with torch.no_grad():
+            emb, sources = base.embed(x_t, t, label, conditions)
+            seen = base.see(x_t, conditions)
+            h, skips = base.encode(seen, emb, sources)
+        maps = [*skips, h]
+        for one in self.maps:
+            strength = conditions.get(one.strength)
+            if one.name in conditions:
+                control = conditions[one.name]
+                added = self.branches[one.name](control, seen, x_t, t, label, conditions)
+                maps = [a + b for a, b in zip(maps, scaled(added, strength))]
+            elif strength is None:
+                raise ValueError(f"{one.name}: missing; expected a control for each sample")
+        decoder = base if self.decoder is None else self.decoder
+        return decoder.decode(maps[-1], maps[:-1], emb, sources)
+
+
+def scaled(residuals: Sequence[Tensor], strength: Tensor | None) -> Sequence[Tensor]:
+    """Returns s r^(12 (1 − i/n)) times residual i of 0 … n, s and r of each sample (B, 2)."""
+    if strength is None:
+        return residuals
+    s, r = strength[:, :1], strength[:, 1:]
+    places = torch.arange(len(residuals), device=s.device) / (len(residuals) - 1)
+    factors = s * r ** (DEPTH * (1 - places))
+    return [x * f.to(x.dtype)[:, None, None, None] for x, f in zip(residuals, factors.unbind(1))]
+
+
+def part_of(network: UNet, without: Sequence[str]) -> UNet:
+    """Returns a trainable copy of a UNet that lacks some of its parts, and its text encoders."""
+    shared = [] if network.streams is None else list(network.streams.encoders.values())
+    part = copy.deepcopy(network, {id(encoder): encoder for encoder in shared})
+    if part.streams is not None:
+        part.streams.encoders.clear()
+    for name in without:
+        setattr(part, name, None)
+    return part.requires_grad_(True).train()
