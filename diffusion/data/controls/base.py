@@ -2,7 +2,7 @@
 """What a control is: a function of a picture."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,9 +19,11 @@ class Control(ABC):
 
     Attributes:
         channels: c of the control.
+        kind: What is compared of two of them: thin lines, areas, or any values.
     """
 
     channels: ClassVar[int] = 1
+    kind: ClassVar[Literal["edges", "regions", "values"]] = "values"
 
     @abstractmethod
     def __call__(self, image: Tensor) -> Tensor:
