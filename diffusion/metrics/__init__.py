@@ -1,5 +1,6 @@
 """Measures of generated images: quality, labels obeyed, and copies of the training data."""
 
+from diffusion.metrics.adherence import Adherence
 from diffusion.metrics.base import Figure, Measure, SampleBatch
 from diffusion.metrics.captions.asked_class import AskedClass
 from diffusion.metrics.captions.asked_colours import AskedColours
@@ -17,6 +18,7 @@ from diffusion.metrics.report.card import Card
 
 __all__ = [
     "VGG16",
+    "Adherence",
     "AskedClass",
     "AskedColours",
     "Card",
