@@ -107,7 +107,11 @@ class Pipeline:
 
     @classmethod
     def from_pretrained(
-        cls, checkpoint: str | Path, trust: bool = False, device: str | torch.device | None = None
+        cls,
+        checkpoint: str | Path,
+        trust: bool = False,
+        device: str | torch.device | None = None,
+        moved: Mapping[str, str | Path] | None = None,
     ) -> Self:
         """Returns a trained model, with averaged weights.
 
@@ -117,6 +121,7 @@ class Pipeline:
                 model on the hub, "owner/name".
             trust: Whether you made it, so that all the classes it names may be made.
             device: Where to; by default a GPU if there is one.
+            moved: Where files that it names are now, by where they were: a ControlNet's base, say.
 
         Raises:
             FileNotFoundError: If there is nothing of this name.
@@ -137,7 +142,7 @@ class Pipeline:
                 path = found
                 break
         ours = file_of(path).is_file()
-        system = _restored(path, trust) if ours else load_published("diffusers", path)[0]
+        system = _restored(path, trust, moved) if ours else load_published("diffusers", path)[0]
         place = device or ("cuda" if torch.cuda.is_available() else "cpu")
         return cls(_drawing(system.to(place).eval(), f"checkpoint: {path}"))
 
@@ -318,7 +323,7 @@ def _drawing(system: Any, file: str) -> Generative:
     return system
 
 
-def _restored(path: Path, trust: bool) -> L.LightningModule:
+def _restored(path: Path, trust: bool, moved: Mapping[str, str | Path] | None) -> L.LightningModule:
     """Returns the system of a checkpoint."""
     content = weights.read(path, "checkpoint")
     about = content.get("hyper_parameters") if isinstance(content, dict) else None
@@ -327,7 +332,7 @@ def _restored(path: Path, trust: bool) -> L.LightningModule:
             f"checkpoint: {path}; expected one that says what it is of, as `diffusion fit` and "
             "models of Pipeline.from_config write it"
         )
-    system = Restorable.load_from_checkpoint(path, trust=trust, key="checkpoint")
+    system = Restorable.load_from_checkpoint(path, trust=trust, key="checkpoint", moved=moved)
     if isinstance(system, Diffusion):
         check_forgotten(system.sampler, system.trained, system.denoiser.contract)
     return system

@@ -8,9 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from diffusion.common.hashing import weights_digest
-from diffusion.parameterization import Parameterization
-from diffusion.process import Process
-from diffusion.spec import DataSpec
 
 MARK = re.compile(r"^(.*\.)(base_[0-9a-f]{16})$", re.MULTILINE)
 
@@ -26,10 +23,7 @@ class Locked(nn.Module):
 
     Attributes:
         mark: "base_" and the digest.
-        spec: What it was trained on, if that is known.
     """
-
-    spec: DataSpec | None = None
 
     def __init__(self, base: nn.Module) -> None:
         super().__init__()
@@ -47,13 +41,6 @@ class Locked(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Returns what the base does."""
         return self.base(*args, **kwargs)
-
-    def check(self, process: Process, parameterization: Parameterization) -> None:
-        """Refuses to be a part of a denoiser of another kind than it was trained as.
-
-        Raises:
-            ValueError: If that is known, and the process or the parameterisation differs.
-        """
 
     @staticmethod
     def unread() -> "Locked":

@@ -3,8 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from torch import nn
+
 from diffusion.condition import Forget, named_after
 from diffusion.data import Images
+from diffusion.denoiser import LockedNetwork
+from diffusion.guidance.gradient import check_process
 from diffusion.networks import ControlMap, Network
 from diffusion.objective import Objective
 from diffusion.parameterization import Parameterization
@@ -78,6 +82,23 @@ def check_forgotten(sampler: Sampler, trained: Mapping[str, Any], network: Netwo
                 f"model.p_uncond: {p_uncond}; expected above 0 in training, as {kind} draws with "
                 f"∅ for {never[0]}, which was never trained (scale 1 does without)"
             )
+
+
+def check_base(network: nn.Module, process: Process, parameterization: Parameterization) -> None:
+    """Refuses to build on networks that were trained as denoisers of another kind.
+
+    Raises:
+        ValueError: If the process or the parameterisation differs.
+    """
+    for name, part in network.named_modules():
+        if isinstance(part, LockedNetwork):
+            check_process(f"model.network.{name}", part.process, process)
+            was, now = (type(x).__name__ for x in (part.parameterization, parameterization))
+            if was != now:
+                raise ValueError(
+                    f"model.parameterization: {now}; expected {was}, as model.network.{name} was "
+                    "trained with"
+                )
 
 
 def check_variance(network: Network, parts: Mapping[str, Objective | Step]) -> None:

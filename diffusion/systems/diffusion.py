@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from diffusion.codec import Codec, Pixels
 from diffusion.condition import Condition, Forget
 from diffusion.data import Images
-from diffusion.denoiser import NetworkDenoiser
+from diffusion.denoiser import LockedNetwork, NetworkDenoiser
 from diffusion.guidance import Clip
-from diffusion.networks import Locked
 from diffusion.noise import Purpose, SeededNoise
 from diffusion.objective import Objective
 from diffusion.parameterization import Parameterization
@@ -26,6 +25,7 @@ from diffusion.systems.base import StepOutput, System, channels_last, spread_tim
 from diffusion.systems.checkpoints.agreement import agree
 from diffusion.systems.checkpoints.restorable import settings_of
 from diffusion.systems.checks import (
+    check_base,
     check_forgetting,
     check_forgotten,
     check_given,
@@ -74,9 +74,7 @@ class Diffusion(Generative, System):
         super().__init__(optimizer, lr_scheduler, start)
         self.codec = Pixels() if codec is None else codec.eval().requires_grad_(False)
         self.denoiser = NetworkDenoiser(channels_last(network), process, parameterization)
-        for part in network.modules():
-            if isinstance(part, Locked):
-                part.check(process, parameterization)
+        check_base(network, process, parameterization)
         parts = {"model.objective": objective, "model.sampler.step": sampler.step}
         check_target(process, parameterization, objective)
         check_variance(self.denoiser.contract, parts)
@@ -157,7 +155,7 @@ class Diffusion(Generative, System):
         super().setup(stage)
         if stage == "fit" and (data := self._data()) is not None:
             for part in self.denoiser.modules():
-                if isinstance(part, Locked) and part.spec is not None:
+                if isinstance(part, LockedNetwork) and part.spec is not None:
                     agree(part.spec, data, self.reads_labels, beginning=True)
 
     def check(self, data: Images) -> None:

@@ -46,6 +46,7 @@ class Restorable(L.LightningModule):
         weights_only: bool | None = None,
         trust: bool = False,
         key: str = "checkpoint_path",
+        moved: Mapping[str, str | Path] | None = None,
         **kwargs: Any,
     ) -> Self:
         """Returns the module of a checkpoint with its averaged weights.
@@ -57,6 +58,7 @@ class Restorable(L.LightningModule):
             weights_only: Nothing else is possible; for calls that are written for Lightning.
             trust: Whether you made the file, so that all the classes it names may be made.
             key: What errors call it.
+            moved: Where files that it names are now, by where they were: its base, say.
             **kwargs: Arguments of the module, over those in the file.
 
         Raises:
@@ -66,6 +68,8 @@ class Restorable(L.LightningModule):
         path = Path(checkpoint_path).expanduser()
         file, content = f"{key}: {path}", weights.read(path, key)
         weights.state(content, key, path)
+        if moved and "hyper_parameters" in content:
+            content = {**content, "hyper_parameters": found(content["hyper_parameters"], moved)}
         initial = torch.random.fork_rng(devices=[])  # initial weights leave no trace
         with initial, trusting(trust, [f"{cls.__module__}.{cls.__qualname__}"]):
             given = arguments_of(cls, content, file)
@@ -83,6 +87,15 @@ class Restorable(L.LightningModule):
             reason = " ".join(str(error).split())[:200]
             raise ValueError(f"{file} is of another model: {reason}") from None
         return module.to(map_location or "cpu")
+
+
+def found(value: Any, moved: Mapping[str, str | Path]) -> Any:
+    """Returns settings in which files that moved are where they are now."""
+    if isinstance(value, Mapping):
+        return {key: found(part, moved) for key, part in value.items()}
+    if isinstance(value, list):
+        return [found(part, moved) for part in value]
+    return str(moved[value]) if isinstance(value, str) and value in moved else value
 
 
 def settings_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:

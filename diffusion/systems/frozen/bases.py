@@ -2,18 +2,16 @@
 
 from torch import nn
 
-from diffusion.guidance.gradient import check_process
+from diffusion.denoiser import LockedNetwork
 from diffusion.networks import ControlNet, Hint, UNet
 from diffusion.networks.control.control_net import Branch, LockedBranch
 from diffusion.networks.locked import Locked
-from diffusion.parameterization import Parameterization
-from diffusion.process import Process
 from diffusion.systems.diffusion import Diffusion
 
 BASE, CONTROL = "model.network.base", "model.network.controls"
 
 
-class TrainedNetwork(Locked):
+class TrainedNetwork(LockedNetwork):
     """The network of a `Diffusion` from its checkpoint, locked, with the averaged weights.
 
     It is read at once, so that a wrong path is known before anything is trained.
@@ -27,22 +25,9 @@ class TrainedNetwork(Locked):
         ValueError: If it is something else.
     """
 
-    process: Process
-
     def __init__(self, checkpoint: str, trust: bool = False) -> None:
         module = read(checkpoint, trust, BASE)
-        super().__init__(module.denoiser.network)
-        self.spec, self.parameterization = module.spec, module.denoiser.parameterization
-        object.__setattr__(self, "process", module.process)  # whose weights are the denoiser's
-
-    def check(self, process: Process, parameterization: Parameterization) -> None:
-        """See `Locked`."""
-        check_process(BASE, self.process, process)
-        was, now = (type(x).__name__ for x in (self.parameterization, parameterization))
-        if was != now:
-            raise ValueError(
-                f"model.parameterization: {now}; expected {was}, as {BASE} was trained with"
-            )
+        super().__init__(module.denoiser, module.spec)
 
     @staticmethod
     def unread() -> Locked:
