@@ -35,7 +35,7 @@ class Branch(nn.Module):
         self.encoder = part_of(base, without=DECODER)
         if hint.start == "noise":
             shuffle(self.encoder)
-        self.channels, self.hint = hint.channels, HintEncoder(hint, base.widths[0], base.patch)
+        self.control, self.hint = hint, HintEncoder(hint, base.widths[0], base.patch)
         maps = [*base.skips, base.widths[-1]]
         self.zeros = nn.ModuleList(zero(nn.Conv2d(width, width, 1)) for width in maps)
 
@@ -54,8 +54,8 @@ class Branch(nn.Module):
         return [layer(x) for layer, x in zip(self.zeros, [*skips, h])]
 
 
-class LockedBranch(Locked):
-    """A trained branch, which is neither trained, averaged nor saved.
+class LockedBranch(Locked, Hint):
+    """What is known of a control, and a trained branch, neither trained further nor saved.
 
     Args:
         branch: The branch.
@@ -63,8 +63,10 @@ class LockedBranch(Locked):
     """
 
     def __init__(self, branch: Branch, mark: str) -> None:
-        super().__init__(branch)
-        self.channels, self.trained_with = branch.channels, mark
+        Locked.__init__(self, branch)
+        known = branch.control
+        Hint.__init__(self, known.channels, known.widths, known.start)
+        self.trained_with = mark
 
 
 class ControlNet(Network):
@@ -75,8 +77,8 @@ class ControlNet(Network):
 
     Args:
         base: A trained `UNet`, locked, such as `TrainedNetwork`.
-        controls: What is known of each control, by the name of its condition, or a branch that was
-            trained for it, such as `TrainedControl`; the residuals of several are added.
+        controls: What is known of each control, by the name of its condition, perhaps with a
+            trained branch, as in `TrainedControl`; the residuals of several are added.
         unlocked: "decoder" also trains a copy of the base's decoder (the paper's code: sd_locked
             false); None nothing of the base.
         checkpointing: As for `Encoder`, whatever the base was trained with.
@@ -89,7 +91,7 @@ class ControlNet(Network):
     def __init__(
         self,
         base: Locked,
-        controls: dict[str, Hint | LockedBranch],
+        controls: dict[str, Hint],
         unlocked: Literal["decoder"] | None = None,
         checkpointing: bool = False,
     ) -> None:
@@ -102,12 +104,13 @@ class ControlNet(Network):
         network.checkpointing = checkpointing
         self.base, self.branches = base, nn.ModuleDict()
         for name, given in controls.items():
-            if isinstance(given, LockedBranch) and given.trained_with != base.mark:
+            ready = isinstance(given, LockedBranch)
+            if ready and given.trained_with != base.mark:
                 raise ValueError(
                     f"network.controls.{name}: trained with {given.trained_with}; expected "
                     f"{base.mark}, as network.base has it"
                 )
-            self.branches[name] = Branch(network, given) if isinstance(given, Hint) else given
+            self.branches[name] = given if ready else Branch(network, given)
         self.decoder = part_of(network, without=ENCODER) if unlocked else None
         self.maps = [ControlMap(name, given.channels) for name, given in controls.items()]
         self.conditioners = distinct([*network.conditioners, *self.maps])

@@ -82,7 +82,9 @@ def read(checkpoint: str, trust: bool, key: str) -> Diffusion:
     try:
         return Diffusion.load_from_checkpoint(checkpoint, trust=trust, key=f"{key}.checkpoint")
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{error} (--{key}.checkpoint says where it is now)") from None
+        raise FileNotFoundError(
+            f"{error} (where it is now: --{key}.checkpoint, or moved= in Python)"
+        ) from None
 
 
 def _small() -> UNet:
