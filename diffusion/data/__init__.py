@@ -3,6 +3,11 @@
 from diffusion.data.base import Images
 from diffusion.data.binary import BinaryDigits, Heartbeat
 from diffusion.data.cifar10 import CIFAR10
+from diffusion.data.controls.base import Control
+from diffusion.data.controls.canny import Canny
+from diffusion.data.controls.colour_blocks import ColourBlocks
+from diffusion.data.controls.low_pass import LowPass
+from diffusion.data.controls.silhouette import Silhouette
 from diffusion.data.digits import Digits
 from diffusion.data.downloaded import Downloaded
 from diffusion.data.emoji import Emoji
@@ -17,6 +22,9 @@ __all__ = [
     "CIFAR10",
     "MNIST",
     "BinaryDigits",
+    "Canny",
+    "ColourBlocks",
+    "Control",
     "Digits",
     "Downloaded",
     "Emoji",
@@ -26,7 +34,9 @@ __all__ = [
     "ImageSet",
     "ImageText",
     "Images",
+    "LowPass",
     "Memory",
+    "Silhouette",
     "SwissRoll",
     "Tree",
     "Upsampling",
