@@ -82,7 +82,7 @@ def test_a_silhouette_is_all_but_the_ground_that_the_border_reaches(drawings):
         frame[1:-1, 1:-1] = False
         values, counts = np.unique(x[frame].round(4), axis=0, return_counts=True)
         ground = np.abs(x - values[counts.argmax()]).max(-1) <= 0.1
-        areas = label(ground, connectivity=1)  # side by side
+        areas = np.array(label(ground, connectivity=1))  # side by side
         outside = np.isin(areas, np.unique(areas[frame & ground])) & ground
         assert np.array_equal(found[0].numpy(), 1 - outside)
         filled += (ground & ~outside).sum()

@@ -33,7 +33,6 @@ class Canny(Control):
     """
 
     kind = "edges"
-
     sigma: float = 1.0
     low: float = 0.1
     high: float = 0.2

@@ -25,7 +25,6 @@ class Silhouette(Control):
     """
 
     kind = "regions"
-
     tolerance: float = 0.1
 
     def __post_init__(self) -> None:
