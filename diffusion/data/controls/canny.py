@@ -32,6 +32,7 @@ class Canny(Control):
         ValueError: If σ is not positive, or the slopes are not 0 < low ≤ high.
     """
 
+    kind = "edges"
     sigma: float = 1.0
     low: float = 0.1
     high: float = 0.2

@@ -24,6 +24,7 @@ class Silhouette(Control):
         ValueError: If it is not between 0 and 1.
     """
 
+    kind = "regions"
     tolerance: float = 0.1
 
     def __post_init__(self) -> None:
