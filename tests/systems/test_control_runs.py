@@ -1,10 +1,7 @@
 """A ControlNet from the command line: its base, its checkpoints, and several on one base."""
 
 import copy
-import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -157,20 +154,3 @@ WRONG = {
 def test_what_does_not_fit_is_one_line_before_training(here, refused, wrong):
     flag, message = WRONG[wrong]
     assert message in refused("fit", "--config=control.yaml", OTHER, flag)
-
-
-def test_two_processes_learn_what_one_does(here):
-    sgd = ("--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=0.1")
-    flags = ("fit", "--config=control.yaml", *QUIET, *sgd, "--trainer.accelerator=cpu")
-    two = (
-        *flags,
-        "--trainer.devices=2",
-        "--trainer.strategy=ddp",
-        "--trainer.default_root_dir=two",
-    )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-m", "diffusion", *two], check=True, env=environment)
-    here(*flags, "--data.batch_size=16", "--trainer.default_root_dir=one")
-    one, two = (here.load(f"{name}/checkpoints/last.ckpt") for name in ("one", "two"))
-    for name, weight in one["state_dict"].items():
-        torch.testing.assert_close(two["state_dict"][name], weight, rtol=1e-5, atol=1e-6)
