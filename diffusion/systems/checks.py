@@ -129,6 +129,11 @@ def check_given(stages: Sequence[Any], data: Images) -> None:
     """
     needs = frozenset[str]().union(*(stage.sampler.needs for stage in stages))
     read = needs.union(*(stage.denoiser.conditions or () for stage in stages))
+    unread = {key for s in stages for g in s.sampler.guidance for key in g.hands_on} - read
+    if unread:
+        raise ValueError(
+            f"model.sampler.guidance: it sets {min(unread)}; expected a network that reads it"
+        )
     strength = min(stage.sampler.strength for stage in stages)
     if missing := {"known", "mask"} & needs:
         missing -= set(data.on_after_batch_transfer(data.request([0]), 0))

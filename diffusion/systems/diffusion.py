@@ -15,6 +15,7 @@ from diffusion.condition import Condition, Forget
 from diffusion.data import Images
 from diffusion.denoiser import NetworkDenoiser
 from diffusion.guidance import Clip
+from diffusion.networks import Locked
 from diffusion.noise import Purpose, SeededNoise
 from diffusion.objective import Objective
 from diffusion.parameterization import Parameterization
@@ -22,6 +23,7 @@ from diffusion.process import Process
 from diffusion.sampler import Sampler
 from diffusion.spec import grey
 from diffusion.systems.base import StepOutput, System, channels_last, spread_times
+from diffusion.systems.checkpoints.agreement import agree
 from diffusion.systems.checkpoints.restorable import settings_of
 from diffusion.systems.checks import (
     check_forgetting,
@@ -72,6 +74,9 @@ class Diffusion(Generative, System):
         super().__init__(optimizer, lr_scheduler, start)
         self.codec = Pixels() if codec is None else codec.eval().requires_grad_(False)
         self.denoiser = NetworkDenoiser(channels_last(network), process, parameterization)
+        for part in network.modules():
+            if isinstance(part, Locked):
+                part.check(process, parameterization)
         parts = {"model.objective": objective, "model.sampler.step": sampler.step}
         check_target(process, parameterization, objective)
         check_variance(self.denoiser.contract, parts)
@@ -137,6 +142,11 @@ class Diffusion(Generative, System):
         """Whether the network or the guidance reads texts."""
         return super().reads_texts or any(isinstance(g, Clip) for g in self.sampler.guidance)
 
+    @property
+    def has_weights(self) -> bool:
+        """Whether nothing is left to be trained, as in a `ControlNet` of trained branches."""
+        return not any(p.requires_grad for p in self.parameters())
+
     def setup(self, stage: str) -> None:
         """Refuses data and samplers that do not fit the network, before anything is trained."""
         self.sampler.begin(self.process)
@@ -145,6 +155,10 @@ class Diffusion(Generative, System):
             trained = {"p_uncond": self.p_uncond, "start": self.start}
             check_forgotten(self.sampler, trained, self.denoiser.contract)
         super().setup(stage)
+        if stage == "fit" and (data := self._data()) is not None:
+            for part in self.denoiser.modules():
+                if isinstance(part, Locked) and part.spec is not None:
+                    agree(part.spec, data, self.reads_labels, beginning=True)
 
     def check(self, data: Images) -> None:
         """See `System`."""

@@ -11,6 +11,7 @@ from lightning.pytorch.cli import instantiate_module
 
 from diffusion.common import weights
 from diffusion.interop.presets import Settings
+from diffusion.networks.locked import check_bases
 from diffusion.spec import DataSpec
 from diffusion.systems.checkpoints.declared import check_network
 from diffusion.systems.checkpoints.trust import TRUST, Taken, trusting
@@ -24,14 +25,17 @@ class Restorable(L.LightningModule):
     Attributes:
         cache: The folder for files that are computed once; that of `Metrics`, if a trainer has it.
         expects: What the checkpoint that will be loaded was trained on, where it is known before.
-        has_weights: Whether it needs no checkpoint to test and to draw.
         trained: What its checkpoint says of its training, see `settings_of`; None without one.
     """
 
     cache = Path(".cache")
     expects: DataSpec | None = None
-    has_weights = False
     trained: Mapping[str, Any] = {}
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether it needs no checkpoint to test and to draw."""
+        return False
 
     @classmethod
     def load_from_checkpoint(  # pyright: ignore  # of fewer kinds of files
@@ -72,6 +76,7 @@ class Restorable(L.LightningModule):
                 raise ValueError(f"{file}; {made} ({error})") from None
         module.trained = settings_of(content)
         module.on_load_checkpoint(content)
+        check_bases(module.state_dict(), content["state_dict"], file)
         try:
             module.load_state_dict(content["state_dict"], strict=strict)
         except RuntimeError as error:
