@@ -4,6 +4,7 @@ from diffusion.metrics.adherence import Adherence
 from diffusion.metrics.base import Figure, Measure, SampleBatch
 from diffusion.metrics.captions.asked_class import AskedClass
 from diffusion.metrics.captions.asked_colours import AskedColours
+from diffusion.metrics.captions.circle_place import CirclePlace
 from diffusion.metrics.captions.text_score import TextMeasure
 from diffusion.metrics.distance import FrechetDistance, KernelDistance, frechet, kernel
 from diffusion.metrics.features.base import Extractor
@@ -22,6 +23,7 @@ __all__ = [
     "AskedClass",
     "AskedColours",
     "Card",
+    "CirclePlace",
     "EfficientNet",
     "Extractor",
     "Fidelity",
