@@ -24,7 +24,7 @@ from diffusion.common.files import written_aside
 from diffusion.common.hashing import weights_digest
 from diffusion.common.pixels import quantize
 from diffusion.common.progress import bar
-from diffusion.data import Emoji
+from diffusion.data import Emoji, Images
 from diffusion.data.controls.base import Control
 from diffusion.guidance import ClassifierFree, ControlStrength, Guidance, Static
 from diffusion.metrics import (
@@ -95,7 +95,7 @@ def drawers(args: argparse.Namespace) -> list[Drawer]:
     return found
 
 
-def asking(root: str, split: Split, drawer: Drawer) -> Emoji:
+def asking(root: str, split: Split, drawer: Drawer) -> Images:
     """Returns the data, whose samples have the captions of a split and a drawer's control."""
     controls = {} if drawer.control is None else {drawer.name: drawer.control}
     data = Emoji(root=root, ask=split, controls=controls)
@@ -103,7 +103,7 @@ def asking(root: str, split: Split, drawer: Drawer) -> Emoji:
     return data
 
 
-def requests(data: Emoji, numbers: Sequence[int], way: str, n: int) -> dict[str, Any]:
+def requests(data: Images, numbers: Sequence[int], way: str, n: int) -> dict[str, Any]:
     """Returns what samples are asked to be; in conflict, by the control of sample i + n / 2."""
     batch = dict(data.on_after_batch_transfer(data.measured(numbers), 0))
     if way == CONFLICT:
@@ -164,7 +164,7 @@ def table(args: argparse.Namespace, base: Drawer, drawer: Drawer, judge: Trained
         for measure in measures:
             measure.prepare(data, Path(".cache"))
 
-        def run(way: str, seed: int, data: Emoji = data, split: Split = split) -> Row:
+        def run(way: str, seed: int, data: Images = data, split: Split = split) -> Row:
             by = base if way == NONE else drawer
             images = drawn(args, folder(args, by, way, split, seed))
             asked = requests(data, range(len(images)), way, args.n)

@@ -20,7 +20,7 @@ from controlnet import GUESS, Drawer, arguments, asking, drawers
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from diffusion.data import Emoji
+from diffusion.data import Images
 from diffusion.plots import pictures
 from diffusion.plots.captioned import captioned
 
@@ -81,7 +81,7 @@ def page(path: Path, control: Tensor, images: Tensor, texts: Sequence[str], colu
     pictures.save(captioned(rows, texts, columns + 1), path)
 
 
-def samples(drawer: Drawer, data: Emoji, to: Path) -> None:
+def samples(drawer: Drawer, data: Images, to: Path) -> None:
     """Draws the control with its caption, and four samples."""
     numbers = [i for i in range(ROWS) for _ in range(COLUMNS)]
     batch = data.on_after_batch_transfer(data.measured(numbers), 0)
@@ -91,7 +91,7 @@ def samples(drawer: Drawer, data: Emoji, to: Path) -> None:
     page(to / f"controlnet_{drawer.name}.png", control, images, texts, COLUMNS)
 
 
-def captions(drawer: Drawer, data: Emoji, to: Path) -> None:
+def captions(drawer: Drawer, data: Images, to: Path) -> None:
     """Draws a control with its own caption, and with those of the three next ones."""
     batch = data.on_after_batch_transfer(data.measured(range(ROWS)), 0)
     control = batch[drawer.name].repeat_interleave(COLUMNS, 0)
@@ -103,7 +103,7 @@ def captions(drawer: Drawer, data: Emoji, to: Path) -> None:
     page(to / f"controlnet_{drawer.name}_captions.png", control[::COLUMNS], images, texts, COLUMNS)
 
 
-def strengths(drawer: Drawer, data: Emoji, to: Path, values: Sequence[float]) -> None:
+def strengths(drawer: Drawer, data: Images, to: Path, values: Sequence[float]) -> None:
     """Draws a control at all strengths, and in guess mode, from one noise."""
     batch = data.on_after_batch_transfer(data.measured(range(ROWS)), 0)
     ways = [*(f"{s:g}" for s in values), GUESS]
