@@ -177,25 +177,29 @@ def check_given(stages: Sequence[Any], data: Images) -> None:
 
 
 def check_controls(stages: Sequence[Any], data: Images) -> None:
-    """Refuses networks that read controls which the data has not, or cannot have for prompts.
+    """Refuses controls that nothing reads, and networks whose controls the data has not.
 
     Args:
         stages: The `Diffusion` modules that draw, one after the other.
         data: The data module.
 
     Raises:
-        ValueError: If a control is missing, or has another number of channels.
+        ValueError: If a control is missing, has other channels, or is not looked at.
+        FileNotFoundError: If the one given is not there.
     """
-    read = [one for stage in stages for one in stage.denoiser.contract.conditioners]
+    every = [one for stage in stages for one in stage.denoiser.contract.conditioners]
+    maps = [one for one in every if isinstance(one, ControlMap)]
+    if data.control is not None and not maps:
+        raise ValueError(f"data.control: {data.control!r}; expected null, as nothing reads it")
+    there = data.control_channels
     given = {key for ask in data.picture_asks() for key in ask.keys}
-    for one in (one for one in read if isinstance(one, ControlMap)):
+    for one in maps:
         name, channels = one.name, one.planes_of
-        expected = f"expected '{name}' of {channels} channels, as the network reads it"
-        if name not in data.controls:
-            raise ValueError(f"data.controls: {sorted(data.controls)}; {expected}")
-        if data.controls[name].channels != channels:
-            kind = type(data.controls[name]).__name__
-            raise ValueError(f"data.controls.{name}: {kind}; {expected}")
+        if there.get(name) != channels:
+            raise ValueError(
+                f"data.controls: {there}; expected '{name}' of {channels} channels, as the network "
+                "reads it"
+            )
         if name not in given:
             raise ValueError(
                 f"data.control: null; expected a picture, or a folder of pictures, as '{name}', "

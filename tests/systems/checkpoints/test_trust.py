@@ -316,7 +316,16 @@ def classes():
 
 
 def test_folders_are_known_by_their_names():
-    names = {"root", "low_root", "edit", "mask", "start", "prompts", "checkpoints"}  # to be read
+    names = {
+        "root",
+        "low_root",
+        "control",
+        "edit",
+        "mask",
+        "start",
+        "prompts",
+        "checkpoints",
+    }  # to be read
     names |= {"labels", "classes"}  # names
     taken = {"cache", "dirpath", "folder", *names}
     for kind in classes():
