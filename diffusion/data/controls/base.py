@@ -19,11 +19,11 @@ class Control(ABC):
 
     Attributes:
         channels: c of the control.
-        kind: What is compared of two of them: thin lines, areas, or any values.
+        kind: What is compared of two of them: thin lines, areas, or any values; None for nothing.
     """
 
-    channels: ClassVar[int] = 1
-    kind: ClassVar[Literal["edges", "regions", "values"]] = "values"
+    channels: int = 1
+    kind: ClassVar[Literal["edges", "regions", "values"] | None] = "values"
 
     @abstractmethod
     def __call__(self, image: Tensor) -> Tensor:
