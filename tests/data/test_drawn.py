@@ -6,10 +6,10 @@ import pytest
 import torch
 from emoji_archives import GROUPS, LIGHT_AND_DARK, emojibase, npm, pack
 
-from diffusion.data import Beside, Canny, Digits, Drawn, Emoji
+from diffusion.data import Beside, Canny, Control, Digits, Drawn, Emoji
 from diffusion.data.emoji import drawings
 from diffusion.data.emoji.drawings import Drawings
-from diffusion.data.emoji.lines import with_lines
+from diffusion.data.emoji.line_drawings import with_lines
 from diffusion.data.emoji.table import Entry
 from diffusion.metrics.control_score import f1
 
@@ -111,7 +111,7 @@ def test_samples_are_asked_for_by_the_lines_of_their_caption(made):
 
 
 def test_other_data_and_styles_have_none(tmp_path):
-    controls = {"lines": Drawn()}
+    controls: dict[str, Control] = {"lines": Drawn()}
     with pytest.raises(ValueError, match=r"data\.styles: None; expected \[openmoji\], .*lines"):
         Emoji(root=str(tmp_path), controls=controls)
     with pytest.raises(
@@ -136,7 +136,7 @@ def test_the_real_ones():
     """Edges of the colour pictures are within a pixel of the lines drawn, others' are not."""
     data = Emoji(root=str(REAL), download=False, styles=["openmoji"], controls={"lines": Drawn()})
     data.setup("fit")
-    assert len(data.train_set.pictures) == 3674 - 15
+    assert sum(len(pictures.each()) for pictures in data.sets().values()) == 3674 - 15
     batch = next(data.batches("val"))
     table = f1(Drawn()(batch["image"]), batch["lines"])
     n, own = len(table), table.diagonal().mean().item()

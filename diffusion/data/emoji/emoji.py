@@ -15,7 +15,7 @@ from diffusion.data.captioned_images import CaptionedImages, offering_prompts
 from diffusion.data.controls.drawn import Drawn
 from diffusion.data.emoji.captions import captions
 from diffusion.data.emoji.drawings import draw_styles, drawn_styles, read_drawings
-from diffusion.data.emoji.lines import with_lines
+from diffusion.data.emoji.line_drawings import with_lines
 from diffusion.data.emoji.packs import LINES
 from diffusion.data.emoji.table import CLASSES
 from diffusion.data.sets import UNREAD, ImageSet, Memory, Versions

@@ -41,7 +41,7 @@ def with_lines(
             f"data.controls: left out {len(left_out)} of {len(pictures.entries)} pictures, which "
             f"have no line drawing: {first_few(left_out)}"
         )
-    entries, colours = ([of[i] for i in kept] for of in (pictures.entries, pictures.colours))
+    entries, colours = [pictures.entries[i] for i in kept], [pictures.colours[i] for i in kept]
     covered = WHITE - lines.images[[place[entry.code] for entry in entries], :1].short()
     white = (2 * covered).clamp_max(WHITE).to(torch.uint8)
     return Drawings(pictures.images[kept], entries, colours), white
