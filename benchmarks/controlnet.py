@@ -123,12 +123,12 @@ def ways(args: argparse.Namespace, drawer: Drawer) -> list[str]:
     """Returns the ways in which a model draws."""
     if drawer.control is None:
         return [NONE]
-    return [*(f"{s:g}" for s in args.strengths), GUESS, CONFLICT]
+    return args.ways
 
 
 def draw(args: argparse.Namespace, drawer: Drawer) -> None:
     """Draws all ways; sample i of seed k has noise 100,000 k + i."""
-    for split in SPLITS:
+    for split in args.splits:
         data = asking(args.root, split, drawer)
         for way in ways(args, drawer):
             for seed in args.seeds:
@@ -155,7 +155,7 @@ def drawn(args: argparse.Namespace, where: Path) -> Tensor:
 
 def table(args: argparse.Namespace, base: Drawer, drawer: Drawer, judge: TrainedClip) -> None:
     """Measures all ways of a control on both splits; rows that are there already stay."""
-    for split, captions in SPLITS.items():
+    for split, captions in ((split, SPLITS[split]) for split in args.splits):
         data = asking(args.root, split, drawer)
         measures: list[Measure] = [
             Adherence(), TextMeasure(judge), AskedColours(),
@@ -198,7 +198,9 @@ def arguments(about: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--solver", choices=SOLVERS, default="unipc")
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--scale", type=float, default=3.0, help="of classifier-free guidance")
-    parser.add_argument("--strengths", type=float, nargs="+", default=[0, 0.5, 1, 1.5])
+    parser.add_argument(
+        "--ways", nargs="+", default=["0", "0.5", "1", "1.5", GUESS, CONFLICT], help="of drawing"
+    )
     parser.add_argument("--root", default="data", help="where the emoji are")
     parser.add_argument("--out", type=Path, default=Path("runs/controlnet"))
     parser.add_argument("--to", type=Path, default=Path("docs/results"))
@@ -209,6 +211,7 @@ def main() -> None:
     """Makes what is not there yet."""
     parser = arguments(__doc__)
     parser.add_argument("--n", type=int, default=300)
+    parser.add_argument("--splits", nargs="+", choices=SPLITS, default=[*SPLITS])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--judge", default="weights/judge_emoji")
     args = parser.parse_args()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from controlnet import GUESS, Drawer, arguments, asking, drawers
+from controlnet import CONFLICT, Drawer, arguments, asking, drawers
 from PIL import Image, ImageDraw
 from torch import Tensor
 
@@ -103,10 +103,9 @@ def captions(drawer: Drawer, data: Images, to: Path) -> None:
     page(to / f"controlnet_{drawer.name}_captions.png", control[::COLUMNS], images, texts, COLUMNS)
 
 
-def strengths(drawer: Drawer, data: Images, to: Path, values: Sequence[float]) -> None:
+def strengths(drawer: Drawer, data: Images, to: Path, ways: Sequence[str]) -> None:
     """Draws a control at all strengths, and in guess mode, from one noise."""
     batch = data.on_after_batch_transfer(data.measured(range(ROWS)), 0)
-    ways = [*(f"{s:g}" for s in values), GUESS]
     images = torch.stack([drawer(batch, range(ROWS), way) for way in ways], 1).flatten(0, 1)
     texts = [x for text in batch["text"] for x in (text, *ways)]
     path = to / f"controlnet_{drawer.name}_strengths.png"
@@ -135,7 +134,7 @@ def main() -> None:
         data = asking(args.root, "test", drawer)
         samples(drawer, data, args.to)
         captions(drawer, data, args.to)
-        strengths(drawer, data, args.to, args.strengths)
+        strengths(drawer, data, args.to, [way for way in args.ways if way != CONFLICT])
         if drawer.control is not None and drawer.control.kind == "edges":
             sketched(drawer, args.to)
     return None

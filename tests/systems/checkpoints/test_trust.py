@@ -326,7 +326,7 @@ def test_folders_are_known_by_their_names():
         "prompts",
         "checkpoints",
     }  # to be read
-    names |= {"labels", "classes"}  # names
+    names |= {"labels", "classes", "controls"}  # names
     taken = {"cache", "dirpath", "folder", *names}
     for kind in classes():
         for p in inspect.signature(kind.__init__).parameters.values():
