@@ -58,22 +58,24 @@ def test_the_chain_of_commands(run, fitted, tiny):
     shutil.copy(fitted.last, run.folder / BASE)
     controlled(tiny)["model"]["network"]["init_args"]["controls"]["low"]["start"] = "noise"
     run.write("control.yaml", tiny)
-    run("fit", "--config=control.yaml", *QUIET, "--trainer.max_steps=1")
-    run("fit", "--config=control.yaml", "--ckpt_path=last", *QUIET, "--trainer.max_steps=2")
-    assert run.load()["global_step"] == 2
-    run("validate", "--ckpt_path", run.last, "--trainer.limit_val_batches=1")
+    run("fit", "--config=control.yaml", *QUIET, "--trainer.max_steps=2")
     run("test", "--ckpt_path", run.last, "--metrics.n=6", f"--metrics.measures=[{ADHERENCE}]")
     figures = json.loads((run.folder / "run/metrics.json").read_text())["figures"]
-    assert any(name.startswith("adherence_low") for name in figures)
-    Image.new("L", (16, 12), 200).save(run.folder / "sketch.png")
-    given = ("--data.control=sketch.png", *DRAW)
+    assert {"adherence_low@6", "adherence_low_share@6"} <= figures.keys()
     run("export", "--to=safetensors", "--ckpt", run.last, "--output=half")
-    run("predict", "--ckpt_path", run.last, *DRAW, "--writer.folder=real")
-    run("predict", "--ckpt_path", run.last, *given, "--writer.folder=drawn")
-    run("predict", "--ckpt_path=half", *given, "--writer.folder=halves")
-    real, drawn, halves = (images(run.folder / k).int() for k in ("real", "drawn", "halves"))
-    assert not torch.equal(real, drawn)
-    assert (drawn - halves).abs().max() <= 1
+    Image.new("L", (16, 12), 200).save(run.folder / "sketch.png")
+    run("predict", "--ckpt_path=half", "--data.control=sketch.png", *DRAW, "--writer.folder=half")
+    assert images(run.folder / "half").shape[0] == 2
+
+
+@slow
+def test_a_sketch_is_a_control_and_a_control_may_come_from_the_pictures(here):
+    Image.new("L", (16, 12), 200).save(here.folder / "sketch.png")
+    real = ("predict", "--ckpt_path", here.last, *DRAW)
+    here("validate", "--ckpt_path", here.last, "--trainer.limit_val_batches=1")
+    here(*real, "--writer.folder=real")
+    here(*real, "--data.control=sketch.png", "--writer.folder=drawn")
+    assert not torch.equal(images(here.folder / "real"), images(here.folder / "drawn"))
 
 
 def test_a_cascade_hands_each_stage_the_control_at_its_size():
@@ -117,7 +119,10 @@ def test_another_run_starts_from_a_control_and_lengths_of_its_average_are_tried(
 
 @slow
 def test_two_processes_learn_the_weights_of_one(here):
-    flags = ("fit", "--config=control.yaml", *QUIET, *SGD)
+    base = here.load(BASE)
+    base["hyper_parameters"]["network"]["init_args"]["dropout"] = 0.0
+    torch.save(base, here.folder / "moved.ckpt")
+    flags = ("fit", "--config=control.yaml", *QUIET, *SGD, MOVED)
     command(*flags, "--trainer.default_root_dir=two")
     one = ("--trainer.default_root_dir=one", "--data.batch_size=16")
     here(*flags, *one)
