@@ -53,15 +53,12 @@ def images(folder):
     return torch.from_numpy(np.load(next(folder.glob("*.npz")))["images"])
 
 
-def test_the_chain_of_commands(run, fitted, tiny):
+def test_it_is_trained_exported_and_draws_by_a_sketch(run, fitted, tiny):
     """Trained from noise, which a checkpoint's network is rebuilt with before it has numbers."""
     shutil.copy(fitted.last, run.folder / BASE)
     controlled(tiny)["model"]["network"]["init_args"]["controls"]["low"]["start"] = "noise"
     run.write("control.yaml", tiny)
     run("fit", "--config=control.yaml", *QUIET, "--trainer.max_steps=2")
-    run("test", "--ckpt_path", run.last, "--metrics.n=6", f"--metrics.measures=[{ADHERENCE}]")
-    figures = json.loads((run.folder / "run/metrics.json").read_text())["figures"]
-    assert {"adherence_low@6", "adherence_low_share@6"} <= figures.keys()
     run("export", "--to=safetensors", "--ckpt", run.last, "--output=half")
     Image.new("L", (16, 12), 200).save(run.folder / "sketch.png")
     run("predict", "--ckpt_path=half", "--data.control=sketch.png", *DRAW, "--writer.folder=half")
@@ -69,10 +66,13 @@ def test_the_chain_of_commands(run, fitted, tiny):
 
 
 @slow
-def test_a_sketch_is_a_control_and_a_control_may_come_from_the_pictures(here):
+def test_it_is_measured_and_draws_by_pictures_or_by_a_sketch(here):
     Image.new("L", (16, 12), 200).save(here.folder / "sketch.png")
     real = ("predict", "--ckpt_path", here.last, *DRAW)
     here("validate", "--ckpt_path", here.last, "--trainer.limit_val_batches=1")
+    here("test", "--ckpt_path", here.last, "--metrics.n=6", f"--metrics.measures=[{ADHERENCE}]")
+    figures = json.loads((here.folder / "run/metrics.json").read_text())["figures"]
+    assert {"adherence_low@6", "adherence_low_share@6"} <= figures.keys()
     here(*real, "--writer.folder=real")
     here(*real, "--data.control=sketch.png", "--writer.folder=drawn")
     assert not torch.equal(images(here.folder / "real"), images(here.folder / "drawn"))

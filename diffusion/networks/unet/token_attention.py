@@ -101,7 +101,7 @@ class Streams(nn.Module):
         emb: Tensor | float = 0.0
         for name, read in encodings.items():
             norm = self.norms[name]
-            dtype = norm.weight.dtype
+            dtype = norm.get_parameter("weight").dtype
             sources[name] = Source(norm(read.states.to(dtype)), read.mask, self.weights[name])
             if name in self.pooled and read.pooled is not None:
                 emb = emb + self.pooled[name](read.pooled.to(dtype))
