@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 import yaml
 from PIL import Image
-from test_ddp import SGD, command
+from test_ddp import SGD
 from tiny import BASE, LOW, TINY, controlled
 
 from diffusion.networks import ControlNet, Hint, Locked, UNet, Upsampler
@@ -123,9 +123,9 @@ def test_two_processes_learn_the_weights_of_one(here):
     base["hyper_parameters"]["network"]["init_args"]["dropout"] = 0.0
     torch.save(base, here.folder / "moved.ckpt")
     flags = ("fit", "--config=control.yaml", *QUIET, *SGD, MOVED)
-    command(*flags, "--trainer.default_root_dir=two")
-    one = ("--trainer.default_root_dir=one", "--data.batch_size=16")
-    here(*flags, *one)
+    forked = ("--trainer.strategy=ddp_fork", "--trainer.devices=2")
+    here(*flags, *forked, "--trainer.default_root_dir=two")
+    here(*flags, "--trainer.default_root_dir=one", "--data.batch_size=16")
     two, one = (here.load(f"{name}/checkpoints/last.ckpt") for name in ("two", "one"))
     for key in ("state_dict", "raw_state_dict"):
         assert two[key].keys() == one[key].keys()
