@@ -110,7 +110,7 @@ def test_another_run_starts_from_a_control_and_lengths_of_its_average_are_tried(
     old, new = here.load(), here.load("other/checkpoints/last.ckpt")
     for name, value in old["state_dict"].items():
         torch.testing.assert_close(new["state_dict"][name], value)
-    here("average", "--ckpt_path=other/checkpoints/last.ckpt", "--widths=[0.1,0.2]")
+    here("average", "--ckpt_path=other/checkpoints/last.ckpt", "--widths=0.1", "--widths=0.2")
     here("predict", "--ckpt_path=other/averaged", *DRAW, "--writer.folder=averaged")
     here("predict", "--ckpt_path", here.last, *DRAW, "--writer.folder=one")
     one, other = (images(here.folder / name).int() for name in ("one", "averaged"))
