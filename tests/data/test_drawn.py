@@ -131,10 +131,12 @@ def test_white_is_twice_what_lines_cover():
     assert white.flatten().tolist() == [0, 110, 254, 255, 255]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:data.controls. left out 15 of 3674")
 def test_the_real_ones():
     """Edges of the colour pictures are within a pixel of the lines drawn, others' are not."""
-    data = Emoji(root=str(REAL), download=False, styles=["openmoji"], controls={"lines": Drawn()})
+    data = Emoji(root=str(REAL), styles=["openmoji"], controls={"lines": Drawn()})
+    data.prepare_data()  # fetched and drawn once, which takes minutes
     data.setup("fit")
     assert sum(len(pictures.each()) for pictures in data.sets().values()) == 3674 - 15
     batch = next(data.batches("val"))
