@@ -31,7 +31,7 @@ from diffusion.systems.checks import (
     check_variance,
 )
 from diffusion.systems.generative import Generative
-from diffusion.systems.texts import remember
+from diffusion.systems.texts import remember, remember_pictures
 from diffusion.systems.trainer import check_stage
 
 
@@ -145,6 +145,8 @@ class Diffusion(Generative, System):
             trained = {"p_uncond": self.p_uncond, "start": self.start}
             check_forgotten(self.sampler, trained, self.denoiser.contract)
         super().setup(stage)
+        if stage == "fit" and (data := self._data()) is not None:
+            remember_pictures(self, data, self.cache, self.trainer)
 
     def check(self, data: Images) -> None:
         """See `System`."""
