@@ -11,6 +11,8 @@ from diffusion.data import Images, ImageSet
 from diffusion.networks import ClassifierNetwork, Encoding, TextEncoder, Towers
 from diffusion.networks.transformer import words
 from diffusion.spec import DataSpec
+from diffusion.systems.embeddings.clip_image import FrozenClipImage
+from diffusion.systems.embeddings.clip_text import FrozenClipText
 from diffusion.systems.frozen import FrozenClip
 
 COLOURS = {"red": (255, 30, 30), "green": (30, 200, 30), "blue": (40, 40, 255)}
@@ -131,3 +133,17 @@ class SmallClip(FrozenClip):
             )  # fmt: skip
             towers = Towers(image, Bag())
         super().__init__(towers, None, DataSpec("Small", (3, size, size), captioned=True))
+
+
+class SmallClipImage(FrozenClipImage):
+    """Its embeddings of pictures."""
+
+    def __init__(self, size: int = 8, seed: int = 0) -> None:
+        super().__init__(SmallClip(size, seed))
+
+
+class SmallClipText(FrozenClipText):
+    """And of texts."""
+
+    def __init__(self, size: int = 8, seed: int = 0) -> None:
+        super().__init__(SmallClip(size, seed))

@@ -3,13 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from captioned import Bag, SmallClip
+from captioned import Bag, SmallClipImage
 
 from diffusion.codec import Pixels
 from diffusion.condition import Condition, Forget
 from diffusion.networks import ImageEmbedding, Stream, UNet
 from diffusion.noise import SeededNoise
-from diffusion.systems.embeddings.clip_image import ClipImage
 
 D = 12
 
@@ -26,7 +25,7 @@ def network(**streams):
 @torch.no_grad()
 def test_z_becomes_tokens_and_a_vector():
     """By hand: LN(W z + b) in four parts are what attention reads, W' LN(z) is added to emb."""
-    codec = ClipImage(SmallClip())
+    codec = SmallClipImage()
     net = network(text=Bag(), embedding=ImageEmbedding(codec))
     x, t = torch.rand(3, 3, 8, 8) * 2 - 1, torch.tensor([1, 5, 9])
     values = net.read({"text": ["a", "b", "c"], "image": x})
@@ -48,7 +47,7 @@ def test_z_becomes_tokens_and_a_vector():
 
 @torch.no_grad()
 def test_the_null_is_zero_and_what_is_given_wins():
-    net = network(text=Bag(), embedding=ImageEmbedding(ClipImage(SmallClip())))
+    net = network(text=Bag(), embedding=ImageEmbedding(SmallClipImage()))
     x, t = torch.rand(2, 3, 8, 8), torch.tensor([3, 4])
     text = net.read({"text": ["a", "b"]})
     assert "embedding" not in text  # a request without a picture
@@ -62,7 +61,7 @@ def test_the_null_is_zero_and_what_is_given_wins():
 
 def test_the_picture_and_the_text_are_forgotten_independently():
     """As in the paper, 10 % and 50 %: both together once in twenty."""
-    net, n = network(text=Bag(), embedding=ImageEmbedding(ClipImage(SmallClip()))), 4096
+    net, n = network(text=Bag(), embedding=ImageEmbedding(SmallClipImage())), 4096
     values = net.read({"text": ["a red bar"] * n, "embedding": torch.ones(n, D)})
     rows = [Forget(["embedding"], 0.1), Forget(["text"], 0.5)]
     kept = Condition(values, net.null).drop(rows, noise=SeededNoise(0, range(n))).values
@@ -75,4 +74,4 @@ def test_a_codec_without_vectors_is_refused():
     with pytest.raises(ValueError, match=r"ImageEmbedding\.codec: Pixels; expected one whose z"):
         ImageEmbedding(Pixels())
     with pytest.raises(ValueError, match=r"ImageEmbedding\.tokens: 0; expected at least 1"):
-        ImageEmbedding(ClipImage(SmallClip()), tokens=0)
+        ImageEmbedding(SmallClipImage(), tokens=0)

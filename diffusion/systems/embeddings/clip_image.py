@@ -15,12 +15,12 @@ from diffusion.common.files import check_writable, written_aside
 from diffusion.common.pixels import rounded, scaled
 from diffusion.networks.locked import Locked
 from diffusion.spec import DataSpec
-from diffusion.systems.frozen import FrozenClip
+from diffusion.systems.frozen import FrozenClip, TrainedClip
 
 KEY = 16  # bytes of a picture's digest
 
 
-class ClipImage(Codec):
+class FrozenClipImage(Codec):
     """z = √D f(x), f the image tower's unit vector of D numbers; there is no way back.
 
     f has a length of 1, so its coordinates have a mean square of 1/D, and those of z of 1: with the
@@ -35,7 +35,7 @@ class ClipImage(Codec):
     of the tower, and not its weights: with another CLIP it is refused.
 
     Args:
-        clip: A CLIP that knows clean pictures: `TrainedClip`.
+        clip: A CLIP that knows clean pictures.
 
     Raises:
         ValueError: If it knows noisy pictures only.
@@ -47,7 +47,8 @@ class ClipImage(Codec):
         super().__init__()
         if not clip.clean:
             raise ValueError(
-                "codec.clip: a CLIP of noisy pictures; expected one that was trained on clean ones"
+                "codec.checkpoint: a CLIP of noisy pictures; expected one that was trained on "
+                "clean ones"
             )
         self.tower, self.shape, self.width = Locked(clip.towers.image), clip.shape, clip.width
         self._known: dict[bytes, Tensor] = {}
@@ -94,10 +95,26 @@ class ClipImage(Codec):
         """
         if tuple(data.shape) != self.shape:
             raise ValueError(
-                f"codec.clip: of pictures of shape {self.shape}; expected {tuple(data.shape)}, as "
-                f"in {data.name}"
+                f"codec.checkpoint: of pictures of shape {self.shape}; expected "
+                f"{tuple(data.shape)}, as in {data.name}"
             )
         return replace(data, shape=(self.width,), levels=None)
+
+
+class ClipImage(FrozenClipImage):
+    """The pictures' embeddings of a `Contrastive` from its checkpoint, which is read at once.
+
+    Args:
+        checkpoint: The file, or an exported folder, such as weights/clip_emoji.
+        trust: Whether you made it, so that all the classes it names may be made.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is something else, or of noisy pictures only.
+    """
+
+    def __init__(self, checkpoint: str, trust: bool = False) -> None:
+        super().__init__(TrainedClip(checkpoint, trust))
 
 
 def digests(pixels: Tensor) -> list[bytes]:

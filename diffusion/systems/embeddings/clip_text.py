@@ -9,17 +9,17 @@ from torch import Tensor, nn
 from diffusion.networks.conditioning.token_encoder import Encoding
 from diffusion.networks.locked import Locked
 from diffusion.networks.text.base import TextEncoder
-from diffusion.systems.frozen import FrozenClip
+from diffusion.systems.frozen import FrozenClip, TrainedClip
 
 
-class ClipText(TextEncoder):
+class FrozenClipText(TextEncoder):
     """The states of the text tower's tokens and, as the pooled vector, √D g(c) (DALL-E 2, 2.2).
 
     g is CLIP's unit vector of the text c, of D numbers. Neither is trained; a checkpoint holds a
     digest of the tower, and not its weights: with another CLIP it is refused.
 
     Args:
-        clip: `TrainedClip`.
+        clip: The CLIP.
     """
 
     values = ("", "_mask", "_pooled")
@@ -51,3 +51,19 @@ class ClipText(TextEncoder):
     def forward(self, values: Mapping[str, Tensor]) -> Encoding:
         """See `TextEncoder`."""
         return Encoding(values[""], values["_mask"], values["_pooled"])
+
+
+class ClipText(FrozenClipText):
+    """The texts' states and embeddings of a `Contrastive` from its checkpoint, read at once.
+
+    Args:
+        checkpoint: As for `ClipImage`.
+        trust: Whether you made it, so that all the classes it names may be made.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is something else.
+    """
+
+    def __init__(self, checkpoint: str, trust: bool = False) -> None:
+        super().__init__(TrainedClip(checkpoint, trust))

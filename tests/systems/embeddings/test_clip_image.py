@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from captioned import Captioned, SmallClip
+from captioned import Captioned, SmallClip, SmallClipImage
 
 from diffusion.common.pixels import scaled
 from diffusion.networks import MLP
@@ -14,7 +14,7 @@ from diffusion.sampler import Sampler
 from diffusion.spec import DataSpec
 from diffusion.step import DDIM
 from diffusion.systems.diffusion import Diffusion
-from diffusion.systems.embeddings.clip_image import ClipImage
+from diffusion.systems.embeddings.clip_image import FrozenClipImage
 
 D = 12
 
@@ -33,13 +33,13 @@ def counted(codec):
 
 def test_z_is_the_unit_vector_times_the_root_of_its_size(pictures):
     clip = SmallClip()
-    z = ClipImage(clip).encode(pictures)
+    z = FrozenClipImage(clip).encode(pictures)
     torch.testing.assert_close(z, D**0.5 * clip.embed_image(pictures))
     torch.testing.assert_close(z.square().mean(1), torch.ones(7))
 
 
 def test_the_tower_sees_a_picture_once(pictures):
-    codec = ClipImage(SmallClip())
+    codec = SmallClipImage()
     calls, z = counted(codec), codec.encode(pictures)
     assert torch.equal(codec.encode(pictures[[3, 3, 0]]), z[[3, 3, 0]])
     assert calls == [7]
@@ -57,7 +57,7 @@ def model(codec):
 def test_training_evaluates_no_tower_once_the_pictures_are_remembered(tmp_path):
     found = []
     for _ in range(2):
-        codec = ClipImage(SmallClip())
+        codec = SmallClipImage()
         calls, system = counted(codec), model(codec)
         system.cache = tmp_path
         data = Captioned(copies=2, batch_size=6)
@@ -65,12 +65,12 @@ def test_training_evaluates_no_tower_once_the_pictures_are_remembered(tmp_path):
         found.append(sum(calls))
         x = next(data.batches("train"))["image"]
     assert found == [24, 0]  # training and validation, then the file's
-    torch.testing.assert_close(codec.encode(x), ClipImage(SmallClip()).encode(x))
+    torch.testing.assert_close(codec.encode(x), SmallClipImage().encode(x))
     assert system.shape == system.diffused == (D,)
 
 
 def test_another_clip_is_refused(tmp_path, pictures):
-    system = model(ClipImage(SmallClip()))
+    system = model(SmallClipImage())
     fitting = trainer(None, max_steps=1, accelerator="cpu", limit_val_batches=0)
     fitting.fit(system, Captioned(copies=1, batch_size=6))
     path = tmp_path / "prior.ckpt"
@@ -81,7 +81,7 @@ def test_another_clip_is_refused(tmp_path, pictures):
     def again(seed):
         parts = (Cosine(20), X0(), Simple(), Sampler(DDIM(), 3))
         names = ("network", "process", "parameterization", "objective", "sampler")
-        given = dict(zip(names, (MLP(D, 8, 1), *parts)), codec=ClipImage(SmallClip(seed=seed)))
+        given = dict(zip(names, (MLP(D, 8, 1), *parts)), codec=SmallClipImage(seed=seed))
         return Diffusion.load_from_checkpoint(path, **given)
 
     assert torch.equal(again(0).codec.encode(pictures), system.codec.encode(pictures))
@@ -93,9 +93,9 @@ def test_what_does_not_fit_is_refused():
     clip = SmallClip()
     data = DataSpec("Large", (3, 16, 16))
     with pytest.raises(
-        ValueError, match=r"codec\.clip: of pictures of shape \(3, 8, 8\); expected"
+        ValueError, match=r"codec\.checkpoint: of pictures of shape \(3, 8, 8\); expected"
     ):
-        ClipImage(clip).spec(data)
+        FrozenClipImage(clip).spec(data)
     clip.clean = False
-    with pytest.raises(ValueError, match=r"codec\.clip: a CLIP of noisy pictures; expected"):
-        ClipImage(clip)
+    with pytest.raises(ValueError, match=r"codec\.checkpoint: a CLIP of noisy pictures; expected"):
+        FrozenClipImage(clip)

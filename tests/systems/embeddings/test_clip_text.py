@@ -1,19 +1,19 @@
 """What a CLIP says of texts, as states and a vector."""
 
 import torch
-from captioned import SmallClip
+from captioned import SmallClip, SmallClipText
 
 from diffusion.networks import PriorTransformer
 from diffusion.networks.towers import independent_parts
-from diffusion.systems.embeddings.clip_image import ClipImage
-from diffusion.systems.embeddings.clip_text import ClipText
+from diffusion.systems.embeddings.clip_image import FrozenClipImage
+from diffusion.systems.embeddings.clip_text import FrozenClipText
 
 TEXTS = ["a red bar", "a blue bar on the left", ""]
 
 
 def test_the_vector_is_the_texts_embedding_at_the_pictures_scale():
     clip = SmallClip()
-    text = ClipText(clip)
+    text = FrozenClipText(clip)
     read = text.read(TEXTS)
     torch.testing.assert_close(read["_pooled"], 12**0.5 * clip.embed_text(TEXTS))
     encoder = clip.towers.text
@@ -27,13 +27,12 @@ def test_the_vector_is_the_texts_embedding_at_the_pictures_scale():
 
 
 def test_it_is_neither_trained_nor_saved_and_known_by_its_parts():
-    network = PriorTransformer(12, ClipText(SmallClip()), 16, 1, 2)
+    network = PriorTransformer(12, SmallClipText(), 16, 1, 2)
     trained = {name for name, weight in network.named_parameters() if weight.requires_grad}
     assert not any(name.startswith("text") for name in trained)
     (mark,) = (name for name in network.state_dict() if name.startswith("text"))
-    other = PriorTransformer(12, ClipText(SmallClip(seed=1)), 16, 1, 2)
+    other = PriorTransformer(12, SmallClipText(seed=1), 16, 1, 2)
     assert mark not in other.state_dict()
     clip = SmallClip()
-    assert independent_parts(clip.towers) <= independent_parts(ClipText(clip)) | independent_parts(
-        ClipImage(clip)
-    )
+    both = independent_parts(FrozenClipText(clip)) | independent_parts(FrozenClipImage(clip))
+    assert independent_parts(clip.towers) <= both

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from captioned import Bag, Captioned, SmallClip
+from captioned import Bag, Captioned, SmallClipImage, SmallClipText
 
 from diffusion.candidates import Candidates
 from diffusion.condition import Forget
@@ -15,8 +15,6 @@ from diffusion.sampler import Sampler
 from diffusion.step import DDIM, DDPM
 from diffusion.systems.cascade import Cascade
 from diffusion.systems.diffusion import Diffusion
-from diffusion.systems.embeddings.clip_image import ClipImage
-from diffusion.systems.embeddings.clip_text import ClipText
 
 TEXTS = ["a red bar on the left", "a blue bar on the right"]
 
@@ -30,16 +28,14 @@ def trained(model):
 @pytest.fixture(scope="module")
 def stages():
     torch.manual_seed(0)
-    network = PriorTransformer(12, ClipText(SmallClip()), 16, 1, 2)
+    network = PriorTransformer(12, SmallClipText(), 16, 1, 2)
     sampler = Candidates(2, "text_pooled", step=DDPM(), steps=4)
-    prior = Diffusion(
-        network, Cosine(20), X0(), Simple(), sampler, 0.1, codec=ClipImage(SmallClip())
-    )
+    prior = Diffusion(network, Cosine(20), X0(), Simple(), sampler, 0.1, codec=SmallClipImage())
     return trained(prior), *(trained(decoder(seed)) for seed in (0, 1))
 
 
 def decoder(seed):
-    streams = {"text": Bag(), "embedding": ImageEmbedding(ClipImage(SmallClip(seed=seed)))}
+    streams = {"text": Bag(), "embedding": ImageEmbedding(SmallClipImage(seed=seed))}
     net = UNet(
         8, channels=8, multipliers=[1], attention=[], blocks=1, groups=4,
         streams={name: Stream(encoder) for name, encoder in streams.items()},
