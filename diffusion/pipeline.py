@@ -197,7 +197,7 @@ class Pipeline:
                 batch = move_data_to_device(data.request(numbers), self.system.device)
                 batch = data.on_after_batch_transfer(batch, 0)
                 images.append(self.system.generate(batch, numbers).cpu())
-                origins += asked_for(self.system, batch, data.classes)
+                origins += asked_for(self.system, batch, data)
             origin = origin_of(self.system)
         x = torch.cat(images)
         self._origins[x] = [{**origin, **of_one} for of_one in origins]

@@ -56,7 +56,7 @@ def generate(
             seconds += time.perf_counter() - start
             own = sum(i % world == rank for i in numbers)  # the others repeat the last
             index = torch.tensor(numbers)
-            samples = SampleBatch(images[:own], index[:own], **_requested(module, batch, own))
+            samples = SampleBatch(images[:own], index[:own], **_requested(module, data, batch, own))
             for measure in measures if own else ():
                 measure.update(samples)
             first = sum(number < FIRST for number in numbers[:own])
@@ -64,18 +64,19 @@ def generate(
             progress.advance(task, min(len(numbers) * world, n))
             progress.refresh()  # beneath the trainer's own bar it is not redrawn by itself
     index, images = (gather_rows(trainer.strategy, torch.cat(x)) for x in zip(*shown))
-    asked = _requested(module, data.measured(range(len(images))), len(images))
+    asked = _requested(module, data, data.measured(range(len(images))), len(images))
     made = SampleBatch(images[index.argsort()], **asked)
     evaluations = {name: counter.rows / drawn for name, counter in counters.items()}
     return evaluation_figures(evaluations, seconds / drawn), made
 
 
-def _requested(module: Any, batch: Mapping[str, Any], n: int) -> dict[str, Any]:
+def _requested(module: Any, data: Any, batch: Mapping[str, Any], n: int) -> dict[str, Any]:
     """Returns what the first n samples of a batch are asked to be, as `SampleBatch` has it."""
     # A label is asked for by itself, or with the caption of a picture that has it.
     labelled = module.reads_anything if "text" in batch else module.reads_labels
     found = {"labels": batch.get("label") if labelled else None, "texts": batch.get("text")}
-    return {key: None if value is None else value[:n] for key, value in found.items()}
+    found = {key: None if value is None else value[:n] for key, value in found.items()}
+    return found | {"controls": {k: batch[k][:n] for k in data.controls if k in batch} or None}
 
 
 def sample_numbers(n: int, batch_size: int, rank: int = 0, world: int = 1) -> list[list[int]]:

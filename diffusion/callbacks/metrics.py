@@ -61,7 +61,8 @@ class Metrics(L.Callback):
     Args:
         n: Number of images.
         extractor: Network whose features are compared. By default LeNet where the data has labels,
-            and none where it has not; then only figures without features are taken.
+            and none where it has not, nor at validations where `measures` says what to take; then
+            only figures without features are taken.
         batch_size: Images generated at once by one process.
         judge: Whether a support vector machine on pixels judges the labels too.
         memorization: Whether to count near copies of training images.
@@ -128,9 +129,10 @@ class Metrics(L.Callback):
             networks = chain.from_iterable(pl_module.networks().values())
             parts = set[str]().union(*map(independent_parts, networks))
             self._warn([self.text.check(data, guiding, parts)])
-        if self.extractor is None and data.num_classes:
+        named = bool(self.measures) and stage != "test"
+        if self.extractor is None and data.num_classes and not named:
             self.extractor = LeNet()
-        if self.extractor is None:
+        if self.extractor is None and not named:
             rank_zero_warn("Metrics: no labels and no extractor, so no distance; give Inception")
         check_writable(self.cache, "metrics.cache")
         self._measures = self._wanted()

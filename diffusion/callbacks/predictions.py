@@ -15,6 +15,7 @@ from diffusion import __version__
 from diffusion.callbacks.generation import by_stage, digests, sampling, stages
 from diffusion.callbacks.recipe import difference
 from diffusion.common.files import written_aside
+from diffusion.common.hashing import bytes_digest
 from diffusion.data.requests.base import in_order
 from diffusion.plots.captioned import class_name
 
@@ -175,16 +176,22 @@ def stems(module: Any, batch: Mapping[str, Any]) -> list[str]:
     return [f"{stem}_{label}" for stem, label in zip(stems, batch["label"].tolist())]
 
 
-def asked_for(
-    module: Any, batch: Mapping[str, Any], classes: Sequence[str]
-) -> Iterator[dict[str, str]]:
-    """Yields what each picture of a batch was asked to be: its number, label and prompt."""
+def asked_for(module: Any, batch: Mapping[str, Any], data: Any) -> Iterator[dict[str, str]]:
+    """Yields what each picture of a batch was asked to be: its number, label, prompt and controls.
+
+    Args:
+        module: What drew them.
+        batch: The request.
+        data: With `classes` and `controls`.
+    """
     labels = batch["label"].tolist() if module.reads_labels and "label" in batch else None
     texts = batch.get("text") if module.reads_texts else None
+    controls = {name: batch[name].cpu().numpy() for name in data.controls if name in batch}
     for k, number in enumerate(batch["index"].tolist()):
         about = {"index": str(number)}
         if labels is not None:
-            about["label"] = class_name(classes, labels[k])
+            about["label"] = class_name(data.classes, labels[k])
         if texts is not None:
             about["prompt"] = texts[k]
+        about |= {f"control.{name}": bytes_digest(x[k].tobytes()) for name, x in controls.items()}
         yield about

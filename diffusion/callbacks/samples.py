@@ -31,11 +31,13 @@ class Drawn:
         x_0: All of them, (n, ...).
         way: The first of each row, or all points, at some moments from x_T to x_0.
         names: The class of each row, or the text of each sample, or nothing.
+        controls: What each row is controlled by, (rows, c, H, W) in [0, 1] each, or nothing.
     """
 
     x_0: Tensor
     way: list[Tensor]
     names: list[str]
+    controls: list[Tensor]
 
 
 class SamplePictures(L.Callback):
@@ -45,8 +47,9 @@ class SamplePictures(L.Callback):
     of testing: `<run>/samples.png` (a row a class, if there are classes) and
     `<run>/trajectory.png`, x_T on the left and x_0 on the right; the run is
     `trainer.default_root_dir`. Rows have the names of their classes, or samples their texts, where
-    the model reads them. Points are drawn as clouds. Of a module that draws nothing, or vectors of
-    more than two dimensions, there is no picture.
+    the model reads them. With controls a row begins with its control, and is of one request. Points
+    are drawn as clouds. Of a module that draws nothing, or vectors of more than two dimensions,
+    there is no picture.
 
     Args:
         every_n_steps: How often while fitting; 0 is never.
@@ -125,6 +128,11 @@ class SamplePictures(L.Callback):
         """Returns the samples as a picture."""
         if drawn.x_0.ndim == 2:
             return pictures.clouds([drawn.x_0], [title])
+        if drawn.controls:
+            m = len(drawn.controls) + self.columns
+            page = pictures.beside(drawn.controls, drawn.x_0, self.columns)
+            names = drawn.names or [""] * (len(page) // m)
+            return captioned(page, [x for name in names for x in (name, *[""] * (m - 1))], m)
         if len(drawn.names) == len(drawn.x_0) > len(drawn.way[0]):
             return captioned(drawn.x_0, drawn.names, self.columns)
         return labelled(pictures.grid(drawn.x_0, self.columns), drawn.names)
@@ -143,12 +151,16 @@ class SamplePictures(L.Callback):
         with bar("steps", draws_bars(trainer)) as progress:
             task = progress.add_task("Drawing", total=module.moments * len(rounds))
             for numbers in rounds:
-                batch = data.request(numbers) if texts else self._batch(data, numbers, n, rows)
+                if texts or data.controls:
+                    row = self.columns if data.controls else 1
+                    batch = data.request([i // row for i in numbers])
+                else:
+                    batch = self._batch(data, numbers, n, rows)
                 batch = data.on_after_batch_transfer(move_data_to_device(batch, module.device), 0)
                 first = [i for i, j in enumerate(numbers) if points or j % self.columns == 0]
                 names: list[str] = []
                 if "text" in batch and module.reads_anything:
-                    names = batch["text"]
+                    names = [batch["text"][i] for i in first] if data.controls else batch["text"]
                 elif "label" in batch and module.reads_labels and not points:
                     names = [class_name(data.classes, y) for y in batch["label"][first].tolist()]
                 way, x = [], torch.empty(0)
@@ -157,10 +169,12 @@ class SamplePictures(L.Callback):
                         way.append(module.decoded(x[first]).cpu())
                     progress.advance(task)
                     progress.refresh()  # beneath the trainer's own bar it is not redrawn by itself
-                parts.append(Drawn(module.decoded(x).cpu(), way, names))
+                controls = [batch[k][first].cpu() for k in data.controls if k in batch]
+                parts.append(Drawn(module.decoded(x).cpu(), way, names, controls))
         way = [torch.cat(moment) for moment in zip(*(part.way for part in parts))]
         x_0 = torch.cat([part.x_0 for part in parts])
-        return Drawn(x_0, way, [name for part in parts for name in part.names])
+        controls = [torch.cat(one) for one in zip(*(part.controls for part in parts))]
+        return Drawn(x_0, way, [name for part in parts for name in part.names], controls)
 
     def _batch(self, data: Any, numbers: Sequence[int], n: int, rows: int) -> dict[str, Tensor]:
         """Returns what samples are to be where each row has a class."""

@@ -36,7 +36,7 @@ class Writer(L.Callback):
     A file that is there is not drawn again, so a second call goes on where the first stopped. All
     that the images depend on, see `recipe`, is noted in `settings.json`, and their texts, if there
     are any, in `captions.json`; a folder whose images are of other settings, labels or texts is
-    refused. `grid.png` has the first images with what they were asked to be.
+    refused. `grid.png` has the first images with what they were asked to be, after their controls.
 
     A system that is no `Generative` may predict a list of texts: they go to `texts.jsonl` of the
     folder, one line a sample, and to a file of each further process; an earlier one is renamed.
@@ -121,7 +121,7 @@ class Writer(L.Callback):
             return
         module: Any = pl_module
         samples = (quantize(outputs) if outputs.ndim == 4 else outputs).cpu()
-        asked = predictions.asked_for(module, batch, self.data.classes)
+        asked = predictions.asked_for(module, batch, self.data)
         for sample, name, about in zip(samples, predictions.stems(module, batch), asked):
             if self.format == "png":
                 chunks = {**self.about, **about} if self.metadata else {}
@@ -176,6 +176,11 @@ class Writer(L.Callback):
         names = ["" if y is None else class_name(self.data.classes, y) for y in labels]
         texts = [self.texts.get(f"{number:06d}", name) for number, name in zip(shown, names)]
         images, columns = scaled(samples), math.ceil(len(samples) ** 0.5)
+        batch = self.data.request([*shown]) if self.data.controls else {}
+        batch = self.data.on_after_batch_transfer(batch, 0)
+        if controls := [batch[name] for name in self.data.controls if name in batch]:
+            images, columns = pictures.beside(controls, images, 1), columns * (len(controls) + 1)
+            texts = [x for text in texts for x in (*[""] * len(controls), text)]
         return captioned(images, texts, columns) if any(texts) else pictures.grid(images, columns)
 
 

@@ -1,4 +1,4 @@
-"""A small palette of colours by name, each with examples, and the nearest one in CIELAB."""
+"""Palettes of colours by name, and the nearest in CIELAB of a small one with examples."""
 
 import numpy as np
 
@@ -16,6 +16,33 @@ NAMES = {
     "pink": [(245, 145, 185)],
     "brown": [(125, 80, 50)],
     "beige": [(232, 200, 165)],
+}
+# Colours of CSS, of which no two are less than 25 apart in CIELAB (CIE 1976).
+CSS = {
+    "black": (0, 0, 0),
+    "white": (255, 255, 255),
+    "gray": (128, 128, 128),
+    "red": (255, 0, 0),
+    "maroon": (128, 0, 0),
+    "chocolate": (210, 105, 30),
+    "orange": (255, 165, 0),
+    "yellow": (255, 255, 0),
+    "khaki": (240, 230, 140),
+    "olive": (128, 128, 0),
+    "green": (0, 128, 0),
+    "lime": (0, 255, 0),
+    "pale green": (152, 251, 152),
+    "teal": (0, 128, 128),
+    "cyan": (0, 255, 255),
+    "sky blue": (135, 206, 235),
+    "steel blue": (70, 130, 180),
+    "blue": (0, 0, 255),
+    "navy": (0, 0, 128),
+    "purple": (128, 0, 128),
+    "magenta": (255, 0, 255),
+    "violet": (238, 130, 238),
+    "pink": (255, 192, 203),
+    "tan": (210, 180, 140),
 }
 EXAMPLES = np.array([rgb for of_name in NAMES.values() for rgb in of_name], dtype=np.uint8)
 OF_EXAMPLE = np.repeat(np.arange(len(NAMES)), [len(of_name) for of_name in NAMES.values()])

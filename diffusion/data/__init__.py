@@ -3,6 +3,12 @@
 from diffusion.data.base import Images
 from diffusion.data.binary import BinaryDigits, Heartbeat
 from diffusion.data.cifar10 import CIFAR10
+from diffusion.data.controls.base import Control
+from diffusion.data.controls.canny import Canny
+from diffusion.data.controls.colour_blocks import ColourBlocks
+from diffusion.data.controls.low_pass import LowPass
+from diffusion.data.controls.outline import Outline
+from diffusion.data.controls.silhouette import Silhouette
 from diffusion.data.digits import Digits
 from diffusion.data.downloaded import Downloaded
 from diffusion.data.emoji import Emoji
@@ -10,13 +16,18 @@ from diffusion.data.image_folder import ImageFolder, Upsampling
 from diffusion.data.image_text import ImageText
 from diffusion.data.mnist import MNIST, FashionMNIST
 from diffusion.data.sets import ImageSet, Memory, Versions
-from diffusion.data.swiss_roll import SwissRoll
-from diffusion.data.tree import Tree
+from diffusion.data.synthetic.circles import Circles
+from diffusion.data.synthetic.swiss_roll import SwissRoll
+from diffusion.data.synthetic.tree import Tree
 
 __all__ = [
     "CIFAR10",
     "MNIST",
     "BinaryDigits",
+    "Canny",
+    "Circles",
+    "ColourBlocks",
+    "Control",
     "Digits",
     "Downloaded",
     "Emoji",
@@ -26,7 +37,10 @@ __all__ = [
     "ImageSet",
     "ImageText",
     "Images",
+    "LowPass",
     "Memory",
+    "Outline",
+    "Silhouette",
     "SwissRoll",
     "Tree",
     "Upsampling",

@@ -20,8 +20,10 @@ from diffusion.common.validate import check_counts
 from diffusion.data.batches import Batches
 from diffusion.data.controls.base import Control
 from diffusion.data.requests.base import Ask, Requests, in_order
+from diffusion.data.requests.controlled import Controlled
 from diffusion.data.requests.edits import Edits
 from diffusion.data.requests.labels import Labels, apportioned, is_even, requested_classes
+from diffusion.data.requests.prompts import Captions
 from diffusion.data.requests.small_pictures import SmallPictures, area_means
 from diffusion.spec import Batch, DataSpec
 
@@ -138,7 +140,24 @@ class Images(Batches, ABC):
 
     def picture_asks(self) -> list[Ask]:
         """Returns the pictures that samples start from, which are read once a batch is drawn."""
-        return [ask for ask in (self.edits, self.low) if ask is not None]
+        return [ask for ask in (self.edits, self.low, self.controlled) if ask is not None]
+
+    @property
+    def controlled(self) -> Ask | None:
+        """The controls that samples obey, if there are some."""
+        if not self.controls or (pictures := self.likenesses()) is None:
+            return None
+        return Controlled(pictures, self.controls, lambda b: self.on_after_batch_transfer(b, 0))
+
+    def likenesses(self) -> Captions | None:
+        """Returns the real pictures that samples are to be like, or None if there are none.
+
+        They are of validation, or of training where that lacks a class that is asked for.
+        """
+        labels, counts = self.asked_classes(), self.class_counts("val")
+        lacks = len(self.split("val")) == 0 or (counts and not all(counts[k] for k in labels or ()))
+        split = "train" if lacks else "val"
+        return Captions(self.split(split), split, labels)
 
     def request(self, numbers: Sequence[int]) -> Batch:
         """Returns what samples are asked to be: "index", int64 (B,), and what `asks` adds.
@@ -216,8 +235,8 @@ class Images(Batches, ABC):
             return {**made, **batch}
         for ask in self.picture_asks() if batch else ():
             if not batch.keys() & {*ask.keys}:
-                index, found = batch["index"], ask.ask(batch["index"].tolist())
-                batch = {**batch, **{key: value.to(index.device) for key, value in found.items()}}
+                found, device = ask.start(batch), batch["index"].device
+                batch = {**batch, **{key: value.to(device) for key, value in found.items()}}
         return batch
 
     def normalize(self, images: Tensor) -> Tensor:

@@ -84,14 +84,18 @@ class CaptionedImages(Images):
         """Whether samples start from small versions of the pictures whose captions they have."""
         return self.prompts is None and self.low is not None and self.low.root is None
 
+    def likenesses(self) -> Captions | None:
+        """Returns the pictures whose captions samples have; None where they have prompts."""
+        return self._captions() if self.prompts is None else None
+
     @property
     def needs_pictures(self) -> bool:
-        """Whether samples are asked for by pictures: by their captions, or small versions of them.
+        """Whether samples are asked for by pictures: their captions, small versions or controls.
 
         They are not where there are prompts, or where the model reads labels alone.
         """
-        if self.prompts is not None or self._shrinks:
-            return self._shrinks
+        if self.prompts is not None or self._shrinks or self.controls:
+            return self.prompts is None
         model = None if self.trainer is None else self.trainer.lightning_module
         return not isinstance(model, TextReader) or model.reads_texts
 

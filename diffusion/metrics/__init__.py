@@ -1,8 +1,10 @@
 """Measures of generated images: quality, labels obeyed, and copies of the training data."""
 
+from diffusion.metrics.adherence import Adherence
 from diffusion.metrics.base import Figure, Measure, SampleBatch
 from diffusion.metrics.captions.asked_class import AskedClass
 from diffusion.metrics.captions.asked_colours import AskedColours
+from diffusion.metrics.captions.circle_place import CirclePlace
 from diffusion.metrics.captions.text_score import TextMeasure
 from diffusion.metrics.distance import FrechetDistance, KernelDistance, frechet, kernel
 from diffusion.metrics.features.base import Extractor
@@ -17,9 +19,11 @@ from diffusion.metrics.report.card import Card
 
 __all__ = [
     "VGG16",
+    "Adherence",
     "AskedClass",
     "AskedColours",
     "Card",
+    "CirclePlace",
     "EfficientNet",
     "Extractor",
     "Fidelity",

@@ -94,12 +94,14 @@ class SampleBatch:
         index: Their numbers among all samples, (B,); None for consecutive ones, see `Measure.seen`.
         labels: The labels that were asked for, (B,), or None.
         texts: The captions that were asked for, or None.
+        controls: What they were controlled by, (B, c, H, W) in [0, 1] by name, or None.
     """
 
     images: Tensor
     index: Tensor | None = None
     labels: Tensor | None = None
     texts: Sequence[str] | None = None
+    controls: Mapping[str, Tensor] | None = None
     _found: dict[Extractor, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
 
     def features(self, extractor: Extractor) -> tuple[Tensor, Tensor]:

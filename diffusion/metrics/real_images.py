@@ -1,15 +1,30 @@
 """Real images: which an extractor learns from, and which samples are compared with."""
 
-from collections.abc import Iterator
-from typing import Literal, Protocol
+from collections.abc import Iterator, Mapping
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from diffusion.common.pixels import quantize
+from diffusion.metrics.control_score import Kind
 from diffusion.spec import Batch
 
 Rule = Literal["all", "even", "odd"]
+
+
+class Control(Protocol):
+    """What a picture is controlled by: images in [−1, 1] ↦ (B, c, H, W) in [0, 1].
+
+    Attributes:
+        kind: How two of them are compared.
+    """
+
+    kind: ClassVar[Kind]
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Returns the controls."""
+        ...
 
 
 class Data(Protocol):
@@ -19,11 +34,17 @@ class Data(Protocol):
         shape: One image's, (C, H, W).
         num_classes: Number of classes, None without labels.
         ask: The split whose captions are asked for; None where the data has none.
+        controls: What pictures are controlled by, by name.
     """
 
     shape: tuple[int, ...]
     num_classes: int | None
     ask: str | None
+
+    @property
+    def controls(self) -> Mapping[str, Control]:
+        """See above."""
+        ...
 
     def batches(self, split: str, batch_size: int = 500) -> Iterator[Batch]:
         """Yields "image" in [−1, 1], (B, C, H, W), in a fixed order.

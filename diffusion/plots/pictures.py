@@ -27,6 +27,22 @@ def grid(images: Tensor, columns: int) -> Tensor:
     return make_grid(images, nrow=columns, padding=2, pad_value=255)
 
 
+def beside(controls: Sequence[Tensor], images: Tensor, columns: int) -> Tensor:
+    """Returns rows that begin with what they are controlled by, (B / columns · m, 3, H, W).
+
+    A row has m pictures: those of the controls, in [−1, 1], and `columns` images.
+
+    Args:
+        controls: (B / columns, c, H, W) each, in [0, 1]; of other than 3 channels the mean is seen.
+        images: (B, C, H, W) in [−1, 1], C = 1 or 3.
+        columns: Images of a row, a divisor of B.
+    """
+    seen = [2 * (x if x.shape[1] == 3 else x.mean(1, keepdim=True)) - 1 for x in controls]
+    rows = [x.expand(-1, 3, -1, -1)[:, None] for x in seen]
+    rows.append(images.expand(-1, 3, -1, -1).unflatten(0, (-1, columns)))
+    return torch.cat(rows, 1).flatten(0, 1)
+
+
 def save(picture: Tensor, path: Path, about: Mapping[str, str] = MappingProxyType({})) -> None:
     """Writes a uint8 picture (C, H, W), C = 1 or 3, as PNG.
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from diffusion.condition import Forget, named_after
 from diffusion.data import Images
-from diffusion.networks import Network
+from diffusion.networks import ControlMap, Network
 from diffusion.objective import Objective
 from diffusion.parameterization import Parameterization
 from diffusion.process import Process
@@ -147,3 +147,31 @@ def check_given(stages: Sequence[Any], data: Images) -> None:
     if data.edit is not None and data.mask is None and strength == 1 and not asking:
         also = "what to repaint in data.mask, or " if "mask" in read else ""
         raise ValueError(f"data.edit: {data.edit!r}; expected {also}sampler.strength below 1")
+    check_controls(stages, data)
+
+
+def check_controls(stages: Sequence[Any], data: Images) -> None:
+    """Refuses networks that read controls which the data has not, or cannot have for prompts.
+
+    Args:
+        stages: The `Diffusion` modules that draw, one after the other.
+        data: The data module.
+
+    Raises:
+        ValueError: If a control is missing, or has another number of channels.
+    """
+    read = [one for stage in stages for one in stage.denoiser.contract.conditioners]
+    given = {key for ask in data.picture_asks() for key in ask.keys}
+    for one in (one for one in read if isinstance(one, ControlMap)):
+        name, channels = one.name, one.planes_of
+        expected = f"expected '{name}' of {channels} channels, as the network reads it"
+        if name not in data.controls:
+            raise ValueError(f"data.controls: {sorted(data.controls)}; {expected}")
+        if data.controls[name].channels != channels:
+            kind = type(data.controls[name]).__name__
+            raise ValueError(f"data.controls.{name}: {kind}; {expected}")
+        if name not in given:
+            raise ValueError(
+                f"data.control: null; expected a picture, or a folder of pictures, as '{name}', "
+                "as prompts come without"
+            )

@@ -2,20 +2,76 @@
 """What a control is: a function of a picture."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+LUMA = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601, as Pillow makes pictures grey
 
 
 class Control(ABC):
     """image ↦ control in [0, 1], of the image's size; the same in training, testing and drawing.
 
+    Subclasses are dataclasses: what they are made with is in their `repr`, which is part of what
+    samples were asked to be.
+
     Attributes:
         channels: c of the control.
+        kind: What is compared of two of them: thin lines, areas, or any values.
     """
 
     channels: ClassVar[int] = 1
+    kind: ClassVar[Literal["edges", "regions", "values"]] = "values"
 
     @abstractmethod
     def __call__(self, image: Tensor) -> Tensor:
         """Returns the controls (B, c, H, W) in [0, 1] of images (B, C, H, W) in [−1, 1]."""
+
+
+def colours(image: Tensor) -> Tensor:
+    """Returns (x + 1) / 2 of images x (B, 1 or 3, H, W), grey ones repeated, (B, 3, H, W)."""
+    return ((image + 1) / 2).expand(-1, 3, -1, -1)
+
+
+def grey(image: Tensor) -> Tensor:
+    """Returns the luma of images (B, 1 or 3, H, W) in [−1, 1], (B, 1, H, W) in [0, 1]."""
+    if image.shape[1] == 1:
+        return (image + 1) / 2
+    weights = torch.tensor(LUMA, dtype=image.dtype, device=image.device)
+    return torch.einsum("bchw,c->bhw", (image + 1) / 2, weights)[:, None]
+
+
+def block_means(image: Tensor, n: int) -> Tensor:
+    """Returns the mean colours of squares of n pixels, (B, 3, H / n, W / n) in [0, 1].
+
+    Raises:
+        ValueError: If n does not divide H and W.
+    """
+    height, width = image.shape[2:]
+    if height % n or width % n:
+        raise ValueError(f"data.controls: {n}; expected a divisor of {height} and {width}")
+    return F.avg_pool2d(colours(image), n)
+
+
+def reached(start: Tensor, where: Tensor, corners: bool) -> Tensor:
+    """Returns what is connected to some pixels inside a region, by at most H + W steps.
+
+    A way that winds longer than that is cut, so that nothing waits for a device.
+
+    Args:
+        start: bool (B, 1, H, W).
+        where: The region, bool (B, 1, H, W).
+        corners: Whether pixels that meet at a corner are connected too.
+    """
+    inside = where.float()
+    found = (start & where).float()
+    for _ in range(sum(where.shape[2:])):
+        if corners:
+            wider = F.max_pool2d(found, 3, 1, 1)
+        else:
+            across = F.max_pool2d(found, (1, 3), 1, (0, 1))
+            wider = torch.maximum(across, F.max_pool2d(found, (3, 1), 1, (1, 0)))
+        found = wider * inside
+    return found > 0

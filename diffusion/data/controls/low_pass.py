@@ -1,13 +1,16 @@
 # pyright: strict
 """The colours of a picture without its details."""
 
+from dataclasses import dataclass
+
 import torch.nn.functional as F
 from torch import Tensor
 
 from diffusion.common.validate import check_counts
-from diffusion.data.controls.base import Control
+from diffusion.data.controls.base import Control, block_means
 
 
+@dataclass(frozen=True)
 class LowPass(Control):
     """Means of squares of `factor` pixels, enlarged bilinearly, half pixels at the edges.
 
@@ -20,11 +23,12 @@ class LowPass(Control):
 
     channels = 3
 
-    def __init__(self, factor: int = 4) -> None:
-        check_counts("data.controls", factor=factor)
-        self.factor = factor
+    factor: int = 4
+
+    def __post_init__(self) -> None:
+        check_counts("data.controls", factor=self.factor)
 
     def __call__(self, image: Tensor) -> Tensor:
         """See `Control`."""
-        small = F.avg_pool2d((image + 1) / 2, self.factor)
+        small = block_means(image, self.factor)
         return F.interpolate(small, image.shape[2:], mode="bilinear").clamp(0, 1)

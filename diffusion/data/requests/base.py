@@ -24,6 +24,10 @@ class Ask(ABC):
     def ask(self, numbers: Sequence[int]) -> Batch:
         """Returns the values of `keys` for the samples of these B numbers, on the CPU."""
 
+    def start(self, batch: Batch) -> Batch:
+        """Returns the values of `keys` for a batch of requests, on the CPU."""
+        return self.ask(batch["index"].tolist())
+
     @abstractmethod
     def digest(self) -> str:
         """Returns a text that changes with what any sample is asked to be."""

@@ -69,20 +69,34 @@ class Captions(Ask):
         Raises:
             ValueError: If the split is empty, or has no picture of a class.
         """
-        order = np.random.RandomState(0).permutation(len(self.pictures))
-        if len(order) == 0:
-            raise ValueError(f"data.ask: {self.split}; expected another split, it has no pictures")
         if (labels := self.labels) is None:
+            order = self._order()
             return [int(order[i % len(order)]) for i in numbers]
+        n = len(labels)
+        return self.rows_of([labels[i % n] for i in numbers], [i // n for i in numbers])
+
+    def rows_of(self, labels: Sequence[int], turns: Sequence[int]) -> list[int]:
+        """Returns picture number turns[i] mod N_c of class c = labels[i], for each i.
+
+        Raises:
+            ValueError: If the split is empty, or has no picture of a class.
+        """
+        order = self._order()
         classes = self.pictures.conditions(order.tolist())["label"].numpy()
-        of_class = {label: order[classes == label] for label in labels}
-        if empty := [label for label, rows in of_class.items() if len(rows) == 0]:
+        of_class = {label: order[classes == label] for label in {*labels}}
+        if empty := sorted(label for label, rows in of_class.items() if len(rows) == 0):
             raise ValueError(
                 f"data.labels: {empty[0]}; expected another class, or another split in data.ask, "
                 f"as {self.split} has no picture of it"
             )
-        turns = ((of_class[labels[i % len(labels)]], i // len(labels)) for i in numbers)
-        return [int(rows[turn % len(rows)]) for rows, turn in turns]
+        rows = ((of_class[label], turn) for label, turn in zip(labels, turns))
+        return [int(of_one[turn % len(of_one)]) for of_one, turn in rows]
+
+    def _order(self) -> np.ndarray:
+        order = np.random.RandomState(0).permutation(len(self.pictures))
+        if len(order) == 0:
+            raise ValueError(f"data.ask: {self.split}; expected another split, it has no pictures")
+        return order
 
 
 def plain_text(text: str) -> str:

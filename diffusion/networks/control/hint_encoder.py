@@ -42,6 +42,10 @@ class HintEncoder(nn.Module):
     (s2) (Zhang et al. 2023, https://arxiv.org/abs/2302.05543, section 3.3; 512 → 64 there).
     Without widths it is one zero convolution of the folded control.
 
+    The other weights start as N(0, 4 / fan-in) and their biases at 0, since SiLU(x) ≈ x / 2 near 0:
+    the control reaches the last layer as large as it came. From PyTorch's initial weights, as the
+    paper's code has them, it comes 2,000 times smaller than it went in, and is ignored for long.
+
     Args:
         hint: The control's channels, and the widths.
         out_channels: Of the network's first map.
@@ -64,6 +68,8 @@ class HintEncoder(nn.Module):
         for i, (before, after) in enumerate(pairwise(widths)):
             layers.append(nn.Conv2d(before, before, 3, padding=1))
             layers.append(nn.Conv2d(before, after, 3, padding=1, stride=2 if i < halvings else 1))
+        for layer in layers:
+            nn.init.normal_(zero(layer).weight, std=2 / layer.weight[0].numel() ** 0.5)
         self.layers = nn.ModuleList(layers)
         last = widths[-1] if widths else hint.channels * patch**2
         self.out = zero(nn.Conv2d(last, out_channels, 3, padding=1))

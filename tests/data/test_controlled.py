@@ -1,0 +1,131 @@
+"""Samples have the controls of the very pictures that they are asked for by."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffusion.data import Canny, Digits, Images, LowPass, Memory
+from diffusion.data.captioned_images import CaptionedImages
+from diffusion.data.controls.base import Control
+from diffusion.networks import ControlMap, Network
+from diffusion.systems.checks import check_controls
+
+
+class First(Control):
+    """A picture's first pixel, everywhere: says which picture it was."""
+
+    def __call__(self, image: Tensor) -> Tensor:
+        return ((image[:, :1, :1, :1] + 1) / 2).expand(-1, 1, *image.shape[2:])
+
+
+def number_of(batch):
+    return (batch["which"][:, 0, 0, 0] * 255).round().long().tolist()
+
+
+def pictures(n):
+    """Picture i has i in its first pixel and 255 − i in its last."""
+    images = torch.zeros(n, 3, 4, 4, dtype=torch.uint8)
+    images[:, :, 0, 0] = torch.arange(n)[:, None]
+    images[:, :, -1, -1] = 255 - torch.arange(n)[:, None]
+    return images
+
+
+class Captioned(CaptionedImages):
+    shape, num_classes = (3, 4, 4), 3
+
+    def read_splits(self):
+        labels = torch.arange(30) % 3
+        texts = [[f"picture {i}"] for i in range(30)]
+        self.train_set = self.val_set = self.test_set = Memory(pictures(30), labels, texts)
+        return [text for (text,) in texts]
+
+
+class Labelled(Images):
+    shape, num_classes = (3, 4, 4), 3
+
+    def setup(self, stage):
+        labels = torch.tensor([0] * 20 + [1] * 8 + [2] * 2)
+        self.train_set = self.val_set = self.test_set = Memory(pictures(30), labels)
+
+
+class Plain(Images):
+    shape = (3, 4, 4)
+
+    def setup(self, stage):
+        self.train_set = self.val_set = self.test_set = Memory(pictures(30))
+
+
+def asked(data, batch):
+    return data.on_after_batch_transfer(batch, 0)
+
+
+@pytest.mark.parametrize("labels", [None, [2, 0]])
+def test_a_caption_comes_with_the_control_of_its_picture(labels):
+    data = Captioned(controls={"which": First()}, labels=labels)
+    data.setup("predict")
+    for request in (data.request, data.measured):
+        batch = asked(data, request(range(40)))
+        assert batch["text"] == [f"picture {i}" for i in number_of(batch)]
+        assert batch["label"].tolist() == [i % 3 for i in number_of(batch)]
+        assert len({*number_of(batch)}) == (30 if labels is None else 20)
+
+
+def test_a_class_comes_with_the_control_of_a_picture_of_it():
+    data = Labelled(controls={"which": First()})
+    label = torch.tensor([0] * 20 + [1] * 8 + [2] * 2)
+    for request in (data.request, data.measured):
+        batch = asked(data, request(range(30)))
+        assert torch.equal(batch["label"], label[number_of(batch)])
+    assert batch["label"].bincount().tolist() == [20, 8, 2]  # as often as in training
+    again = asked(data, data.request([4, 5, 7]))
+    assert number_of(again) == [number_of(asked(data, data.request([i])))[0] for i in (4, 5, 7)]
+
+
+def test_without_classes_every_picture_has_its_turn():
+    data = Plain(controls={"which": First()})
+    batch = asked(data, data.request(range(30)))
+    assert sorted(number_of(batch)) == list(range(30)) != number_of(batch)
+
+
+def test_a_control_is_computed_after_the_picture_was_mirrored():
+    plain = Labelled(controls={"edges": Canny(), "colours": LowPass(2)}, flip=True)
+    plain.setup("fit")
+    batch = asked(plain, next(iter(plain.train_dataloader())))
+    assert torch.equal(batch["edges"], Canny()(batch["image"]))
+    assert torch.equal(batch["colours"], LowPass(2)(batch["image"]))
+    last = ((batch["image"][:, 0, -1, 0] + 1) * 127.5).round()
+    assert 0 < (last > 0).sum() < 64  # some are mirrored
+
+
+def test_the_digest_says_which_pictures_and_how():
+    data = Digits(controls={"edges": Canny()})
+    note = data.asked()["controls"]
+    assert note.startswith("edges: Canny(sigma=1.0, low=0.1, high=0.2) of val ")
+    assert Digits(controls={"edges": Canny(2.0)}).asked()["controls"] != note
+
+
+class Net(Network):
+    def __init__(self, *maps):
+        super().__init__()
+        self.conditioners = maps
+
+    def forward(self, x_t, t, **conditions):
+        return x_t
+
+
+def drawing(*maps):
+    return [SimpleNamespace(denoiser=SimpleNamespace(contract=Net(*maps)))]
+
+
+def test_what_the_network_reads_has_to_be_there():
+    stages = drawing(ControlMap("edges", 1))
+    check_controls(stages, Digits(controls={"edges": Canny()}))
+    check_controls(drawing(), Digits(controls={"edges": Canny()}))
+    with pytest.raises(ValueError, match=r"data\.controls: \[\]; expected 'edges' of 1 channels"):
+        check_controls(stages, Digits())
+    with pytest.raises(ValueError, match=r"data\.controls\.edges: LowPass; expected .* 1 channels"):
+        check_controls(stages, Digits(controls={"edges": LowPass()}))
+    with pytest.raises(ValueError, match=r"data\.control: null; expected a picture, .* 'edges'"):
+        check_controls(stages, Captioned(controls={"edges": Canny()}, prompts=["a red fox"]))
