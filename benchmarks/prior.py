@@ -29,7 +29,7 @@ from diffusion.sampler import Sampler
 from diffusion.systems.diffusion import Diffusion
 from diffusion.systems.texts import remember
 
-N, SEEDS, AT_ONCE = 300, 4, 150
+N, SEEDS, AT_ONCE = 150, 2, 150
 SPLITS = {"train": "seen concepts", "test": "unseen concepts"}
 PENALTIES = [10.0**k for k in range(-1, 6)]
 Pairs = dict[str, Tensor]
@@ -130,7 +130,9 @@ def main() -> None:
         c, one = real["text"], draws(model, texts)
         ways = {
             "prior": one,
-            "prior, the nearer of two": [nearest(*one[i : i + 2], c) for i in (0, 2)],
+            "prior, the nearer of two": [
+                nearest(one[i], one[i + 1], c) for i in range(0, SEEDS, 2)
+            ],
             "the text's embedding": [c],
             "regression on the text's embedding": [linear["text"](c)],
             "regression on MiniLM's mean": [linear["states"](real["states"])],

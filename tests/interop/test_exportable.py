@@ -130,7 +130,7 @@ def reason(path, overlay=None, groups=None):
     init = model.get("init_args", model)
     if "sampler" not in init:
         return "it is no diffusion model"
-    if any(key in init["network"]["init_args"] for key in ("streams", "augmentation")):
+    if any(key in init["network"]["init_args"] for key in ("streams", "augmentation", "text")):
         return "network: it reads texts"
     if groups:
         init["network"]["init_args"]["groups"] = groups

@@ -1,13 +1,16 @@
 """A picture's embedding in a UNet: as tokens, and added to the embedding of the time."""
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 from captioned import Bag, SmallClipImage
 
 from diffusion.codec import Pixels
 from diffusion.condition import Condition, Forget
-from diffusion.networks import ImageEmbedding, Stream, UNet
+from diffusion.networks import ImageEmbedding, Stream, TextTransformer, UNet
 from diffusion.noise import SeededNoise
 
 D = 12
@@ -68,6 +71,25 @@ def test_the_picture_and_the_text_are_forgotten_independently():
     picture, text = kept["embedding"][:, 0] == 0, kept["text"][:, 0] == 0
     for found, p in ((picture, 0.1), (text, 0.5), (picture & text, 0.05)):
         assert abs(found.float().mean() - p) < 3 * (p * (1 - p) / n) ** 0.5
+
+
+class Wide(Pixels):
+    """Stands for the paper's CLIP."""
+
+    width = 1024
+
+
+def test_the_papers_size_has_its_number_of_parameters():
+    """GLIDE's 3.5 billion, of which the text transformer has 1.2."""
+    path = Path(__file__).parents[2] / "configs/dalle2_decoder.yaml"
+    sizes = yaml.safe_load(path.read_text())["model"]["network"]["init_args"]
+    text = sizes["streams"]["text"]["init_args"]["encoder"]["init_args"]
+    with torch.device("meta"):
+        encoders = {"text": TextTransformer(**text), "embedding": ImageEmbedding(Wide(), 4)}
+        network = UNet(**{**sizes, "streams": {k: Stream(v) for k, v in encoders.items()}})
+    count = sum(parameter.numel() for parameter in network.parameters())
+    assert round(count / 1e9, 1) == 3.5
+    assert round(sum(p.numel() for p in encoders["text"].parameters()) / 1e9, 1) == 1.2
 
 
 def test_a_codec_without_vectors_is_refused():

@@ -1,7 +1,10 @@
 """The prior against diffusers' network and scheduler, and on embeddings that are known exactly."""
 
+from pathlib import Path
+
 import pytest
 import torch
+import yaml
 from captioned import Numbers
 from diffusers.models.transformers.prior_transformer import PriorTransformer as Published
 from diffusers.schedulers.scheduling_unclip import UnCLIPScheduler
@@ -168,27 +171,40 @@ def test_a_tenth_of_the_texts_is_forgotten_whole():
     assert torch.equal(gone, (dropped["text"][:, 0, 0] == 0))
 
 
+def test_the_papers_size_has_its_number_of_parameters():
+    path = Path(__file__).parents[2] / "configs/dalle2_prior.yaml"
+    sizes = yaml.safe_load(path.read_text())["model"]["network"]["init_args"]
+    dim, w, d, length = sizes["dim"], sizes["width"], sizes["depth"], 77
+    with torch.device("meta"):
+        network = PriorTransformer(**{**sizes, "text": States(dim, length)})
+    count = sum(parameter.numel() for parameter in network.parameters())
+    read = 3 * (dim + 1) * w + 2 * (w + 1) * w  # text, vector and z; the time's two layers
+    blocks = d * ((3 * w + w + 4 * w + 4 * w) * w + 9 * w + 4 * w)  # weights, biases, norms
+    assert count == read + (length + 4) * w + w + blocks + 2 * w + (w + 1) * dim
+    assert round(count / 1e9, 1) == 1.2  # "1B" in the paper
+
+
 @pytest.mark.slow
 def test_it_learns_the_conditional_mean_and_variance():
-    """z = A c + B n with c, n normal: z given c is N(A c, B Bᵀ)."""
+    """z = A c + B n with c, n normal: z given c is N(A c, B Bᵀ). The text is c, 1, and ∅ zeros."""
     A, B = torch.tensor([[1.0, -0.5], [0.3, 0.8]]), torch.tensor([[0.5, 0.0], [0.3, 0.4]])
     torch.manual_seed(0)
-    model = prior(Numbers(2), width=48, depth=2, heads=4)
+    model = prior(Numbers(3), width=32, depth=2, heads=4)
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
-    steps = 1500
+    steps = 1000
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for step in range(steps):
         noise = SeededNoise(0, range(256 * step, 256 * step + 256))
         c, n = torch.randn(256, 2), torch.randn(256, 2)
-        cond = model.network_condition({"text": [f"{a} {b}" for a, b in c.tolist()]})
+        cond = model.network_condition({"text": [f"{a} {b} 1" for a, b in c.tolist()]})
         cond = cond.drop(model.p_uncond, noise=noise)
         z = c @ A.T + n @ B.T
         t, eps = model.objective.draw(model.process, z, noise)
         loss = model.objective(model.denoiser, z, cond, t, eps).mean()
         optimizer.zero_grad(), loss.backward(), optimizer.step(), schedule.step()
-    sampler, each = Sampler(DDPM(), 100), 2000
-    for c in ([0.0, 0.0], [1.0, -1.0], [-0.5, 1.5]):
-        cond = model.network_condition({"text": [f"{c[0]} {c[1]}"] * each})
+    sampler, each = Sampler(DDPM(), 50), 1500
+    for c in ([0.5, 0.5], [1.0, -1.0]):
+        cond = model.network_condition({"text": [f"{c[0]} {c[1]} 1"] * each})
         noise = SeededNoise(0, range(each))
         z = sampler(model.denoiser, model.process, noise.normal((2,)), cond, noise)
         torch.testing.assert_close(z.mean(0), A @ torch.tensor(c), atol=0.06, rtol=0)

@@ -27,8 +27,7 @@ class FrozenClipImage(Codec):
     process's unit noise, half of x_t is signal where α_t = σ_t. Nothing is measured for that, and
     the length √D is the same for all pictures. The variance is 1 as well if the vectors have no
     mean in common: of `weights/clip_emoji` on emoji it is 0.9985, of single coordinates 0.50 … 1.66
-    (5,519 training pictures). CLIPs of photographs have such a mean; it costs schedule, not
-    correctness.
+    (5,519 training pictures). A mean in common would cost variance, and so a part of the schedule.
 
     z is of the picture's nearest 256 levels, so that those drawn and those read are alike. Each
     picture goes through the tower once, in float32, and is remembered. A checkpoint holds a digest
