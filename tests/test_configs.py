@@ -227,7 +227,7 @@ ENCODERS = {"text": TEXT, "embedding": IMAGE}
 
 def of_vectors(model):
     """Whether what it draws are embeddings."""
-    return model["network"]["class_path"] == "PriorTransformer"
+    return model["network"]["class_path"] == "EmbeddingPrior"
 
 
 def small(config, folder):

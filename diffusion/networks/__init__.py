@@ -15,7 +15,7 @@ from diffusion.networks.linear_unet import LinearUNet
 from diffusion.networks.locked import Locked
 from diffusion.networks.mlp import MLP, PixelMLP
 from diffusion.networks.photo_tower import PhotoTower
-from diffusion.networks.prior import PriorTransformer
+from diffusion.networks.prior import EmbeddingPrior
 from diffusion.networks.text.base import TextEncoder
 from diffusion.networks.text.hugging_face import HuggingFace
 from diffusion.networks.text.minilm import MiniLM
@@ -34,6 +34,7 @@ __all__ = [
     "Conditioner",
     "ControlMap",
     "ControlNet",
+    "EmbeddingPrior",
     "Encoding",
     "Hint",
     "HuggingFace",
@@ -48,7 +49,6 @@ __all__ = [
     "Network",
     "PhotoTower",
     "PixelMLP",
-    "PriorTransformer",
     "Stream",
     "TextEncoder",
     "TextTransformer",

@@ -14,7 +14,7 @@ from diffusion.networks.transformer import Transformer
 ADDED = 4  # tokens behind those of the text
 
 
-class PriorTransformer(Network):
+class EmbeddingPrior(Network):
     """network(z_t, t, text): z_0 (B, D), as `X0` reads it (DALL-E 2, Ramesh et al. 2022, 2.2).
 
     A transformer with a causal mask reads, in this order, the tokens of the text, the vector of the

@@ -12,7 +12,7 @@ from diffusers.schedulers.scheduling_unclip import UnCLIPScheduler
 from diffusion.condition import Condition
 from diffusion.denoiser import NetworkDenoiser
 from diffusion.guidance import ClassifierFree
-from diffusion.networks import PriorTransformer
+from diffusion.networks import EmbeddingPrior
 from diffusion.noise import SeededNoise
 from diffusion.objective import Simple
 from diffusion.parameterization import X0
@@ -56,7 +56,7 @@ class States(Numbers):
 @pytest.fixture(scope="module")
 def networks():
     torch.manual_seed(0)
-    ours = PriorTransformer(D, States(D, LENGTH), WIDTH, DEPTH, HEADS)
+    ours = EmbeddingPrior(D, States(D, LENGTH), WIDTH, DEPTH, HEADS)
     theirs = Published(HEADS, WIDTH // HEADS, DEPTH, embedding_dim=D, num_embeddings=LENGTH).eval()
     for parameter in theirs.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
@@ -130,7 +130,7 @@ def test_no_token_sees_what_stands_behind_it_or_is_not_there(networks):
 
 
 def prior(text, p_uncond=0.1, **sizes):
-    network = PriorTransformer(2, text, **{"width": 16, "depth": 1, "heads": 2, **sizes})
+    network = EmbeddingPrior(2, text, **{"width": 16, "depth": 1, "heads": 2, **sizes})
     sampler = Sampler(DDPM(), 10, [ClassifierFree(2.0)])
     return Diffusion(network, Cosine(), X0(), Simple(), sampler, p_uncond)
 
@@ -176,7 +176,7 @@ def test_the_papers_size_has_its_number_of_parameters():
     sizes = yaml.safe_load(path.read_text())["model"]["network"]["init_args"]
     dim, w, d, length = sizes["dim"], sizes["width"], sizes["depth"], 77
     with torch.device("meta"):
-        network = PriorTransformer(**{**sizes, "text": States(dim, length)})
+        network = EmbeddingPrior(**{**sizes, "text": States(dim, length)})
     count = sum(parameter.numel() for parameter in network.parameters())
     read = 3 * (dim + 1) * w + 2 * (w + 1) * w  # text, vector and z; the time's two layers
     blocks = d * ((3 * w + w + 4 * w + 4 * w) * w + 9 * w + 4 * w)  # weights, biases, norms

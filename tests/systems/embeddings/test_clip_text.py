@@ -3,7 +3,7 @@
 import torch
 from captioned import SmallClip, SmallClipText
 
-from diffusion.networks import PriorTransformer
+from diffusion.networks import EmbeddingPrior
 from diffusion.networks.towers import independent_parts
 from diffusion.systems.embeddings.clip_image import FrozenClipImage
 from diffusion.systems.embeddings.clip_text import FrozenClipText
@@ -27,11 +27,11 @@ def test_the_vector_is_the_texts_embedding_at_the_pictures_scale():
 
 
 def test_it_is_neither_trained_nor_saved_and_known_by_its_parts():
-    network = PriorTransformer(12, SmallClipText(), 16, 1, 2)
+    network = EmbeddingPrior(12, SmallClipText(), 16, 1, 2)
     trained = {name for name, weight in network.named_parameters() if weight.requires_grad}
     assert not any(name.startswith("text") for name in trained)
     (mark,) = (name for name in network.state_dict() if name.startswith("text"))
-    other = PriorTransformer(12, SmallClipText(seed=1), 16, 1, 2)
+    other = EmbeddingPrior(12, SmallClipText(seed=1), 16, 1, 2)
     assert mark not in other.state_dict()
     clip = SmallClip()
     both = independent_parts(FrozenClipText(clip)) | independent_parts(FrozenClipImage(clip))

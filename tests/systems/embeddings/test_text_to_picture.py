@@ -6,7 +6,7 @@ from captioned import Bag, Captioned, SmallClipImage, SmallClipText
 
 from diffusion.candidates import Candidates
 from diffusion.condition import Forget
-from diffusion.networks import ImageEmbedding, PriorTransformer, Stream, UNet
+from diffusion.networks import EmbeddingPrior, ImageEmbedding, Stream, UNet
 from diffusion.objective import Simple
 from diffusion.parameterization import X0, V
 from diffusion.pipeline import trainer
@@ -28,7 +28,7 @@ def trained(model):
 @pytest.fixture(scope="module")
 def stages():
     torch.manual_seed(0)
-    network = PriorTransformer(12, SmallClipText(), 16, 1, 2)
+    network = EmbeddingPrior(12, SmallClipText(), 16, 1, 2)
     sampler = Candidates(2, "text_pooled", step=DDPM(), steps=4)
     prior = Diffusion(network, Cosine(20), X0(), Simple(), sampler, 0.1, codec=SmallClipImage())
     return trained(prior), *(trained(decoder(seed)) for seed in (0, 1))
