@@ -2,7 +2,7 @@
 """What a sample is conditioned on, and how to forget it."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -41,10 +41,12 @@ class Condition:
         values: Tensors of shape (B, ...), handed to the network by name.
         null: What stands for "no condition": a number or a tensor that broadcasts against one
             sample's value. It comes from the network that was trained with it.
+        always: What is forgotten wherever conditions are, whichever were named.
     """
 
     values: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     null: Mapping[str, float | Tensor] = field(default_factory=dict[str, float | Tensor])
+    always: frozenset[str] = frozenset()
 
     def drop(
         self,
@@ -66,7 +68,7 @@ class Condition:
             ValueError: If one of the keys has no null value, or chance has no noise to decide by.
         """
         if isinstance(p, int | float):
-            p = [Forget(list(self.null if keys is None else keys), p)]
+            p = [Forget([*(self.null if keys is None else keys), *self.always], p)]
         values, spared, shared = dict(self.values), 0.0, None
         for row in p:
             every = dict.fromkeys(part for key in row.keys for part in self._parts(key))
@@ -88,7 +90,7 @@ class Condition:
                 value = values[key]
                 null = torch.as_tensor(self.null[key], dtype=value.dtype, device=value.device)
                 values[key] = torch.where(gone.reshape(-1, *[1] * (value.ndim - 1)), null, value)
-        return Condition(values, self.null)
+        return replace(self, values=values)
 
     def _parts(self, key: str) -> list[str]:
         if parts := named_after(key, self.null):
@@ -98,4 +100,4 @@ class Condition:
     def cat(self, other: "Condition") -> "Condition":
         """Returns both conditions as one batch, this one's samples first."""
         values = {k: torch.cat([v, other.values[k]]) for k, v in self.values.items()}
-        return Condition(values, self.null)
+        return replace(self, values=values)

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from diffusion.condition import Condition
 from diffusion.networks.base import Network, adapt
+from diffusion.networks.locked import Locked
 from diffusion.parameterization import Parameterization, check
 from diffusion.process import Process
+from diffusion.spec import DataSpec
 
 
 @dataclass(frozen=True)
@@ -115,3 +117,19 @@ class NetworkDenoiser(nn.Module):
         """Reads the network's raw output, as the parameterisation says."""
         x_0, v = self.parameterization.read(F, v, self.process, t, x_t)
         return Prediction(x_t, x_0, *self.process.scales(t, x_t), v)
+
+
+class LockedNetwork(Locked):
+    """The network of a trained denoiser, locked, for other networks to be built upon.
+
+    Args:
+        denoiser: The denoiser; what its output means is what theirs has to mean.
+        spec: What it was trained on, if that is known.
+    """
+
+    process: Process
+
+    def __init__(self, denoiser: NetworkDenoiser, spec: DataSpec | None) -> None:
+        super().__init__(denoiser.network)
+        self.spec, self.parameterization = spec, denoiser.parameterization
+        object.__setattr__(self, "process", denoiser.process)  # a learned one is no part of it

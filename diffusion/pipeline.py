@@ -32,6 +32,7 @@ from diffusion.common.pixels import quantize
 from diffusion.data import Images
 from diffusion.data.requests.base import Ask, in_order
 from diffusion.data.requests.prompts import Prompts
+from diffusion.networks import ControlMap
 from diffusion.plots import pictures
 from diffusion.sampler import Sampler
 from diffusion.spec import DataSpec
@@ -107,7 +108,11 @@ class Pipeline:
 
     @classmethod
     def from_pretrained(
-        cls, checkpoint: str | Path, trust: bool = False, device: str | torch.device | None = None
+        cls,
+        checkpoint: str | Path,
+        trust: bool = False,
+        device: str | torch.device | None = None,
+        moved: Mapping[str, str | Path] | None = None,
     ) -> Self:
         """Returns a trained model, with averaged weights.
 
@@ -117,6 +122,7 @@ class Pipeline:
                 model on the hub, "owner/name".
             trust: Whether you made it, so that all the classes it names may be made.
             device: Where to; by default a GPU if there is one.
+            moved: Where files that it names are now, by where they were: a ControlNet's base, say.
 
         Raises:
             FileNotFoundError: If there is nothing of this name.
@@ -137,7 +143,7 @@ class Pipeline:
                 path = found
                 break
         ours = file_of(path).is_file()
-        system = _restored(path, trust) if ours else load_published("diffusers", path)[0]
+        system = _restored(path, trust, moved) if ours else load_published("diffusers", path)[0]
         place = device or ("cuda" if torch.cuda.is_available() else "cpu")
         return cls(_drawing(system.to(place).eval(), f"checkpoint: {path}"))
 
@@ -166,6 +172,8 @@ class Pipeline:
         prompts: str | Sequence[str] | None = None,
         edit: str | Path | None = None,
         mask: str | Path | None = None,
+        control: Mapping[str, str | Path] | str | Path | None = None,
+        invert_control: bool = False,
         seed: int = 0,
         sampler: Sampler | None = None,
         batch_size: int = 64,
@@ -181,6 +189,8 @@ class Pipeline:
             prompts: Texts, in turn.
             edit: A picture, or a folder of pictures, to continue from.
             mask: What to repaint of them: a picture that is white there, or "x0,y0,x1,y1".
+            control: A picture, or a folder of pictures, as control, or {name: …} of them.
+            invert_control: Whether they are dark on white where controls are white on black.
             seed: Of the noise.
             sampler: How to sample, if not as the model was trained with; for a single model.
             batch_size: Samples drawn at once.
@@ -190,6 +200,10 @@ class Pipeline:
             ValueError: If the model does not read what is given, or the sampler does not fit.
         """
         data = self._requests(n, prompts, labels=labels, edit=edit, mask=mask)
+        if control is not None:
+            several = isinstance(control, Mapping)
+            named = {k: str(v) for k, v in control.items()} if several else str(control)
+            data.control, data.invert_control = named, invert_control
         images, origins = list[Tensor](), list[dict[str, str]]()
         with self._sampling_as(seed, sampler):
             self._check(data)
@@ -231,7 +245,10 @@ class Pipeline:
         samples = len(given["labels"] or prompts or classes) if n is None else n
         labels = given.pop("labels")
         paths = {key: str(path) for key, path in given.items() if path is not None}
-        return Asked(spec, prompts, samples=samples, labels=labels and list(labels), **paths)
+        asked = Asked(spec, prompts, samples=samples, labels=labels and list(labels), **paths)
+        every = [one for stage in self._stages() for one in stage.denoiser.contract.conditioners]
+        asked.channels = {one.name: one.planes_of for one in every if isinstance(one, ControlMap)}
+        return asked
 
     def _stages(self) -> list[Diffusion]:
         parts = self.system.stages if isinstance(self.system, Cascade) else [self.system]
@@ -302,6 +319,12 @@ class Asked(Images):
         self.shape, self.num_classes = spec.shape, spec.num_classes
         self.classes, self.levels = spec.classes, spec.levels
         self.texts = None if prompts is None else list(prompts)
+        self.channels: dict[str, int] = {}
+
+    @property
+    def control_channels(self) -> dict[str, int]:
+        """See `Images`."""
+        return self.channels
 
     def setup(self, stage: str) -> None:
         """Nothing."""
@@ -318,7 +341,7 @@ def _drawing(system: Any, file: str) -> Generative:
     return system
 
 
-def _restored(path: Path, trust: bool) -> L.LightningModule:
+def _restored(path: Path, trust: bool, moved: Mapping[str, str | Path] | None) -> L.LightningModule:
     """Returns the system of a checkpoint."""
     content = weights.read(path, "checkpoint")
     about = content.get("hyper_parameters") if isinstance(content, dict) else None
@@ -327,7 +350,7 @@ def _restored(path: Path, trust: bool) -> L.LightningModule:
             f"checkpoint: {path}; expected one that says what it is of, as `diffusion fit` and "
             "models of Pipeline.from_config write it"
         )
-    system = Restorable.load_from_checkpoint(path, trust=trust, key="checkpoint")
+    system = Restorable.load_from_checkpoint(path, trust=trust, key="checkpoint", moved=moved)
     if isinstance(system, Diffusion):
         check_forgotten(system.sampler, system.trained, system.denoiser.contract)
     return system

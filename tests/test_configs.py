@@ -84,7 +84,13 @@ def agrees(found, wanted):
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda p: p.stem)
 def test_an_overlay_wins(overlay, capsys):
     wanted = yaml.safe_load(overlay.read_text())
-    config = merged(capsys, CONFIGS / "ddpm_cifar10.yaml", overlay)
+    control = overlay.parent.name == "control"
+    under = "controlnet_emoji.yaml" if control else "ddpm_cifar10.yaml"
+    config = merged(capsys, CONFIGS / under, overlay)
+    if control:  # nothing of what is under it
+        network = config["model"]["init_args"]["network"]["init_args"]
+        for found in (network["controls"], config["data"]["init_args"]["controls"]):
+            assert list(found) == [overlay.stem]
     trainer = wanted.get("trainer", {})
     assert all(config["trainer"][k] == v for k, v in trainer.items() if k != "strategy")
     sampler = config["model"]["init_args"]["sampler"]["init_args"]
@@ -165,6 +171,7 @@ SMALL = {
         "enable_model_summary": False,
     },
 }
+LAST = "{}/checkpoints/last.ckpt"
 POINTS = ("SwissRoll", "Tree")  # which are not measured
 LENET = {"class_path": "LeNet", "init_args": {"steps": 2}}
 
@@ -244,6 +251,9 @@ def small(config, folder):
         text = {"class_path": "captioned.SmallClipText", "init_args": {"size": 16}}
         network = {"dim": 12, "width": 8, "depth": 1, "heads": 2, "text": text}
     arguments = {"batch_size": 8, "num_workers": 0}
+    if controlled := model["network"]["class_path"] == "ControlNet":
+        network = {"base": {"init_args": {"checkpoint": LAST.format("before")}}}
+        arguments["controls"] = data["init_args"]["controls"]
     if streams := model["network"].get("init_args", {}).get("streams"):
         network["streams"] = {
             name: {"class_path": "Stream", "init_args": {"encoder": ENCODERS[name]}}
@@ -255,7 +265,8 @@ def small(config, folder):
     if kind in ("Emoji", "ImageText"):  # pictures with captions that need no download
         captioned(folder / "made")
         low = {"low_size": 8} if "low_size" in data["init_args"] else {}
-        network |= {} if of_vectors(model) else {"image_size": 16}
+        if not (controlled or of_vectors(model)):
+            network["image_size"] = 16
         made = {"root": str(folder / "made"), "size": 16, "val_share": 0.2, **low}
         data = {"class_path": "ImageText", "init_args": {**arguments, **made}}
     else:
@@ -265,7 +276,7 @@ def small(config, folder):
         arguments["val_share"] = 0.2
         if labelled:
             in_classes(folder / "made")
-    captions = kind in ("Heartbeat", "Emoji", "ImageText")
+    captions = kind in ("Heartbeat", "Emoji", "ImageText", "Circles")
     unlabelled = captions or kind in POINTS or (kind == "ImageFolder" and not labelled)
     extractor = None if unlabelled else LENET
     process = {"init_args": {"T": 20}}
@@ -307,15 +318,19 @@ def test_a_configuration_trains_and_tests_when_made_small(
     monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # so that it is put back afterwards
     config = yaml.safe_load(path.read_text())
     overlay = small(config, tmp_path)
-    if start := config["model"].get("start"):
+    base = config["model"]["network"].get("init_args", {}).get("base")
+    if start := config["model"].get("start") or (base and base["init_args"]["checkpoint"]):
         before = CONFIGS / f"{Path(start).parts[1]}.yaml"
-        Path("small.yaml").write_text(yaml.safe_dump(overlay))
+        (tmp_path / "other").mkdir()
+        first = small(yaml.safe_load(before.read_text()), tmp_path / "other") if base else overlay
+        Path("small.yaml").write_text(yaml.safe_dump(first))
         flags = ["--config", "small.yaml", "--trainer.default_root_dir", "before"]
         main("fit", "--config", before, *flags)
-        overlay["model"]["start"] = "before/checkpoints/last.ckpt"
+        if not base:
+            overlay["model"]["start"] = LAST.format("before")
     Path("small.yaml").write_text(yaml.safe_dump(overlay))
     main("fit", "--config", path, "--config", "small.yaml")
-    main("test", "--trust", "--ckpt_path", "run/checkpoints/last.ckpt")
+    main("test", "--trust", "--ckpt_path", LAST.format("run"))
     found = {p.name for p in Path("run").iterdir()}
     drawn = set() if of_vectors(config["model"]) else {"samples.png", "trajectory.png"}
     assert {"config_fit.yaml", "config_test.yaml"} | drawn <= found

@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "noise": set(),
     "spec": set(),
     "codec": {"spec"},
-    "denoiser": {"condition", "networks", "parameterization", "process"},
+    "denoiser": {"condition", "networks", "parameterization", "process", "spec"},
     "bound": {"denoiser", "process"},
     "objective": {"bound", "condition", "denoiser", "noise", "process"},
     "step": {"denoiser", "process"},

@@ -149,6 +149,7 @@ def quiet() -> None:
         ".*does not have many workers.*",
         "Total length of `Requests` across ranks is zero",
         "Checkpoint directory .* exists and is not empty",
+        r"Found \d+ module\(s\) in eval mode",
     ):
         warnings.filterwarnings("ignore", text)
     advice = logging.getLogger("lightning.pytorch.utilities.rank_zero")

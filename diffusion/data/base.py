@@ -22,6 +22,7 @@ from diffusion.data.controls.base import Control
 from diffusion.data.requests.base import Ask, Requests, in_order
 from diffusion.data.requests.controlled import Controlled
 from diffusion.data.requests.edits import Edits
+from diffusion.data.requests.given_controls import GivenControls
 from diffusion.data.requests.labels import Labels, apportioned, is_even, requested_classes
 from diffusion.data.requests.prompts import Captions
 from diffusion.data.requests.small_pictures import SmallPictures, area_means
@@ -41,6 +42,9 @@ class Images(Batches, ABC):
         mask: What to repaint of them: a picture that is white there, or "x0,y0,x1,y1".
         controls: What pictures are controlled by, computed from them, by the condition's name; see
             `Control`.
+        control: A picture, or a folder of pictures, as control of the samples, or {name: …} of
+            them; None for the controls of real pictures. See `GivenControls`.
+        invert_control: Whether it is dark on white where controls are white on black.
         **kwargs: As for `Batches`.
 
     Attributes:
@@ -73,6 +77,8 @@ class Images(Batches, ABC):
         edit: str | None = None,
         mask: str | None = None,
         controls: dict[str, Control] | None = None,
+        control: dict[str, str] | str | None = None,
+        invert_control: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -80,7 +86,8 @@ class Images(Batches, ABC):
         if mask is not None and edit is None:
             raise ValueError(f"data.mask: {mask!r}; expected data.edit too, a picture to repaint")
         self.samples, self.labels, self.edit, self.mask = samples, labels, edit, mask
-        self.controls = controls or {}
+        self.controls, self.control = controls or {}, control
+        self.invert_control = invert_control
         self.done: Callable[[], set[int]] = set
         self.mentioned: list[str] = []
         self._counts: dict[str, list[int]] = {}
@@ -143,8 +150,23 @@ class Images(Batches, ABC):
         return [ask for ask in (self.edits, self.low, self.controlled) if ask is not None]
 
     @property
+    def control_channels(self) -> dict[str, int]:
+        """The channels of each control, by name."""
+        return {name: control.channels for name, control in self.controls.items()}
+
+    @cached_property
+    def given_controls(self) -> GivenControls | None:
+        """The controls given by hand, if there are some."""
+        if self.control is None:
+            return None
+        about = (self.control_channels, self.shape, self.invert_control)
+        return GivenControls(self.control, *about)
+
+    @property
     def controlled(self) -> Ask | None:
         """The controls that samples obey, if there are some."""
+        if self.control is not None:
+            return self.given_controls
         if not self.controls or (pictures := self.likenesses()) is None:
             return None
         return Controlled(pictures, self.controls, lambda b: self.on_after_batch_transfer(b, 0))

@@ -84,6 +84,11 @@ class CaptionedImages(Images):
         """Whether samples start from small versions of the pictures whose captions they have."""
         return self.prompts is None and self.low is not None and self.low.root is None
 
+    @property
+    def _is_controlled(self) -> bool:
+        """Whether samples have the controls of the pictures whose captions they have."""
+        return bool(self.controls) and self.control is None
+
     def likenesses(self) -> Captions | None:
         """Returns the pictures whose captions samples have; None where they have prompts."""
         return self._captions() if self.prompts is None else None
@@ -94,7 +99,7 @@ class CaptionedImages(Images):
 
         They are not where there are prompts, or where the model reads labels alone.
         """
-        if self.prompts is not None or self._shrinks or self.controls:
+        if self.prompts is not None or self._shrinks or self._is_controlled:
             return self.prompts is None
         model = None if self.trainer is None else self.trainer.lightning_module
         return not isinstance(model, TextReader) or model.reads_texts

@@ -5,6 +5,7 @@ from diffusion.guidance.base import Guidance
 from diffusion.guidance.classifier import Classifier, ClassifierMean, NoiseAware
 from diffusion.guidance.classifier_free import ClassifierFree
 from diffusion.guidance.clip import Clip, TextScore
+from diffusion.guidance.control import ControlStrength
 from diffusion.guidance.gradient import Gradient
 from diffusion.guidance.inpaint import Inpaint
 from diffusion.guidance.product import BitProduct, Denoise, Product
@@ -17,6 +18,7 @@ __all__ = [
     "ClassifierFree",
     "ClassifierMean",
     "Clip",
+    "ControlStrength",
     "Denoise",
     "Dynamic",
     "Gradient",

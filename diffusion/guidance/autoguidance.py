@@ -69,7 +69,7 @@ class Autoguidance(Scaled):
 
     def check(self, process: Process, data: DataSpec) -> None:
         """See `Guidance`; also that both models were trained on the same data."""
-        check_process("bad", self.bad.denoiser.process, process)
+        check_process("guidance.bad", self.bad.denoiser.process, process)
         if found := self.bad.spec.difference(data):
             raise ValueError(
                 f"guidance.bad: it was trained on {found[0]}; expected {found[1]}, as in "

@@ -36,6 +36,11 @@ class Guidance(ABC):
         return []
 
     @property
+    def hands_on(self) -> Sequence[str]:
+        """The conditions that it gives the network."""
+        return ()
+
+    @property
     def networks(self) -> Sequence[nn.Module]:
         """The networks that it evaluates, to be counted."""
         return ()

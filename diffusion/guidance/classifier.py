@@ -102,7 +102,7 @@ class Classifier(Gradient):
         """See `Guidance`; also that both were trained on the same data."""
         if not data.num_classes:
             raise self.lacks("labels", "data with classes", f"{data.name} has")
-        check_process("classifier", self.classifier.process, process)
+        check_process("guidance.classifier", self.classifier.process, process)
         trained = self.classifier.spec
         if found := trained.difference(data):
             raise ValueError(

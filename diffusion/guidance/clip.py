@@ -193,7 +193,7 @@ class Clip(Gradient):
         if not data.captioned:
             raise self.lacks("texts", "data with captions", f"{data.name} has")
         if self.on == "x_t" and self.scorer.process is not None:
-            check_process("scorer", self.scorer.process, process)
+            check_process("guidance.scorer", self.scorer.process, process)
         if self.scorer.shape != data.shape:
             raise ValueError(
                 f"guidance.scorer: it was trained on samples of shape {self.scorer.shape}; "

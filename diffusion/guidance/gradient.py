@@ -115,17 +115,17 @@ def gradient_of(score: Score, x: Tensor, t: Tensor, cond: Condition) -> Tensor:
 
 
 def check_process(key: str, trained: Process, wanted: Process) -> None:
-    """Refuses a guide of another process, and says in words where the two differ.
+    """Refuses what was trained with another process, and says in words where the two differ.
 
     Args:
-        key: Which argument it is.
+        key: What errors call it.
         trained: The process it was trained with.
         wanted: The model's.
 
     Raises:
         ValueError: If they differ.
     """
-    message = f"guidance.{key}: it was trained with"
+    message = f"{key}: it was trained with"
     if trained.T != wanted.T:
         raise ValueError(f"{message} T = {trained.T}; expected the model's process, T = {wanted.T}")
     tables = ("α", trained.alpha, wanted.alpha), ("σ", trained.sigma, wanted.sigma)

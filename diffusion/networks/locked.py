@@ -1,11 +1,15 @@
 """A trained network that is not trained on: what is added to it is all that checkpoints hold."""
 
+import re
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from diffusion.common.hashing import weights_digest
+
+MARK = re.compile(r"^(.*\.)(base_[0-9a-f]{16})$", re.MULTILINE)
 
 
 class Locked(nn.Module):
@@ -16,6 +20,9 @@ class Locked(nn.Module):
 
     Args:
         base: The network, with its trained weights.
+
+    Attributes:
+        mark: "base_" and the digest.
     """
 
     def __init__(self, base: nn.Module) -> None:
@@ -31,9 +38,35 @@ class Locked(nn.Module):
         self.base.eval()
         return self
 
-    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Returns what the base does."""
         return self.base(*args, **kwargs)
+
+    @staticmethod
+    def unread() -> "Locked":
+        """Returns one that reads no file, in place of one that does, see `check_network`."""
+        raise NotImplementedError
+
+
+def check_bases(mine: Iterable[str], saved: Iterable[str], file: str) -> None:
+    """Refuses a state that was trained with another base.
+
+    Args:
+        mine: The names of a model's tensors.
+        saved: Those of a file.
+        file: What errors call it.
+
+    Raises:
+        ValueError: If a base differs.
+    """
+    found, wanted = (dict(MARK.findall("\n".join(names))) for names in (mine, saved))
+    for at, digest in found.items():
+        if at in wanted and wanted[at] != digest:
+            key = re.sub(r"^(denoiser\.)?(.*)\.$", r"model.\2", at)
+            raise ValueError(
+                f"{file} was trained with {wanted[at]} as {key}, this one is {digest}; expected "
+                f"the same weights (--{key}.checkpoint says where they are)"
+            )
 
 
 def _leave_out(module: nn.Module, state: dict[str, Tensor], prefix: str, _metadata: Any) -> None:

@@ -45,8 +45,6 @@ class Cascade(Generative, Restorable):
             not trained for the level.
     """
 
-    has_weights = True  # those of its stages
-
     def __init__(
         self,
         checkpoints: list[str],
@@ -100,6 +98,11 @@ class Cascade(Generative, Restorable):
         # The same noise numbers as the stage before would make its x_T a part of this one's.
         for number, stage in enumerate(self._stages()):
             stage.seed = value + (number << 32)
+
+    @property
+    def has_weights(self) -> bool:
+        """True: those of its stages."""
+        return True
 
     @property
     def reads_labels(self) -> bool:

@@ -3,8 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from torch import nn
+
 from diffusion.condition import Forget, named_after
 from diffusion.data import Images
+from diffusion.denoiser import LockedNetwork
+from diffusion.guidance.gradient import check_process
 from diffusion.networks import ControlMap, Network
 from diffusion.objective import Objective
 from diffusion.parameterization import Parameterization
@@ -80,6 +84,23 @@ def check_forgotten(sampler: Sampler, trained: Mapping[str, Any], network: Netwo
             )
 
 
+def check_base(network: nn.Module, process: Process, parameterization: Parameterization) -> None:
+    """Refuses to build on networks that were trained as denoisers of another kind.
+
+    Raises:
+        ValueError: If the process or the parameterisation differs.
+    """
+    for name, part in network.named_modules():
+        if isinstance(part, LockedNetwork):
+            check_process(f"model.network.{name}", part.process, process)
+            was, now = (type(x).__name__ for x in (part.parameterization, parameterization))
+            if was != now:
+                raise ValueError(
+                    f"model.parameterization: {now}; expected {was}, as model.network.{name} was "
+                    "trained with"
+                )
+
+
 def check_variance(network: Network, parts: Mapping[str, Objective | Step]) -> None:
     """Refuses a learned variance where the network is known not to put one out.
 
@@ -129,6 +150,11 @@ def check_given(stages: Sequence[Any], data: Images) -> None:
     """
     needs = frozenset[str]().union(*(stage.sampler.needs for stage in stages))
     read = needs.union(*(stage.denoiser.conditions or () for stage in stages))
+    unread = {key for s in stages for g in s.sampler.guidance for key in g.hands_on} - read
+    if unread:
+        raise ValueError(
+            f"model.sampler.guidance: it sets {min(unread)}; expected a network that reads it"
+        )
     strength = min(stage.sampler.strength for stage in stages)
     if missing := {"known", "mask"} & needs:
         missing -= set(data.on_after_batch_transfer(data.request([0]), 0))
@@ -151,25 +177,29 @@ def check_given(stages: Sequence[Any], data: Images) -> None:
 
 
 def check_controls(stages: Sequence[Any], data: Images) -> None:
-    """Refuses networks that read controls which the data has not, or cannot have for prompts.
+    """Refuses controls that nothing reads, and networks whose controls the data has not.
 
     Args:
         stages: The `Diffusion` modules that draw, one after the other.
         data: The data module.
 
     Raises:
-        ValueError: If a control is missing, or has another number of channels.
+        ValueError: If a control is missing, has other channels, or is not looked at.
+        FileNotFoundError: If the one given is not there.
     """
-    read = [one for stage in stages for one in stage.denoiser.contract.conditioners]
+    every = [one for stage in stages for one in stage.denoiser.contract.conditioners]
+    maps = [one for one in every if isinstance(one, ControlMap)]
+    if data.control is not None and not maps:
+        raise ValueError(f"data.control: {data.control!r}; expected null, as nothing reads it")
+    there = data.control_channels
     given = {key for ask in data.picture_asks() for key in ask.keys}
-    for one in (one for one in read if isinstance(one, ControlMap)):
+    for one in maps:
         name, channels = one.name, one.planes_of
-        expected = f"expected '{name}' of {channels} channels, as the network reads it"
-        if name not in data.controls:
-            raise ValueError(f"data.controls: {sorted(data.controls)}; {expected}")
-        if data.controls[name].channels != channels:
-            kind = type(data.controls[name]).__name__
-            raise ValueError(f"data.controls.{name}: {kind}; {expected}")
+        if there.get(name) != channels:
+            raise ValueError(
+                f"data.controls: {there}; expected '{name}' of {channels} channels, as the network "
+                "reads it"
+            )
         if name not in given:
             raise ValueError(
                 f"data.control: null; expected a picture, or a folder of pictures, as '{name}', "

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from diffusion.codec import Codec, Pixels
 from diffusion.condition import Condition, Forget
 from diffusion.data import Images
-from diffusion.denoiser import NetworkDenoiser
+from diffusion.denoiser import LockedNetwork, NetworkDenoiser
 from diffusion.guidance import Clip
 from diffusion.noise import Purpose, SeededNoise
 from diffusion.objective import Objective
@@ -22,8 +22,10 @@ from diffusion.process import Process
 from diffusion.sampler import Sampler
 from diffusion.spec import grey
 from diffusion.systems.base import StepOutput, System, channels_last, spread_times
+from diffusion.systems.checkpoints.agreement import agree
 from diffusion.systems.checkpoints.restorable import settings_of
 from diffusion.systems.checks import (
+    check_base,
     check_forgetting,
     check_forgotten,
     check_given,
@@ -72,6 +74,7 @@ class Diffusion(Generative, System):
         super().__init__(optimizer, lr_scheduler, start)
         self.codec = Pixels() if codec is None else codec.eval().requires_grad_(False)
         self.denoiser = NetworkDenoiser(channels_last(network), process, parameterization)
+        check_base(network, process, parameterization)
         parts = {"model.objective": objective, "model.sampler.step": sampler.step}
         check_target(process, parameterization, objective)
         check_variance(self.denoiser.contract, parts)
@@ -137,6 +140,11 @@ class Diffusion(Generative, System):
         """Whether the network or the guidance reads texts."""
         return super().reads_texts or any(isinstance(g, Clip) for g in self.sampler.guidance)
 
+    @property
+    def has_weights(self) -> bool:
+        """Whether nothing is left to be trained, as in a `ControlNet` of trained branches."""
+        return not any(p.requires_grad for p in self.parameters())
+
     def setup(self, stage: str) -> None:
         """Refuses data and samplers that do not fit the network, before anything is trained."""
         self.sampler.begin(self.process)
@@ -146,6 +154,9 @@ class Diffusion(Generative, System):
             check_forgotten(self.sampler, trained, self.denoiser.contract)
         super().setup(stage)
         if stage == "fit" and (data := self._data()) is not None:
+            for part in self.denoiser.modules():
+                if isinstance(part, LockedNetwork) and part.spec is not None:
+                    agree(part.spec, data, self.reads_labels, beginning=True)
             remember_pictures(self, data, self.cache, self.trainer)
 
     def check(self, data: Images) -> None:

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from diffusion.data import Canny, Digits, Images, LowPass, Memory
@@ -123,9 +124,74 @@ def test_what_the_network_reads_has_to_be_there():
     stages = drawing(ControlMap("edges", 1))
     check_controls(stages, Digits(controls={"edges": Canny()}))
     check_controls(drawing(), Digits(controls={"edges": Canny()}))
-    with pytest.raises(ValueError, match=r"data\.controls: \[\]; expected 'edges' of 1 channels"):
+    with pytest.raises(ValueError, match=r"data\.controls: {}; expected 'edges' of 1 channels"):
         check_controls(stages, Digits())
-    with pytest.raises(ValueError, match=r"data\.controls\.edges: LowPass; expected .* 1 channels"):
+    with pytest.raises(ValueError, match=r"data\.controls: {'edges': 3}; expected .* 1 channels"):
         check_controls(stages, Digits(controls={"edges": LowPass()}))
     with pytest.raises(ValueError, match=r"data\.control: null; expected a picture, .* 'edges'"):
         check_controls(stages, Captioned(controls={"edges": Canny()}, prompts=["a red fox"]))
+    with pytest.raises(ValueError, match=r"data\.control: 'a\.png'; expected null, as nothing"):
+        check_controls(drawing(), Digits(controls={"edges": Canny()}, control="a.png"))
+
+
+@pytest.fixture
+def sketches(tmp_path):
+    """A drawing of 16 x 8 pixels that is bright in the middle, and one of the data's size."""
+    wide = torch.zeros(8, 16, dtype=torch.uint8)
+    wide[:, 4:12] = torch.arange(8, dtype=torch.uint8) * 10
+    square = torch.arange(64, dtype=torch.uint8).view(8, 8)
+    (tmp_path / "many").mkdir()
+    for name, pixels in (("wide", wide), ("many/1", square), ("many/2", wide)):
+        Image.fromarray(pixels.numpy()).save(tmp_path / f"{name}.png")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.png").write_text("no picture")
+    return tmp_path
+
+
+def given(control, *names, **more):
+    data = Digits(controls=dict.fromkeys(names or ["edges"], Canny()), control=control, **more)
+    return data.on_after_batch_transfer(data.request([0, 1, 2]), 0)
+
+
+def test_a_sketch_is_read_at_the_datas_size_with_white_as_one(sketches, caplog):
+    wanted = (torch.arange(8) * 10 / 255).expand(3, 1, 8, 8)
+    with caplog.at_level("INFO"):
+        torch.testing.assert_close(given(f"{sketches}/wide.png")["edges"], wanted)
+    assert "is 16 x 8; its centre is cropped and resized to 8 x 8" in caplog.text
+    with pytest.warns(UserWarning, match=r"mostly white, .* data\.invert_control: false turns it"):
+        batch = given(f"{sketches}/wide.png", invert_control=True)
+    torch.testing.assert_close(batch["edges"], 1 - wanted)
+
+
+def test_samples_take_the_sketches_of_a_folder_in_turn(sketches):
+    found = given(f"{sketches}/many")["edges"] * 255
+    assert torch.equal(found[0].round().int(), torch.arange(64).view(1, 8, 8).int())
+    assert torch.equal(found[0], found[2])
+    both = {"a": f"{sketches}/many/1.png", "b": f"{sketches}/wide.png"}
+    batch = given(both, "a", "b")
+    torch.testing.assert_close(batch["a"][1] * 255, found[0])
+    assert not torch.equal(batch["a"], batch["b"])
+
+
+def test_prompts_with_a_sketch_need_no_pictures(sketches):
+    data = Captioned(controls={"which": First()}, prompts=["a red fox"], control=f"{sketches}/many")
+    check_controls(drawing(ControlMap("which", 1)), data)
+    batch = data.on_after_batch_transfer(data.request([0]), 0)
+    assert batch["text"] == ["a red fox"]
+    assert batch["which"].shape == (1, 1, 4, 4)
+    assert not data.is_set_up
+    assert "control" in data.asked()
+
+
+@pytest.mark.parametrize(
+    ("control", "names", "message"),
+    [
+        ("nowhere.png", ["a"], "control: .*nowhere.png; expected a picture or a folder"),
+        ("text.png", ["a"], "control: .*text.png; expected a picture"),
+        ("empty", ["a"], "control: .*empty; expected pictures"),
+        ("wide.png", ["a", "b"], "expected a picture for each of a, b, {name: file}"),
+    ],
+)
+def test_a_wrong_file_is_named(sketches, control, names, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        given(f"{sketches}/{control}", *names)

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from diffusion.data import SwissRoll
+from diffusion.data.requests.controlled import Controlled
 from diffusion.data.requests.edits import Edits
+from diffusion.data.requests.given_controls import GivenControls
 from diffusion.data.requests.labels import Labels, apportioned, is_even
 from diffusion.data.requests.prompts import Captions, Prompts
 from diffusion.data.requests.small_pictures import Shrunk, SmallPictures
@@ -76,10 +78,10 @@ def test_a_digest_says_what_is_asked_for_in_words_if_they_are_few():
 def test_every_key_that_is_asked_for_is_documented():
     text = DOCS.read_text()
     keys = {key for ask in (Labels, Prompts, Captions, SmallPictures, Shrunk) for key in ask.keys}
-    reserved = {"image_prompt", "control", "identity", "pose"}
+    reserved = {"image_prompt", "identity", "pose"}
     for name in keys | reserved | {"index", "known", "mask"}:
         assert f"| `{name}` |" in text
-    for ask in (Labels, Prompts, Captions, Edits, SmallPictures, Shrunk):
+    for ask in (Labels, Prompts, Captions, Edits, SmallPictures, Shrunk, Controlled, GivenControls):
         assert f"`{ask.argument}`" in text
 
 

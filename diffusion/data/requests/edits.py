@@ -44,7 +44,7 @@ class Edits(Ask):
         path = Path(edit).expanduser()
         names = list_pictures(path, "data.edit").names if path.is_dir() else [""]
         self.pictures = [path / name for name in names]
-        self.sizes = [_try_read(upright_size, "edit", path) for path in self.pictures]
+        self.sizes = [try_read(upright_size, "edit", path) for path in self.pictures]
         self.known = None if mask is None else ~self._repainted(mask)
 
     def ask(self, numbers: Sequence[int]) -> dict[str, Tensor]:
@@ -57,7 +57,7 @@ class Edits(Ask):
         places = [i % len(self.pictures) for i in numbers]
         channels, size, _ = self.shape
         read = {
-            i: _try_read(read_picture, "edit", self.pictures[i], size, channels) for i in {*places}
+            i: try_read(read_picture, "edit", self.pictures[i], size, channels) for i in {*places}
         }
         batch = {"known": scaled(torch.stack([read[i] for i in places]))}
         if self.known is not None:
@@ -83,7 +83,7 @@ class Edits(Ask):
         else:
             path = Path(mask).expanduser()
             self._check_size(path)
-            where = _try_read(read_picture, "mask", path, width, 1) > 127
+            where = try_read(read_picture, "mask", path, width, 1) > 127
         if not where.any():
             raise ValueError(
                 f"data.mask: {mask!r} has nothing to repaint; expected a box x0,y0,x1,y1 with "
@@ -93,7 +93,7 @@ class Edits(Ask):
 
     def _check_size(self, mask: Path) -> None:
         """Refuses a mask that would be cropped otherwise than the pictures."""
-        size, result = _try_read(upright_size, "mask", mask), self.shape[:0:-1]
+        size, result = try_read(upright_size, "mask", mask), self.shape[:0:-1]
         for path, other in zip(self.pictures, self.sizes):
             if size not in (other, result):
                 raise ValueError(
@@ -102,7 +102,7 @@ class Edits(Ask):
                 )
 
 
-def _try_read(read: Callable[..., T], key: str, path: Path, *arguments: int) -> T:
+def try_read(read: Callable[..., T], key: str, path: Path, *arguments: int) -> T:
     """Returns what is read of a picture; errors name it and the key that it is of."""
     if not path.is_file():
         other = "box such as 2,2,6,6" if key == "mask" else "folder of pictures"

@@ -1,6 +1,13 @@
+# pyright: strict
 """A picture that says where: edges, a silhouette, colours."""
 
+from collections.abc import Mapping
+
+import torch.nn.functional as F
+from torch import Tensor
+
 from diffusion.networks.conditioning.base import Conditioner
+from diffusion.spec import Batch
 
 
 class ControlMap(Conditioner):
@@ -21,3 +28,28 @@ class ControlMap(Conditioner):
         self.name, self.planes_of = name, channels
         self.strength = f"{name}_strength"
         self.keys = self.required = (name, self.strength)
+
+    def control(self, values: Mapping[str, Tensor], x_t: Tensor) -> Tensor | None:
+        """Returns the control of images x_t (B, C, H, W); None where there is a strength alone.
+
+        Args:
+            values: The network's conditions.
+            x_t: The images.
+
+        Raises:
+            ValueError: If it is missing, or of other channels or another size.
+        """
+        found = values.get(self.name)
+        if found is None and self.strength in values:
+            return None
+        wanted = (len(x_t), self.planes_of, *x_t.shape[2:])
+        if found is None or found.shape != wanted:
+            shape = "missing" if found is None else tuple(found.shape)
+            raise ValueError(f"{self.name}: {shape}; expected a control for each sample, {wanted}")
+        return found
+
+    def resized(self, batch: Batch, size: tuple[int, int]) -> Batch:
+        """See `Conditioner`; means of what becomes one pixel."""
+        if not isinstance(control := batch.get(self.name), Tensor):
+            return batch
+        return {**batch, self.name: F.interpolate(control, size, mode="area")}

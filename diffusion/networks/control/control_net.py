@@ -33,7 +33,9 @@ class Branch(nn.Module):
     def __init__(self, base: UNet, hint: Hint) -> None:
         super().__init__()
         self.encoder = part_of(base, without=DECODER)
-        self.hint = HintEncoder(hint, base.widths[0], base.patch)
+        if hint.start == "noise":
+            shuffle(self.encoder)
+        self.control, self.hint = hint, HintEncoder(hint, base.widths[0], base.patch)
         maps = [*base.skips, base.widths[-1]]
         self.zeros = nn.ModuleList(zero(nn.Conv2d(width, width, 1)) for width in maps)
 
@@ -52,6 +54,21 @@ class Branch(nn.Module):
         return [layer(x) for layer, x in zip(self.zeros, [*skips, h])]
 
 
+class LockedBranch(Locked, Hint):
+    """What is known of a control, and a trained branch, neither trained further nor saved.
+
+    Args:
+        branch: The branch.
+        mark: That of the base it was trained with, see `Locked`.
+    """
+
+    def __init__(self, branch: Branch, mark: str) -> None:
+        Locked.__init__(self, branch)
+        known = branch.control
+        Hint.__init__(self, known.channels, known.widths, known.start)
+        self.trained_with = mark
+
+
 class ControlNet(Network):
     """y = F(x; Θ) + Z(F(x + Z(c; Θ_z1); Θ_c); Θ_z2) of each map that the decoder reads (eq. 4).
 
@@ -60,16 +77,23 @@ class ControlNet(Network):
 
     Args:
         base: A trained `UNet`, locked, such as `TrainedNetwork`.
-        controls: What is known of each control, by the name of its condition; several are added.
+        controls: What is known of each control, by the name of its condition, perhaps with a
+            trained branch, as in `TrainedControl`; the residuals of several are added.
         unlocked: "decoder" also trains a copy of the base's decoder (the paper's code: sd_locked
             false); None nothing of the base.
+        checkpointing: As for `Encoder`, whatever the base was trained with.
 
     Raises:
-        ValueError: If the base is no UNet, or there is no control.
+        ValueError: If the base is no UNet, there is no control, or a branch was trained with
+            another base.
     """
 
     def __init__(
-        self, base: Locked, controls: dict[str, Hint], unlocked: Literal["decoder"] | None = None
+        self,
+        base: Locked,
+        controls: dict[str, Hint],
+        unlocked: Literal["decoder"] | None = None,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         network = base.base
@@ -77,10 +101,18 @@ class ControlNet(Network):
             raise ValueError(f"network.base: {type(network).__name__}; expected a UNet")
         if not controls:
             raise ValueError("network.controls: {}; expected at least one, by name")
-        self.base = base
-        self.branches = nn.ModuleDict({k: Branch(network, hint) for k, hint in controls.items()})
+        network.checkpointing = checkpointing
+        self.base, self.branches = base, nn.ModuleDict()
+        for name, given in controls.items():
+            ready = isinstance(given, LockedBranch)
+            if ready and given.trained_with != base.mark:
+                raise ValueError(
+                    f"network.controls.{name}: trained with {given.trained_with}; expected "
+                    f"{base.mark}, as network.base has it"
+                )
+            self.branches[name] = given if ready else Branch(network, given)
         self.decoder = part_of(network, without=ENCODER) if unlocked else None
-        self.maps = [ControlMap(name, hint.channels) for name, hint in controls.items()]
+        self.maps = [ControlMap(name, given.channels) for name, given in controls.items()]
         self.conditioners = distinct([*network.conditioners, *self.maps])
         self.in_channels, self.out_channels = network.in_channels, network.out_channels
         self.image_size, self.factor = network.image_size, network.factor
@@ -98,22 +130,18 @@ class ControlNet(Network):
         """Returns the base's output, controlled; see `UNet.forward`.
 
         Raises:
-            ValueError: If a control is missing.
+            ValueError: If a control is missing, or of another shape.
         """
-        base = self.network
-        with torch.no_grad():
-            emb, sources = base.embed(x_t, t, label, conditions)
-            seen = base.see(x_t, conditions)
-            h, skips = base.encode(seen, emb, sources)
+        base = self.network  # of whose encoder no gradient is kept, as nothing in it wants one
+        emb, sources = base.embed(x_t, t, label, conditions)
+        seen = base.see(x_t, conditions)
+        h, skips = base.encode(seen, emb, sources)
         maps = [*skips, h]
         for one in self.maps:
-            strength = conditions.get(one.strength)
-            if one.name in conditions:
-                control = conditions[one.name]
+            if (control := one.control(conditions, x_t)) is not None:
                 added = self.branches[one.name](control, seen, x_t, t, label, conditions)
-                maps = [a + b for a, b in zip(maps, scaled(added, strength))]
-            elif strength is None:
-                raise ValueError(f"{one.name}: missing; expected a control for each sample")
+                factors = conditions.get(one.strength)
+                maps = [a + b for a, b in zip(maps, scaled(added, factors))]
         decoder = base if self.decoder is None else self.decoder
         return decoder.decode(maps[-1], maps[:-1], emb, sources)
 
@@ -137,3 +165,10 @@ def part_of(network: UNet, without: Sequence[str]) -> UNet:
     for name in without:
         setattr(part, name, None)
     return part.requires_grad_(True).train()
+
+
+@torch.no_grad()
+def shuffle(network: nn.Module) -> None:
+    """Puts the numbers of each weight into random order: noise of the same size."""
+    for weight in network.parameters():
+        weight.copy_(weight.flatten()[torch.randperm(weight.numel())].view_as(weight))

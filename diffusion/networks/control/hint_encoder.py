@@ -1,8 +1,8 @@
 """From a control in pixels to what is added to a network's first map."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,25 +13,29 @@ from diffusion.networks.unet.style import zero
 WIDTHS = (16, 32, 96, 256)
 
 
-@dataclass(frozen=True)
 class Hint:
     """What a control is and how it is encoded, see `HintEncoder`.
 
     Args:
         channels: c of the control: 1 for edges or a silhouette, 3 for colours.
         widths: Of the stack of convolutions; empty for the last one alone.
+        start: The weights of the copy before training: the base's, or for comparison "noise", the
+            numbers of each of its weights in random order.
 
     Raises:
         ValueError: If a number is below 1.
     """
 
-    channels: int = 1
-    widths: Sequence[int] = WIDTHS
-
-    def __post_init__(self) -> None:
-        check_counts("network.controls", channels=self.channels)
-        if self.widths and min(self.widths) < 1:
-            raise ValueError(f"network.controls.widths: {self.widths}; expected numbers ≥ 1")
+    def __init__(
+        self,
+        channels: int = 1,
+        widths: Sequence[int] = WIDTHS,
+        start: Literal["base", "noise"] = "base",
+    ) -> None:
+        check_counts("network.controls", channels=channels)
+        if widths and min(widths) < 1:
+            raise ValueError(f"network.controls.widths: {widths}; expected numbers ≥ 1")
+        self.channels, self.widths, self.start = channels, widths, start
 
 
 class HintEncoder(nn.Module):

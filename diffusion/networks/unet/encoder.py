@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -175,7 +174,7 @@ class Encoder(Network):
     ) -> Tensor:
         """Returns the layer's result, keeping only inputs for the gradient if `checkpointing`."""
         inputs = (h, emb, sources) if isinstance(layer, Stage) else (h, emb)
-        if self.checkpointing and self.training and torch.is_grad_enabled():
+        if self.checkpointing and h.requires_grad:
             return checkpoint(layer, *inputs, use_reentrant=False)
         return layer(*inputs)
 

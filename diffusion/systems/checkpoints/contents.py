@@ -8,6 +8,7 @@ import lightning as L
 from torch import Tensor
 
 from diffusion.common.weights import read, state
+from diffusion.networks.locked import check_bases
 from diffusion.spec import DataSpec
 from diffusion.systems.averages import RAW, STEPS
 from diffusion.systems.checkpoints.restorable import Restorable
@@ -94,6 +95,7 @@ def check_tensors(
     Raises:
         ValueError: If one is missing, unexpected, or does not fit.
     """
+    check_bases(mine, saved, file)
     for name in (*mine, *saved):
         here, there = mine.get(name), saved.get(name)
         if here is None or there is None or not fits(name, here, there):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from diffusion.networks.locked import Locked
 from diffusion.process import Process
 
 PACKAGE = __name__.partition(".")[0]
@@ -66,10 +67,10 @@ def made(value: Any) -> Any:
         return {key: made(part) for key, part in value.items()}
     kind = resolve_name(value["class_path"])
     arguments = {key: made(part) for key, part in value.get("init_args", {}).items()}
-    if not issubclass(kind, Process):
+    if not issubclass(kind, Process | Locked):
         return kind(**arguments)
-    with torch.device("cpu"):  # its tables are looked at while it is made
-        return kind(**arguments)
+    with torch.device("cpu"):  # its tables, and digests of weights, are looked at while it is made
+        return kind.unread() if issubclass(kind, Locked) else kind(**arguments)
 
 
 def _ours(value: Any) -> bool:

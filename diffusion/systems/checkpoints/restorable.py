@@ -11,6 +11,7 @@ from lightning.pytorch.cli import instantiate_module
 
 from diffusion.common import weights
 from diffusion.interop.presets import Settings
+from diffusion.networks.locked import check_bases
 from diffusion.spec import DataSpec
 from diffusion.systems.checkpoints.declared import check_network
 from diffusion.systems.checkpoints.trust import TRUST, Taken, trusting
@@ -24,14 +25,17 @@ class Restorable(L.LightningModule):
     Attributes:
         cache: The folder for files that are computed once; that of `Metrics`, if a trainer has it.
         expects: What the checkpoint that will be loaded was trained on, where it is known before.
-        has_weights: Whether it needs no checkpoint to test and to draw.
         trained: What its checkpoint says of its training, see `settings_of`; None without one.
     """
 
     cache = Path(".cache")
     expects: DataSpec | None = None
-    has_weights = False
     trained: Mapping[str, Any] = {}
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether it needs no checkpoint to test and to draw."""
+        return False
 
     @classmethod
     def load_from_checkpoint(  # pyright: ignore  # of fewer kinds of files
@@ -42,6 +46,7 @@ class Restorable(L.LightningModule):
         weights_only: bool | None = None,
         trust: bool = False,
         key: str = "checkpoint_path",
+        moved: Mapping[str, str | Path] | None = None,
         **kwargs: Any,
     ) -> Self:
         """Returns the module of a checkpoint with its averaged weights.
@@ -53,6 +58,7 @@ class Restorable(L.LightningModule):
             weights_only: Nothing else is possible; for calls that are written for Lightning.
             trust: Whether you made the file, so that all the classes it names may be made.
             key: What errors call it.
+            moved: Where files that it names are now, by where they were: its base, say.
             **kwargs: Arguments of the module, over those in the file.
 
         Raises:
@@ -62,6 +68,8 @@ class Restorable(L.LightningModule):
         path = Path(checkpoint_path).expanduser()
         file, content = f"{key}: {path}", weights.read(path, key)
         weights.state(content, key, path)
+        if moved and "hyper_parameters" in content:
+            content = {**content, "hyper_parameters": found(content["hyper_parameters"], moved)}
         initial = torch.random.fork_rng(devices=[])  # initial weights leave no trace
         with initial, trusting(trust, [f"{cls.__module__}.{cls.__qualname__}"]):
             given = arguments_of(cls, content, file)
@@ -72,12 +80,22 @@ class Restorable(L.LightningModule):
                 raise ValueError(f"{file}; {made} ({error})") from None
         module.trained = settings_of(content)
         module.on_load_checkpoint(content)
+        check_bases(module.state_dict(), content["state_dict"], file)
         try:
             module.load_state_dict(content["state_dict"], strict=strict)
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:200]
             raise ValueError(f"{file} is of another model: {reason}") from None
         return module.to(map_location or "cpu")
+
+
+def found(value: Any, moved: Mapping[str, str | Path]) -> Any:
+    """Returns settings in which files that moved are where they are now."""
+    if isinstance(value, Mapping):
+        return {key: found(part, moved) for key, part in value.items()}
+    if isinstance(value, list):
+        return [found(part, moved) for part in value]
+    return str(moved[value]) if isinstance(value, str) and value in moved else value
 
 
 def settings_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:

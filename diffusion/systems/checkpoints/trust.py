@@ -147,7 +147,7 @@ class Taken:
         if not any(_is_a(found, kind) for kind in wanted):
             raise self._refused(at, path, f"expected a {_names(wanted)}")
         made = self.arguments(spec.get("init_args") or {}, found, at)
-        if is_dataclass(found):  # which have no subclasses to choose from
+        if is_dataclass(found) and found in wanted:  # and no subclass of it
             return made
         full = path if "." in path else _full_name(found)
         return {"class_path": full, "init_args": made} if made else {"class_path": full}

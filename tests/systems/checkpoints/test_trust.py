@@ -316,8 +316,17 @@ def classes():
 
 
 def test_folders_are_known_by_their_names():
-    names = {"root", "low_root", "edit", "mask", "start", "prompts", "checkpoints"}  # to be read
-    names |= {"labels", "classes"}  # names
+    names = {
+        "root",
+        "low_root",
+        "control",
+        "edit",
+        "mask",
+        "start",
+        "prompts",
+        "checkpoints",
+    }  # to be read
+    names |= {"labels", "classes", "controls"}  # names
     taken = {"cache", "dirpath", "folder", *names}
     for kind in classes():
         for p in inspect.signature(kind.__init__).parameters.values():

@@ -10,7 +10,6 @@ from diffusion.common.hashing import weights_digest
 from diffusion.condition import Condition
 from diffusion.guidance import NoiseAware, Worse
 from diffusion.guidance.clip import PREFIX, TextScore
-from diffusion.networks.locked import Locked
 from diffusion.networks.towers import Towers, independent_parts
 from diffusion.process import Process
 from diffusion.spec import DataSpec
@@ -166,34 +165,6 @@ class TrainedClip(FrozenClip):
         module = Contrastive.load_from_checkpoint(checkpoint, trust=trust, key=key)
         clean = module.process is None or module.clean > 0
         super().__init__(module.network, module.process, module.spec, clean)
-
-
-class TrainedNetwork(Locked):
-    """The network of a `Diffusion` from its checkpoint, locked, with the averaged weights.
-
-    It is read at once, so that a wrong path is known before anything is trained.
-
-    Args:
-        checkpoint: The file, or an exported folder.
-        trust: Whether you made it, so that all the classes it names may be made.
-
-    Attributes:
-        process: Its forward process.
-        parameterization: What its output means.
-        spec: What it was trained on.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is something else.
-    """
-
-    def __init__(self, checkpoint: str, trust: bool = False) -> None:
-        key = "network.base.checkpoint"
-        module = Diffusion.load_from_checkpoint(checkpoint, trust=trust, key=key)
-        super().__init__(module.denoiser.network)
-        self.parameterization = module.denoiser.parameterization
-        object.__setattr__(self, "process", module.process)
-        self.spec = module.spec
 
 
 class TrainedDenoiser(Worse):

@@ -1,0 +1,227 @@
+r"""What ControlNets make of controls and captions of seen and unseen concepts, measured.
+
+`python benchmarks/controlnet.py --controls runs/NAME/checkpoints/last.ckpt …` draws what is not
+there yet into runs/controlnet, twenty pictures a file, and measures it: docs/results/controlnet.csv
+has a row for each control, kind of captions, way and seed. The ways are "none", the base without
+control; the strengths; "guess" mode; and "conflict", each caption with the control of another
+sample at strength 1. FD-EffNet is no FID. `controlnet_pictures.py` draws pictures.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import yaml
+from bench import Row, fill
+from torch import Tensor
+
+import diffusion.data
+from diffusion.common.files import written_aside
+from diffusion.common.hashing import weights_digest
+from diffusion.common.pixels import quantize
+from diffusion.common.progress import bar
+from diffusion.data import Emoji, Images
+from diffusion.data.controls.base import Control
+from diffusion.guidance import ClassifierFree, ControlStrength, Guidance, Static
+from diffusion.metrics import (
+    Adherence,
+    AskedColours,
+    EfficientNet,
+    FrechetDistance,
+    Measure,
+    SampleBatch,
+    TextMeasure,
+)
+from diffusion.sampler import Sampler
+from diffusion.step import DPMSolver, Step, UniPC
+from diffusion.systems.diffusion import Diffusion
+from diffusion.systems.frozen import TrainedClip
+
+Split = Literal["train", "test"]
+SPLITS: dict[Split, str] = {"train": "seen concepts", "test": "unseen concepts"}
+SOLVERS: dict[str, type[Step]] = {"unipc": UniPC, "dpmpp2m": DPMSolver}
+NONE, GUESS, CONFLICT = "none", "guess", "conflict"
+AT_ONCE = 20
+
+
+@dataclass(frozen=True)
+class Drawer:
+    """A model that draws by captions, and by a control if it has one.
+
+    Attributes:
+        model: The model.
+        name: Of its control; "none" for a base.
+        control: The control that it was trained with; None for a base.
+        sampler: Solver and number of steps, and the scale of the captions' guidance.
+    """
+
+    model: Diffusion
+    name: str
+    control: Control | None
+    sampler: tuple[str, int, float]
+
+    @property
+    def mark(self) -> str:
+        """What its pictures depend on, as a name of a folder."""
+        solver, steps, scale = self.sampler
+        weights = weights_digest(self.model.denoiser.network.state_dict())
+        return f"{self.name}-{weights}-{solver}{steps}-s{scale:g}"
+
+    def __call__(self, batch: Any, noise: Sequence[int], way: str) -> Tensor:
+        """Returns pictures (B, 3, H, W) of requests; the way says how strong the control is."""
+        solver, steps, scale = self.sampler
+        guidance: list[Guidance] = [ClassifierFree(scale)]
+        if self.control is not None:
+            s = float(way) if way not in (GUESS, CONFLICT) else 1.0
+            guidance.append(ControlStrength(self.name, s, guess=way == GUESS))
+        self.model.sampler = Sampler(SOLVERS[solver](), steps, [*guidance, Static()])
+        return self.model.generate(batch, noise)
+
+
+def drawers(args: argparse.Namespace) -> list[Drawer]:
+    """Returns the base and what was trained upon it, as the command line names them."""
+    sampler = args.solver, args.steps, args.scale
+    found = [Drawer(Diffusion.load_from_checkpoint(args.base).eval(), NONE, None, sampler)]
+    for path in args.controls:
+        model = Diffusion.load_from_checkpoint(path).eval()
+        config = yaml.safe_load(torch.load(path, weights_only=True)["config"])
+        ((name, about),) = config["data"]["init_args"]["controls"].items()
+        kind = vars(diffusion.data)[about["class_path"].rsplit(".", 1)[-1]]
+        found.append(Drawer(model, name, kind(**about.get("init_args", {})), sampler))
+    return found
+
+
+def asking(root: str, split: Split, drawer: Drawer) -> Images:
+    """Returns the data, whose samples have the captions of a split and a drawer's control."""
+    controls = {} if drawer.control is None else {drawer.name: drawer.control}
+    data = Emoji(root=root, ask=split, controls=controls)
+    data.setup("test")
+    return data
+
+
+def requests(data: Images, numbers: Sequence[int], way: str, n: int) -> dict[str, Any]:
+    """Returns what samples are asked to be; in conflict, by the control of sample i + n / 2."""
+    batch = dict(data.on_after_batch_transfer(data.measured(numbers), 0))
+    if way == CONFLICT:
+        others = [(i + n // 2) % n for i in numbers]
+        other = data.on_after_batch_transfer(data.measured(others), 0)
+        batch |= {name: other[name] for name in data.controls}
+    return batch
+
+
+def folder(args: argparse.Namespace, drawer: Drawer, way: str, split: Split, seed: int) -> Path:
+    """Returns where the pictures of a way lie."""
+    name = f"{way}-{args.n}" if way == CONFLICT else way
+    return args.out / drawer.mark / f"{name}-{split}-{seed}"
+
+
+def ways(args: argparse.Namespace, drawer: Drawer) -> list[str]:
+    """Returns the ways in which a model draws."""
+    if drawer.control is None:
+        return [NONE]
+    return args.ways
+
+
+def draw(args: argparse.Namespace, drawer: Drawer) -> None:
+    """Draws all ways; sample i of seed k has noise 100,000 k + i."""
+    for split in args.splits:
+        data = asking(args.root, split, drawer)
+        for way in ways(args, drawer):
+            for seed in args.seeds:
+                where = folder(args, drawer, way, split, seed)
+                where.mkdir(parents=True, exist_ok=True)
+                with bar("images") as progress:
+                    task = progress.add_task(f"{drawer.name} {way} {split} {seed}", total=args.n)
+                    for first in range(0, args.n, AT_ONCE):
+                        numbers = range(first, min(first + AT_ONCE, args.n))
+                        if not (path := where / f"{first:04}-{numbers[-1]:04}.pt").exists():
+                            batch = requests(data, numbers, way, args.n)
+                            images = drawer(batch, [100_000 * seed + i for i in numbers], way)
+                            with written_aside(path) as part:
+                                torch.save(quantize(images), part)
+                        progress.advance(task, len(numbers))
+
+
+def drawn(args: argparse.Namespace, where: Path) -> Tensor:
+    """Returns the pictures of a way that there are, uint8 (n, 3, H, W)."""
+    lasts = [(i, min(i + AT_ONCE, args.n) - 1) for i in range(0, args.n, AT_ONCE)]
+    files = takewhile(Path.exists, (where / f"{i:04}-{last:04}.pt" for i, last in lasts))
+    return torch.cat([torch.empty(0, 3, 32, 32).byte(), *map(torch.load, files)])
+
+
+def table(args: argparse.Namespace, base: Drawer, drawer: Drawer, judge: TrainedClip) -> None:
+    """Measures all ways of a control on both splits; rows that are there already stay."""
+    for split, captions in ((split, SPLITS[split]) for split in args.splits):
+        data = asking(args.root, split, drawer)
+        measures: list[Measure] = [
+            Adherence(), TextMeasure(judge), AskedColours(),
+            FrechetDistance(EfficientNet(root=args.root)),
+        ]  # fmt: skip
+        for measure in measures:
+            measure.prepare(data, Path(".cache"))
+
+        def run(way: str, seed: int, data: Images = data, split: Split = split) -> Row:
+            by = base if way == NONE else drawer
+            images = drawn(args, folder(args, by, way, split, seed))
+            asked = requests(data, range(len(images)), way, args.n)
+            controls = {drawer.name: asked[drawer.name]}
+            samples = SampleBatch(images, texts=asked["text"], controls=controls)
+            row: Row = {"n": len(images), "steps": args.steps}
+            for measure in measures:  # noqa: B023
+                measure.reset()
+                measure.update(samples)
+                for name, figure in measure.figures().items():
+                    short = name.split("@")[0].replace(f"adherence_{drawer.name}", "adherence")
+                    row[short] = round(figure.value, 4)
+                print(*measure.warnings)
+            return row
+
+        keys = [
+            ({"control": drawer.name, "captions": captions, "way": way, "seed": seed}, way, seed)
+            for way in (NONE, *ways(args, drawer))
+            for seed in args.seeds
+            if len(drawn(args, folder(args, base if way == NONE else drawer, way, split, seed)))
+            == args.n
+        ]
+        fill(args.to / "controlnet.csv", [(k, lambda w=w, s=s: run(w, s)) for k, w, s in keys])
+
+
+def arguments(about: str | None) -> argparse.ArgumentParser:
+    """Returns what the command lines of the table and of the pictures have in common."""
+    parser = argparse.ArgumentParser(description=(about or "").splitlines()[0])
+    parser.add_argument("--controls", nargs="+", required=True, help="checkpoints")
+    parser.add_argument("--base", default="weights/glide_emoji")
+    parser.add_argument("--solver", choices=SOLVERS, default="unipc")
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--scale", type=float, default=3.0, help="of classifier-free guidance")
+    parser.add_argument(
+        "--ways", nargs="+", default=["0", "0.5", "1", "1.5", GUESS, CONFLICT], help="of drawing"
+    )
+    parser.add_argument("--root", default="data", help="where the emoji are")
+    parser.add_argument("--out", type=Path, default=Path("runs/controlnet"))
+    parser.add_argument("--to", type=Path, default=Path("docs/results"))
+    return parser
+
+
+def main() -> None:
+    """Makes what is not there yet."""
+    parser = arguments(__doc__)
+    parser.add_argument("--n", type=int, default=300)
+    parser.add_argument("--splits", nargs="+", choices=SPLITS, default=[*SPLITS])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--judge", default="weights/judge_emoji")
+    args = parser.parse_args()
+    base, *trained = drawers(args)
+    judge = TrainedClip(args.judge)
+    for drawer in (base, *trained):
+        draw(args, drawer)
+    for drawer in trained:
+        table(args, base, drawer, judge)
+
+
+if __name__ == "__main__":
+    main()

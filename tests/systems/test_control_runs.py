@@ -1,0 +1,156 @@
+"""A ControlNet from the command line: its base, its checkpoints, and several on one base."""
+
+import copy
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from tiny import TINY
+
+from diffusion.pipeline import Pipeline
+from diffusion.systems.diffusion import Diffusion
+
+BASE = "base.ckpt"
+NETWORK = {
+    "class_path": "ControlNet",
+    "init_args": {
+        "base": {"class_path": "TrainedNetwork", "init_args": {"checkpoint": BASE}},
+        "controls": {"low": {"channels": 3, "widths": [4]}},
+    },
+}
+LOW = {"low": {"class_path": "LowPass", "init_args": {"factor": 4}}}
+pytestmark = pytest.mark.slow
+DRAW = ("--data.samples=2", "--writer.format=npz")
+QUIET = ("--samples.every_n_steps=0", "--trainer.limit_val_batches=0")
+ZERO = "[Static, {class_path: ControlStrength, init_args: {name: low, scale: 0.0}}]"
+OTHER = "--trainer.default_root_dir=other"
+MOVED = "--model.network.base.checkpoint=moved.ckpt"
+
+
+def config(tiny):
+    tiny["model"]["network"] = copy.deepcopy(NETWORK)
+    tiny["data"]["init_args"]["controls"] = LOW
+    tiny["trainer"]["limit_test_batches"] = 1
+    return tiny
+
+
+@pytest.fixture(scope="module")
+def made(fitted, once):
+    """A folder with a base, and run/ of a ControlNet that was trained for four steps."""
+    with once("control") as made:
+        shutil.copy(fitted.last, made.folder / BASE)
+        made.write("control.yaml", config(copy.deepcopy(TINY)))
+        made("fit", "--config", "control.yaml")
+        yield made
+
+
+@pytest.fixture
+def here(made, run, monkeypatch):
+    """Commands in a copy of that folder."""
+    shutil.copytree(made.folder, run.folder, dirs_exist_ok=True, symlinks=True)
+    return run
+
+
+def images(folder):
+    return torch.from_numpy(np.load(next(folder.glob("*.npz")))["images"])
+
+
+def test_its_checkpoint_holds_the_control_and_the_bases_digest(made, fitted):
+    content, base = made.load(), fitted.load()
+    names = {name.split(".")[2] for name in content["state_dict"]}
+    assert names == {"base", "branches"}
+    marks = [name for name in content["state_dict"] if ".base." in name]
+    assert len(marks) == 1
+    assert content["state_dict"][marks[0]].numel() == 0
+    assert content["raw_state_dict"].keys() <= content["state_dict"].keys()
+    assert all("branches" in name for name in content["raw_state_dict"])
+    pipeline = Pipeline.from_pretrained(made.folder / "run", moved={BASE: made.folder / BASE})
+    network = pipeline.system.denoiser.network
+    for name, value in network.network.state_dict().items():
+        assert torch.equal(value, base["state_dict"][f"denoiser.network.{name}"])  # the average
+    assert any(z.weight.any() for z in network.branches["low"].zeros)
+
+
+def test_strength_zero_draws_what_the_base_draws(here):
+    last = ("predict", "--ckpt_path", here.last, *DRAW)
+    here(*last, f"--model.sampler.guidance={ZERO}", "--writer.folder=zero")
+    here("predict", "--ckpt_path", BASE, *DRAW, "--writer.folder=plain")
+    assert torch.equal(images(here.folder / "zero"), images(here.folder / "plain"))
+    here("export", "--to=safetensors", "--ckpt", here.last, "--output=half")
+    here("predict", "--ckpt_path=half", *DRAW, f"--model.sampler.guidance={ZERO}",
+         "--writer.folder=halves")  # fmt: skip
+    assert torch.equal(images(here.folder / "halves"), images(here.folder / "plain"))
+    here("export", "--to=safetensors", "--ckpt", BASE, "--output=base")
+    here(*last, "--model.network.base.checkpoint=base", "--writer.folder=both")  # the same digest
+
+
+def test_a_run_resumes_bit_for_bit(here, same):
+    here("fit", "--config=control.yaml", *QUIET, "--trainer.default_root_dir=whole",
+         "--trainer.max_steps=6")  # fmt: skip
+    here("fit", "--ckpt_path", here.last, *QUIET, "--trainer.default_root_dir=parts",
+         "--trainer.max_steps=6")  # fmt: skip
+    whole, parts = (here.load(f"{name}/checkpoints/last.ckpt") for name in ("whole", "parts"))
+    for key in ("state_dict", "raw_state_dict", "optimizer_states"):
+        assert same(whole[key], parts[key]), key
+
+
+def test_several_trained_controls_draw_on_one_base_without_a_checkpoint(here, refused):
+    part = {"class_path": "TrainedControl", "init_args": {"checkpoint": here.last}}
+    several = config(yaml.safe_load((here.folder / "control.yaml").read_text()))
+    several["model"]["network"]["init_args"]["controls"] = {"low": part, "other": part}
+    several["data"]["init_args"]["controls"] = {k: LOW["low"] for k in ("low", "other")}
+    several["trainer"]["default_root_dir"] = "several"
+    half = "{{class_path: ControlStrength, init_args: {{name: {}, scale: 0.5}}}}".format
+    guidance = f"[Static, {half('low')}, {half('other')}]"
+    here.write("several.yaml", several)
+    here("predict", "--config=several.yaml", *DRAW, f"--model.sampler.guidance={guidance}",
+         "--writer.folder=two")  # fmt: skip
+    here("predict", "--ckpt_path", here.last, *DRAW, "--writer.folder=one")
+    two, one = (images(here.folder / name).int() for name in ("two", "one"))
+    assert (two - one).abs().max() <= 1
+    part["init_args"]["control"] = "edges"
+    here.write("several.yaml", several)
+    line = refused("predict", "--config=several.yaml")
+    assert "model.network.controls.control: edges; expected one of ['low']" in line
+
+
+def test_a_base_that_moved_is_found_by_a_flag_and_another_is_refused(here, refused):
+    (here.folder / BASE).rename(here.folder / "moved.ckpt")
+    line = refused("predict", "--ckpt_path", here.last)
+    assert line.startswith(f"model.network.base.checkpoint: {BASE}; expected a file of weights")
+    assert "--model.network.base.checkpoint" in line
+    here("predict", "--ckpt_path", here.last, *DRAW, MOVED)
+    with pytest.raises(FileNotFoundError, match=r"moved"):
+        Diffusion.load_from_checkpoint(here.last)
+    moved = Diffusion.load_from_checkpoint(here.last, moved={BASE: "moved.ckpt"})
+    assert moved.denoiser.network.branches["low"].control.channels == 3
+    content = torch.load(here.folder / "moved.ckpt", weights_only=True)
+    next(iter(content["state_dict"].values())).add_(1.0)
+    torch.save(content, here.folder / "moved.ckpt")
+    line = refused("predict", "--ckpt_path", here.last, MOVED)
+    assert "was trained with base_" in line
+    assert "as model.network.base, this one is base_" in line
+    with pytest.raises(ValueError, match=r"was trained with base_\w+ as model.network.base, this"):
+        Diffusion.load_from_checkpoint(here.last, moved={BASE: "moved.ckpt"})
+
+
+WRONG = {
+    "base": ("--model.network.base.checkpoint=none", "none; expected a file of weights"),
+    "T": ("--model.process.T=30", "model.network.base: it was trained with T = 20; expected the"),
+    "meaning": ("--model.parameterization=X0", "model.parameterization: X0; expected V, as model."),
+    "channels": ("--model.network.controls.low.channels=1", "'low' of 1 channels"),
+    "control": ("--data.controls=null", "expected 'low' of 3 channels"),
+    "guidance": (
+        "--model.sampler.guidance=[{class_path: ControlStrength, init_args: {name: lo}}]",
+        "model.sampler.guidance: it sets lo_strength; expected a network that reads it",
+    ),
+    "forgotten": ("--model.p_uncond=[{keys: [low], p: 0.5}]", "model.p_uncond.keys: ['low']"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_what_does_not_fit_is_one_line_before_training(here, refused, wrong):
+    flag, message = WRONG[wrong]
+    assert message in refused("fit", "--config=control.yaml", OTHER, flag)
