@@ -13,7 +13,7 @@ from torch import Tensor
 from diffusion.codec import Codec
 from diffusion.common.files import check_writable, written_aside
 from diffusion.common.pixels import rounded, scaled
-from diffusion.networks.locked import Locked
+from diffusion.networks.locked import FromFile, Locked
 from diffusion.spec import DataSpec
 from diffusion.systems.frozen import FrozenClip, TrainedClip
 
@@ -100,7 +100,7 @@ class FrozenClipImage(Codec):
         return replace(data, shape=(self.width,), levels=None)
 
 
-class ClipImage(FrozenClipImage):
+class ClipImage(FromFile, FrozenClipImage):
     """The pictures' embeddings of a `Contrastive` from its checkpoint, which is read at once.
 
     Args:

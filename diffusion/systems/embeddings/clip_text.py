@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion.networks.conditioning.token_encoder import Encoding
-from diffusion.networks.locked import Locked
+from diffusion.networks.locked import FromFile, Locked
 from diffusion.networks.text.base import TextEncoder
 from diffusion.systems.frozen import FrozenClip, TrainedClip
 
@@ -53,7 +53,7 @@ class FrozenClipText(TextEncoder):
         return Encoding(values[""], values["_mask"], values["_pooled"])
 
 
-class ClipText(FrozenClipText):
+class ClipText(FromFile, FrozenClipText):
     """The texts' states and embeddings of a `Contrastive` from its checkpoint, read at once.
 
     Args:
