@@ -7,6 +7,7 @@ from torch import nn
 
 from diffusion.condition import Forget, named_after
 from diffusion.data import Images
+from diffusion.data.controls.base import check_control
 from diffusion.denoiser import LockedNetwork
 from diffusion.guidance.gradient import check_process
 from diffusion.networks import ControlMap, Network
@@ -184,7 +185,7 @@ def check_controls(stages: Sequence[Any], data: Images) -> None:
         data: The data module.
 
     Raises:
-        ValueError: If a control is missing, has other channels, or is not looked at.
+        ValueError: If a control is missing, has other channels or values, or is not looked at.
         FileNotFoundError: If the one given is not there.
     """
     every = [one for stage in stages for one in stage.denoiser.contract.conditioners]
@@ -200,6 +201,8 @@ def check_controls(stages: Sequence[Any], data: Images) -> None:
                 f"data.controls: {there}; expected '{name}' of {channels} channels, as the network "
                 "reads it"
             )
+        if name in data.controls:
+            check_control(name, data.controls[name], data.shape)
         if name not in given:
             raise ValueError(
                 f"data.control: null; expected a picture, or a folder of pictures, as '{name}', "

@@ -134,6 +134,30 @@ def test_what_the_network_reads_has_to_be_there():
         check_controls(drawing(), Digits(controls={"edges": Canny()}, control="a.png"))
 
 
+class Wrong(Control):
+    """A control that is not as promised, in one way or another."""
+
+    def __init__(self, made):
+        self.made = made
+
+    def __call__(self, image: Tensor) -> Tensor:
+        return self.made(image)
+
+
+WRONG = {
+    "range": (lambda x: x, r"data\.controls\.edges: -1 … 1; expected values in \[0, 1\]"),
+    "nan": (lambda x: (x + 1) / (x + 1).amax((1, 2, 3), True), r"edges: nan … nan; expected val"),
+    "size": (lambda x: x[..., ::2], r"edges: \(2, 1, 8, 4\); expected \(2, 1, 8, 8\)"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_control_that_is_no_picture_in_0_to_1_is_refused_before_training(wrong):
+    made, message = WRONG[wrong]
+    with pytest.raises(ValueError, match=message):
+        check_controls(drawing(ControlMap("edges", 1)), Digits(controls={"edges": Wrong(made)}))
+
+
 @pytest.fixture
 def sketches(tmp_path):
     """A drawing of 16 x 8 pixels that is bright in the middle, and one of the data's size."""

@@ -10,8 +10,8 @@ from skimage.feature import canny
 from skimage.measure import label
 from skimage.transform import resize
 
-from diffusion.data import Canny, ColourBlocks, LowPass, Silhouette
-from diffusion.data.controls.base import grey, reached
+from diffusion.data import Canny, ColourBlocks, LowPass, Outline, Silhouette
+from diffusion.data.controls.base import check_control, grey, reached
 
 
 def photo(name, size):
@@ -65,6 +65,12 @@ def test_edges_turn_and_mirror_with_the_picture():
         assert torch.equal(Canny()(turned(image)), turned(edges))
     both = torch.cat([image, photo("camera", 16)])
     assert torch.equal(Canny()(both)[:1], edges)
+
+
+def test_all_are_pictures_in_0_to_1():
+    for control in (Canny(), ColourBlocks(4), LowPass(4), Silhouette(), Outline()):
+        for shape in ((1, 8, 8), (3, 16, 24)):
+            check_control("any", control, shape)
 
 
 def test_grey_is_what_pillow_makes_of_colours():

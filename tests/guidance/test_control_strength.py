@@ -5,7 +5,7 @@ import torch
 
 from diffusion.condition import Condition
 from diffusion.denoiser import NetworkDenoiser
-from diffusion.guidance import ClassifierFree, ControlStrength
+from diffusion.guidance import ClassifierFree, ControlStrength, Inpaint
 from diffusion.networks import ControlNet, Hint, Locked, UNet
 from diffusion.parameterization import V
 from diffusion.process import Cosine
@@ -95,6 +95,23 @@ def test_all_solvers_draw_the_bases_samples_at_strength_zero(both, given, step):
     assert torch.equal(draw(net, free, ControlStrength("edges", 0.0)), plain)
     assert not torch.allclose(draw(net, free, ControlStrength("edges")), plain)
     assert torch.equal(draw(net, free, ControlStrength("edges")), draw(net, free))
+
+
+@torch.no_grad()
+def test_inpainting_keeps_what_is_known_and_the_control_decides_the_rest(both, given):
+    net, base = both
+    x_T, _, cond = given
+    known, mask = torch.rand_like(x_T) * 2 - 1, torch.zeros_like(x_T)
+    mask[..., :4] = 1
+    cond = Condition({**cond.values, "known": known, "mask": mask}, cond.null)
+
+    def draw(denoiser, *guidance):
+        return Sampler(DDIM(), 4, (*guidance, Inpaint()))(denoiser, Cosine(20), x_T, cond)
+
+    found, plain = draw(net, ControlStrength("edges", 0.5)), draw(base)
+    assert torch.equal(found[..., :4], known[..., :4])
+    assert not torch.allclose(found[..., 4:], plain[..., 4:])
+    assert torch.equal(draw(net, ControlStrength("edges", 0.0)), plain)
 
 
 def test_what_it_refuses():

@@ -1,4 +1,6 @@
-"""The configuration of a run that takes about a second."""
+"""The configuration of a run that takes about a second, and one of a ControlNet."""
+
+import copy
 
 TINY = {
     "model": {
@@ -45,3 +47,19 @@ TINY = {
         "enable_model_summary": False,
     },
 }
+
+BASE = "base.ckpt"
+LOW = {"low": {"class_path": "LowPass", "init_args": {"factor": 4}}}
+
+
+def controlled(config):
+    """Makes the configuration one of a ControlNet on BASE."""
+    config["model"]["network"] = {
+        "class_path": "ControlNet",
+        "init_args": {
+            "base": {"class_path": "TrainedNetwork", "init_args": {"checkpoint": BASE}},
+            "controls": {"low": {"channels": 3, "widths": [4]}},
+        },
+    }
+    config["data"]["init_args"]["controls"] = copy.deepcopy(LOW)
+    return config

@@ -11,6 +11,7 @@ from torch import nn
 from diffusion.common.hashing import weights_digest
 from diffusion.interop.diffusers.unet_weights import names
 from diffusion.networks import (
+    Augmentation,
     ControlNet,
     Hint,
     Inpainter,
@@ -21,6 +22,7 @@ from diffusion.networks import (
     Upsampler,
 )
 from diffusion.networks.control.control_net import Branch, LockedBranch
+from diffusion.process import Cosine
 
 SMALL = {"image_size": 8, "channels": 8, "multipliers": (1, 2), "attention": (4,), "blocks": 1}
 SMALL |= {"groups": 4, "in_channels": 1}
@@ -37,7 +39,7 @@ UNETS = {
     ),
     "text": lambda: UNet(**SMALL, streams=text()),
     "patches": lambda: UNet(**{**SMALL, "attention": ()}, patch=2),
-    "upsampler": lambda: Upsampler(**SMALL),
+    "upsampler": lambda: Upsampler(Augmentation(Cosine(20), 10, 4), **SMALL),
     "inpainter": lambda: Inpainter(**SMALL),
 }
 
@@ -57,7 +59,7 @@ def batch_of(net, n=2):
     if "text" in (net.conditions or ()):
         made |= net.read({"text": ["a fox", ""]})
     if "low_res" in net.required:
-        made["low_res"] = torch.randn(n, 1, 4, 4)
+        made |= {"low_res": torch.randn(n, 1, 4, 4), "level": torch.tensor([2, 9])}
     if "mask" in net.required:
         made |= {"known": torch.randn(n, 1, 8, 8), "mask": torch.ones(n, 1, 8, 8)}
     return torch.randn(n, 1, 8, 8), torch.tensor([3, 700]), made
@@ -119,10 +121,28 @@ def test_what_learns_in_the_first_three_backwards_and_that_the_base_stays(unlock
     assert weights_digest(net.network.state_dict()) == before
 
 
+@pytest.mark.parametrize("kind", UNETS)
+def test_all_that_is_trained_has_a_gradient_which_several_processes_wait_for(kind):
+    net = ControlNet(Locked(UNETS[kind]()), {"edges": Hint(widths=(4, 4))}, "decoder").train()
+    x_t, t, values = batch_of(net)
+    net(x_t, t, **values).sum().backward()
+    assert not [n for n, p in net.named_parameters() if p.requires_grad and p.grad is None]
+
+
+def test_texts_are_encoded_once_however_many_controls_there_are():
+    net = ControlNet(Locked(UNETS["text"]()), {k: Hint(widths=(4, 4)) for k in ("a", "b")})
+    calls = []
+    net.network.streams.encoders["text"].register_forward_hook(lambda *_: calls.append(1))
+    x_t, t, values = batch_of(net)
+    net(x_t, t, **without(values, "edges"), a=values["edges"], b=values["edges"])
+    assert len(calls) == 1
+
+
 def test_no_gradient_is_kept_in_the_base_but_for_its_decoder():
     net = controlled(randomised(UNETS["text"]()))
     x_t, t, values = batch_of(net)
-    emb, sources = net.network.embed(x_t, t, None, values)
+    texts = net.network.encodings(x_t, values)
+    emb, sources = net.network.embed(texts, t, None, values)
     h, skips = net.network.encode(x_t, emb, sources)
     assert not any(x.requires_grad for x in (emb, h, *skips))
     x_t.requires_grad_()  # a gradient through all of it, if one asks for it
@@ -275,4 +295,4 @@ def test_its_residuals_are_those_of_diffusers(published, guess):
 def scaled_of(branch, control, x_t, t, strength):
     from diffusion.networks.control.control_net import scaled
 
-    return scaled(branch(control, x_t, x_t, t, None, {}), strength)
+    return scaled(branch(control, x_t, {}, t, None, {}), strength)

@@ -1,27 +1,30 @@
 """A ControlNet from the command line: its base, its checkpoints, and several on one base."""
 
 import copy
+import json
 import shutil
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 import yaml
-from tiny import TINY
+from PIL import Image
+from test_ddp import SGD
+from tiny import BASE, LOW, TINY, controlled
 
+from diffusion.networks import ControlNet, Hint, Locked, UNet, Upsampler
+from diffusion.objective import Simple
+from diffusion.parameterization import V
 from diffusion.pipeline import Pipeline
+from diffusion.process import Cosine
+from diffusion.sampler import Sampler
+from diffusion.step import DDIM
+from diffusion.systems.cascade import Cascade
 from diffusion.systems.diffusion import Diffusion
 
-BASE = "base.ckpt"
-NETWORK = {
-    "class_path": "ControlNet",
-    "init_args": {
-        "base": {"class_path": "TrainedNetwork", "init_args": {"checkpoint": BASE}},
-        "controls": {"low": {"channels": 3, "widths": [4]}},
-    },
-}
-LOW = {"low": {"class_path": "LowPass", "init_args": {"factor": 4}}}
-pytestmark = pytest.mark.slow
+slow = pytest.mark.slow
+ADHERENCE = "diffusion.metrics.Adherence"
 DRAW = ("--data.samples=2", "--writer.format=npz")
 QUIET = ("--samples.every_n_steps=0", "--trainer.limit_val_batches=0")
 ZERO = "[Static, {class_path: ControlStrength, init_args: {name: low, scale: 0.0}}]"
@@ -29,19 +32,12 @@ OTHER = "--trainer.default_root_dir=other"
 MOVED = "--model.network.base.checkpoint=moved.ckpt"
 
 
-def config(tiny):
-    tiny["model"]["network"] = copy.deepcopy(NETWORK)
-    tiny["data"]["init_args"]["controls"] = LOW
-    tiny["trainer"]["limit_test_batches"] = 1
-    return tiny
-
-
 @pytest.fixture(scope="module")
 def made(fitted, once):
     """A folder with a base, and run/ of a ControlNet that was trained for four steps."""
     with once("control") as made:
         shutil.copy(fitted.last, made.folder / BASE)
-        made.write("control.yaml", config(copy.deepcopy(TINY)))
+        made.write("control.yaml", controlled(copy.deepcopy(TINY)))
         made("fit", "--config", "control.yaml")
         yield made
 
@@ -57,6 +53,77 @@ def images(folder):
     return torch.from_numpy(np.load(next(folder.glob("*.npz")))["images"])
 
 
+def test_it_is_trained_exported_and_draws_by_a_sketch(run, fitted, tiny):
+    """Trained from noise, which a checkpoint's network is rebuilt with before it has numbers."""
+    shutil.copy(fitted.last, run.folder / BASE)
+    controlled(tiny)["model"]["network"]["init_args"]["controls"]["low"]["start"] = "noise"
+    run.write("control.yaml", tiny)
+    run("fit", "--config=control.yaml", *QUIET, "--trainer.max_steps=2")
+    run("export", "--to=safetensors", "--ckpt", run.last, "--output=half")
+    Image.new("L", (16, 12), 200).save(run.folder / "sketch.png")
+    run("predict", "--ckpt_path=half", "--data.control=sketch.png", *DRAW, "--writer.folder=half")
+    assert images(run.folder / "half").shape[0] == 2
+
+
+@slow
+def test_its_adherence_is_measured(here):
+    here("validate", "--ckpt_path", here.last, "--trainer.limit_val_batches=1")
+    here("test", "--ckpt_path", here.last, "--metrics.n=6", f"--metrics.measures=[{ADHERENCE}]")
+    figures = json.loads((here.folder / "run/metrics.json").read_text())["figures"]
+    assert {"adherence_low@6", "adherence_low_share@6"} <= figures.keys()
+
+
+def test_a_cascade_hands_each_stage_the_control_at_its_size():
+    """In means of what becomes one pixel, where a stage is smaller than the samples."""
+    small = {"in_channels": 1, "channels": 8, "multipliers": [1], "attention": [], "blocks": 1}
+    base = UNet(8, groups=4, **small)
+    net = ControlNet(Locked(base), {"low": Hint(channels=3, widths=(4,))})
+    top = Upsampler(image_size=16, groups=4, **small)
+    with torch.no_grad():
+        for weight in (*net.parameters(), *top.parameters()):
+            weight.normal_(std=0.1)
+    first, last = (
+        Diffusion(one, Cosine(20), V(), Simple(), Sampler(DDIM(), 2)).eval() for one in (net, top)
+    )
+    low = torch.rand(2, 3, 16, 16)
+    drawn = Cascade([first, last]).generate({"low": low}, [0, 1])
+    x_0 = first.generate({"low": F.avg_pool2d(low, 2)}, [0, 1])
+    assert not torch.equal(x_0, first.generate({"low": torch.zeros(2, 3, 8, 8)}, [0, 1]))
+    assert torch.equal(drawn, last.generate({"low_res": x_0}, [0, 1]))
+
+
+@slow
+def test_diffusers_have_no_such_network(here, refused):
+    line = refused("export", "--to=diffusers", "--ckpt", here.last, "--output=folder")
+    assert line.startswith("network: ControlNet; expected UNet")
+
+
+@slow
+def test_another_run_starts_from_a_control(here):
+    here("fit", "--config=control.yaml", *QUIET, OTHER, "--model.start", here.last,
+         "--snapshots.every_n_steps=2", "--model.optimizer.lr=0")  # fmt: skip
+    old, new = here.load(), here.load("other/checkpoints/last.ckpt")
+    for name, value in old["state_dict"].items():
+        torch.testing.assert_close(new["state_dict"][name], value)
+
+
+@slow
+def test_two_processes_learn_the_weights_of_one(here):
+    base = here.load(BASE)
+    base["hyper_parameters"]["network"]["init_args"]["dropout"] = 0.0
+    torch.save(base, here.folder / "moved.ckpt")
+    flags = ("fit", "--config=control.yaml", *QUIET, *SGD, MOVED)
+    forked = ("--trainer.strategy=ddp_fork", "--trainer.devices=2")
+    here(*flags, *forked, "--trainer.default_root_dir=two")
+    here(*flags, "--trainer.default_root_dir=one", "--data.batch_size=16")
+    two, one = (here.load(f"{name}/checkpoints/last.ckpt") for name in ("two", "one"))
+    for key in ("state_dict", "raw_state_dict"):
+        assert two[key].keys() == one[key].keys()
+        for name, weight in one[key].items():
+            torch.testing.assert_close(two[key][name], weight, rtol=1e-5, atol=1e-6)
+
+
+@slow
 def test_its_checkpoint_holds_the_control_and_the_bases_digest(made, fitted):
     content, base = made.load(), fitted.load()
     names = {name.split(".")[2] for name in content["state_dict"]}
@@ -73,6 +140,7 @@ def test_its_checkpoint_holds_the_control_and_the_bases_digest(made, fitted):
     assert any(z.weight.any() for z in network.branches["low"].zeros)
 
 
+@slow
 def test_strength_zero_draws_what_the_base_draws(here):
     last = ("predict", "--ckpt_path", here.last, *DRAW)
     here(*last, f"--model.sampler.guidance={ZERO}", "--writer.folder=zero")
@@ -86,6 +154,7 @@ def test_strength_zero_draws_what_the_base_draws(here):
     here(*last, "--model.network.base.checkpoint=base", "--writer.folder=both")  # the same digest
 
 
+@slow
 def test_a_run_resumes_bit_for_bit(here, same):
     here("fit", "--config=control.yaml", *QUIET, "--trainer.default_root_dir=whole",
          "--trainer.max_steps=6")  # fmt: skip
@@ -96,9 +165,10 @@ def test_a_run_resumes_bit_for_bit(here, same):
         assert same(whole[key], parts[key]), key
 
 
+@slow
 def test_several_trained_controls_draw_on_one_base_without_a_checkpoint(here, refused):
     part = {"class_path": "TrainedControl", "init_args": {"checkpoint": here.last}}
-    several = config(yaml.safe_load((here.folder / "control.yaml").read_text()))
+    several = yaml.safe_load((here.folder / "control.yaml").read_text())
     several["model"]["network"]["init_args"]["controls"] = {"low": part, "other": part}
     several["data"]["init_args"]["controls"] = {k: LOW["low"] for k in ("low", "other")}
     several["trainer"]["default_root_dir"] = "several"
@@ -116,6 +186,7 @@ def test_several_trained_controls_draw_on_one_base_without_a_checkpoint(here, re
     assert "model.network.controls.control: edges; expected one of ['low']" in line
 
 
+@slow
 def test_a_base_that_moved_is_found_by_a_flag_and_another_is_refused(here, refused):
     (here.folder / BASE).rename(here.folder / "moved.ckpt")
     line = refused("predict", "--ckpt_path", here.last)
@@ -150,6 +221,7 @@ WRONG = {
 }
 
 
+@slow
 @pytest.mark.parametrize("wrong", WRONG)
 def test_what_does_not_fit_is_one_line_before_training(here, refused, wrong):
     flag, message = WRONG[wrong]

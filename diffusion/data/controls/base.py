@@ -1,7 +1,9 @@
 # pyright: strict
 """What a control is: a function of a picture."""
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -28,6 +30,28 @@ class Control(ABC):
     @abstractmethod
     def __call__(self, image: Tensor) -> Tensor:
         """Returns the controls (B, c, H, W) in [0, 1] of images (B, C, H, W) in [−1, 1]."""
+
+
+def check_control(name: str, control: Control, shape: Sequence[int]) -> None:
+    """Refuses a control that is no picture in [0, 1], judged by those of black and of a ramp.
+
+    So nothing has to be looked at, and waited for, while a network is trained.
+
+    Args:
+        name: Of the condition.
+        control: The control.
+        shape: (C, H, W) of the images.
+
+    Raises:
+        ValueError: If its shape is another, or a value is NaN or outside [0, 1].
+    """
+    ramp = torch.linspace(-1, 1, math.prod(shape)).view(*shape)
+    found = control(torch.stack([torch.full_like(ramp, -1), ramp]))
+    if found.shape != (wanted := (2, control.channels, *shape[1:])):
+        raise ValueError(f"data.controls.{name}: {tuple(found.shape)}; expected {wanted}")
+    low, high = found.aminmax()
+    if not (low >= 0 and high <= 1):
+        raise ValueError(f"data.controls.{name}: {low:g} … {high:g}; expected values in [0, 1]")
 
 
 def colours(image: Tensor) -> Tensor:

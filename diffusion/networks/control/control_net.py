@@ -12,6 +12,7 @@ from diffusion.networks.conditioning.base import distinct
 from diffusion.networks.conditioning.control_map import ControlMap
 from diffusion.networks.control.hint_encoder import Hint, HintEncoder
 from diffusion.networks.locked import Locked
+from diffusion.networks.text.base import Encoding
 from diffusion.networks.unet.style import zero
 from diffusion.networks.unet.unet import UNet
 
@@ -43,14 +44,14 @@ class Branch(nn.Module):
         self,
         control: Tensor,
         seen: Tensor,
-        x_t: Tensor,
+        encodings: Mapping[str, Encoding],
         t: Tensor,
         label: Tensor | None,
         conditions: Mapping[str, Tensor],
     ) -> list[Tensor]:
         """Returns what is added to each map that the way down left behind, and to the middle's."""
-        emb, sources = self.encoder.embed(x_t, t, label, conditions)
-        h, skips = self.encoder.encode(seen, emb, sources, self.hint(control.to(x_t)))
+        emb, sources = self.encoder.embed(encodings, t, label, conditions)
+        h, skips = self.encoder.encode(seen, emb, sources, self.hint(control.to(seen)))
         return [layer(x) for layer, x in zip(self.zeros, [*skips, h])]
 
 
@@ -133,13 +134,13 @@ class ControlNet(Network):
             ValueError: If a control is missing, or of another shape.
         """
         base = self.network  # of whose encoder no gradient is kept, as nothing in it wants one
-        emb, sources = base.embed(x_t, t, label, conditions)
-        seen = base.see(x_t, conditions)
+        texts, seen = base.encodings(x_t, conditions), base.see(x_t, conditions)
+        emb, sources = base.embed(texts, t, label, conditions)
         h, skips = base.encode(seen, emb, sources)
         maps = [*skips, h]
         for one in self.maps:
             if (control := one.control(conditions, x_t)) is not None:
-                added = self.branches[one.name](control, seen, x_t, t, label, conditions)
+                added = self.branches[one.name](control, seen, texts, t, label, conditions)
                 factors = conditions.get(one.strength)
                 maps = [a + b for a, b in zip(maps, scaled(added, factors))]
         decoder = base if self.decoder is None else self.decoder
@@ -171,4 +172,5 @@ def part_of(network: UNet, without: Sequence[str]) -> UNet:
 def shuffle(network: nn.Module) -> None:
     """Puts the numbers of each weight into random order: noise of the same size."""
     for weight in network.parameters():
-        weight.copy_(weight.flatten()[torch.randperm(weight.numel())].view_as(weight))
+        order = torch.randperm(weight.numel(), device=weight.device)
+        weight.copy_(weight.flatten()[order].view_as(weight))

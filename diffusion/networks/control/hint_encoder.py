@@ -35,7 +35,8 @@ class Hint:
         check_counts("network.controls", channels=channels)
         if widths and min(widths) < 1:
             raise ValueError(f"network.controls.widths: {widths}; expected numbers ≥ 1")
-        self.channels, self.widths, self.start = channels, widths, start
+        self.channels, self.widths = channels, widths
+        self.start: Literal["base", "noise"] = start
 
 
 class HintEncoder(nn.Module):

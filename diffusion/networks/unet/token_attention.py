@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffusion.networks.conditioning.token_encoder import TokenEncoder
+from diffusion.networks.conditioning.token_encoder import Encoding, TokenEncoder
 from diffusion.networks.conditioning.tokens import Tokens
 from diffusion.networks.unet.style import Route, Style
 
@@ -84,21 +84,24 @@ class Streams(nn.Module):
             self.pooled[name] = nn.Sequential(*layers)
         self.tokens = tuple(Tokens(name, stream.encoder) for name, stream in streams.items())
 
-    def forward(
-        self, values: Mapping[str, Tensor], x_t: Tensor
-    ) -> tuple[dict[str, Source], Tensor | float]:
-        """Returns what attention reads of each stream, and what is added to emb, (B, E).
+    def encodings(self, values: Mapping[str, Tensor], x_t: Tensor) -> dict[str, Encoding]:
+        """Returns what the encoders make of each stream.
 
         Args:
             values: The conditions; a stream that is not there is ∅ for all samples.
             x_t: Of the same batch.
         """
+        return {tokens.name: tokens(values, x_t) for tokens in self.tokens}
+
+    def forward(
+        self, encodings: Mapping[str, Encoding]
+    ) -> tuple[dict[str, Source], Tensor | float]:
+        """Returns what attention reads of each stream, and what is added to emb, (B, E)."""
         sources: dict[str, Source] = {}
         emb: Tensor | float = 0.0
-        for tokens in self.tokens:
-            name, read = tokens.name, tokens(values, x_t)
+        for name, read in encodings.items():
             norm = self.norms[name]
-            dtype = norm.weight.dtype
+            dtype = norm.get_parameter("weight").dtype
             sources[name] = Source(norm(read.states.to(dtype)), read.mask, self.weights[name])
             if name in self.pooled and read.pooled is not None:
                 emb = emb + self.pooled[name](read.pooled.to(dtype))

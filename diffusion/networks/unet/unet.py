@@ -15,6 +15,7 @@ from diffusion.networks.conditioning.low_resolution import (
     LevelEmbedding,
     LowResolution,
 )
+from diffusion.networks.text.base import Encoding
 from diffusion.networks.unet.encoder import Encoder, Stage
 from diffusion.networks.unet.style import TokenStyle, zero
 from diffusion.networks.unet.token_attention import Source, Stream, Streams
@@ -105,7 +106,7 @@ class UNet(Encoder):
         Returns:
             Output (B, out_channels, H, W), exactly 0 at initialisation.
         """
-        emb, sources = self.embed(x_t, t, label, conditions)
+        emb, sources = self.embed(self.encodings(x_t, conditions), t, label, conditions)
         h, skips = self.encode(self.see(x_t, conditions), emb, sources)
         return self.decode(h, skips, emb, sources)
 
@@ -114,11 +115,19 @@ class UNet(Encoder):
         planes = [one.planes(x_t, conditions) for one in self.conditioners[: len(self.inputs)]]
         return torch.cat([x_t, *planes], dim=1) if planes else x_t
 
+    def encodings(self, x_t: Tensor, conditions: Mapping[str, Tensor]) -> Mapping[str, Encoding]:
+        """Returns what the encoders make of each stream."""
+        return {} if self.streams is None else self.streams.encodings(conditions, x_t)
+
     def embed(
-        self, x_t: Tensor, t: Tensor, label: Tensor | None, conditions: Mapping[str, Tensor]
+        self,
+        encodings: Mapping[str, Encoding],
+        t: Tensor,
+        label: Tensor | None,
+        conditions: Mapping[str, Tensor],
     ) -> tuple[Tensor, Mapping[str, Source] | None]:
         """Returns SiLU of the embedding (B, E), and what attention reads of each stream."""
-        sources, pooled = (None, 0.0) if self.streams is None else self.streams(conditions, x_t)
+        sources, pooled = (None, 0.0) if self.streams is None else self.streams(encodings)
         level = 0.0
         if self.level is not None and "level" in conditions:
             level = self.level(conditions["level"])

@@ -78,6 +78,10 @@ class Restorable(L.LightningModule):
             except TypeError as error:
                 made = "expected one made by `diffusion fit`, or the model's arguments"
                 raise ValueError(f"{file}; {made} ({error})") from None
+            except ValueError as error:
+                if isinstance(error.__cause__, FileNotFoundError):  # in a parser's many words
+                    raise error.__cause__ from None
+                raise
         module.trained = settings_of(content)
         module.on_load_checkpoint(content)
         check_bases(module.state_dict(), content["state_dict"], file)
