@@ -34,7 +34,7 @@ def test_z_becomes_tokens_and_a_vector():
     values = net.read({"text": ["a", "b", "c"], "image": x})
     z = codec.encode(x)
     assert torch.equal(values["embedding"], z)
-    emb, sources = net.embed(x, t, None, values)
+    emb, sources = net.embed(net.encodings(x, values), t, None, values)
     part = net.streams.encoders["embedding"].project
     states = (z @ part.weight.T + part.bias).reshape(3, 4, D)
     norm, (vector, out) = net.streams.norms["embedding"], net.streams.pooled["embedding"]
@@ -42,7 +42,7 @@ def test_z_becomes_tokens_and_a_vector():
     torch.testing.assert_close(sources["embedding"].states, by_hand)
     assert sources["embedding"].mask is None
     without = {k: v for k, v in values.items() if k != "embedding"} | {"embedding": 0 * z}
-    raw, other = (net.streams(v, x)[1] for v in (values, without))
+    raw, other = (net.streams(net.encodings(x, v))[1] for v in (values, without))
     added = out(F.layer_norm(z, (D,), vector.weight, vector.bias)) - out(vector.bias)
     torch.testing.assert_close(raw - other, added)
     assert emb.shape == (3, 32)
