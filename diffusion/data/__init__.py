@@ -4,8 +4,10 @@ from diffusion.data.base import Images
 from diffusion.data.binary import BinaryDigits, Heartbeat
 from diffusion.data.cifar10 import CIFAR10
 from diffusion.data.controls.base import Control
+from diffusion.data.controls.beside import Beside
 from diffusion.data.controls.canny import Canny
 from diffusion.data.controls.colour_blocks import ColourBlocks
+from diffusion.data.controls.drawn import Drawn
 from diffusion.data.controls.low_pass import LowPass
 from diffusion.data.controls.outline import Outline
 from diffusion.data.controls.silhouette import Silhouette
@@ -23,6 +25,7 @@ from diffusion.data.synthetic.tree import Tree
 __all__ = [
     "CIFAR10",
     "MNIST",
+    "Beside",
     "BinaryDigits",
     "Canny",
     "Circles",
@@ -30,6 +33,7 @@ __all__ = [
     "Control",
     "Digits",
     "Downloaded",
+    "Drawn",
     "Emoji",
     "FashionMNIST",
     "Heartbeat",

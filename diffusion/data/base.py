@@ -8,7 +8,7 @@ Pictures stay uint8 until they are on the device.
 from abc import ABC
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
@@ -19,6 +19,7 @@ from diffusion.common.pixels import scaled
 from diffusion.common.validate import check_counts
 from diffusion.data.batches import Batches
 from diffusion.data.controls.base import Control
+from diffusion.data.controls.beside import Beside, check_beside, shares
 from diffusion.data.requests.base import Ask, Requests, in_order
 from diffusion.data.requests.controlled import Controlled
 from diffusion.data.requests.edits import Edits
@@ -40,14 +41,14 @@ class Images(Batches, ABC):
         labels: The classes `predict` asks for in turn, by number or name; None for all of them.
         edit: A picture, or a folder of pictures, that samples continue from; see `Edits`.
         mask: What to repaint of them: a picture that is white there, or "x0,y0,x1,y1".
-        controls: What pictures are controlled by, computed from them, by the condition's name; see
-            `Control`.
+        controls: What pictures are controlled by, by the condition's name; see `Control`.
         control: A picture, or a folder of pictures, as control of the samples, or {name: …} of
             them; None for the controls of real pictures. See `GivenControls`.
         invert_control: Whether it is dark on white where controls are white on black.
         **kwargs: As for `Batches`.
 
     Attributes:
+        has_beside: Which controls pictures may come with, None for none.
         shape: (C, H, W), or (D,) for points.
         num_classes: Number of classes, None without labels.
         classes: Their names, if they have some; a label is a place among them.
@@ -62,6 +63,7 @@ class Images(Batches, ABC):
         ValueError: If a number is out of its range.
     """
 
+    has_beside: ClassVar[type[Beside] | None] = None
     shape: tuple[int, ...]
     num_classes: int | None = None
     classes: Sequence[str] = ()
@@ -88,6 +90,7 @@ class Images(Batches, ABC):
         self.samples, self.labels, self.edit, self.mask = samples, labels, edit, mask
         self.controls, self.control = controls or {}, control
         self.invert_control = invert_control
+        check_beside(self.beside, self.has_beside, type(self).__name__)
         self.done: Callable[[], set[int]] = set
         self.mentioned: list[str] = []
         self._counts: dict[str, list[int]] = {}
@@ -148,6 +151,11 @@ class Images(Batches, ABC):
     def picture_asks(self) -> list[Ask]:
         """Returns the pictures that samples start from, which are read once a batch is drawn."""
         return [ask for ask in (self.edits, self.low, self.controlled) if ask is not None]
+
+    @property
+    def beside(self) -> dict[str, Beside]:
+        """The controls that come with the pictures, by name; all others are computed from them."""
+        return {name: one for name, one in self.controls.items() if isinstance(one, Beside)}
 
     @property
     def control_channels(self) -> dict[str, int]:
@@ -250,10 +258,12 @@ class Images(Batches, ABC):
         A batch of requests gets the pictures that its samples start from.
         """
         if "image" in batch:
-            batch = {**batch, "image": self.normalize(batch["image"])}
+            beside = {name: shares(batch[name]) for name in self.beside}
+            batch = {**batch, "image": self.normalize(batch["image"]), **beside}
             low = self.low
             made = {} if low is None else {"low_res": area_means(batch["image"], low.size)}
-            made |= {name: control(batch["image"]) for name, control in self.controls.items()}
+            computed = {k: v for k, v in self.controls.items() if k not in beside}
+            made |= {name: control(batch["image"]) for name, control in computed.items()}
             return {**made, **batch}
         for ask in self.picture_asks() if batch else ():
             if not batch.keys() & {*ask.keys}:

@@ -9,6 +9,8 @@ import torch
 from diffusion.common.hashing import share_of
 from diffusion.common.validate import check_choice, check_counts, check_shares, first_few
 from diffusion.data.base import Images
+from diffusion.data.controls.beside import Beside
+from diffusion.data.reading.beside_files import check_sizes, file_of, with_controls
 from diffusion.data.reading.class_folders import ClassFolders, classes_remedy
 from diffusion.data.reading.decoding import is_readable
 from diffusion.data.reading.image_files import Files
@@ -25,6 +27,9 @@ class ImageFolder(Images):
     there alone, so adding pictures moves no other. Validation and test set are the same. Samples
     are drawn without the pictures, as a checkpoint has the names of the classes.
 
+    A control NAME that is `Beside` or `Drawn` is in files: `cat.NAME.png` beside `cat.jpg`, of the
+    same size. Pictures without one are left out and counted.
+
     Args:
         root: The folder.
         size: Height and width: the shorter side is resized to it and the centre cropped.
@@ -38,6 +43,8 @@ class ImageFolder(Images):
     Raises:
         ValueError: If a number is out of its range.
     """
+
+    has_beside = Beside
 
     def __init__(
         self,
@@ -81,15 +88,18 @@ class ImageFolder(Images):
 
         Raises:
             FileNotFoundError: If the folder is missing or holds no picture.
-            ValueError: If too many are unreadable, only some have a class, or a split is empty.
+            ValueError: If too many are unreadable, only some have a class, a control is of another
+                size than its picture, or a split is empty.
         """
         if self.is_set_up or stage == "predict":
             return
         root, folders = Path(self.root).expanduser(), self.folders
         listing = list_pictures(root)
-        names = folders.take(self.names(root, listing.names), self.mention)
+        names = with_controls(listing.names, self.beside, self.mention)
+        names = folders.take(self.names(root, names), self.mention)
         self.classes, self.num_classes = folders.classes, len(folders.classes) or None
         names = self._without_unreadable(root, names)
+        check_sizes(root, names, self.beside)
         wanted = folders.class_of if folders.chosen else listing.folders
         if left_out := listing.left_out(names, [x for x in listing.folders if x in wanted]):
             self.mention(f"left out of {self.root!r}: {left_out}")
@@ -116,11 +126,20 @@ class ImageFolder(Images):
         labels = self.folders.labels(names)
         numbers = None if labels is None else torch.tensor(labels, dtype=torch.int64)
         channels, size, _ = self.shape
-        return Files(root, names, numbers, size, channels, self.max_unreadable)
+        files = Files(root, names, numbers, size, channels, self.max_unreadable)
+        files.beside = {name: control.channels for name, control in self.beside.items()}
+        return files
 
     def _without_unreadable(self, root: Path, names: list[str]) -> list[str]:
         channels, size, _ = self.shape
-        kept = [name for name in names if is_readable(root / name, size, channels)]
+        kept = [
+            name
+            for name in names
+            if all(
+                is_readable(root / file, size, channels)
+                for file in (name, *(file_of(name, control) for control in self.beside))
+            )
+        ]
         if bad := sorted({*names} - {*kept}):
             n, which, share = len(names), first_few(bad, 10), self.max_unreadable
             found = f"{len(bad)} of {n} pictures in {self.root!r} are unreadable: {which}"

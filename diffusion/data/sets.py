@@ -3,8 +3,8 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -26,7 +26,8 @@ class ImageSet(Dataset[Batch], ABC):
         """Returns pictures as one batch.
 
         It has "image": uint8 (B, C, H, W), or float32 (B, D) for points; "label": int64 (B,), and
-        "text": list of B captions, if there are any.
+        "text": list of B captions, if there are any; and NAME: uint8 (B, c, H, W) of each control
+        that comes beside the pictures.
 
         Args:
             indices: B numbers in 0 .. len − 1.
@@ -96,6 +97,7 @@ class Memory(Annotated):
         images: uint8 (N, C, H, W), or float32 (N, D) for points.
         labels: int64 (N,), or None.
         texts: The captions of each picture, or None.
+        beside: Controls, uint8 (N, c, H, W), by name.
 
     Raises:
         ValueError: If there are not as many labels or captions as images.
@@ -104,9 +106,10 @@ class Memory(Annotated):
     images: Tensor
     labels: Tensor | None = None
     texts: Sequence[Sequence[str]] | None = None
+    beside: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
 
     def __post_init__(self) -> None:
-        for key, values in (("labels", self.labels), ("texts", self.texts)):
+        for key, values in (("labels", self.labels), ("texts", self.texts), *self.beside.items()):
             if values is not None and len(values) != len(self.images):
                 n = len(self.images)
                 raise ValueError(f"{key}: {len(values)}; expected {n}, one per image")
@@ -120,12 +123,16 @@ class Memory(Annotated):
 
     def visit(self, indices: Sequence[int], visits: Sequence[int]) -> Batch:
         """Returns pictures, each with the caption whose turn it is."""
-        images = self.images[torch.as_tensor(indices)]
-        return {"image": images, **self.labels_and_texts(indices, visits)}
+        rows = torch.as_tensor(indices)
+        pictures = {"image": self.images, **self.beside}
+        shown = {name: x[rows] for name, x in pictures.items()}
+        return {**shown, **self.labels_and_texts(indices, visits)}
 
     def digest(self) -> bytes:
-        """Returns SHA-256 of the images' bytes, labels and captions."""
+        """Returns SHA-256 of the images' bytes, labels, captions and controls."""
         digest = hashlib.sha256(self.images.numpy().data)
+        for name, control in self.beside.items():
+            digest.update(name.encode() + control.contiguous().numpy().tobytes())
         digest.update(self.annotations())
         return digest.digest()
 

@@ -34,8 +34,9 @@ class Adherence(Measure):
     pixel by chance; the RMSE's numerator and denominator are both negative.
 
     A real image of a control is one of the split `ask` that has it, without captions of validation
-    or training; where one is missing, as for a sketch, there are neither ceiling nor share. Nothing
-    without controls.
+    or training; where one is missing, as for a sketch, there are neither ceiling nor share. Real
+    images have a ceiling below 1 where the control came with them (`Drawn`). Nothing without
+    controls, and nothing of one that cannot be computed of a sample (`Beside`).
     """
 
     higher_is_better = True
@@ -57,7 +58,9 @@ class Adherence(Measure):
 
     def update(self, samples: SampleBatch) -> None:
         """Computes the controls of the images."""
-        if not (given := samples.controls):
+        kinds = {name: control.kind for name, control in self.data.controls.items()}
+        given = {k: x for k, x in (samples.controls or {}).items() if kinds[k] is not None}
+        if not given:
             return
         self.channels = {name: control.shape[1] for name, control in given.items()}
         self.index.append(self.count(samples))
@@ -89,7 +92,7 @@ class Adherence(Measure):
         self, name: str, n: int, seen: Tensor, given: Tensor, real: Tensor | None
     ) -> dict[str, Figure]:
         """Returns the figures of one control."""
-        score, key = SCORES[self.data.controls[name].kind], f"adherence_{name}"
+        score, key = SCORES[self.data.controls[name].kind or "values"], f"adherence_{name}"
         table = score.table(seen, given)
         own, shuffled = table.diagonal().mean().item(), over_others(table)
         about = (f"{score.title} of {name}", score.phrase, score.better, False, ("controls",))

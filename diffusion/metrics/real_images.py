@@ -17,10 +17,10 @@ class Control(Protocol):
     """What a picture is controlled by: images in [−1, 1] ↦ (B, c, H, W) in [0, 1].
 
     Attributes:
-        kind: How two of them are compared.
+        kind: How two of them are compared; None if nothing computes them of a picture.
     """
 
-    kind: ClassVar[Kind]
+    kind: ClassVar[Kind | None]
 
     def __call__(self, image: Tensor) -> Tensor:
         """Returns the controls."""

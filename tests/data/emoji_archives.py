@@ -30,7 +30,7 @@ def emojibase(concepts):
 def npm(path, files):
     with tarfile.open(path, "w:gz") as archive:
         for name, content in files.items():
-            packed = json.dumps(content).encode()
+            packed = (content if isinstance(content, str) else json.dumps(content)).encode()
             about = tarfile.TarInfo(f"package/{name}")
             about.size = len(packed)
             archive.addfile(about, io.BytesIO(packed))

@@ -21,11 +21,11 @@ class Control(ABC):
 
     Attributes:
         channels: c of the control.
-        kind: What is compared of two of them: thin lines, areas, or any values.
+        kind: What is compared of two of them: thin lines, areas, or any values; None for nothing.
     """
 
-    channels: ClassVar[int] = 1
-    kind: ClassVar[Literal["edges", "regions", "values"]] = "values"
+    channels: int = 1
+    kind: ClassVar[Literal["edges", "regions", "values"] | None] = "values"
 
     @abstractmethod
     def __call__(self, image: Tensor) -> Tensor:
@@ -45,6 +45,8 @@ def check_control(name: str, control: Control, shape: Sequence[int]) -> None:
     Raises:
         ValueError: If its shape is another, or a value is NaN or outside [0, 1].
     """
+    if control.kind is None:  # comes with pictures, as bytes; see `Beside`
+        return
     ramp = torch.linspace(-1, 1, math.prod(shape)).view(*shape)
     found = control(torch.stack([torch.full_like(ramp, -1), ramp]))
     if found.shape != (wanted := (2, control.channels, *shape[1:])):

@@ -20,8 +20,10 @@ from diffusion.common.progress import bar
 from diffusion.data.emoji.colours import colours
 from diffusion.data.emoji.packs import (
     EMOJIBASE,
+    LINES,
     PACKS,
     SCISTAG,
+    black,
     drawn,
     emojibase,
     on_white,
@@ -102,7 +104,8 @@ def _draw_packs(root: Path, styles: Sequence[str], size: int) -> None:
     archives = {style: obtain(PACKS[style], root / "packages") for style in styles}
     table = emojibase(obtain(EMOJIBASE, root / "packages"))
     for style, archive in archives.items():
-        _bake(_file(root, style, size), pack(archive), table)
+        pictures = black(archive) if style == LINES else pack(archive)
+        _bake(_file(root, style, size), pictures, table)
 
 
 def _file(root: Path, style: str, size: int, alone: bool = False) -> Path:

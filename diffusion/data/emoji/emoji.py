@@ -7,17 +7,22 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
+from torch import Tensor
 
 from diffusion.common.hashing import share_of
 from diffusion.common.validate import check_choice
 from diffusion.data.captioned_images import CaptionedImages, offering_prompts
+from diffusion.data.controls.drawn import Drawn
 from diffusion.data.emoji.captions import captions
 from diffusion.data.emoji.drawings import draw_styles, drawn_styles, read_drawings
+from diffusion.data.emoji.line_drawings import with_lines
+from diffusion.data.emoji.packs import LINES
 from diffusion.data.emoji.table import CLASSES
 from diffusion.data.sets import UNREAD, ImageSet, Memory, Versions
 
 HELD_OUT = 0.05
 STYLES = ("google", "twitter", "microsoft", "openmoji")
+LINED = "openmoji"  # the style that has line drawings
 
 
 class Emoji(CaptionedImages):
@@ -30,6 +35,8 @@ class Emoji(CaptionedImages):
 
     The pictures are drawn once, from pinned packages of npm. Where they cannot be had, Google's
     style alone comes from a package of pip.
+
+    The control `Drawn` is the line drawing of each picture, which openmoji alone has.
 
     Args:
         root: Folder of the packages and of the drawn pictures.
@@ -44,6 +51,7 @@ class Emoji(CaptionedImages):
     """
 
     SPLITS: ClassVar = ("train", "val", "test", "pairs")
+    has_beside = Drawn
 
     num_classes = len(CLASSES)
     classes = tuple(CLASSES)
@@ -67,6 +75,11 @@ class Emoji(CaptionedImages):
         check_choice("data", ("short", "long", "both"), captions=captions)
         self.root, self.captions, self.download, self.reason = root, captions, download, ""
         self.styles = [style for style in STYLES if style in chosen]
+        if self.beside and self.styles != [LINED]:
+            raise ValueError(
+                f"data.styles: {styles}; expected [{LINED}], as the others have no line drawings "
+                f"for data.controls.{next(iter(self.beside))}"
+            )
 
     def prepare_data(self) -> None:
         """Draws what has not been drawn yet; prompts and labels need no data to be asked for.
@@ -77,22 +90,26 @@ class Emoji(CaptionedImages):
         sampling = self.trainer is not None and self.trainer.predicting
         if self.download and not (sampling and not self.needs_pictures):
             with offering_prompts(sampling):
-                self.reason = draw_styles(self._root, self.styles, self.shape[-1])
+                self.reason = draw_styles(self._root, self._drawn, self.shape[-1])
 
     def read_splits(self) -> Iterable[str]:
         """Reads the drawn pictures and splits them."""
-        files = drawn_styles(self._root, self.styles, self.shape[-1])
+        files = drawn_styles(self._root, self._drawn, self.shape[-1])
+        lines, beside = files.pop(LINES, None), dict[str, Tensor]()
         if missing := [style for style in self.styles if style not in files]:
             self.mention(f"styles: only google, without {', '.join(missing)}{self.reason}")
         images, texts, labels, concepts = [], [], [], []
         for style, path in files.items():
             drawings = read_drawings(path)
+            if lines is not None:
+                drawings, white = with_lines(drawings, read_drawings(lines), self.mention)
+                beside = dict.fromkeys(self.beside, white)
             images.append(drawings.images)
             for entry, colours in zip(drawings.entries, drawings.colours):
                 texts.append(captions(self.captions, style, entry, colours))
                 labels.append(entry.label)
                 concepts.append((entry.base, style))
-        everything = Memory(torch.cat(images), torch.tensor(labels), texts)
+        everything = Memory(torch.cat(images), torch.tensor(labels), texts, beside)
         found = {name: Versions(everything, groups) for name, groups in splits(concepts).items()}
         self.train_set, self.val_set = found["train"], found["val"]
         self.test_set, self.pairs_set = found["test"], found["pairs"]
@@ -101,6 +118,11 @@ class Emoji(CaptionedImages):
     def sets(self) -> dict[str, ImageSet]:
         """Returns the splits, "pairs" among them."""
         return {**super().sets(), "pairs": self.pairs_set}
+
+    @property
+    def _drawn(self) -> list[str]:
+        """What has to be drawn: the styles, and line drawings where there is a control of them."""
+        return [*self.styles, *([LINES] if self.beside else [])]
 
     @property
     def _root(self) -> Path:

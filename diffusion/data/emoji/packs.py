@@ -30,6 +30,14 @@ PACKS = {
     style: Package(f"@iconify-json/{name}", version, sha256, "npm")
     for style, name, version, sha256 in map(str.split, PINNED.splitlines())
 }
+# Line drawings of the same shapes as openmoji's, on the same ground.
+LINES = "lines"
+PACKS[LINES] = Package(
+    "openmoji",
+    "17.0.0",
+    "55ee7d13485dec86e9f38c1f3a645a13382d33ff97c0cd845ee824b0aef45e68",
+    "npm",
+)
 EMOJIBASE = Package(
     "emojibase-data",
     "17.0.0",
@@ -52,6 +60,17 @@ def pack(archive: Path) -> dict[str, str]:
     """Returns an Iconify pack: code points and SVG, on a square ground."""
     chars, icons = _json_files(archive, "package/chars.json", "package/icons.json")
     return {code_points(code): _svg(icons["icons"][name], icons) for code, name in chars.items()}
+
+
+def black(archive: Path) -> dict[str, str]:
+    """Returns OpenMoji's black line drawings: code points and SVG."""
+    found = {}
+    with tarfile.open(archive) as files:
+        for member in files:
+            name = re.fullmatch(r"package/black/svg/([\dA-F-]+)\.svg", member.name)
+            if name and (file := files.extractfile(member)):
+                found[code_points(name[1])] = file.read().decode()
+    return found
 
 
 def scistag(archive: Path) -> tuple[dict[str, Entry], dict[str, bytes]]:

@@ -3,13 +3,14 @@
 import hashlib
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from diffusion.data.reading.beside_files import file_of
 from diffusion.data.reading.decoding import read_picture
 from diffusion.data.sets import Annotated
 from diffusion.spec import Batch
@@ -32,6 +33,7 @@ class Files(Annotated):
         channels: 1 for grey, 3 for colour.
         max_unreadable: Share of the files that may be unreadable.
         texts: The captions of each, or None.
+        beside: The channels of the controls in files beside the pictures, by name.
     """
 
     root: Path
@@ -41,6 +43,7 @@ class Files(Annotated):
     channels: int
     max_unreadable: float
     texts: Sequence[Sequence[str]] | None = None
+    beside: Mapping[str, int] = field(default_factory=dict[str, int])
     unreadable: set[int] = field(default_factory=set, init=False)
 
     def __len__(self) -> int:
@@ -48,25 +51,35 @@ class Files(Annotated):
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         read = [self._readable(i) for i in indices]
-        images = torch.stack([image for _, image in read])
-        return {"image": images, **self.conditions([i for i, _ in read])}
+        shown = {key: torch.stack([maps[key] for _, maps in read]) for key in read[0][1]}
+        return {**shown, **self.conditions([i for i, _ in read])}
 
     def digest(self) -> bytes:
         """Returns SHA-256 of names, sizes and times of the files, labels and captions."""
         digest = hashlib.sha256(f"{READING} {self.size} {self.channels}\n".encode())
-        for name in self.names:
+        beside = [file_of(name, key) for key in self.beside for name in self.names]
+        for name in (*self.names, *beside):
             stat = (self.root / name).stat()
             digest.update(os.fsencode(name) + f"\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
         digest.update(self.annotations())
         return digest.digest()
 
-    def _readable(self, index: int) -> tuple[int, Tensor]:
-        """Returns the picture at an index, or the next one that can be read, with its index."""
+    def _readable(self, index: int) -> tuple[int, dict[str, Tensor]]:
+        """Returns the index of a picture, or of the next one that can be read, and what is read.
+
+        That is "image" and the controls beside it, cropped and resized alike.
+        """
         while True:
             if index not in self.unreadable:
                 try:
-                    path = self.root / self.names[index]
-                    return index, read_picture(path, self.size, self.channels)
+                    name = self.names[index]
+                    files = {"image": (name, self.channels)}
+                    files |= {k: (file_of(name, k), c) for k, c in self.beside.items()}
+                    read = {
+                        key: read_picture(self.root / file, self.size, channels)
+                        for key, (file, channels) in files.items()
+                    }
+                    return index, read
                 except ValueError as error:
                     self._skip(index, error)
             index = (index + 1) % len(self.names)

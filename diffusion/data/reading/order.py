@@ -90,7 +90,7 @@ class Shuffled(Dataset[Batch]):
     Args:
         pictures: The set, with N pictures.
         seed: Decides the permutations and the flips.
-        flip: Mirror half of the positions left to right.
+        flip: Mirror half of the positions left to right, with all (B, c, H, W) that they have.
 
     Raises:
         ValueError: If the set is empty.
@@ -111,8 +111,10 @@ class Shuffled(Dataset[Batch]):
             indices[here], heads[here] = order[places[here]], coins[places[here]]
         batch = self.pictures.visit(indices.tolist(), epochs.tolist())
         if self.flip:
-            image, mirrored = batch["image"], torch.from_numpy(heads)[:, None, None, None]
-            batch = {**batch, "image": torch.where(mirrored, image.flip(-1), image)}
+            mirrored = torch.from_numpy(heads)[:, None, None, None]
+            maps = {k: x for k, x in batch.items() if isinstance(x, torch.Tensor) and x.ndim == 4}
+            turned = {k: torch.where(mirrored, x.flip(-1), x) for k, x in maps.items()}
+            batch = {**batch, **turned}
         return batch
 
 
