@@ -2,6 +2,8 @@
 """What is diffused: the pixels themselves, or what a codec makes of them."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Self
 
 from torch import Tensor, nn
@@ -18,9 +20,11 @@ class Codec(nn.Module, ABC):
 
     Attributes:
         decodes: Whether it has a way back.
+        width: D where z are vectors, (B, D), and the size is known without data; 0 elsewhere.
     """
 
     decodes = True
+    width: int = 0
 
     @abstractmethod
     def encode(self, x: Tensor) -> Tensor:
@@ -37,6 +41,14 @@ class Codec(nn.Module, ABC):
     @abstractmethod
     def spec(self, data: DataSpec) -> DataSpec:
         """Returns what z is, where x is this: its shape, and None for levels that it has not."""
+
+    def remember(self, pictures: Callable[[], Iterable[Tensor]], path: Path) -> None:
+        """Encodes pictures once for all; a costly codec keeps the result on disk.
+
+        Args:
+            pictures: Returns all that training and validation will encode, in batches.
+            path: A file of these pictures and this codec.
+        """
 
     def train(self, mode: bool = True) -> Self:
         """Stays in evaluation."""

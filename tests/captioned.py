@@ -8,8 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from diffusion.data import Images, ImageSet
-from diffusion.networks import Encoding, TextEncoder
+from diffusion.networks import ClassifierNetwork, Encoding, TextEncoder, Towers
 from diffusion.networks.transformer import words
+from diffusion.spec import DataSpec
+from diffusion.systems.embeddings.clip_image import FrozenClipImage
+from diffusion.systems.embeddings.clip_text import FrozenClipText
+from diffusion.systems.frozen import FrozenClip
 
 COLOURS = {"red": (255, 30, 30), "green": (30, 200, 30), "blue": (40, 40, 255)}
 PLACES = {"left": (slice(None), slice(0, 4)), "right": (slice(None), slice(4, 8))}
@@ -92,3 +96,54 @@ class Bag(TextEncoder):
     def forward(self, values: Mapping[str, Tensor]) -> Encoding:
         states = self.embedding(values[""])
         return Encoding(states, values[""] > 0, states.mean(1))
+
+
+class Numbers(TextEncoder):
+    """What a text of `width` numbers says is its one token and its vector; ∅ is zeros."""
+
+    values = ("", "_mask", "_pooled")
+
+    def __init__(self, width: int, length: int = 1) -> None:
+        super().__init__()
+        self.width = self.pooled_width = width
+        self.length = length
+
+    def read(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        rows = [[float(word) for word in text.split()] or [0.0] * self.width for text in texts]
+        pooled = torch.tensor(rows)
+        mask = torch.ones(len(texts), 1, dtype=torch.bool)
+        return {"": pooled[:, None], "_mask": mask, "_pooled": pooled}
+
+    def sizes(self, texts: Sequence[str]) -> list[int]:
+        return [1] * len(texts)
+
+    def forward(self, values: Mapping[str, Tensor]) -> Encoding:
+        return Encoding(values[""], values["_mask"], values["_pooled"])
+
+
+class SmallClip(FrozenClip):
+    """A CLIP of small pictures whose weights are drawn once for all."""
+
+    def __init__(self, size: int = 8, seed: int = 0) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            image = ClassifierNetwork(
+                image_size=size, num_classes=12, channels=8, multipliers=(1,), attention=(),
+                groups=4, head_width=4, blocks=1,
+            )  # fmt: skip
+            towers = Towers(image, Bag())
+        super().__init__(towers, None, DataSpec("Small", (3, size, size), captioned=True))
+
+
+class SmallClipImage(FrozenClipImage):
+    """Its embeddings of pictures."""
+
+    def __init__(self, size: int = 8, seed: int = 0) -> None:
+        super().__init__(SmallClip(size, seed))
+
+
+class SmallClipText(FrozenClipText):
+    """And of texts."""
+
+    def __init__(self, size: int = 8, seed: int = 0) -> None:
+        super().__init__(SmallClip(size, seed))

@@ -23,6 +23,7 @@ CORE = {
     "step",
     "guidance",
     "sampler",
+    "candidates",
 }
 # What each part of the core may import of the project, besides itself.
 MAY_IMPORT = {
@@ -38,6 +39,7 @@ MAY_IMPORT = {
     "step": {"denoiser", "process"},
     "guidance": {"condition", "denoiser", "process", "spec"},
     "sampler": {"condition", "denoiser", "guidance", "process", "step"},
+    "candidates": {"common", "condition", "denoiser", "process", "sampler"},
 }
 # What every other folder may import, besides the core.
 ROOMS = {
@@ -101,6 +103,7 @@ def test_networks_and_metrics_do_not_know_the_method(part):
         if of == part:
             # Adding noise to a condition needs a process, and noise of its own; masks are drawn.
             allowed = {"low_resolution": {"process", "noise"}, "inpainting": {"noise"}}
+            allowed["image_embedding"] = {"codec"}
             assert parts(path) & CORE <= allowed.get(path.stem, set()) | {"spec"}, path
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from lightning.pytorch.cli import LightningArgumentParser
 
 # Imported so that YAML can name their classes without their modules.
+import diffusion.candidates
 import diffusion.codec
 import diffusion.common.muon
 import diffusion.common.schedules
@@ -20,6 +21,8 @@ import diffusion.step
 import diffusion.systems.cascade
 import diffusion.systems.contrastive
 import diffusion.systems.diffusion
+import diffusion.systems.embeddings.clip_image
+import diffusion.systems.embeddings.clip_text
 import diffusion.systems.frozen
 import diffusion.systems.noisy_classifier
 from diffusion.callbacks.checkpoint import Checkpoint

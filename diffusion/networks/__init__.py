@@ -3,9 +3,11 @@
 from diffusion.networks.base import Network, adapt
 from diffusion.networks.conditioning.base import Conditioner
 from diffusion.networks.conditioning.control_map import ControlMap
+from diffusion.networks.conditioning.image_embedding import ImageEmbedding
 from diffusion.networks.conditioning.inpainting import Known
 from diffusion.networks.conditioning.label import Label
 from diffusion.networks.conditioning.low_resolution import Augmentation, LowResolution
+from diffusion.networks.conditioning.token_encoder import Encoding, TokenEncoder
 from diffusion.networks.conditioning.tokens import Tokens
 from diffusion.networks.control.control_net import ControlNet
 from diffusion.networks.control.hint_encoder import Hint
@@ -13,7 +15,8 @@ from diffusion.networks.linear_unet import LinearUNet
 from diffusion.networks.locked import Locked
 from diffusion.networks.mlp import MLP, PixelMLP
 from diffusion.networks.photo_tower import PhotoTower
-from diffusion.networks.text.base import Encoding, TextEncoder
+from diffusion.networks.prior import EmbeddingPrior
+from diffusion.networks.text.base import TextEncoder
 from diffusion.networks.text.hugging_face import HuggingFace
 from diffusion.networks.text.minilm import MiniLM
 from diffusion.networks.text.word_vectors import WordVectors
@@ -31,9 +34,11 @@ __all__ = [
     "Conditioner",
     "ControlMap",
     "ControlNet",
+    "EmbeddingPrior",
     "Encoding",
     "Hint",
     "HuggingFace",
+    "ImageEmbedding",
     "Inpainter",
     "Known",
     "Label",
@@ -47,6 +52,7 @@ __all__ = [
     "Stream",
     "TextEncoder",
     "TextTransformer",
+    "TokenEncoder",
     "Tokens",
     "Towers",
     "UNet",

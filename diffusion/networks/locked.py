@@ -48,6 +48,10 @@ class Locked(nn.Module):
         raise NotImplementedError
 
 
+class FromFile:
+    """What reads trained weights from a file while it is made, which `check_network` lets it do."""
+
+
 def check_bases(mine: Iterable[str], saved: Iterable[str], file: str) -> None:
     """Refuses a state that was trained with another base.
 
@@ -62,7 +66,7 @@ def check_bases(mine: Iterable[str], saved: Iterable[str], file: str) -> None:
     found, wanted = (dict(MARK.findall("\n".join(names))) for names in (mine, saved))
     for at, digest in found.items():
         if at in wanted and wanted[at] != digest:
-            key = re.sub(r"^(denoiser\.)?(.*)\.$", r"model.\2", at)
+            key = re.sub(r"^(denoiser\.)?(.*?)(\.tower)?\.$", r"model.\2", at)
             raise ValueError(
                 f"{file} was trained with {wanted[at]} as {key}, this one is {digest}; expected "
                 f"the same weights (--{key}.checkpoint says where they are)"

@@ -106,6 +106,8 @@ def independent_parts(module: nn.Module) -> frozenset[str]:
             found.add(f"the text encoder {type(part).__name__} {digest(part.digest())}")
         elif isinstance(part, Towers):
             found.add(f"the image tower {weights_digest(part.image.state_dict())}")
-        elif isinstance(part, Locked | PhotoTower):
+        if isinstance(part, Locked):  # which may be the image tower of a CLIP
+            found.add(f"the image tower {part.mark.removeprefix('base_')}")
+        if isinstance(part, Locked | PhotoTower):
             found.add(f"the frozen network {part.mark}")
     return frozenset(found)

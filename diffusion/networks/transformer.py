@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion.common.validate import check_counts
-from diffusion.networks.text.base import Encoding, TextEncoder
+from diffusion.networks.conditioning.token_encoder import Encoding
+from diffusion.networks.text.base import TextEncoder
 from diffusion.networks.unet.attention import heads_of, split_heads
 
 

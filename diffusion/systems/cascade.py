@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffusion.common.hashing import weights_digest
 from diffusion.data import Images
-from diffusion.networks import Augmentation, LowResolution
+from diffusion.networks import Augmentation, ImageEmbedding, LowResolution, Tokens
 from diffusion.networks.conditioning.inpainting import resize_known
 from diffusion.sampler import Sampler
 from diffusion.systems.checkpoints.agreement import agree
@@ -40,7 +41,8 @@ class Cascade(Generative, Restorable):
     Raises:
         FileNotFoundError: If there is no such checkpoint.
         ValueError: If the numbers differ, a checkpoint is of something else, a stage does not
-            continue from the one before, or an upsampler was not trained for the level.
+            continue from the one before or reads embeddings of another codec, or an upsampler was
+            not trained for the level.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Cascade(Generative, Restorable):
             if not isinstance(stage, Diffusion):
                 key = "model.checkpoints"
                 stage = Diffusion.load_from_checkpoint(stage, trust=trust, key=key)
+            check_embedding([*self.stages[-1:], stage])
             self.stages.append(stage)
             stage.sampler = stage.sampler if sampler is None else sampler
             trained = {"p_uncond": stage.p_uncond} if stage.trained is None else stage.trained
@@ -193,6 +196,23 @@ class Cascade(Generative, Restorable):
             x_0 = stage.generate({**request_of(batch, stage), **given}, seeds)
             given = {handed(stage): x_0}
         yield from last.trajectory({**request_of(batch, last), **given}, seeds)
+
+
+def check_embedding(stages: Sequence[nn.Module]) -> None:
+    """Refuses that one of two stages reads embeddings of another codec than the other draws.
+
+    Raises:
+        ValueError: If their codecs' weights, or digests of weights, differ.
+    """
+    *before, stage = (stage for stage in stages if isinstance(stage, Diffusion))
+    tokens = [one for one in stage.denoiser.contract.conditioners if isinstance(one, Tokens)]
+    read = [one.encoder.codec for one in tokens if isinstance(one.encoder, ImageEmbedding)]
+    drawn = [one.codec for one in before if not one.codec.decodes]
+    if drawn and len({weights_digest(codec.state_dict()) for codec in [*read, *drawn]}) > 1:
+        raise ValueError(
+            "model.checkpoints: a decoder of another CLIP's embeddings; expected the CLIP whose "
+            "embeddings the stage before draws"
+        )
 
 
 def handed(stage: Diffusion) -> str:

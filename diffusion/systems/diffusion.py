@@ -33,7 +33,7 @@ from diffusion.systems.checks import (
     check_variance,
 )
 from diffusion.systems.generative import Generative
-from diffusion.systems.texts import remember
+from diffusion.systems.texts import remember, remember_pictures
 from diffusion.systems.trainer import check_stage
 
 
@@ -157,6 +157,7 @@ class Diffusion(Generative, System):
             for part in self.denoiser.modules():
                 if isinstance(part, LockedNetwork) and part.spec is not None:
                     agree(part.spec, data, self.reads_labels, beginning=True)
+            remember_pictures(self, data, self.cache, self.trainer)
 
     def check(self, data: Images) -> None:
         """See `System`."""

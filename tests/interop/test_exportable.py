@@ -130,7 +130,8 @@ def reason(path, overlay=None, groups=None):
     init = model.get("init_args", model)
     if "sampler" not in init:
         return "it is no diffusion model"
-    if any(key in init["network"]["init_args"] for key in ("streams", "augmentation", "controls")):
+    more = ("streams", "augmentation", "controls", "text")
+    if any(key in init["network"]["init_args"] for key in more):
         return "network: it reads more than a label"
     if groups:
         init["network"]["init_args"]["groups"] = groups

@@ -1,45 +1,43 @@
-"""Tokens: texts as rows of states, which attention can read."""
+"""Tokens: texts, or pictures, as rows of states, which attention can read."""
 
 from collections.abc import Iterator, Mapping
 
 from torch import Tensor
 
 from diffusion.networks.conditioning.base import Conditioner
-from diffusion.networks.text.base import Encoding, TextEncoder
+from diffusion.networks.conditioning.token_encoder import Encoding, TokenEncoder
 from diffusion.spec import Batch
 
 
 class Tokens(Conditioner):
-    """What an encoder makes of the texts of a batch; ∅ is the empty text.
+    """What an encoder makes of a batch, of its texts, say.
 
     Args:
-        name: Of the condition, and of the texts in a batch.
+        name: Of the condition, and of what is read of a batch.
         encoder: Makes the tokens.
     """
 
-    def __init__(self, name: str, encoder: TextEncoder) -> None:
+    def __init__(self, name: str, encoder: TokenEncoder) -> None:
         super().__init__()
         self.name, self.encoder = name, encoder
         self.keys = tuple(name + suffix for suffix in encoder.values)
 
     @property
     def null(self) -> "Nulls":
-        """See `Conditioner`; the encoder reads the empty text when a value is asked for."""
+        """See `Conditioner`; a text encoder reads the empty text when a value is asked for."""
         return Nulls(self)
 
     def read(self, batch: Batch, train: bool) -> dict[str, Tensor]:
         """See `Conditioner`."""
-        if self.name not in batch:
-            return {}
-        read = self.encoder.read(batch[self.name])
-        return {self.name + suffix: value for suffix, value in read.items()}
+        found = self.encoder.find(batch, self.name)
+        return {self.name + suffix: value for suffix, value in found.items()}
 
     def forward(self, values: Mapping[str, Tensor], x_t: Tensor) -> Encoding:
-        """Returns the states of B texts, with gradients if the encoder has parameters.
+        """Returns the states of B samples, with gradients if the encoder has parameters.
 
         Args:
-            values: What `read` returned; where it is missing, all texts are ∅.
-            x_t: Of the batch and on the device that the texts belong to.
+            values: What `read` returned; where it is missing, all are ∅.
+            x_t: Of the same batch, on its device.
         """
         if self.name in values:
             return self.encoder({s: values[self.name + s] for s in self.encoder.values})
@@ -48,7 +46,7 @@ class Tokens(Conditioner):
 
 
 class Nulls(Mapping[str, Tensor]):
-    """∅ of a text by key, read when it is asked for and not before."""
+    """∅ by key, read when it is asked for and not before."""
 
     def __init__(self, tokens: Tokens) -> None:
         self.tokens = tokens

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from diffusion.networks.base import Network
 from diffusion.networks.conditioning.base import distinct
 from diffusion.networks.conditioning.control_map import ControlMap
+from diffusion.networks.conditioning.token_encoder import Encoding
 from diffusion.networks.control.hint_encoder import Hint, HintEncoder
 from diffusion.networks.locked import Locked
-from diffusion.networks.text.base import Encoding
 from diffusion.networks.unet.style import zero
 from diffusion.networks.unet.unet import UNet
 

@@ -1,57 +1,39 @@
 # pyright: strict
 """Encoders of texts: strings → token states, a mask, one pooled vector, and what ∅ is.
 
-An encoder works in two parts. `read` turns strings into tensors, without gradients, and can do so
-once for all: token numbers where the encoder is trained, finished states where it is frozen. These
-tensors travel in a `Condition`, where a sample's text can be forgotten. `forward` makes the states
-of them, inside the network, with gradients if it has parameters.
+`read` turns strings into tensors, and can do so once for all: token numbers where the encoder is
+trained, finished states where it is frozen.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from diffusion.common.hashing import weights_digest
+from diffusion.networks.conditioning.token_encoder import Encoding, TokenEncoder
+from diffusion.spec import Batch
 
 
-@dataclass(frozen=True)
-class Encoding:
-    """Texts, or whatever else attention can read.
-
-    Attributes:
-        states: (B, L, D).
-        mask: (B, L) bool, true where there is a token; None for all of them.
-        pooled: One vector for the whole, (B, D'), or None.
-    """
-
-    states: Tensor
-    mask: Tensor | None = None
-    pooled: Tensor | None = None
-
-
-class TextEncoder(nn.Module, ABC):
+class TextEncoder(TokenEncoder):
     """Strings → `Encoding`; ∅ is the empty string.
 
     Attributes:
-        width: D, the size of a token's state.
-        pooled_width: D', the size of the pooled vector.
         length: L, the most tokens that are read; the rest of a text is left out.
-        values: The names of the tensors that `read` returns.
     """
 
-    width: int
-    pooled_width: int
     length: int
-    values: tuple[str, ...]
 
     @abstractmethod
     def read(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """Returns the tensors (B, ...) of the texts, on the CPU, by the names in `values`."""
+
+    def find(self, batch: Batch, name: str) -> dict[str, Tensor]:
+        """Returns what `read` does of the texts of that name."""
+        return self.read(batch[name]) if name in batch else {}
 
     @abstractmethod
     def sizes(self, texts: Sequence[str]) -> list[int]:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from diffusion.common.files import check_writable, written_aside
 from diffusion.common.hashing import digest
 from diffusion.common.progress import bar
-from diffusion.networks.text.base import Encoding, TextEncoder
+from diffusion.networks.conditioning.token_encoder import Encoding
+from diffusion.networks.text.base import TextEncoder
 
 ROWS = 8
 MULTIPLE = 8

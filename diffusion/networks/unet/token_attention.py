@@ -1,4 +1,4 @@
-"""Attention of an image's positions to tokens of other sources: texts, later faces."""
+"""Attention of an image's positions to tokens of other sources: texts, embeddings of pictures."""
 
 import math
 from collections.abc import Mapping
@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion.networks.conditioning.token_encoder import Encoding, TokenEncoder
 from diffusion.networks.conditioning.tokens import Tokens
-from diffusion.networks.text.base import Encoding, TextEncoder
 from diffusion.networks.unet.style import Route, Style
 
 
@@ -31,7 +31,7 @@ class Stream:
     """
 
     def __init__(
-        self, encoder: TextEncoder, route: Route = "join", pooled: bool = True, weight: float = 1.0
+        self, encoder: TokenEncoder, route: Route = "join", pooled: bool = True, weight: float = 1.0
     ) -> None:
         if not 0 <= weight < math.inf:
             raise ValueError(f"streams.weight: {weight}; expected a number ≥ 0")

@@ -15,7 +15,7 @@ from diffusion.networks.conditioning.low_resolution import (
     LevelEmbedding,
     LowResolution,
 )
-from diffusion.networks.text.base import Encoding
+from diffusion.networks.conditioning.token_encoder import Encoding
 from diffusion.networks.unet.encoder import Encoder, Stage
 from diffusion.networks.unet.style import TokenStyle, zero
 from diffusion.networks.unet.token_attention import Source, Stream, Streams

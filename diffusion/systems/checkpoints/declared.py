@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pkgutil import resolve_name
 from typing import Any
 
@@ -9,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from diffusion.networks.locked import Locked
+from diffusion.networks.locked import FromFile, Locked
 from diffusion.process import Process
 
 PACKAGE = __name__.partition(".")[0]
+INSIDE: ContextVar[int] = ContextVar("INSIDE", default=0)  # a file may name another
 SPARE, FEW = 4, 100  # weights that are shared or not saved; how many tensors may always be
 
 
@@ -46,14 +48,19 @@ def _bounded(weights: Mapping[str, Tensor]) -> Iterator[None]:
 
     def count(module: nn.Module, name: str, parameter: Any) -> None:
         nonlocal tensors, numbers
-        tensors, numbers = tensors - 1, numbers - (0 if parameter is None else parameter.numel())
+        # What is read from another file is no part of this one, and is checked with that.
+        if parameter is None or not parameter.is_meta or INSIDE.get() != mine:
+            return
+        tensors, numbers = tensors - 1, numbers - parameter.numel()
         if tensors < 0 or numbers < 0:
             raise ValueError("it is larger than the weights in the file")
 
-    handle = register_module_parameter_registration_hook(count)
+    handle, mine = register_module_parameter_registration_hook(count), INSIDE.get() + 1
+    token = INSIDE.set(mine)
     try:
         yield
     finally:
+        INSIDE.reset(token)
         handle.remove()
 
 
@@ -67,7 +74,7 @@ def made(value: Any) -> Any:
         return {key: made(part) for key, part in value.items()}
     kind = resolve_name(value["class_path"])
     arguments = {key: made(part) for key, part in value.get("init_args", {}).items()}
-    if not issubclass(kind, Process | Locked):
+    if not issubclass(kind, Process | Locked | FromFile):
         return kind(**arguments)
     with torch.device("cpu"):  # its tables, and digests of weights, are looked at while it is made
         return kind.unread() if issubclass(kind, Locked) else kind(**arguments)

@@ -83,6 +83,7 @@ class FrozenClip(TextScore):
 
     Attributes:
         fingerprint: 16 digits that change with the weights.
+        width: D, the size of f and g.
         parts: Its encoder and towers by digest, see `independent_parts`.
     """
 
@@ -98,7 +99,7 @@ class FrozenClip(TextScore):
         super().__init__(process, spec.shape, clean)
         self.towers = copy.deepcopy(towers)
         self.float().eval().requires_grad_(False)
-        self.fingerprint = weights_digest(self.towers.state_dict())
+        self.fingerprint, self.width = weights_digest(self.towers.state_dict()), towers.width
         self.parts = independent_parts(self.towers)
         self.key = f"{PREFIX}_{self.fingerprint}"
         self._known: dict[str, Tensor] = {}
