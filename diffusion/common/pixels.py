@@ -9,6 +9,12 @@ def scaled(images: Tensor, levels: int = 256) -> Tensor:
     return images.float() / (levels - 1) * 2 - 1
 
 
+def ground(x: Tensor) -> Tensor:
+    """Returns the median of the outermost pixels of images (B, C, H, W), by channel, (B, C)."""
+    rows, sides = x[:, :, [0, -1], :], x[:, :, 1:-1, [0, -1]]
+    return torch.cat([rows.flatten(2), sides.flatten(2)], 2).median(2).values
+
+
 def rounded(x: Tensor) -> Tensor:
     """Returns the nearest of 256 levels as uint8, x clamped to [−1, 1]: the inverse of `scaled`."""
     return ((x.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)

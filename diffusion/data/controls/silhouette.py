@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from diffusion.common.pixels import ground
 from diffusion.data.controls.base import Control, colours, reached
 
 
@@ -37,8 +38,5 @@ class Silhouette(Control):
         edge = torch.zeros(x.shape[2:], dtype=torch.bool, device=x.device)
         edge[[0, -1], :] = True
         edge[:, [0, -1]] = True
-        rows, sides = x[:, :, [0, -1], :], x[:, :, 1:-1, [0, -1]]
-        border = torch.cat([rows.flatten(2), sides.flatten(2)], 2)
-        ground = border.median(2).values[..., None, None]
-        like = ((x - ground).abs() <= self.tolerance).all(1, keepdim=True)
+        like = ((x - ground(x)[..., None, None]).abs() <= self.tolerance).all(1, keepdim=True)
         return 1 - reached(edge.expand_as(like), like, corners=False).to(image.dtype)

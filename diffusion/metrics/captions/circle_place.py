@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from diffusion.common.palette import CSS
+from diffusion.common.pixels import ground
 from diffusion.common.validate import check_shares
 from diffusion.metrics.base import Figure, Measure, SampleBatch, in_sample_order
 from diffusion.metrics.captions.base import over_others
@@ -93,9 +94,8 @@ def centre(weights: Tensor) -> Tensor:
 def found(images: Tensor, apart: float) -> tuple[Tensor, Tensor]:
     """Returns where the circles in images are, (B, 2), and their colours 0 … 255, (B, 3)."""
     x = images.float()
-    rows, sides = x[:, :, [0, -1], :], x[:, :, 1:-1, [0, -1]]
-    ground = torch.cat([rows.flatten(2), sides.flatten(2)], 2).median(2).values[..., None]
-    inside = ((x.flatten(2) - ground).abs() > 255 * apart).any(1, keepdim=True)
+    around = ground(x)[..., None]
+    inside = ((x.flatten(2) - around).abs() > 255 * apart).any(1, keepdim=True)
     colour = torch.where(inside, x.flatten(2), torch.nan).nanmedian(2).values
-    colour = torch.where(colour.isnan(), ground[..., 0], colour)
+    colour = torch.where(colour.isnan(), around[..., 0], colour)
     return centre(inside.view(len(x), *x.shape[2:])), colour
