@@ -49,7 +49,7 @@ class HintEncoder(nn.Module):
 
     The other weights start as N(0, 4 / fan-in) and their biases at 0, since SiLU(x) ≈ x / 2 near 0:
     the control reaches the last layer as large as it came. From PyTorch's initial weights, as the
-    paper's code has them, it comes 2,000 times smaller than it went in, and is ignored for long.
+    paper's code has them, it comes more than 1,000 times smaller, and is ignored for long.
 
     Args:
         hint: The control's channels, and the widths.
