@@ -1,8 +1,11 @@
 """Where training starts: from the weights of another model (fine-tuning)."""
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from diffusion.common.weights import read, state
@@ -11,6 +14,7 @@ from diffusion.systems.checkpoints.contents import check_tensors, same_shape
 
 KEY = "model.start"
 WIDENED = "conv_in.weight"
+STREAM = re.compile(r"\.(?:streams\.(?:encoders|norms|pooled)|keys_values)\.(\w+)\.")
 
 
 @torch.no_grad()
@@ -19,7 +23,9 @@ def begin(module: nn.Module, path: Path) -> DataSpec | None:
 
     Both must have the same tensors. A network's first convolution may read more channels here, as
     an `Inpainter`'s does: it then has zeros for the new ones, so that they count for nothing until
-    they are trained (Nichol et al. 2021, "Image inpainting").
+    they are trained (Nichol et al. 2021, "Image inpainting"). And it may have streams of tokens
+    that the other has not, or has with another encoder: all tensors of such a stream stay as they
+    are, which is said.
 
     Args:
         module: What will be trained.
@@ -35,6 +41,9 @@ def begin(module: nn.Module, path: Path) -> DataSpec | None:
     content = read(path, KEY)
     saved, mine = state(content, KEY, path), module.state_dict()
     spec = DataSpec.read(content)
+    if anew := _new_streams(mine, saved):
+        rank_zero_info(f"{KEY}: {path} has other streams; {', '.join(sorted(anew))} start anew")
+        mine, saved = _without(mine, anew), _without(saved, anew)
     check_tensors(mine, saved, f"{KEY}: {path}", _fits)
     for name, here in mine.items():
         there = saved[name]
@@ -52,3 +61,19 @@ def _fits(name: str, here: Tensor, there: Tensor) -> bool:
     wider = here.ndim == there.ndim == 4 and here.shape[1] > there.shape[1]
     same = (here.shape[0], *here.shape[2:]) == (there.shape[0], *there.shape[2:])
     return name.endswith(WIDENED) and wider and same
+
+
+def _new_streams(mine: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> set[str]:
+    """Returns the streams of a model of which another has not all tensors in the same shapes."""
+    found: dict[str, bool] = {}
+    for name, here in mine.items():
+        if stream := STREAM.search(name):
+            same = name in saved and saved[name].shape == here.shape
+            found[stream[1]] = found.get(stream[1], True) and same
+    return {stream for stream, same in found.items() if not same}
+
+
+def _without(tensors: Mapping[str, Tensor], streams: set[str]) -> dict[str, Tensor]:
+    """Returns the tensors that are part of none of the streams."""
+    found = ((name, STREAM.search(name)) for name in tensors)
+    return {name: tensors[name] for name, stream in found if not stream or stream[1] not in streams}
