@@ -14,7 +14,7 @@ DISTRIBUTION = {"PIL": "pillow", "sklearn": "scikit-learn", "skimage": "scikit-i
 DISTRIBUTION |= {"yaml": "pyyaml"}
 NOT_IMPORTED = {"pytorch-lightning"}  # which lightning does not pin
 # The published code from which golden values were made, in scripts that tests do not import.
-BY_HAND = {"denoising-diffusion-pytorch", "efficientnet-lite-pytorch"}
+BY_HAND = {"denoising-diffusion-pytorch", "dicebear", "efficientnet-lite-pytorch"}
 BY_HAND |= {"guided-diffusion", "improved-diffusion"}
 
 

@@ -24,6 +24,7 @@ import diffusion.systems.diffusion
 import diffusion.systems.embeddings.clip_image
 import diffusion.systems.embeddings.clip_text
 import diffusion.systems.frozen
+import diffusion.systems.identity.identity_encoder
 import diffusion.systems.noisy_classifier
 from diffusion.callbacks.checkpoint import Checkpoint
 from diffusion.callbacks.likelihood import Likelihood

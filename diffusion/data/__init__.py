@@ -1,5 +1,6 @@
 """Data modules: pictures and points to learn, in batches that any number of processes agree on."""
 
+from diffusion.data.avatars import Avatars
 from diffusion.data.base import Images
 from diffusion.data.binary import BinaryDigits, Heartbeat
 from diffusion.data.cifar10 import CIFAR10
@@ -14,6 +15,10 @@ from diffusion.data.controls.silhouette import Silhouette
 from diffusion.data.digits import Digits
 from diffusion.data.downloaded import Downloaded
 from diffusion.data.emoji import Emoji
+from diffusion.data.identities.base import Identities
+from diffusion.data.identities.faces import Faces
+from diffusion.data.identities.identity_folder import IdentityFolder
+from diffusion.data.identities.key_points import KeyPoints
 from diffusion.data.image_folder import ImageFolder, Upsampling
 from diffusion.data.image_text import ImageText
 from diffusion.data.mnist import MNIST, FashionMNIST
@@ -25,6 +30,7 @@ from diffusion.data.synthetic.tree import Tree
 __all__ = [
     "CIFAR10",
     "MNIST",
+    "Avatars",
     "Beside",
     "BinaryDigits",
     "Canny",
@@ -35,12 +41,16 @@ __all__ = [
     "Downloaded",
     "Drawn",
     "Emoji",
+    "Faces",
     "FashionMNIST",
     "Heartbeat",
+    "Identities",
+    "IdentityFolder",
     "ImageFolder",
     "ImageSet",
     "ImageText",
     "Images",
+    "KeyPoints",
     "LowPass",
     "Memory",
     "Outline",

@@ -103,13 +103,8 @@ class ImageFolder(Images):
         wanted = folders.class_of if folders.chosen else listing.folders
         if left_out := listing.left_out(names, [x for x in listing.folders if x in wanted]):
             self.mention(f"left out of {self.root!r}: {left_out}")
-        held_out = {name for name in names if share_of(folders.key(name)) < self.val_share}
+        held_out = self.held_out(names)
         train = [name for name in names if name not in held_out]
-        if lacking := sorted(_first_folders(names) - _first_folders(train)):
-            self.mention(
-                f"val_share: all pictures of {first_few(lacking, 10)} are for validation; there is "
-                "nothing to train these classes by"
-            )
         if not train or (self.val_share > 0 and not held_out):
             raise ValueError(
                 f"data.val_share: {self.val_share}; expected at least 1 picture in each set, it "
@@ -121,6 +116,17 @@ class ImageFolder(Images):
     def names(self, root: Path, names: list[str]) -> list[str]:
         """Returns the pictures under the root to take."""
         return names
+
+    def held_out(self, names: list[str]) -> set[str]:
+        """Returns the pictures that are for validation."""
+        found = {name for name in names if share_of(self.folders.key(name)) < self.val_share}
+        train = [name for name in names if name not in found]
+        if lacking := sorted(_first_folders(names) - _first_folders(train)):
+            self.mention(
+                f"val_share: all pictures of {first_few(lacking, 10)} are for validation; there is "
+                "nothing to train these classes by"
+            )
+        return found
 
     def _files(self, root: Path, names: list[str]) -> Files:
         labels = self.folders.labels(names)

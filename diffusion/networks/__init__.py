@@ -11,6 +11,8 @@ from diffusion.networks.conditioning.token_encoder import Encoding, TokenEncoder
 from diffusion.networks.conditioning.tokens import Tokens
 from diffusion.networks.control.control_net import ControlNet
 from diffusion.networks.control.hint_encoder import Hint
+from diffusion.networks.identity.face_embedding import FaceEmbedding
+from diffusion.networks.identity.face_finder import FaceFinder
 from diffusion.networks.linear_unet import LinearUNet
 from diffusion.networks.locked import Locked
 from diffusion.networks.mlp import MLP, PixelMLP
@@ -36,6 +38,8 @@ __all__ = [
     "ControlNet",
     "EmbeddingPrior",
     "Encoding",
+    "FaceEmbedding",
+    "FaceFinder",
     "Hint",
     "HuggingFace",
     "ImageEmbedding",

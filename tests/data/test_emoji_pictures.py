@@ -9,8 +9,9 @@ from diffusion.common.palette import NAMES, lab
 from diffusion.data.emoji.captions import captions, long, short
 from diffusion.data.emoji.colours import colours
 from diffusion.data.emoji.emoji import splits
-from diffusion.data.emoji.packs import SIDE, _svg, drawn, on_white
+from diffusion.data.emoji.packs import _svg
 from diffusion.data.emoji.table import Entry, from_emojibase, from_scistag
+from diffusion.data.reading.svg import SIDE, drawn, on_white
 
 
 def noise(side=SIDE, seed=0):

@@ -24,13 +24,12 @@ from diffusion.data.emoji.packs import (
     PACKS,
     SCISTAG,
     black,
-    drawn,
     emojibase,
-    on_white,
     pack,
     scistag,
 )
 from diffusion.data.emoji.table import Entry
+from diffusion.data.reading.svg import drawn, on_white
 
 # To be raised when pictures or the names of colours come out otherwise than before.
 RECIPE = 2

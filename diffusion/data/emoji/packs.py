@@ -1,7 +1,4 @@
-"""Where emoji come from: pinned packages, and how the pictures in them are drawn.
-
-Every picture is drawn once as `SIDE` × `SIDE` RGBA pixels; smaller ones are averages of that one.
-"""
+"""Where emoji come from: pinned packages, and the pictures in them."""
 
 import io
 import json
@@ -11,12 +8,9 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from diffusion.common.packages import Package
 from diffusion.data.emoji.table import Entry, code_points, from_emojibase, from_scistag
 
-SIDE = 128
 SPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
 
 # Of each style's Iconify pack: name, version, SHA-256.
@@ -84,40 +78,6 @@ def scistag(archive: Path) -> tuple[dict[str, Entry], dict[str, bytes]]:
             if found := re.fullmatch(r"images/noto/cpngs/emoji_u(\w+)\.png", name):
                 pictures[code_points(found[1].replace("_u", "_"))] = files.read(name)
     return table, pictures
-
-
-def drawn(picture: str | bytes) -> np.ndarray:
-    """Returns an SVG drawn, or the middle of a PNG file: uint8 (SIDE, SIDE, 4), alpha apart."""
-    from PIL import Image
-
-    if isinstance(picture, str):
-        from resvg_py import svg_to_bytes
-
-        picture = svg_to_bytes(svg_string=picture, width=SIDE, height=SIDE, skip_system_fonts=True)
-    with Image.open(io.BytesIO(picture), formats=["PNG"]) as file:
-        pixels = np.array(file.convert("RGBA"))
-    top, left = ((side - SIDE) // 2 for side in pixels.shape[:2])
-    return pixels[top : top + SIDE, left : left + SIDE]
-
-
-def on_white(rgba: np.ndarray, size: int) -> np.ndarray:
-    """Returns a square picture on white as means of equal areas, uint8 (3, size, size).
-
-    Areas that cut through pixels take their share of them, so any size is exact; the average is
-    of sRGB values, as everywhere in this field.
-
-    Args:
-        rgba: uint8 (S, S, 4).
-        size: Height and width of the result.
-    """
-    alpha = rgba[..., 3:] / 255
-    laid = rgba[..., :3] * alpha + 255 * (1 - alpha)
-    edges = np.linspace(0, len(rgba), size + 1)
-    pixel = np.arange(len(rgba))
-    upper = np.minimum(edges[1:, None], pixel + 1)
-    overlap = np.clip(upper - np.maximum(edges[:-1, None], pixel), 0, None) * size / len(rgba)
-    means = np.einsum("ih,jw,hwc->cij", overlap, overlap, laid, optimize=True)
-    return np.rint(means).astype(np.uint8)
 
 
 def _svg(icon: dict[str, Any], defaults: dict[str, Any]) -> str:

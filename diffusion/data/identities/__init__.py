@@ -1,0 +1,1 @@
+"""Pictures of known persons, several of each."""

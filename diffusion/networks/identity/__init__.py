@@ -1,0 +1,1 @@
+"""Public networks that find and know faces, with weights from packages."""

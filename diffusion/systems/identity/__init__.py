@@ -1,0 +1,1 @@
+"""Encoders that tell persons apart, trained here."""
