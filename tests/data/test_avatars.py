@@ -9,11 +9,11 @@ import torch
 
 from diffusion.data import Avatars, KeyPoints
 from diffusion.data.avatars import people
-from diffusion.data.avatars.captions import caption
-from diffusion.data.avatars.drawings import Cast
+from diffusion.data.avatars.artist import Cast
+from diffusion.data.avatars.avatar_caption import caption
+from diffusion.data.avatars.dicebear import STYLES
 from diffusion.data.avatars.kind import micah
 from diffusion.data.avatars.people import Look, looks
-from diffusion.data.avatars.style import STYLES
 from diffusion.data.identities.another import WithAnother
 from diffusion.data.identities.key_points import key_points
 from diffusion.data.reading.svg import drawn, on_white
@@ -184,8 +184,16 @@ def test_captions_say_who_and_how():
         "",
         "train",
     )
-    look = Look({"mouth": "smile", "clothes": "crew", "eyes": "eyes"}, {}, {"shirt": "orange"},
-                "", 0, 1, (0, 0), False)
+    look = Look(
+        {"mouth": "smile", "clothes": "crew", "eyes": "eyes"},
+        {},
+        {"shirt": "orange"},
+        "",
+        0,
+        1,
+        (0, 0),
+        False,
+    )
     assert caption(kind, person, look) == (
         "a smiling person with a red quiff, fair skin, a red beard and round blue glasses, "
         "in an orange sweater"
@@ -227,5 +235,7 @@ def test_bad_input_is_one_line(arguments, message):
 
 def test_what_is_missing_is_named(tmp_path):
     data = Avatars(root=str(tmp_path), download=False)
-    with pytest.raises(FileNotFoundError, match=r"data\.root: .*expected micah-64-\w+\.safetensors"):
+    with pytest.raises(
+        FileNotFoundError, match=r"data\.root: .*expected micah-64-\w+\.safetensors"
+    ):
         data.setup("fit")

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from diffusion.common.validate import check_choice, check_counts
-from diffusion.data.avatars.captions import caption
-from diffusion.data.avatars.drawings import Cast
+from diffusion.data.avatars.artist import Cast
+from diffusion.data.avatars.avatar_caption import caption
 from diffusion.data.avatars.people import MOST
 from diffusion.data.captioned_images import CaptionedImages, offering_prompts
 from diffusion.data.identities.another import WithAnother

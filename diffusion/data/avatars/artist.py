@@ -16,9 +16,9 @@ from diffusion.common.files import check_writable, written_aside
 from diffusion.common.hashing import digest
 from diffusion.common.packages import obtain
 from diffusion.common.progress import bar
+from diffusion.data.avatars.dicebear import STYLES, Style
 from diffusion.data.avatars.kind import KINDS, Kind
 from diffusion.data.avatars.people import Look, Person, looks, people
-from diffusion.data.avatars.style import STYLES, Style
 from diffusion.data.reading.svg import drawn, on_white
 
 # To be raised when persons, looks or pictures come out otherwise than before.
