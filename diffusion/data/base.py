@@ -118,8 +118,8 @@ class Images(Batches, ABC):
         return 1 if self.low is None else self.shape[-1] // self.low.size
 
     @property
-    def shown(self) -> list[DataSpec]:
-        """What a network is shown: `spec`, and the crops that training reads, if it does.
+    def specs(self) -> list[DataSpec]:
+        """What a network sees: `spec`, and that of the crops which training reads, if it does.
 
         Raises:
             ValueError: If a crop is no part of a picture, or of its small version.

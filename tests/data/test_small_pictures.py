@@ -129,4 +129,4 @@ def test_a_crop_of_all_is_the_picture(pictures):
 )
 def test_crops_that_there_are_not(pictures, crop, message):
     with pytest.raises(ValueError, match=message):
-        _ = made(pictures, crop=crop).shown
+        _ = made(pictures, crop=crop).specs
