@@ -174,6 +174,7 @@ class Pipeline:
         mask: str | Path | None = None,
         control: Mapping[str, str | Path] | str | Path | None = None,
         invert_control: bool = False,
+        image_prompt: str | Path | None = None,
         seed: int = 0,
         sampler: Sampler | None = None,
         batch_size: int = 64,
@@ -191,6 +192,7 @@ class Pipeline:
             mask: What to repaint of them: a picture that is white there, or "x0,y0,x1,y1".
             control: A picture, or a folder of pictures, as control, or {name: …} of them.
             invert_control: Whether they are dark on white where controls are white on black.
+            image_prompt: A picture, or a folder of pictures, that samples are to be like.
             seed: Of the noise.
             sampler: How to sample, if not as the model was trained with; for a single model.
             batch_size: Samples drawn at once.
@@ -199,7 +201,11 @@ class Pipeline:
         Raises:
             ValueError: If the model does not read what is given, or the sampler does not fit.
         """
-        data = self._requests(n, prompts, labels=labels, edit=edit, mask=mask)
+        if image_prompt is not None and prompts is None and self.system.reads_texts:
+            prompts = ""
+        data = self._requests(
+            n, prompts, labels=labels, edit=edit, mask=mask, image_prompt=image_prompt
+        )
         if control is not None:
             several = isinstance(control, Mapping)
             named = {k: str(v) for k, v in control.items()} if several else str(control)

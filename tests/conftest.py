@@ -43,6 +43,7 @@ class Run:
         args, root = [str(a) for a in args], "--trainer.default_root_dir"
         paths = [Path(b) for a, b in itertools.pairwise(args) if a == "--ckpt_path"]
         elsewhere = any(p.is_file() and self.folder not in p.parents for p in paths)
+        elsewhere = elsewhere and args[0] in ("fit", "validate", "test", "predict")
         if elsewhere and not any(a.startswith(root) for a in args):
             args += [root, "run"]
         main(args)

@@ -51,6 +51,7 @@ ROOMS = {
     "interop": {"common", "networks"},
     "systems": {"common", "data", "interop", "metrics", "networks"},
     "callbacks": {"common", "data", "metrics", "networks", "plots", "systems"},
+    "editing": {"common", "data", "networks", "plots", "systems"},
     "cli": {"callbacks", "common", "data", "interop", "metrics", "networks", "plots", "systems"},
 }
 HEAVY = {"lightning", "pytorch_lightning", "wandb", "torchmetrics", "torchvision", "sklearn"}

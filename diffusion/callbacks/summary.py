@@ -98,11 +98,11 @@ def at_the_end(trainer: L.Trainer, command: Sequence[str], figures: bool = False
     Args:
         trainer: Of a command that ended, well or not.
         command: What the user typed after the program's name.
-        figures: Whether to print what was logged, unless `Metrics` has printed it.
+        figures: Whether to print what was logged, but for what `Metrics` has printed after a test.
     """
     shown = {name for c in callbacks_of(trainer) if isinstance(c, Metrics) for name in c.figures}
     logged = trainer.callback_metrics.items() if figures else ()
-    _print({k: f"{float(v):.4g}" for k, v in logged if k.split("/", 1)[-1] not in shown})
+    _print({k: f"{float(v):.4g}" for k, v in logged if k.removeprefix("test/") not in shown})
     run = Path(trainer.default_root_dir)
     lines = {str(run / name): what for name, what in FILES.items() if (run / name).exists()}
     last = run / "checkpoints/last.ckpt"

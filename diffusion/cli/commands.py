@@ -14,6 +14,10 @@ COMMANDS = {
     "compare": "diffusion.metrics.report.compare.compare",
     "export": "diffusion.cli.convert.export",
     "import": "diffusion.cli.convert.import_",
+    "interpolate": "diffusion.editing.interpolate.interpolate",
+    "invert": "diffusion.editing.invert.invert",
+    "reword": "diffusion.editing.reword.reword",
+    "truncate": "diffusion.editing.truncate.truncate",
 }
 PACKAGE = Path(__file__).parents[1]
 

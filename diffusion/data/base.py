@@ -25,6 +25,7 @@ from diffusion.data.requests.base import Ask, Requests, in_order
 from diffusion.data.requests.controlled import Controlled
 from diffusion.data.requests.edits import Edits
 from diffusion.data.requests.given_controls import GivenControls
+from diffusion.data.requests.given_pictures import ImagePrompts, OwnPictures
 from diffusion.data.requests.labels import Labels, apportioned, is_even, requested_classes
 from diffusion.data.requests.prompts import Captions
 from diffusion.data.requests.small_pictures import SmallPictures, area_means
@@ -46,6 +47,9 @@ class Images(Batches, ABC):
         control: A picture, or a folder of pictures, as control of the samples, or {name: …} of
             them; None for the controls of real pictures. See `GivenControls`.
         invert_control: Whether it is dark on white where controls are white on black.
+        image_prompt: A picture, or a folder of pictures, that samples are to be like, for networks
+            that read an `ImageEmbedding`; true for the real pictures whose captions or classes the
+            samples have; null for none.
         **kwargs: As for `Batches`.
 
     Attributes:
@@ -82,6 +86,7 @@ class Images(Batches, ABC):
         controls: dict[str, Control] | None = None,
         control: dict[str, str] | str | None = None,
         invert_control: bool = False,
+        image_prompt: str | bool | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -90,7 +95,7 @@ class Images(Batches, ABC):
             raise ValueError(f"data.mask: {mask!r}; expected data.edit too, a picture to repaint")
         self.samples, self.labels, self.edit, self.mask = samples, labels, edit, mask
         self.controls, self.control = controls or {}, control
-        self.invert_control = invert_control
+        self.invert_control, self.image_prompt = invert_control, image_prompt
         check_beside(self.beside, self.has_beside, type(self).__name__)
         self.done: Callable[[], set[int]] = set
         self.mentioned: list[str] = []
@@ -181,7 +186,8 @@ class Images(Batches, ABC):
 
     def picture_asks(self) -> list[Ask]:
         """Returns the pictures that samples start from, which are read once a batch is drawn."""
-        return [ask for ask in (self.edits, self.low, self.controlled) if ask is not None]
+        every = (self.edits, self.low, self.controlled, self.prompted)
+        return [ask for ask in every if ask is not None]
 
     @property
     def beside(self) -> dict[str, Beside]:
@@ -209,6 +215,19 @@ class Images(Batches, ABC):
         if not self.controls or (pictures := self.likenesses()) is None:
             return None
         return Controlled(pictures, self.controls, lambda b: self.on_after_batch_transfer(b, 0))
+
+    @cached_property
+    def prompted(self) -> Ask | None:
+        """The pictures that samples are to be like, if there are some."""
+        if isinstance(self.image_prompt, str):
+            return ImagePrompts(self.image_prompt, self.shape)
+        if not self.image_prompt or (pictures := self.likenesses()) is None:
+            return None
+
+        def read(batch: Batch) -> Batch:
+            return {"image_prompt": self.normalize(batch["image"])}
+
+        return OwnPictures(pictures, {"image_prompt": "own"}, read)
 
     def likenesses(self) -> Captions | None:
         """Returns the real pictures that samples are to be like, or None if there are none.

@@ -28,7 +28,8 @@ class CaptionedImages(Images):
     A subclass sets its `shape` before it calls `__init__`, or inherits from one that does.
 
     Args:
-        prompts: What `predict` asks for in turn, or None for captions of the split `ask`.
+        prompts: What `predict` asks for in turn, or None for captions of the split `ask`; beside
+            an `image_prompt` that is given by hand, None is the empty text.
         ask: The split whose captions and classes `predict` asks for; None for `default_ask`.
         low_size: If not None, batches also have "low_res", as `SmallPictures` says; with neither
             `low_root` nor prompts, samples get that of the picture whose caption they have.
@@ -53,6 +54,8 @@ class CaptionedImages(Images):
         super().__init__(**kwargs)
         if prompts is not None and not prompts:
             raise ValueError("data.prompts: []; expected null or at least one")
+        if prompts is None and isinstance(self.image_prompt, str):
+            prompts = [""]
         self.prompts = prompts and [plain_text(text) for text in prompts]
         self.ask = ask or self.default_ask
         check_choice("data", self.SPLITS, ask=self.ask)
@@ -99,7 +102,8 @@ class CaptionedImages(Images):
 
         They are not where there are prompts, or where the model reads labels alone.
         """
-        if self.prompts is not None or self._shrinks or self._is_controlled:
+        pictured = self._shrinks or self._is_controlled or self.image_prompt is True
+        if self.prompts is not None or pictured:
             return self.prompts is None
         model = None if self.trainer is None else self.trainer.lightning_module
         return not isinstance(model, TextReader) or model.reads_texts

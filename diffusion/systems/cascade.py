@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion.common.hashing import weights_digest
@@ -242,4 +243,6 @@ def request_of(batch: Mapping[str, Any], stage: Diffusion) -> dict[str, Any]:
     if len(stage.shape) != 3:
         return {k: v for k, v in mine.items() if k not in ("known", "mask")}
     size = (stage.shape[1], stage.shape[2])
+    if "image_prompt" in mine:
+        mine["image_prompt"] = F.interpolate(mine["image_prompt"], size, mode="area")
     return stage.denoiser.contract.resized(resize_known(mine, size), size)

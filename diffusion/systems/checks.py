@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from diffusion.condition import Forget, named_after
@@ -10,7 +11,7 @@ from diffusion.data import Images
 from diffusion.data.controls.base import check_control
 from diffusion.denoiser import LockedNetwork
 from diffusion.guidance.gradient import check_process
-from diffusion.networks import ControlMap, Network
+from diffusion.networks import ControlMap, ImageEmbedding, Network, Tokens
 from diffusion.objective import Objective
 from diffusion.parameterization import Parameterization
 from diffusion.process import Process
@@ -175,6 +176,7 @@ def check_given(stages: Sequence[Any], data: Images) -> None:
         also = "what to repaint in data.mask, or " if "mask" in read else ""
         raise ValueError(f"data.edit: {data.edit!r}; expected {also}sampler.strength below 1")
     check_controls(stages, data)
+    check_image_prompt(stages, data)
 
 
 def check_controls(stages: Sequence[Any], data: Images) -> None:
@@ -208,3 +210,26 @@ def check_controls(stages: Sequence[Any], data: Images) -> None:
                 f"data.control: null; expected a picture, or a folder of pictures, as '{name}', "
                 "as prompts come without"
             )
+
+
+def check_image_prompt(stages: Sequence[Any], data: Images) -> None:
+    """Refuses a picture that nothing reads, and says where samples come without one.
+
+    Raises:
+        ValueError: If nothing reads it.
+        FileNotFoundError: If it is not there.
+    """
+    every = [one for stage in stages for one in stage.denoiser.contract.conditioners]
+    reads = any(
+        isinstance(one, Tokens) and isinstance(one.encoder, ImageEmbedding) for one in every
+    )
+    if data.image_prompt and not reads:
+        raise ValueError(
+            f"data.image_prompt: {data.image_prompt!r}; expected null, as the network reads no "
+            "ImageEmbedding"
+        )
+    if data.prompted is None and reads and len(stages) == 1:
+        rank_zero_info(
+            "data.image_prompt: null; samples have no picture to be like, and are drawn by their "
+            "texts or classes alone (true: of the real pictures that have these)"
+        )

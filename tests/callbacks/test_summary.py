@@ -58,8 +58,9 @@ def test_figures_are_printed_once(said, fitted):
     for name in ("fd_lenet@20", "label_accuracy@20", "nfe"):
         assert sum(f" {name} " in x for x in lines) == 1, lines
     assert any("metrics.json" in x for x in lines)
-    lines = said("validate", "--ckpt_path", fitted.last)
-    assert sum("val/loss" in x for x in lines) == 1, lines
+    lines = said("validate", "--ckpt_path", fitted.last, "--metrics.validate=true")
+    for name in ("loss", "fd_lenet@20", "nfe"):
+        assert sum(x.startswith(f"val/{name} ") for x in lines) == 1, lines
 
 
 def test_a_command_is_said_again_as_a_shell_takes_it():

@@ -202,7 +202,7 @@ def test_it_learns_the_conditional_mean_and_variance():
         t, eps = model.objective.draw(model.process, z, noise)
         loss = model.objective(model.denoiser, z, cond, t, eps).mean()
         optimizer.zero_grad(), loss.backward(), optimizer.step(), schedule.step()
-    sampler, each = Sampler(DDPM(), 50), 1500
+    sampler, each = Sampler(DDPM(), 50), 4000
     for c in ([0.5, 0.5], [1.0, -1.0]):
         cond = model.network_condition({"text": [f"{c[0]} {c[1]} 1"] * each})
         noise = SeededNoise(0, range(each))

@@ -20,6 +20,8 @@ from diffusion.pipeline import Pipeline
 from diffusion.process import Cosine
 from diffusion.sampler import Sampler
 from diffusion.step import DDIM
+from diffusion.systems.averages.post_hoc import found as snapshots
+from diffusion.systems.averages.post_hoc import reconstructed
 from diffusion.systems.cascade import Cascade
 from diffusion.systems.diffusion import Diffusion
 
@@ -90,6 +92,21 @@ def test_a_cascade_hands_each_stage_the_control_at_its_size():
     x_0 = first.generate({"low": F.avg_pool2d(low, 2)}, [0, 1])
     assert not torch.equal(x_0, first.generate({"low": torch.zeros(2, 3, 8, 8)}, [0, 1]))
     assert torch.equal(drawn, last.generate({"low_res": x_0}, [0, 1]))
+
+
+@slow
+def test_its_best_average_is_found(here, same):
+    here("fit", "--config=control.yaml", OTHER, "--snapshots.every_n_steps=2")
+    here("average", "--ckpt_path=other/checkpoints/last.ckpt", "--widths=0.04", "--widths=0.2",
+         "--output=averaged")  # fmt: skip
+    record = json.loads((here.folder / "other/average.json").read_text())
+    assert len({*record["figures"].values()}) == 3
+    best = min(("0.04", "0.2"), key=record["figures"].get)
+    found = Diffusion.load_from_checkpoint(here.folder / "averaged").state_dict()
+    assert found.keys() == here.load()["state_dict"].keys()
+    weights = reconstructed(snapshots(here.folder / "other/snapshots", 4), float(best), 4)
+    assert len(weights) == len(found) - 1  # all but the base's mark
+    assert same({k: found[k] for k in weights}, {k: w.half().float() for k, w in weights.items()})
 
 
 @slow

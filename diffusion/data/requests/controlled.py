@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from diffusion.data.controls.base import Control
 from diffusion.data.requests.base import Ask
 from diffusion.data.requests.prompts import Captions
 from diffusion.spec import Batch
@@ -20,14 +19,14 @@ class Controlled(Ask):
 
     Args:
         pictures: Which pictures these are.
-        controls: By NAME.
+        controls: What makes them, by NAME, as the digest has it.
         read: From a batch of pictures as the set has it to one with controls.
     """
 
     argument = "controls"
 
     pictures: Captions
-    controls: Mapping[str, Control]
+    controls: Mapping[str, object]
     read: Callable[[Batch], Batch]
 
     def __post_init__(self) -> None:

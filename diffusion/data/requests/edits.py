@@ -1,26 +1,21 @@
 """Pictures that samples continue from, and which of their pixels stay as they are."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from diffusion.common.hashing import bytes_digest, file_digest
-from diffusion.common.pixels import scaled
 from diffusion.data.reading.decoding import read_picture, upright_size
-from diffusion.data.reading.listing import list_pictures
-from diffusion.data.requests.base import Ask
-
-T = TypeVar("T")
+from diffusion.data.requests.given_pictures import GivenPictures, try_read
 
 
-class Edits(Ask):
+class Edits(GivenPictures):
     """Sample i continues from picture i mod N; what is to be repainted is the same for all.
 
-    Pictures are read as `ImageFolder` reads them: the shorter side resized, the centre cropped.
+    Pictures are read as `GivenPictures` says.
 
     Args:
         edit: A picture, or a folder of N pictures, which are taken in the order of their names.
@@ -37,13 +32,9 @@ class Edits(Ask):
     argument = "edit"
 
     def __init__(self, edit: str, mask: str | None, shape: Sequence[int]) -> None:
+        super().__init__(edit, shape)
         self.keys = ("known",) if mask is None else ("known", "mask")
-        if len(shape) != 3 or shape[1] != shape[2]:
-            raise ValueError(f"data.edit: {edit!r}; expected null, as the data is not square")
-        self.shape, self.mask = tuple(shape), mask
-        path = Path(edit).expanduser()
-        names = list_pictures(path, "data.edit").names if path.is_dir() else [""]
-        self.pictures = [path / name for name in names]
+        self.mask = mask
         self.sizes = [try_read(upright_size, "edit", path) for path in self.pictures]
         self.known = None if mask is None else ~self._repainted(mask)
 
@@ -54,14 +45,9 @@ class Edits(Ask):
             "known": float32 (B, C, H, W) in [−1, 1]; "mask", if there is one: float32
             (B, 1, H, W), 0 where to repaint and 1 elsewhere.
         """
-        places = [i % len(self.pictures) for i in numbers]
-        channels, size, _ = self.shape
-        read = {
-            i: try_read(read_picture, "edit", self.pictures[i], size, channels) for i in {*places}
-        }
-        batch = {"known": scaled(torch.stack([read[i] for i in places]))}
+        batch = super().ask(numbers)
         if self.known is not None:
-            batch["mask"] = self.known.float().expand(len(places), *self.known.shape)
+            batch["mask"] = self.known.float().expand(len(numbers), *self.known.shape)
         return batch
 
     def digest(self) -> str:
@@ -100,16 +86,3 @@ class Edits(Ask):
                     f"data.mask: {mask} is {size[0]} x {size[1]}; expected {other[0]} x {other[1]} "
                     f"as {path} is, or {result[0]} x {result[1]} as the samples are"
                 )
-
-
-def try_read(read: Callable[..., T], key: str, path: Path, *arguments: int) -> T:
-    """Returns what is read of a picture; errors name it and the key that it is of."""
-    if not path.is_file():
-        other = "box such as 2,2,6,6" if key == "mask" else "folder of pictures"
-        raise FileNotFoundError(
-            f"data.{key}: {path}; expected a picture or a {other}, there is no such file"
-        )
-    try:
-        return read(path, *arguments)
-    except ValueError as error:
-        raise ValueError(f"data.{key}: {path}; expected a picture ({error})") from error

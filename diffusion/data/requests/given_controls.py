@@ -11,7 +11,7 @@ from diffusion.common.hashing import bytes_digest, file_digest
 from diffusion.data.reading.decoding import read_picture, upright_size
 from diffusion.data.reading.listing import list_pictures
 from diffusion.data.requests.base import Ask
-from diffusion.data.requests.edits import try_read
+from diffusion.data.requests.given_pictures import try_read
 
 
 class GivenControls(Ask):

@@ -18,7 +18,8 @@ class ImageEmbedding(TokenEncoder):
     A `Stream` of it is section 2.1 of the paper: four more tokens beside those of the text, and z
     projected and added to the embedding of the time. Of the null embedding b is what remains, which
     is trained. z is what a batch has under the condition's name, say because the stage before in a
-    `Cascade` has drawn it, or else the codec's of the batch's "image"; without either it is ∅.
+    `Cascade` has drawn it, or else the codec's of the batch's "image_prompt", or of its "image";
+    without any it is ∅.
 
     Args:
         codec: Makes z of pictures; one whose z are vectors.
@@ -51,10 +52,11 @@ class ImageEmbedding(TokenEncoder):
         """See `TokenEncoder`."""
         if name in batch:
             return {"": batch[name]}
-        if "image" not in batch:
+        images = batch.get("image_prompt", batch.get("image"))
+        if images is None:
             return {}
         with torch.no_grad():
-            return {"": self.codec.encode(batch["image"])}
+            return {"": self.codec.encode(images)}
 
     def forward(self, values: Mapping[str, Tensor]) -> Encoding:
         """See `TokenEncoder`."""

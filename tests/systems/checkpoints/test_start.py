@@ -5,6 +5,8 @@ import shutil
 import pytest
 import torch
 
+from diffusion.networks import Stream, TextTransformer, UNet
+from diffusion.systems.checkpoints.start import begin
 from diffusion.systems.diffusion import Diffusion
 
 STILL = ("--model.optimizer.lr=0", "--model.p_uncond=0")
@@ -80,3 +82,24 @@ def test_fewer_input_channels_are_another_model(run, refused):
         "--trainer.default_root_dir=other",
     )
     assert "conv_in.weight is (8, 3, 3, 3), expected (8, 1, 3, 3)" in line
+
+
+@pytest.mark.parametrize(
+    ("streams", "anew"), [({"text": 8, "note": 8}, "note"), ({"text": 12}, "text")]
+)
+def test_streams_that_the_other_has_not_start_anew(streams, anew, tmp_path, caplog):
+    def network(**widths):
+        texts = {name: Stream(TextTransformer(width, 1, 2, 6)) for name, width in widths.items()}
+        small = {"image_size": 8, "channels": 8, "multipliers": [1], "attention": [8], "blocks": 1}
+        return UNet(**small, groups=4, streams=texts)
+
+    old, net = network(text=8).state_dict(), network(**streams)
+    before = {name: x.clone() for name, x in net.state_dict().items()}
+    torch.save({"state_dict": {f"n.{k}": v for k, v in old.items()}}, tmp_path / "old.ckpt")
+    with caplog.at_level("INFO"):
+        begin(torch.nn.ModuleDict({"n": net}), tmp_path / "old.ckpt")
+    assert f"has other streams; {anew} start anew" in caplog.text
+    state = net.state_dict()
+    assert any(f".{anew}." in name for name in state)
+    for name, x in state.items():
+        assert torch.equal(x, before[name] if f".{anew}." in name else old[name]), name

@@ -1,0 +1,275 @@
+r"""Ways from a sentence to a picture, side by side: GLIDE, guidance by CLIP, DALL-E 2, Imagen.
+
+`python benchmarks/text_to_image.py` draws what is not there yet into runs/text_to_image and
+measures it: docs/results/text_to_image.csv has a row for each way and kind of captions, of 150
+captions with two seeds of noise each. All are 32 × 32 (Imagen's base, before its upsamplers), by
+UniPC with 10 steps, and judged by weights/judge_emoji, which guides nothing. FD-EffNet is no FID.
+
+    own text     one transformer of texts, trained with the network, in place of MiniLM
+    CLIP         the network without its caption, guided by weights/clip_emoji through x̂_0
+    prior        z by dalle2_prior_emoji.yaml, the nearer of two; then the decoder
+    own picture  the decoder with z of the real picture; text as z: of the caption; no z; no text
+    dynamic      Imagen's threshold in place of the clip to [−1, 1]
+
+`diversity` is the mean 1 − cos of the judge's embeddings of two samples of one caption. The sheet
+text_to_image.png has the first prompts of prompts.txt, a row for each way; costs.csv has what one
+picture and the training cost, counted by torch.utils.flop_counter.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from bench import Row, fill
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from diffusion.common.files import written_aside
+from diffusion.common.pixels import quantize, scaled
+from diffusion.common.progress import bar
+from diffusion.data import Emoji, Images
+from diffusion.guidance import ClassifierFree, Clip, Dynamic, Guidance, Static
+from diffusion.metrics import (
+    AskedClass,
+    AskedColours,
+    EfficientNet,
+    FrechetDistance,
+    Measure,
+    SampleBatch,
+    TextMeasure,
+)
+from diffusion.plots import pictures
+from diffusion.plots.captioned import labelled
+from diffusion.sampler import Sampler
+from diffusion.step import UniPC
+from diffusion.systems.diffusion import Diffusion
+from diffusion.systems.embeddings.clip_text import ClipText
+from diffusion.systems.frozen import TrainedClip
+
+Split = Literal["train", "test"]
+SPLITS: dict[Split, str] = {"train": "seen concepts", "test": "unseen concepts"}
+STEPS, N, SEEDS, AT_ONCE, SHOWN = 10, 150, (0, 1), 25, 8
+CLIP = "weights/clip_emoji"
+PROMPTS = Path(__file__).parent / "prompts.txt"
+
+
+@dataclass(frozen=True)
+class Way:
+    """A network, where its embedding z comes from if it reads one, and what guides it."""
+
+    name: str
+    model: str
+    scale: float
+    z: Literal["prior", "own picture", "text", "none", ""] = ""
+    text: bool = True
+    threshold: type[Guidance] = Static
+    clip: bool = False
+
+    @property
+    def folder(self) -> str:
+        """A name for files."""
+        return f"{self.name}-s{self.scale:g}".replace(" ", "_").replace(",", "")
+
+
+def ways(args: argparse.Namespace) -> list[Way]:
+    """Returns those whose checkpoints are there."""
+    glide, own, decoder = args.glide, args.own, args.decoder
+    every = [
+        Way("GLIDE", glide, 3),
+        Way("DALL-E 2", decoder, 3, "prior"),
+        Way("Imagen, dynamic", glide, 6, threshold=Dynamic),
+        Way("DALL-E 2, own picture", decoder, 3, "own picture"),
+        Way("DALL-E 2, text as z", decoder, 3, "text"),
+        Way("GLIDE, own text", own, 3),
+        Way("CLIP guidance", glide, 10, clip=True),
+        Way("DALL-E 2, no z", decoder, 3, "none"),
+        Way("DALL-E 2, no text", decoder, 3, "prior", text=False),
+        *(Way("GLIDE", glide, s) for s in (1, 6)),
+        *(Way("DALL-E 2", decoder, s, "prior") for s in (1, 6)),
+        Way("Imagen, dynamic", glide, 3, threshold=Dynamic),
+    ]
+    there = [way for way in every if Path(way.model).exists()]
+    if gone := {way.model for way in every} - {way.model for way in there}:
+        print(f"left out, as they are not there: {', '.join(sorted(gone))}")
+    return there
+
+
+class Draw:
+    """Draws by any way; models are read once.
+
+    Args:
+        prior: The checkpoint of the prior.
+    """
+
+    def __init__(self, prior: str) -> None:
+        self.prior_path = prior
+        self.models: dict[str, Diffusion] = {}
+        self.clip = TrainedClip(CLIP)
+        self.texts = ClipText(CLIP)
+
+    def model(self, path: str) -> Diffusion:
+        """Returns a model."""
+        if path not in self.models:
+            self.models[path] = Diffusion.load_from_checkpoint(path).eval()
+        return self.models[path]
+
+    def z(self, way: Way, batch: dict[str, Any], noise: Sequence[int]) -> Tensor | None:
+        """Returns embeddings of pictures by which a decoder draws."""
+        if way.z == "prior":
+            return self.model(self.prior_path).generate({"text": batch["text"]}, noise)
+        if way.z == "text":
+            return self.texts.read(batch["text"])["_pooled"]
+        if way.z == "own picture":
+            return torch.cat([self.clip.embed_image(batch["image_prompt"])]) * 128**0.5
+        return None
+
+    @torch.no_grad()
+    def __call__(self, way: Way, batch: dict[str, Any], noise: Sequence[int]) -> Tensor:
+        """Returns pictures (B, 3, 32, 32)."""
+        model, z = self.model(way.model), self.z(way, batch, noise)
+        guides: list[Guidance] = [ClassifierFree(way.scale)]
+        if way.clip:
+            clip = Clip(way.scale, self.clip, "x_0", through=True, shifts=4)
+            guides = [ClassifierFree(0), clip]
+        model.sampler = Sampler(UniPC(), STEPS, [*guides, way.threshold()])
+        texts = batch["text"] if way.text else [""] * len(batch["text"])
+        return model.generate({"text": texts} | ({} if z is None else {"embedding": z}), noise)
+
+
+def asking(root: str, split: Split) -> Images:
+    """Returns the data, whose samples have the captions of a split, and its pictures beside."""
+    data = Emoji(root=root, ask=split, image_prompt=True)
+    data.setup("test")
+    return data
+
+
+def request(data: Images, numbers: Sequence[int]) -> dict[str, Any]:
+    """Returns captions and pictures."""
+    return dict(data.on_after_batch_transfer(data.measured(numbers), 0))
+
+
+def file(out: Path, way: Way, split: Split, seed: int, first: int) -> Path:
+    """Returns where some pictures lie."""
+    return out / way.folder / f"{split}-{seed}-{first:03}.pt"
+
+
+def draw(args: argparse.Namespace, every: list[Way], by: Draw) -> None:
+    """Draws all ways; sample i of seed k has noise 100,000 k + i."""
+    cells = list(product(every, args.splits, SEEDS))
+    data = {split: asking(args.root, split) for split in args.splits}
+    with bar("images") as progress:
+        task = progress.add_task("Drawing", total=N * len(cells))
+        for (way, split, seed), first in product(cells, range(0, N, AT_ONCE)):
+            path, numbers = file(args.out, way, split, seed, first), range(first, first + AT_ONCE)
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                noise = [100_000 * seed + i for i in numbers]
+                images = by(way, request(data[split], numbers), noise)
+                with written_aside(path) as part:
+                    torch.save(quantize(images), part)
+            progress.advance(task, AT_ONCE)
+
+
+def drawn(out: Path, way: Way, split: Split, seed: int) -> Tensor:
+    """Returns the pictures of a way, uint8 (N, 3, 32, 32)."""
+    return torch.cat([torch.load(file(out, way, split, seed, i)) for i in range(0, N, AT_ONCE)])
+
+
+def table(args: argparse.Namespace, every: list[Way], judge: TrainedClip) -> None:
+    """Measures all ways on all splits; rows that are there already stay."""
+    for split in args.splits:
+        data, extractor = asking(args.root, split), EfficientNet(root=args.root)
+        measures: list[Measure] = [
+            TextMeasure(judge), AskedColours(), AskedClass(extractor), FrechetDistance(extractor)
+        ]  # fmt: skip
+        for measure in measures:
+            measure.prepare(data, Path(".cache"))
+        texts = request(data, range(N))["text"]
+
+        def run(way: Way, split: Split = split, texts: list[str] = texts) -> Row:
+            each = [drawn(args.out, way, split, seed) for seed in SEEDS]
+            samples = SampleBatch(torch.cat(each), texts=texts * len(SEEDS))
+            row: Row = {"n": len(samples.images), "steps": STEPS}
+            for measure in measures:  # noqa: B023
+                measure.reset()
+                measure.update(samples)
+                found = measure.figures()
+                row |= {name.split("@")[0]: round(x.value, 4) for name, x in found.items()}
+                print(*measure.warnings)
+            one, other = (judge.embed_image(scaled(images)) for images in each)
+            return row | {"diversity": round((1 - (one * other).sum(1)).mean().item(), 4)}
+
+        last = [[file(args.out, w, split, k, N - AT_ONCE) for k in SEEDS] for w in every]
+        done = [way for way, files in zip(every, last) if all(map(Path.exists, files))]
+        keys: list[tuple[Row, Way]] = [
+            ({"captions": SPLITS[split], "way": way.name, "scale": way.scale}, way) for way in done
+        ]
+        fill(args.to / "text_to_image.csv", [(key, lambda w=way: run(w)) for key, way in keys])
+
+
+def sheet(args: argparse.Namespace, every: list[Way], by: Draw) -> None:
+    """Draws the first prompts, a row for each way at its middle scale."""
+    prompts = PROMPTS.read_text(encoding="utf-8").splitlines()[:SHOWN]
+    chosen = [way for way in every if way.scale in (3, 10) and way.z != "own picture"]
+    rows = [by(way, {"text": prompts}, range(SHOWN)) for way in chosen]
+    grid = pictures.grid(torch.cat(rows), SHOWN)
+    path = args.to / "text_to_image.png"
+    pictures.save(labelled(grid, [way.name for way in chosen]), path)
+
+
+def gflop(run: Callable[[], Any]) -> float:
+    """Returns the 10⁹ floating-point operations of a call, a product and a sum as two."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops() / 1e9
+
+
+def costs(args: argparse.Namespace, by: Draw) -> None:
+    """Counts parameters and operations: of one evaluation, and of a picture, all in all."""
+    rows: list[tuple[Row, Callable[[], Row]]] = []
+
+    def row(model: nn.Module, ask: Callable[[], Any], way: Way | None) -> Row:
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        drawing = {} if way is None else {"GFLOP a picture": round(gflop(ask), 2)}
+        return {"parameters": trained, **drawing}
+
+    batch: dict[str, Any] = {"text": ["a google emoji of a fox"]}
+    for way in ways(args):
+        if way.scale in (3, 10) and way.z in ("", "prior") and way.text:
+            ask = lambda w=way: by(w, batch, [0])  # noqa: E731
+            made = lambda w=way, a=ask: row(by.model(w.model), a, w)  # noqa: E731
+            rows.append(({"way": way.name, "scale": way.scale}, made))
+    fill(args.to / "text_to_image_costs.csv", rows)
+
+
+def main() -> None:
+    """Makes what is not there yet."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    last = "checkpoints/last.ckpt"
+    parser.add_argument("--glide", default="weights/glide_emoji")
+    parser.add_argument("--own", default=f"runs/glide_emoji_own/{last}")
+    parser.add_argument("--prior", default=f"runs/dalle2_prior_emoji/{last}")
+    parser.add_argument("--decoder", default=f"runs/dalle2_decoder_emoji/{last}")
+    parser.add_argument("--splits", nargs="+", choices=SPLITS, default=[*SPLITS])
+    parser.add_argument("--only", nargs="+", choices=["draw", "table", "sheet", "costs"])
+    parser.add_argument("--root", default="data", help="where the emoji are")
+    parser.add_argument("--out", type=Path, default=Path("runs/text_to_image"))
+    parser.add_argument("--to", type=Path, default=Path("docs/results"))
+    args = parser.parse_args()
+    only, every, by = args.only or ["draw", "table", "sheet", "costs"], ways(args), Draw(args.prior)
+    if "draw" in only:
+        draw(args, every, by)
+    if "table" in only:
+        table(args, every, TrainedClip("weights/judge_emoji"))
+    if "sheet" in only:
+        sheet(args, every, by)
+    if "costs" in only:
+        costs(args, by)
+
+
+if __name__ == "__main__":
+    main()
