@@ -90,7 +90,7 @@ class Shuffled(Dataset[Batch]):
 
     Args:
         pictures: The set, with N pictures.
-        seed: Decides the permutations and the flips.
+        seed: Decides the permutations, the flips and the crops.
         flip: Mirror half of the positions left to right, with all (B, c, H, W) that they have.
         crop: Side of the squares that are cut out of all these maps; None for the whole.
         grid: What the squares' corners are multiples of.
