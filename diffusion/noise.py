@@ -46,6 +46,7 @@ class Purpose(IntEnum):
     LEVEL = 2
     MASK = 3
     CROP = 4
+    BLUR = 5
 
 
 def seed(*key: int) -> int:

@@ -6,7 +6,7 @@ from diffusion.networks.conditioning.control_map import ControlMap
 from diffusion.networks.conditioning.image_embedding import ImageEmbedding
 from diffusion.networks.conditioning.inpainting import Known
 from diffusion.networks.conditioning.label import Label
-from diffusion.networks.conditioning.low_resolution import Augmentation, LowResolution
+from diffusion.networks.conditioning.low_resolution import Augmentation, Blur, LowResolution
 from diffusion.networks.conditioning.token_encoder import Encoding, TokenEncoder
 from diffusion.networks.conditioning.tokens import Tokens
 from diffusion.networks.control.control_net import ControlNet
@@ -30,6 +30,7 @@ from diffusion.networks.vit import ViT
 __all__ = [
     "MLP",
     "Augmentation",
+    "Blur",
     "ClassifierNetwork",
     "Conditioner",
     "ControlMap",

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from diffusion.common.pixels import rounded, scaled
-from diffusion.networks import Augmentation, Upsampler
+from diffusion.networks import Augmentation, Blur, Upsampler
 from diffusion.noise import Purpose, SeededNoise
 from diffusion.process import Cosine
 
@@ -117,3 +117,28 @@ def test_read_rounds_to_8_bits_and_adds_noise(process):
     expected, level = augmentation.train(low_8, noise.of(Purpose.LEVEL))
     torch.testing.assert_close(read["low_res"], expected)
     assert torch.equal(read["level"], level)
+
+
+def test_the_blur_is_torchvisions_and_of_some_in_training_only():
+    from torchvision.transforms.functional import gaussian_blur
+
+    x, noise = torch.rand(400, 3, 6, 6) * 2 - 1, SeededNoise(0, range(400))
+    soft = gaussian_blur(x, [3, 3], [0.6, 0.6])
+    torch.testing.assert_close(Blur(0.6, 1.0).train(x, noise), soft, atol=1e-6, rtol=0)
+    assert torch.equal(Blur(0.6, 0.0).train(x, noise), x)
+    half = Blur(0.6, 0.5).train(x, noise)
+    same = (half == x).flatten(1).all(1)
+    assert abs(same.float().mean() - 0.5) < 0.1
+    torch.testing.assert_close(half[~same], soft[~same], atol=1e-6, rtol=0)
+    small = {"image_size": 8, "in_channels": 3, "channels": 8, "multipliers": [1], "attention": []}
+    net = Upsampler(blur=Blur(0.6, 1.0), blocks=1, groups=4, **small)
+    batch = {"low_res": x[:2, :, :4, :4], "noise": SeededNoise(0, [0, 1])}
+    plain = scaled(rounded(batch["low_res"]))
+    assert torch.equal(net.read(batch, False)["low_res"], plain)
+    assert not torch.equal(net.read(batch, True)["low_res"], plain)
+
+
+@pytest.mark.parametrize("wrong", [{"sigma": 0.0}, {"p": 1.5}])
+def test_a_blur_that_is_none_is_refused(wrong):
+    with pytest.raises(ValueError, match=f"blur.{next(iter(wrong))}"):
+        Blur(**wrong)

@@ -12,6 +12,7 @@ from diffusion.networks.conditioning.base import Conditioner, distinct
 from diffusion.networks.conditioning.inpainting import Known
 from diffusion.networks.conditioning.low_resolution import (
     Augmentation,
+    Blur,
     LevelEmbedding,
     LowResolution,
 )
@@ -155,11 +156,14 @@ class Upsampler(UNet):
 
     Args:
         augmentation: Of the low-resolution image, or None.
+        blur: Of some of them in training, or None.
         **kwargs: As for `UNet`.
     """
 
-    def __init__(self, augmentation: Augmentation | None = None, **kwargs: Any) -> None:
-        super().__init__(inputs=[LowResolution(augmentation)], **kwargs)
+    def __init__(
+        self, augmentation: Augmentation | None = None, blur: Blur | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(inputs=[LowResolution(augmentation, blur)], **kwargs)
 
 
 class Inpainter(UNet):
