@@ -37,7 +37,7 @@ from diffusion.common.pixels import quantize, scaled
 from diffusion.data import Emoji
 from diffusion.data.requests.small_pictures import area_means
 from diffusion.guidance import ClassifierFree, Dynamic, Guidance, Static
-from diffusion.metrics import EfficientNet, FrechetDistance, SampleBatch, TextMeasure
+from diffusion.metrics import EfficientNet, FrechetDistance, Measure, SampleBatch, TextMeasure
 from diffusion.networks import Augmentation, LowResolution
 from diffusion.noise import SeededNoise
 from diffusion.plots import pictures
@@ -162,7 +162,7 @@ class Upsampling:
         _, self.real, captions = asking(args.root, size, "val", args.few)
         low = area_means(self.real, size // 2)
         self.given = {"drawn": (small[:n], texts[:n]), "real": (low, captions)}
-        self.distance = FrechetDistance(EfficientNet(root=args.root))
+        self.distance: Measure = FrechetDistance(EfficientNet(root=args.root))
         self.distance.prepare(data, Path(".cache"))
         self.model = Diffusion.load_from_checkpoint(UPSAMPLERS[size]).eval()
         self.model.sampler = Sampler(UniPC(), STEPS, [Static()])
@@ -244,7 +244,10 @@ def prompts(args: argparse.Namespace) -> None:
     """Draws the prompts at 128 × 128."""
     texts = (Path(__file__).parent / "prompts.txt").read_text(encoding="utf-8").splitlines()
     guided = [ClassifierFree(3), Static()]
-    samplers = [Sampler(DDIM(), 50, guided), *[Sampler(DDIM(), 25, [Static()])] * 2]
+    samplers: list[Sampler | None] = [
+        Sampler(DDIM(), 50, guided),
+        *[Sampler(DDIM(), 25, [Static()])] * 2,
+    ]
     cascade = Cascade([BASE, *UPSAMPLERS.values()], samplers)
     images = cascade.generate({"text": texts}, range(len(texts)))
     sheet(images, texts, 8, args.to / "imagen_128.png")

@@ -88,9 +88,11 @@ def ways(args: argparse.Namespace) -> list[Way]:
         Way("CLIP guidance", glide, 10, clip=True),
         Way("DALL-E 2, no z", decoder, 3, "none"),
         Way("DALL-E 2, no text", decoder, 3, "prior", text=False),
-        *(Way("GLIDE", glide, s) for s in (1, 6)),
-        *(Way("DALL-E 2", decoder, s, "prior") for s in (1, 6)),
+        Way("GLIDE", glide, 1),
+        Way("DALL-E 2", decoder, 1, "prior"),
         Way("Imagen, dynamic", glide, 3, threshold=Dynamic),
+        Way("GLIDE", glide, 6),
+        Way("DALL-E 2", decoder, 6, "prior"),
     ]
     there = [way for way in every if Path(way.model).exists()]
     if gone := {way.model for way in every} - {way.model for way in there}:
@@ -159,7 +161,9 @@ def file(out: Path, way: Way, split: Split, seed: int, first: int) -> Path:
 
 def draw(args: argparse.Namespace, every: list[Way], by: Draw) -> None:
     """Draws all ways; sample i of seed k has noise 100,000 k + i."""
-    cells = list(product(every, args.splits, SEEDS))
+    cells: list[tuple[Way, Split, int]] = [
+        (way, split, seed) for way in every for split in args.splits for seed in SEEDS
+    ]
     data = {split: asking(args.root, split) for split in args.splits}
     with bar("images") as progress:
         task = progress.add_task("Drawing", total=N * len(cells))
