@@ -34,10 +34,10 @@ from torch import Tensor
 
 from diffusion.common.files import written_aside
 from diffusion.common.pixels import quantize, scaled
-from diffusion.data import Emoji
+from diffusion.data import Emoji, Images
 from diffusion.data.requests.small_pictures import area_means
 from diffusion.guidance import ClassifierFree, Dynamic, Guidance, Static
-from diffusion.metrics import EfficientNet, FrechetDistance, Measure, SampleBatch, TextMeasure
+from diffusion.metrics import EfficientNet, FrechetDistance, SampleBatch, TextMeasure
 from diffusion.networks import Augmentation, LowResolution
 from diffusion.noise import SeededNoise
 from diffusion.plots import pictures
@@ -59,7 +59,7 @@ TOP = "runs/imagen_emoji_128/checkpoints/last.ckpt"
 UPSAMPLERS = {64: "weights/glide_emoji_upsampler", 128: TOP}
 
 
-def asking(root: str, size: int, split: str, n: int) -> tuple[Emoji, Tensor, list[str]]:
+def asking(root: str, size: int, split: str, n: int) -> tuple[Images, Tensor, list[str]]:
     """Returns the data, and n pictures of a split, in [−1, 1], with their captions."""
     data = Emoji(root=root, size=size, ask=split)
     data.setup("test")
@@ -162,7 +162,7 @@ class Upsampling:
         _, self.real, captions = asking(args.root, size, "val", args.few)
         low = area_means(self.real, size // 2)
         self.given = {"drawn": (small[:n], texts[:n]), "real": (low, captions)}
-        self.distance: Measure = FrechetDistance(EfficientNet(root=args.root))
+        self.distance = FrechetDistance(EfficientNet(root=args.root))
         self.distance.prepare(data, Path(".cache"))
         self.model = Diffusion.load_from_checkpoint(UPSAMPLERS[size]).eval()
         self.model.sampler = Sampler(UniPC(), STEPS, [Static()])
