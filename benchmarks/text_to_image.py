@@ -161,7 +161,9 @@ def file(out: Path, way: Way, split: Split, seed: int, first: int) -> Path:
 
 def draw(args: argparse.Namespace, every: list[Way], by: Draw) -> None:
     """Draws all ways; sample i of seed k has noise 100,000 k + i."""
-    cells = list(product(every, args.splits, SEEDS))
+    cells: list[tuple[Way, Split, int]] = [
+        (way, split, seed) for way in every for split in args.splits for seed in SEEDS
+    ]
     data = {split: asking(args.root, split) for split in args.splits}
     with bar("images") as progress:
         task = progress.add_task("Drawing", total=N * len(cells))

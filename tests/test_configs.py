@@ -261,8 +261,11 @@ def small(config, folder):
         arguments["controls"] = data["init_args"]["controls"]
     if streams := model["network"].get("init_args", {}).get("streams"):
         network["streams"] = {
-            name: {"class_path": "Stream", "init_args": {"encoder": ENCODERS[name]}}
-            for name in streams
+            name: {
+                "class_path": "Stream",
+                "init_args": {**given["init_args"], "encoder": ENCODERS[name]},
+            }
+            for name, given in streams.items()
         }
     if kind in MADE:
         MADE[kind](folder / "made")
@@ -272,6 +275,7 @@ def small(config, folder):
         low = {"low_size": 8} if "low_size" in data["init_args"] else {}
         if not (controlled or of_vectors(model)):
             network["image_size"] = 16
+        low |= {"crop": 8} if "crop" in data["init_args"] else {}
         made = {"root": str(folder / "made"), "size": 16, "val_share": 0.2, **low}
         data = {"class_path": "ImageText", "init_args": {**arguments, **made}}
     else:
@@ -311,7 +315,7 @@ def captioned(folder):
 
 
 # Of the paper's size: made small, they are the ones of emoji with another data set.
-LARGE = ("dalle2_decoder", "dalle2_prior")
+LARGE = ("dalle2_decoder", "dalle2_prior", "imagen_1024", "imagen_256", "imagen_base")
 SOME_SLOW = [pytest.param(p, marks=pytest.mark.slow) if p.stem in LARGE else p for p in MODELS]
 
 

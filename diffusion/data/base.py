@@ -7,6 +7,7 @@ Pictures stay uint8 until they are on the device.
 
 from abc import ABC
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -112,6 +113,36 @@ class Images(Batches, ABC):
         captioned = self.ask is not None or self.texts is not None
         kinds = (tuple(self.shape), self.num_classes, tuple(self.classes), self.levels)
         return DataSpec(type(self).__name__, *kinds, captioned)
+
+    @property
+    def grid(self) -> int:
+        """How many pixels of a picture's side are one of the small picture's; 1 without these.
+
+        Crops begin at multiples of it, so that their small pictures are crops of the small picture.
+        """
+        return 1 if self.low is None else self.shape[-1] // self.low.size
+
+    @property
+    def specs(self) -> list[DataSpec]:
+        """What a network sees: `spec`, and that of the crops which training reads, if it does.
+
+        Raises:
+            ValueError: If a crop is no part of a picture, or of its small version.
+        """
+        if self.crop is None:
+            return [self.spec]
+        channels, *sides = self.shape
+        if self.crop > min(sides, default=0):
+            raise ValueError(
+                f"data.crop: {self.crop}; expected at most {min(sides, default=0)}, the side of "
+                "the pictures"
+            )
+        if self.crop % self.grid:
+            raise ValueError(
+                f"data.crop: {self.crop}; expected a multiple of {self.grid}, the side of the "
+                "square that is one pixel of the small picture"
+            )
+        return [self.spec, replace(self.spec, shape=(channels, self.crop, self.crop))]
 
     @property
     def is_known(self) -> bool:
@@ -280,7 +311,8 @@ class Images(Batches, ABC):
             beside = {name: shares(batch[name]) for name in self.beside}
             batch = {**batch, "image": self.normalize(batch["image"]), **beside}
             low = self.low
-            made = {} if low is None else {"low_res": area_means(batch["image"], low.size)}
+            side = batch["image"].shape[-1] // self.grid  # that of a crop, if it is one
+            made = {} if low is None else {"low_res": area_means(batch["image"], side)}
             computed = {k: v for k, v in self.controls.items() if k not in beside}
             made |= {name: control(batch["image"]) for name, control in computed.items()}
             return {**made, **batch}

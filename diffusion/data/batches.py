@@ -28,7 +28,9 @@ class Batches(L.LightningDataModule, ABC):
         batch_size: Pictures per batch and process.
         num_workers: Processes that read ahead; the batches do not depend on it.
         flip: Mirror half of the training pictures left to right.
-        seed: Decides the order of training and the flips, 0 .. 2³² − 1.
+        seed: Decides the order of training, the flips and the crops, 0 .. 2³² − 1.
+        crop: Side of random squares that training reads in place of whole pictures; None for these.
+            A convolutional network that learns from them draws whole pictures.
 
     Raises:
         ValueError: If a number is out of its range.
@@ -41,14 +43,19 @@ class Batches(L.LightningDataModule, ABC):
     test_set: ImageSet = UNREAD
 
     def __init__(
-        self, batch_size: int = 64, num_workers: int = 0, flip: bool = False, seed: int = 0
+        self,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        flip: bool = False,
+        seed: int = 0,
+        crop: int | None = None,
     ) -> None:
         super().__init__()
-        check_counts("data", batch_size=batch_size)
+        check_counts("data", batch_size=batch_size, crop=crop)
         check_counts("data", least=0, num_workers=num_workers)
         check_counts("data", least=0, most=2**32 - 1, seed=seed)
         self.batch_size, self.num_workers = batch_size, num_workers
-        self.flip, self.seed = flip, seed
+        self.flip, self.seed, self.crop = flip, seed, crop
         self.reading = Reading()
 
     @abstractmethod
@@ -84,8 +91,13 @@ class Batches(L.LightningDataModule, ABC):
         positions = Positions(
             lambda: self.position, self.batch_size, *self._rank_and_world, self._epoch, period
         )
-        pictures = Shuffled(self.train_set, self.seed, self.flip)
+        pictures = Shuffled(self.train_set, self.seed, self.flip, self.crop, self.grid)
         return loader(pictures, positions, self.batch_size, self.num_workers)
+
+    @property
+    def grid(self) -> int:
+        """What the corners of crops are multiples of."""
+        return 1
 
     @property
     def position(self) -> int:

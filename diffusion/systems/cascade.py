@@ -42,8 +42,8 @@ class Cascade(Generative, Restorable):
     Raises:
         FileNotFoundError: If there is no such checkpoint.
         ValueError: If the numbers differ, a checkpoint is of something else, a stage does not
-            continue from the one before or reads embeddings of another codec, or an upsampler was
-            not trained for the level.
+            continue from the one before, draws smaller pictures or reads embeddings of another
+            codec, or an upsampler was not trained for the level.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class Cascade(Generative, Restorable):
                 key = "model.checkpoints"
                 stage = Diffusion.load_from_checkpoint(stage, trust=trust, key=key)
             check_embedding([*self.stages[-1:], stage])
+            check_size([*self._stages()[-1:], stage])
             self.stages.append(stage)
             stage.sampler = stage.sampler if sampler is None else sampler
             trained = {"p_uncond": stage.p_uncond} if stage.trained is None else stage.trained
@@ -213,6 +214,21 @@ def check_embedding(stages: Sequence[nn.Module]) -> None:
         raise ValueError(
             "model.checkpoints: a decoder of another CLIP's embeddings; expected the CLIP whose "
             "embeddings the stage before draws"
+        )
+
+
+def check_size(stages: Sequence[Diffusion]) -> None:
+    """Refuses that a stage draws smaller pictures than the one before.
+
+    Raises:
+        ValueError: If it does.
+    """
+    sizes = [stage.shape[1:] for stage in stages if len(stage.shape) == 3]
+    if sizes and min(sizes[-1]) < min(sizes[0]):
+        large, small = (" x ".join(map(str, size)) for size in (sizes[0], sizes[-1]))
+        raise ValueError(
+            f"model.checkpoints: a stage of {small} after one of {large}; expected the smaller "
+            "pictures first"
         )
 
 

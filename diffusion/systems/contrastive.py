@@ -75,7 +75,8 @@ class Contrastive(Scoring):
                 f"data: {type(data).__name__} has no texts; expected data with captions, such as "
                 "Emoji or ImageText"
             )
-        adapt(self.network.image).check(data.spec, self.T, "model.network.image")
+        for seen in data.specs:
+            adapt(self.network.image).check(seen, self.T, "model.network.image")
         check_crop(self.crop, data.spec)
         remember(self.network, data, self.cache, self.trainer)
 

@@ -162,7 +162,8 @@ class Diffusion(Generative, System):
     def check(self, data: Images) -> None:
         """See `System`."""
         spec = self.codec.spec(data.spec)
-        self.denoiser.contract.check(spec, self.process.T)
+        for seen in data.specs:
+            self.denoiser.contract.check(self.codec.spec(seen), self.process.T)
         if self.process.binary and spec.levels != 2:
             raise ValueError(
                 f"data: {spec.name} has {grey(spec.levels)}; expected two, for a process of bits"

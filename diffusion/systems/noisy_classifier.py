@@ -60,7 +60,8 @@ class NoisyClassifier(Scoring):
             raise ValueError(
                 f"data: {spec.name} has no labels; expected data with classes to tell apart"
             )
-        network.check(spec, self.process.T)
+        for seen in data.specs:
+            network.check(seen, self.process.T)
         if network.num_classes != spec.num_classes:
             raise ValueError(
                 f"model.network.num_classes: {network.num_classes}; expected the "

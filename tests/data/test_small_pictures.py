@@ -1,9 +1,12 @@
+from itertools import islice
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from diffusion.data import Upsampling
+from diffusion.data.reading.order import squares
 
 
 @pytest.fixture
@@ -76,3 +79,54 @@ def test_a_missing_folder_of_small_pictures_is_known_before_training(pictures):
         FileNotFoundError, match=r"data\.low_root: .*nowhere; expected a folder with pictures"
     ):
         made(pictures, "nowhere")
+
+
+def test_the_small_version_of_a_crop_is_the_crop_of_the_small_version():
+    """At every place where one of 8 x 8 fits into 16 x 16 pixels of which 4 x 4 are one."""
+    torch.manual_seed(0)
+    picture = torch.rand(1, 3, 16, 16)
+    small = picture.unfold(2, 4, 4).unfold(3, 4, 4).mean((4, 5))
+    places = [(i, j) for i in range(3) for j in range(3)]
+    corners = np.array([((i + 0.5) / 3, (j + 0.5) / 3) for i, j in places])
+    cut = squares(picture.expand(9, 3, 16, 16), corners, 8, 4)
+    means = cut.unfold(2, 4, 4).unfold(3, 4, 4).mean((4, 5))
+    for found, (i, j) in zip(means, places):
+        torch.testing.assert_close(found, small[0, :, i : i + 2, j : j + 2])
+
+
+def test_training_reads_crops_of_both(pictures):
+    """Each is where a square of the whole and of the small picture is; all places come up."""
+    whole = made(pictures, batch_size=8, flip=True)
+    crops = made(pictures, batch_size=8, flip=True, crop=8)
+    places = []
+    for a, b in islice(zip(whole.train_dataloader(), crops.train_dataloader()), 20):
+        a, b = (x.on_after_batch_transfer(y, 0) for x, y in ((whole, a), (crops, b)))
+        assert b["image"].shape[2:] == (8, 8)
+        for large, low, cut, small in zip(a["image"], a["low_res"], b["image"], b["low_res"]):
+            squares_of = large.unfold(1, 8, 4).unfold(2, 8, 4)  # (C, 3, 3, 8, 8)
+            found = (squares_of == cut[:, None, None]).all(dim=(0, 3, 4)).nonzero().tolist()
+            assert len(found) == 1
+            i, j = found[0]
+            torch.testing.assert_close(small, low[:, i : i + 2, j : j + 2])
+            places.append((i, j))
+    assert {*places} == {(i, j) for i in range(3) for j in range(3)}
+    assert next(crops.batches("val"))["image"].shape[2:] == (16, 16)
+
+
+def test_a_crop_of_all_is_the_picture(pictures):
+    whole, crops = made(pictures), made(pictures, crop=16)
+    for a, b in islice(zip(whole.train_dataloader(), crops.train_dataloader()), 3):
+        assert torch.equal(a["image"], b["image"])
+
+
+@pytest.mark.parametrize(
+    ("crop", "message"),
+    [
+        (20, "data.crop: 20; expected at most 16, the side of the pictures"),
+        (6, "data.crop: 6; expected a multiple of 4, the side of the square"),
+        (0, "data.crop: 0; expected at least 1"),
+    ],
+)
+def test_crops_that_there_are_not(pictures, crop, message):
+    with pytest.raises(ValueError, match=message):
+        _ = made(pictures, crop=crop).specs

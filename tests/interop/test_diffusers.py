@@ -168,6 +168,13 @@ REFUSED = {
     "DDIMScheduler goes by": (network(), Linear(), Eps(), Sampler(DDIM(), 50, spacing="linspace")),
     "sampler.steps: 48": (network(), Linear(), Eps(), Sampler(DDPM(), 48, spacing="trailing")),
     "network.patch": (network(patch=2, attention=(2,)), Linear(), Eps(), Sampler(DDIM())),
+    "network.blocks": (network(blocks=[1, 2]), Linear(), Eps(), Sampler(DDIM())),
+    "network.resample_first, skip_scale": (
+        network(skip_scale=0.5),
+        Linear(),
+        Eps(),
+        Sampler(DDIM()),
+    ),
     "network.time_scale": (network(time_scale=0.25), Linear(), Eps(), Sampler(DDIM())),
     "network.multipliers": (network(multipliers=(0.5, 1)), Linear(), Eps(), Sampler(DDIM())),
     "network.heads": (network(attention=(8, 4), heads=2), Linear(), Eps(), Sampler(DDIM())),

@@ -4,6 +4,7 @@ import copy
 import json
 import shutil
 from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from itertools import combinations
 from types import SimpleNamespace
 
@@ -292,6 +293,15 @@ def test_a_test_says_what_all_stages_did(stages, tmp_path):
 def test_stages_in_a_wrong_order_are_refused(stages, order, message):
     with pytest.raises(ValueError, match=message):
         Cascade([stages[1][i] for i in order])
+
+
+def test_sizes_in_the_wrong_order_are_refused(stages):
+    large, small = (Cascade(stages[1]).stages[1] for _ in range(2))
+    large.spec, small.spec = (replace(large.spec, shape=(1, side, side)) for side in (32, 16))
+    base = Cascade(stages[1][:1]).stages[0]
+    assert Cascade([base, small, large]).shape == (1, 32, 32)
+    with pytest.raises(ValueError, match="a stage of 16 x 16 after one of 32 x 32; expected"):
+        Cascade([base, large, small])
 
 
 def test_a_file_that_is_cut_short_or_of_something_else_is_refused(stages, tmp_path):

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from diffusion.data.sets import ImageSet
@@ -89,41 +90,63 @@ class Shuffled(Dataset[Batch]):
 
     Args:
         pictures: The set, with N pictures.
-        seed: Decides the permutations and the flips.
+        seed: Decides the permutations, the flips and the crops.
         flip: Mirror half of the positions left to right, with all (B, c, H, W) that they have.
+        crop: Side of the squares that are cut out of all these maps; None for the whole.
+        grid: What the squares' corners are multiples of.
 
     Raises:
         ValueError: If the set is empty.
     """
 
-    def __init__(self, pictures: ImageSet, seed: int, flip: bool) -> None:
+    def __init__(
+        self, pictures: ImageSet, seed: int, flip: bool, crop: int | None = None, grid: int = 1
+    ) -> None:
         if len(pictures) == 0:
             raise ValueError("data: no picture to train on; expected at least 1")
         self.pictures, self.seed, self.flip = pictures, seed, flip
+        self.crop, self.grid = crop, grid
 
     def __getitems__(self, positions: Sequence[int]) -> Batch:
         n = len(self.pictures)
         epochs, places = np.divmod(np.asarray(positions, dtype=np.int64), n)
         indices, heads = np.empty_like(places), np.empty(len(places), dtype=bool)
+        corners = np.empty((len(places), 2))
         for number in np.unique(epochs):
             here = epochs == number
-            order, coins = permutation(self.seed, int(number), n)
+            order, coins, cuts = permutation(self.seed, int(number), n)
             indices[here], heads[here] = order[places[here]], coins[places[here]]
+            corners[here] = cuts[places[here]]
         batch = self.pictures.visit(indices.tolist(), epochs.tolist())
+        maps = {k: x for k, x in batch.items() if isinstance(x, torch.Tensor) and x.ndim == 4}
+        if self.crop is not None:
+            maps = {k: squares(x, corners, self.crop, self.grid) for k, x in maps.items()}
         if self.flip:
             mirrored = torch.from_numpy(heads)[:, None, None, None]
-            maps = {k: x for k, x in batch.items() if isinstance(x, torch.Tensor) and x.ndim == 4}
-            turned = {k: torch.where(mirrored, x.flip(-1), x) for k, x in maps.items()}
-            batch = {**batch, **turned}
-        return batch
+            maps = {k: torch.where(mirrored, x.flip(-1), x) for k, x in maps.items()}
+        return {**batch, **maps}
+
+
+def squares(maps: Tensor, corners: np.ndarray, side: int, grid: int) -> Tensor:
+    """Returns a square of each map, (B, c, side, side), at multiples of `grid`.
+
+    Args:
+        maps: (B, c, H, W).
+        corners: (B, 2) in [0, 1): where each square is, in parts of the places that there are.
+        side: Of the squares, at most H and W.
+        grid: Places are so many positions apart.
+    """
+    room = (np.array(maps.shape[2:]) - side) // grid + 1
+    places = (corners * room).astype(int) * grid
+    return torch.stack([x[:, i : i + side, j : j + side] for x, (i, j) in zip(maps, places)])
 
 
 @lru_cache(maxsize=2)  # a batch can span the end of an epoch
-def permutation(seed: int, epoch: int, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the order of an epoch, int64 (n,), and whether to mirror, bool (n,)."""
+def permutation(seed: int, epoch: int, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns an epoch's order, int64 (n,), whether to mirror, bool (n,), and corners (n, 2)."""
     # RandomState, because NumPy promises that its stream never changes.
     random = np.random.RandomState([seed, epoch])
-    return random.permutation(n), random.random_sample(n) < 0.5
+    return random.permutation(n), random.random_sample(n) < 0.5, random.random_sample((n, 2))
 
 
 def epoch(trainer: Any, pictures: int, batch: int) -> int | None:

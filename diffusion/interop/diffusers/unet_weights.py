@@ -161,6 +161,15 @@ def unet_config(network: nn.Module, shape: Sequence[int] | None = None) -> Setti
         (network.streams, "streams: it reads texts; expected none, as UNet2DModel reads none"),
         (network.patch != 1, f"patch: {network.patch}; expected 1, UNet2DModel folds no pixels"),
         (
+            len({*network.blocks}) > 1,
+            f"blocks: {network.blocks}; expected one number, UNet2DModel has as many in each level",
+        ),
+        (
+            network.resample_first or network.skip_scale != 1 or not network.style.self_attention,
+            "resample_first, skip_scale, self_attention: of Imagen's UNet; expected their defaults,"
+            " as UNet2DModel has them",
+        ),
+        (
             embedding.time_scale != 1,
             f"time_scale: {embedding.time_scale:g}; expected 1, UNet2DModel embeds t − 1 as it is",
         ),
@@ -185,7 +194,7 @@ def unet_config(network: nn.Module, shape: Sequence[int] | None = None) -> Setti
         "in_channels": network.in_channels,
         "out_channels": network.out_channels,
         "block_out_channels": widths,
-        "layers_per_block": network.blocks,
+        "layers_per_block": network.blocks[0],
         "down_block_types": down,
         "up_block_types": up[::-1],
         "downsample_type": "resnet" if block else "conv",

@@ -1,4 +1,4 @@
-"""Self-attention over the positions of a feature map, and pooling by it."""
+"""Attention of the positions of a feature map to each other and to tokens, and pooling by it."""
 
 from collections.abc import Mapping
 
@@ -63,6 +63,45 @@ class SelfAttention(nn.Module):
             values = self.tokens(q, k, v, sources or {})
         values = self.out(values.transpose(1, 2).flatten(2))
         return h + values.transpose(1, 2).unflatten(2, h.shape[2:])
+
+
+class CrossAttention(nn.Module):
+    """h ↦ h + W Σ λ softmax(QKᵀ/√d) V, Q of GN(h), K and V of each stream's tokens alone.
+
+    The positions do not read each other (Imagen, Saharia et al. 2022, appendix B, of its last
+    stage), so that the cost grows with H·W and not with its square.
+
+    Raises:
+        ValueError: If a stream's route is not "cross".
+    """
+
+    def __init__(self, channels: int, style: Style) -> None:
+        super().__init__()
+        if joined := [stream.name for stream in style.streams if stream.route != "cross"]:
+            raise ValueError(
+                f"network.streams.{joined[0]}: route join; expected route cross, as there is no "
+                "self-attention to join"
+            )
+        self.heads = heads_of(channels, style.heads, style.head_width)
+        self.norm = style.norm(channels)
+        self.query = style.start(nn.Linear(channels, channels))
+        self.tokens = TokenAttention(channels, self.heads, style)
+        self.out = zero(nn.Linear(channels, channels))
+
+    def forward(self, h: Tensor, sources: Mapping[str, Source] | None = None) -> Tensor:
+        """Maps h (B, C, H, W) to the same shape, with the streams' states."""
+        q = self.query(self.norm(h).flatten(2).transpose(1, 2))
+        q = q.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        values = self.tokens.crossed(torch.zeros_like(q), q, sources or {})
+        values = self.out(values.transpose(1, 2).flatten(2))
+        return h + values.transpose(1, 2).unflatten(2, h.shape[2:])
+
+
+def attention_of(channels: int, style: Style) -> SelfAttention | CrossAttention | None:
+    """Returns a layer of attention to what there is to read; None if that is nothing."""
+    if style.self_attention:
+        return SelfAttention(channels, style)
+    return CrossAttention(channels, style) if style.streams else None
 
 
 class AttentionPool(nn.Module):

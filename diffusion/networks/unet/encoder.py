@@ -10,21 +10,22 @@ from torch.utils.checkpoint import checkpoint
 from diffusion.common.validate import check_counts
 from diffusion.networks.base import Network
 from diffusion.networks.embedding import TimeLabelEmbedding
-from diffusion.networks.unet.attention import SelfAttention
+from diffusion.networks.unet.attention import attention_of
 from diffusion.networks.unet.blocks import ResBlock, resampling
+from diffusion.networks.unet.levels import attended, level_blocks, level_widths
 from diffusion.networks.unet.style import Family, QKVOrder, Resample, Style, TokenStyle
 from diffusion.networks.unet.token_attention import Source
 
 
 class Stage(nn.Module):
-    """A residual block, self-attention if `attend`, and twice the resolution if `double`."""
+    """A residual block, attention if `attend`, and twice the resolution if `double`."""
 
     def __init__(
         self, channels: int, out_channels: int, style: Style, *, attend: bool, double: bool = False
     ) -> None:
         super().__init__()
         self.block = ResBlock(channels, out_channels, style)
-        self.attention = SelfAttention(out_channels, style) if attend else None
+        self.attention = attention_of(out_channels, style) if attend else None
         self.upsample = resampling(out_channels, style, "up") if double else None
 
     def forward(
@@ -47,8 +48,9 @@ class Encoder(Network):
         multipliers: Channels of each level as multiples of `channels`; each level after the
             first has half the resolution of the one before.
         attention: Resolutions of the grid (image_size / patch, and its halves) that have
-            self-attention after each residual block. The middle always has it.
-        blocks: Residual blocks per level on the way down; one more on the way up.
+            attention after each residual block. The middle always has it.
+        blocks: Residual blocks per level on the way down, one more on the way up: one number for
+            all levels, or one for each (Imagen's Efficient UNet has more where the maps are small).
         dropout: Probability in each residual block; DDPM's CIFAR-10 model has 0.1.
         heads: Heads of the self-attention, if `head_width` is None.
         head_width: Channels per head (ADM), whatever `heads` says; None for `heads`.
@@ -76,10 +78,16 @@ class Encoder(Network):
         null_class: Whether ∅ has a row in the class embedding. Published ADM networks have none,
             and cannot be guided without a classifier.
         streams: The streams of tokens that attention reads.
+        self_attention: Whether attention reads the positions; without, it reads the tokens of
+            streams alone, whose route is "cross", and without streams there is none.
+        resample_first: Whether every level, the first too, halves the resolution before its blocks
+            and doubles it after them, so that no block works at that of the images (Imagen's
+            Efficient UNet, Saharia et al. 2022, appendix B). Otherwise that is between levels.
 
     Attributes:
         widths: Channels of the first map and of each level.
-        attend: Whether each level has self-attention.
+        blocks: Residual blocks of each level on the way down.
+        attend: Whether each level has attention.
         skips: Channels of the maps that the way down leaves behind.
 
     Raises:
@@ -93,7 +101,7 @@ class Encoder(Network):
         channels: int = 128,
         multipliers: Sequence[int | float] = (1, 2, 2, 2),
         attention: Sequence[int] = (16,),
-        blocks: int = 2,
+        blocks: int | Sequence[int] = 2,
         dropout: float = 0.0,
         heads: int = 1,
         head_width: int | None = None,
@@ -108,15 +116,19 @@ class Encoder(Network):
         num_classes: int | None = None,
         null_class: bool = True,
         streams: Sequence[TokenStyle] = (),
+        self_attention: bool = True,
+        resample_first: bool = False,
     ) -> None:
         super().__init__()
-        check_counts("network", blocks=blocks, patch=patch, in_channels=in_channels)
+        check_counts("network", patch=patch, in_channels=in_channels)
         levels, width = level_widths(channels, multipliers), 4 * channels
         self.widths = [levels[0], *levels]
-        self.attend = attended(image_size, patch, len(levels), attention)
+        first = 2 * patch if resample_first else patch
+        self.attend = attended(image_size, first, len(levels), attention)
         self.image_size, self.in_channels, self.num_classes = image_size, in_channels, num_classes
-        self.patch, self.factor = patch, patch * 2 ** (len(levels) - 1)
-        self.blocks, self.checkpointing = blocks, checkpointing
+        self.patch, self.factor = patch, first * 2 ** (len(levels) - 1)
+        self.blocks = level_blocks(blocks, len(levels))
+        self.resample_first, self.checkpointing = resample_first, checkpointing
         self.style = style = Style(
             emb_width=width,
             dropout=dropout,
@@ -128,18 +140,19 @@ class Encoder(Network):
             head_width=head_width,
             qkv_order=qkv_order,
             streams=tuple(streams),
+            self_attention=self_attention,
         )
         self.embedding = TimeLabelEmbedding(
             channels, width, num_classes, null_class, time_scale, family
         )
         self.conv_in = style.start(nn.Conv2d(in_channels * patch**2, levels[0], 3, padding=1))
-        self.down, self.skips = nn.ModuleList(), [levels[0]]
+        self.down, self.skips = nn.ModuleList(), list[int]()
         for i, (before, width) in enumerate(pairwise(self.widths)):
-            for h in (before, *[width] * (blocks - 1)):
+            if i > 0 or resample_first:
+                self.down.append(resampling(before, style, "down"))
+            for h in (before, *[width] * (self.blocks[i] - 1)):
                 self.down.append(Stage(h, width, style, attend=self.attend[i]))
-            if i < len(levels) - 1:
-                self.down.append(resampling(width, style, "down"))
-            self.skips += [width] * (blocks + (i < len(levels) - 1))
+            self.skips += [before, *[width] * self.blocks[i]]
         self.middle = nn.ModuleList(
             [Stage(levels[-1], levels[-1], style, attend=attend) for attend in (True, False)]
         )
@@ -161,7 +174,7 @@ class Encoder(Network):
         """
         h = self.conv_in(F.pixel_unshuffle(x_t, self.patch))
         h = h if hint is None else h + hint
-        skips = [h]
+        skips = [] if self.resample_first else [h]
         for layer in self.down:
             h = self.run(layer, h, emb, sources)
             skips.append(h)
@@ -177,39 +190,3 @@ class Encoder(Network):
         if self.checkpointing and h.requires_grad:
             return checkpoint(layer, *inputs, use_reentrant=False)
         return layer(*inputs)
-
-
-def level_widths(channels: int, multipliers: Sequence[int | float]) -> list[int]:
-    """Returns the channels of each level.
-
-    Raises:
-        ValueError: If `channels` is odd or below 4, or a level has no whole number of channels.
-    """
-    if channels < 4 or channels % 2:
-        raise ValueError(f"network.channels: {channels}; expected an even number of at least 4")
-    if not multipliers or min(multipliers) <= 0:
-        raise ValueError(f"network.multipliers: {multipliers}; expected at least one, all above 0")
-    widths = [channels * multiplier for multiplier in multipliers]
-    if any(width != int(width) for width in widths):
-        raise ValueError(
-            f"network.multipliers: {multipliers}; expected whole multiples of 1 / {channels}"
-        )
-    return [int(width) for width in widths]
-
-
-def attended(image_size: int, patch: int, levels: int, attention: Sequence[int]) -> list[bool]:
-    """Returns for each level whether its resolution, image_size / patch / 2^level, is attended.
-
-    Raises:
-        ValueError: If the image does not divide into patch · 2^(levels − 1), or a value of
-            `attention` is the resolution of no level.
-    """
-    unit = patch * 2 ** (levels - 1)
-    if image_size < unit or image_size % unit:
-        raise ValueError(
-            f"network.image_size: {image_size}; expected a multiple of patch·2^(levels−1) = {unit}"
-        )
-    sizes = [image_size // patch // 2**level for level in range(levels)]
-    if unknown := [size for size in attention if size not in sizes]:
-        raise ValueError(f"network.attention: {unknown}; expected resolutions among {sizes}")
-    return [size in attention for size in sizes]

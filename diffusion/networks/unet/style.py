@@ -57,6 +57,7 @@ class Style:
     head_width: int | None = None
     qkv_order: QKVOrder = "qkv-heads"
     streams: tuple[TokenStyle, ...] = ()
+    self_attention: bool = True
 
     def norm(self, channels: int) -> nn.GroupNorm:
         """Returns GroupNorm with `groups` groups, fewer where they would hold too few channels.

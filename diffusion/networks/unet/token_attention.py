@@ -144,9 +144,13 @@ class TokenAttention(nn.Module):
                 bias = torch.cat(both, dim=3)
             k, v = torch.cat([k, more_k], dim=2), torch.cat([v, more_v], dim=2)
         values = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return self.crossed(values, q, sources)
+
+    def crossed(self, values: Tensor, q: Tensor, sources: Mapping[str, Source]) -> Tensor:
+        """Returns values (B, heads, N, C / heads) + Σ λ softmax(QKᵀ/√d) V of "cross" streams."""
         for name, source in sources.items():
-            if name not in joined:
-                more_k, more_v = self.split(name, source.states)
-                read = F.scaled_dot_product_attention(q, more_k, more_v, attn_mask=source.bias(q))
+            if self.tokens[name].route == "cross":
+                k, v = self.split(name, source.states)
+                read = F.scaled_dot_product_attention(q, k, v, attn_mask=source.bias(q))
                 values = values + source.weight * read
         return values

@@ -38,6 +38,8 @@ class UNet(Encoder):
             the batch's "text"; None for none.
         inputs: Conditioners whose channels are joined to x_t's, in this order: a `LowResolution`
             makes it an upsampler, `Known` one that inpaints.
+        skip_scale: What the maps that the way down left behind are multiplied by before the way up
+            reads them: 1/√2 in Imagen's Efficient UNet (its appendix B).
 
     Raises:
         ValueError: If the sizes do not fit together.
@@ -50,6 +52,7 @@ class UNet(Encoder):
         out_channels: int | None = None,
         streams: dict[str, Stream] | None = None,
         inputs: Sequence[Conditioner] = (),
+        skip_scale: float = 1.0,
         **kwargs: Any,
     ) -> None:
         check_counts("network", out_channels=out_channels)
@@ -65,7 +68,7 @@ class UNet(Encoder):
             streams=[TokenStyle(k, s.encoder.width, s.route) for k, s in streams.items()],
             **kwargs,
         )
-        self.in_channels = in_channels
+        self.in_channels, self.skip_scale = in_channels, skip_scale
         self.inputs = nn.ModuleList(inputs)
         channels = [n * self.patch**2 for n in (in_channels, *joined)]
         for one, weight in zip(inputs, self.conv_in.weight.data.split(channels, dim=1)[1:]):
@@ -86,8 +89,8 @@ class UNet(Encoder):
         up, skips, h = nn.ModuleList(), list(self.skips), self.widths[-1]
         for i in reversed(range(len(self.attend))):
             width = self.widths[i + 1]
-            for j in range(self.blocks + 1):
-                double = i > 0 and j == self.blocks
+            for j in range(self.blocks[i] + 1):
+                double = j == self.blocks[i] and (i > 0 or self.resample_first)
                 joined = h + skips.pop()
                 up.append(Stage(joined, width, self.style, attend=self.attend[i], double=double))
                 h = width
@@ -143,6 +146,7 @@ class UNet(Encoder):
     ) -> Tensor:
         """Returns the output (B, out_channels, H, W) for what `encode` returned."""
         for layer, skip in zip(self.up, reversed(skips)):
+            skip = skip if self.skip_scale == 1 else self.skip_scale * skip
             h = self.run(layer, torch.cat([h, skip], dim=1), emb, sources)
         return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(h))), self.patch)
 

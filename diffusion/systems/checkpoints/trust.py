@@ -139,7 +139,7 @@ class Taken:
         elif path in self.named or (path.startswith(OURS) and PATH.fullmatch(path)):
             with suppress(ImportError, AttributeError, ValueError):
                 found = resolve_name(path)
-        ours = isinstance(found, type) and found.__module__.startswith(OURS)
+        ours = isinstance(found, type) and f"{found.__module__}.".startswith(OURS)
         if not isinstance(found, type) or not (
             path in self.named or (ours and found.__name__ not in FETCHING)
         ):
