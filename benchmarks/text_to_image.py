@@ -12,12 +12,13 @@ UniPC with 10 steps, and judged by weights/judge_emoji, which guides nothing. FD
     dynamic      Imagen's threshold in place of the clip to [−1, 1]
 
 `diversity` is the mean 1 − cos of the judge's embeddings of two samples of one caption. The sheet
-text_to_image.png has the first prompts of prompts.txt, a row for each way; costs.csv has what one
-picture and the training cost, counted by torch.utils.flop_counter.
+text_to_image.png has the first prompts of prompts.txt, a row for each way; text_to_image_costs.csv
+has the operations of a picture at s = 3, as torch.utils.flop_counter counts them (a product and a
+sum are two), which cannot see the gradients of guidance by CLIP.
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -25,7 +26,7 @@ from typing import Any, Literal
 
 import torch
 from bench import Row, fill
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffusion.common.files import written_aside
@@ -225,28 +226,19 @@ def sheet(args: argparse.Namespace, every: list[Way], by: Draw) -> None:
     pictures.save(labelled(grid, [way.name for way in chosen]), path)
 
 
-def gflop(run: Callable[[], Any]) -> float:
-    """Returns the 10⁹ floating-point operations of a call, a product and a sum as two."""
-    with FlopCounterMode(display=False) as counter:
-        run()
-    return counter.get_total_flops() / 1e9
-
-
 def costs(args: argparse.Namespace, by: Draw) -> None:
-    """Counts parameters and operations: of one evaluation, and of a picture, all in all."""
-    rows: list[tuple[Row, Callable[[], Row]]] = []
-
-    def row(model: nn.Module, ask: Callable[[], Any], way: Way | None) -> Row:
-        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        drawing = {} if way is None else {"GFLOP a picture": round(gflop(ask), 2)}
-        return {"parameters": trained, **drawing}
-
+    """Counts trained parameters, and operations of a picture whose text was read before."""
     batch: dict[str, Any] = {"text": ["a google emoji of a fox"]}
-    for way in ways(args):
-        if way.scale in (3, 10) and way.z in ("", "prior") and way.text:
-            ask = lambda w=way: by(w, batch, [0])  # noqa: E731
-            made = lambda w=way, a=ask: row(by.model(w.model), a, w)  # noqa: E731
-            rows.append(({"way": way.name, "scale": way.scale}, made))
+
+    def row(way: Way) -> Row:
+        by(way, batch, [0])
+        with FlopCounterMode(display=False) as counter:
+            by(way, batch, [0])
+        trained = sum(p.numel() for p in by.model(way.model).parameters() if p.requires_grad)
+        return {"parameters": trained, "GFLOP": round(counter.get_total_flops() / 1e9, 2)}
+
+    chosen = [w for w in ways(args) if w.scale == 3 and w.z in ("", "prior") and w.text]
+    rows = [({"way": way.name, "scale": way.scale}, lambda w=way: row(w)) for way in chosen]
     fill(args.to / "text_to_image_costs.csv", rows)
 
 
