@@ -19,8 +19,8 @@ class ControlStrength(Scaled):
     no control at all in the unconditional half of `ClassifierFree`.
 
     At s = 0, and at times outside the interval, the control is not looked at: the network is its
-    base, at the base's price. It belongs behind `ClassifierFree` in the list, and one for each
-    control is enough.
+    base, at the base's price, but for a decoder that was trained too (`unlocked`). It belongs
+    behind `ClassifierFree` in the list, and one for each control is enough.
 
     Args:
         name: The condition.

@@ -450,7 +450,8 @@ def test_data_that_does_not_fit_is_refused_in_one_line(classify, refused, flags,
 
 
 def test_a_classifier_of_points_may_be_anything_that_knows_its_classes():
-    points = types.SimpleNamespace(spec=DataSpec("Points", (2,), 2))
+    spec = DataSpec("Points", (2,), 2)
+    points = types.SimpleNamespace(spec=spec, specs=[spec])
     NoisyClassifier(Toy(), Cosine(20)).check(points)  # pyright: ignore
     with pytest.raises(ValueError, match=r"model\.crop: 1; expected less than the sides"):
         NoisyClassifier(Toy(), Cosine(20), crop=1).check(points)  # pyright: ignore

@@ -320,6 +320,7 @@ def test_folders_are_known_by_their_names():
         "root",
         "low_root",
         "control",
+        "image_prompt",
         "edit",
         "mask",
         "start",
