@@ -314,9 +314,13 @@ def captioned(folder):
         path.with_suffix(".txt").write_text(f"picture number {path.stem}")
 
 
-# Of the paper's size: made small, they are the ones of emoji with another data set.
-LARGE = ("dalle2_decoder", "dalle2_prior", "imagen_1024", "imagen_256", "imagen_base")
-SOME_SLOW = [pytest.param(p, marks=pytest.mark.slow) if p.stem in LARGE else p for p in MODELS]
+# Of the paper's size, or much like another: made small, they differ in little.
+LARGE = {"dalle2_decoder", "dalle2_prior", "imagen_1024", "imagen_256", "imagen_base"}
+ALIKE = {"adm_imagenet128", "adm_imagenet256", "adm_imagenet512", "circles", "controlnet_circles"}
+ALIKE |= {"ddpm_folder", "flow_fashion", "glide_emoji_inpaint", "glide_emoji_own"}
+SOME_SLOW = [
+    pytest.param(p, marks=pytest.mark.slow) if p.stem in LARGE | ALIKE else p for p in MODELS
+]
 
 
 @pytest.mark.parametrize("path", SOME_SLOW, ids=IDS)

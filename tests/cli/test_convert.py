@@ -90,6 +90,7 @@ def imported(run, *args):
     run("import", "--from", "openai", "--weights", "x.pt", "--output", "x.ckpt", *args)
 
 
+@pytest.mark.slow
 def test_an_imported_model_is_tested_predicted_validated_and_trained_further(published, capsys):
     values = published.make("adm_imagenet64")
     imported(published)

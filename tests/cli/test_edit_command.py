@@ -110,6 +110,7 @@ def test_validation_of_an_inpainter_repeats(run):
     assert texts[0] == texts[1]
 
 
+@pytest.mark.slow
 def test_what_is_missing_or_of_no_use_is_one_line(run, fitted, digits, refused):
     def line(*flags):
         return refused("predict", "--ckpt_path", fitted.last, "--data.samples=2", *flags)

@@ -175,6 +175,7 @@ def test_a_file_that_is_no_checkpoint(refused, fitted, kind, tmp_path):
     assert "x.ckpt" in line
 
 
+@pytest.mark.slow
 def test_guidance_by_what_was_never_trained(run, refused):
     run.fit("--model.p_uncond=0", "--trainer.max_steps=1")
     flags = ("--ckpt_path", run.last, "--model.sampler.guidance", GUIDED, "--model.p_uncond=0.1")

@@ -99,6 +99,7 @@ def test_without_prompts_the_captions_of_the_data_are_drawn(trained, tmp_path):
     assert {text.split()[-1] for text in captions.values()} == {"square"}
 
 
+@pytest.mark.slow
 def test_pictures_never_get_other_captions(trained, tmp_path, capsys):
     shutil.copytree(trained / "pictures", tmp_path / "pictures")
     flags = ["--data.root", str(tmp_path / "pictures"), "--data.samples", "2"]

@@ -75,6 +75,7 @@ def test_invert(there, capsys):
     assert len(list(there.folder.glob("inverted*.png"))) == 2  # the first is renamed
 
 
+@pytest.mark.slow
 def test_the_others_write_a_page_each(there):
     last = ("--ckpt_path", there.last, "--steps=2")
     there("interpolate", "pictures/0.png", "pictures/2.png", *last, "--frames=3")

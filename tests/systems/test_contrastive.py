@@ -232,6 +232,7 @@ def test_training_says_how_it_goes(contrasted):
         assert not (folder / "samples").exists()
 
 
+@pytest.mark.slow
 def test_it_learns_what_the_captions_say(contrast):
     """Six captions of sixty pictures: all are found, where there is not much noise."""
     flags = ["--trainer.max_steps=350", "--trainer.val_check_interval=350", "--data.batch_size=24"]

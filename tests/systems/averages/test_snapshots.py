@@ -88,6 +88,7 @@ def test_other_lengths_are_reconstructed(tmp_path):
 FLAGS = ("--snapshots.every_n_steps=2", "--ema.rate=Power", "--ema.rate.width=0.2")
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_the_same_snapshots_and_averages(run, same):
     """And the power average is the one that checkpoints hold."""
     run.fit(*FLAGS)

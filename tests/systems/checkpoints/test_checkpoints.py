@@ -140,6 +140,7 @@ def test_resuming_between_micro_batches_never_links_last_to_itself(run, monkeypa
         assert Path(run.last).read_bytes() == before
 
 
+@pytest.mark.slow
 def test_keep_counts_what_was_saved_on_exceptions_and_by_earlier_calls(run, monkeypatch):
     last = []
     for stop in (2, 2, 3):
@@ -226,6 +227,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.slow
 def test_a_folder_is_trained_in_once_at_a_time(run, refused):
     other = subprocess.Popen([sys.executable, "-c", HOLD], stdout=subprocess.PIPE)
     try:

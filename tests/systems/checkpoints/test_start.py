@@ -45,6 +45,7 @@ def test_new_input_channels_start_at_zero(run, base, same):
     assert run.load("other/checkpoints/last.ckpt")["raw_state_dict"][first][:, 1:].any()
 
 
+@pytest.mark.slow
 def test_whoever_goes_on_or_loads_does_not_need_the_file(run, base, same):
     run.fit("--model.start=base.ckpt")
     run.fit("--model.start=base.ckpt", "--trainer.default_root_dir=whole", "--trainer.max_steps=6")
