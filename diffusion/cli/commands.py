@@ -30,7 +30,7 @@ def overview() -> str:
             f"usage: diffusion {'|'.join(arguments.COMMANDS)} --config FILE ... --KEY VALUE ...",
             f"       diffusion {'|'.join(COMMANDS)} ...",
             "",
-            *(f"  {name:10}{text}" for name, text in (arguments.COMMANDS | first).items()),
+            *(f"  {name:13}{text}" for name, text in (arguments.COMMANDS | first).items()),
             "",
             *arguments.ORDER.replace(". ", ".\n").splitlines(),
             "`diffusion COMMAND --help` lists the keys; --print_config shows what they amount to.",
