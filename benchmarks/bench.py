@@ -26,12 +26,15 @@ from diffusion.metrics import (
     Measure,
     SampleBatch,
 )
+from diffusion.metrics.base import Figure as Found
 from diffusion.metrics.evaluations import Evaluations, evaluation_figures
 from diffusion.plots import pictures
 from diffusion.sampler import Sampler
 from diffusion.systems.diffusion import Diffusion
 
 Row = dict[str, float | str]
+Split = Literal["train", "test"]
+SPLITS: dict[Split, str] = {"train": "seen concepts", "test": "unseen concepts"}
 BASELINES = ("ceiling", "floor")  # how the figure of held-out real images ends
 
 
@@ -97,6 +100,18 @@ class Bench:
         costs = evaluation_figures({"nfe": counter.rows / self.n}, seconds / self.n)
         figures = self.figures(drawn) | {name: x.value for name, x in costs.items()}
         return {name.split("@")[0]: round(value, 5) for name, value in figures.items()}
+
+
+def measured(measures: Iterable[Measure], samples: SampleBatch) -> dict[str, Found]:
+    """Returns the figures of samples by their names without n, and prints what is to be said."""
+    found = dict[str, Found]()
+    for measure in measures:
+        measure.reset()
+        measure.update(samples)
+        found |= {name.split("@")[0]: figure for name, figure in measure.figures().items()}
+        if measure.warnings:
+            print(*measure.warnings)
+    return found
 
 
 def fill(path: Path, rows: Iterable[tuple[Row, Callable[[], Row]]]) -> list[dict[str, str]]:

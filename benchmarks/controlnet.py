@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import yaml
-from bench import Row, fill
+from bench import SPLITS, Row, Split, fill, measured
 from torch import Tensor
 
 import diffusion.data
@@ -41,8 +41,6 @@ from diffusion.step import DPMSolver, Step, UniPC
 from diffusion.systems.diffusion import Diffusion
 from diffusion.systems.frozen import TrainedClip
 
-Split = Literal["train", "test"]
-SPLITS: dict[Split, str] = {"train": "seen concepts", "test": "unseen concepts"}
 SOLVERS: dict[str, type[Step]] = {"unipc": UniPC, "dpmpp2m": DPMSolver}
 NONE, GUESS, CONFLICT = "none", "guess", "conflict"
 AT_ONCE = 20
@@ -171,13 +169,9 @@ def table(args: argparse.Namespace, base: Drawer, drawer: Drawer, judge: Trained
             controls = {drawer.name: asked[drawer.name]}
             samples = SampleBatch(images, texts=asked["text"], controls=controls)
             row: Row = {"n": len(images), "steps": args.steps}
-            for measure in measures:  # noqa: B023
-                measure.reset()
-                measure.update(samples)
-                for name, figure in measure.figures().items():
-                    short = name.split("@")[0].replace(f"adherence_{drawer.name}", "adherence")
-                    row[short] = round(figure.value, 4)
-                print(*measure.warnings)
+            for name, figure in measured(measures, samples).items():  # noqa: B023
+                short = name.replace(f"adherence_{drawer.name}", "adherence")
+                row[short] = round(figure.value, 4)
             return row
 
         keys = [

@@ -11,11 +11,10 @@ bilinear interpolation.
 import argparse
 from itertools import takewhile
 from pathlib import Path
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from bench import Row, fill
+from bench import SPLITS, Row, Split, fill, measured
 from torch import Tensor
 
 from diffusion.common.files import written_aside
@@ -37,9 +36,7 @@ from diffusion.step import DDIM, DPMSolver, Step
 from diffusion.systems.diffusion import Diffusion
 from diffusion.systems.frozen import TrainedClip
 
-Split = Literal["train", "test"]
 Way = tuple[str, float, int]
-SPLITS: dict[Split, str] = {"train": "seen concepts", "test": "unseen concepts"}
 N, AT_ONCE = 300, 20
 SHOWN, COLUMNS = 48, 12
 SOLVERS: dict[str, tuple[Step, int]] = {"ddim50": (DDIM(), 50), "dpmpp2m20": (DPMSolver(), 20)}
@@ -106,14 +103,9 @@ def table(root: str, out: Path, judge: TrainedClip, path: Path) -> None:
             images = drawn(out, way, split)
             samples = SampleBatch(images, texts=data.measured(range(len(images)))["text"])
             row: Row = {"n": len(images)}
-            for measure in measures:  # noqa: B023
-                measure.reset()
-                measure.update(samples)
-                found = measure.figures()
-                row |= {k.split("@")[0]: round(x.value, 4) for k, x in found.items()}
-                row |= {f"n_{k.split('@')[0]}": x.n or 0 for k, x in found.items() if "asked" in k}
-                print(*measure.warnings)
-            return row
+            found = measured(measures, samples)  # noqa: B023
+            row |= {k: round(x.value, 4) for k, x in found.items()}
+            return row | {f"n_{k}": x.n or 0 for k, x in found.items() if "asked" in k}
 
         keys: list[Row] = [
             {"captions": name, "solver": solver, "scale": s, "seed": seed}

@@ -28,7 +28,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from bench import Row, fill
+from bench import Row, fill, measured
 from PIL import Image
 from torch import Tensor
 
@@ -67,7 +67,7 @@ def asking(root: str, size: int, split: str, n: int) -> tuple[Images, Tensor, li
     return data, batch["image"], batch["text"]
 
 
-def kept(path: Path, draw: Callable[[], Tensor]) -> Tensor:
+def remembered(path: Path, draw: Callable[[], Tensor]) -> Tensor:
     """Returns pictures in [−1, 1] from a file, where they are once they are drawn."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -118,17 +118,14 @@ def thresholds(args: argparse.Namespace) -> None:
     def images(name: str, s: float) -> Tensor:
         model.sampler = Sampler(UniPC(), STEPS, [ClassifierFree(s), *THRESHOLDS[name]])
         path = args.drawn / f"{name}-s{s:g}-{args.n}.pt"
-        return kept(path, lambda: drawn(model, {"text": texts}, args.n))
+        return remembered(path, lambda: drawn(model, {"text": texts}, args.n))
 
     def run(name: str, s: float) -> Row:
         found = images(name, s)
         row: Row = {"n": args.n, **limits(found)}
         row |= {f"{name}_real": value for name, value in limits(real).items()}
-        for measure in measures:
-            measure.reset()
-            measure.update(SampleBatch(quantize(found), texts=texts))
-            row |= {k.split("@")[0]: round(x.value, 4) for k, x in measure.figures().items()}
-        return row
+        seen = measured(measures, SampleBatch(quantize(found), texts=texts))
+        return row | {k: round(x.value, 4) for k, x in seen.items()}
 
     keys: list[Row] = [{"threshold": name, "scale": s} for s in SCALES for name in THRESHOLDS]
     rows = [(key, lambda k=key: run(str(k["threshold"]), float(k["scale"]))) for key in keys]
@@ -172,7 +169,7 @@ class Upsampling:
         low, texts = self.given[what]
         path = self.folder / f"{self.size}-{what}-{level}-{len(low)}.pt"
         request = {"low_res": low, "text": texts}
-        return kept(path, lambda: drawn(at_level(self.model, level), request, len(low)))
+        return remembered(path, lambda: drawn(at_level(self.model, level), request, len(low)))
 
     def row(self, level: int) -> Row:
         """Returns the figures at a level."""
@@ -183,15 +180,14 @@ class Upsampling:
             row[f"{what}_colour"] = distance(found.mean((2, 3)), low.mean((2, 3)))
         row["real_large"] = distance(self.images("real", level), self.real)
         row["real_bilinear"] = distance(enlarged(self.given["real"][0]), self.real)
-        self.distance.reset()
-        self.distance.update(SampleBatch(quantize(self.images("drawn", level))))
-        figures = self.distance.figures().items()
-        return row | {name.split("@")[0]: round(x.value, 2) for name, x in figures}
+        samples = SampleBatch(quantize(self.images("drawn", level)))
+        seen = measured([self.distance], samples)
+        return row | {name: round(x.value, 2) for name, x in seen.items()}
 
 
 def augmentation(args: argparse.Namespace) -> None:
     """Measures both upsamplers, of pictures that the stage before drew and of real ones."""
-    small = kept(args.drawn / f"static-s3-{args.n}.pt", lambda: torch.empty(0))
+    small = remembered(args.drawn / f"static-s3-{args.n}.pt", lambda: torch.empty(0))
     for size in UPSAMPLERS:
         stage = Upsampling(args, size, small)
         keys: list[Row] = [{"stage": f"{size // 2} -> {size}", "level": s} for s in LEVELS]

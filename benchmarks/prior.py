@@ -21,7 +21,7 @@ from statistics import fmean
 
 import torch
 import torch.nn.functional as F
-from bench import Row, fill
+from bench import SPLITS, Row, fill
 from torch import Tensor
 
 from diffusion.data import Emoji
@@ -30,7 +30,6 @@ from diffusion.systems.diffusion import Diffusion
 from diffusion.systems.texts import remember
 
 N, SEEDS, AT_ONCE = 150, 2, 150
-SPLITS = {"train": "seen concepts", "test": "unseen concepts"}
 PENALTIES = [10.0**k for k in range(-1, 6)]
 Pairs = dict[str, Tensor]
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from bench import Row, fill
+from bench import SPLITS, Row, Split, fill, measured
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -51,8 +51,6 @@ from diffusion.systems.diffusion import Diffusion
 from diffusion.systems.embeddings.clip_text import ClipText
 from diffusion.systems.frozen import TrainedClip
 
-Split = Literal["train", "test"]
-SPLITS: dict[Split, str] = {"train": "seen concepts", "test": "unseen concepts"}
 STEPS, N, SEEDS, AT_ONCE, SHOWN = 10, 150, (0, 1), 25, 8
 CLIP = "weights/clip_emoji"
 PROMPTS = Path(__file__).parent / "prompts.txt"
@@ -127,7 +125,7 @@ class Draw:
         if way.z == "text":
             return self.texts.read(batch["text"])["_pooled"]
         if way.z == "own picture":
-            return torch.cat([self.clip.embed_image(batch["image_prompt"])]) * 128**0.5
+            return self.model(self.prior_path).encoded(batch["image_prompt"])
         return None
 
     @torch.no_grad()
@@ -199,12 +197,8 @@ def table(args: argparse.Namespace, every: list[Way], judge: TrainedClip) -> Non
             each = [drawn(args.out, way, split, seed) for seed in SEEDS]
             samples = SampleBatch(torch.cat(each), texts=texts * len(SEEDS))
             row: Row = {"n": len(samples.images), "steps": STEPS}
-            for measure in measures:  # noqa: B023
-                measure.reset()
-                measure.update(samples)
-                found = measure.figures()
-                row |= {name.split("@")[0]: round(x.value, 4) for name, x in found.items()}
-                print(*measure.warnings)
+            found = measured(measures, samples)  # noqa: B023
+            row |= {name: round(x.value, 4) for name, x in found.items()}
             one, other = (judge.embed_image(scaled(images)) for images in each)
             return row | {"diversity": round((1 - (one * other).sum(1)).mean().item(), 4)}
 
