@@ -21,7 +21,7 @@ from diffusion.condition import Condition
 from diffusion.data.reading.decoding import read_picture
 from diffusion.data.requests.given_pictures import try_read
 from diffusion.guidance import ClassifierFree
-from diffusion.networks import ImageEmbedding, Tokens
+from diffusion.networks import image_embeddings
 from diffusion.plots.captioned import captioned
 from diffusion.plots.pictures import save
 from diffusion.sampler import Sampler
@@ -70,31 +70,30 @@ class Embedded:
             )
 
     @cached_property
-    def _stream(self) -> Tokens | None:
-        every = self.system.denoiser.contract.conditioners
-        found = [
-            x for x in every if isinstance(x, Tokens) and isinstance(x.encoder, ImageEmbedding)
-        ]
-        return found[0] if found else None
+    def _reads(self) -> tuple[str, Codec] | None:
+        """The condition that is z, and what makes it of a picture."""
+        found = image_embeddings(self.system.denoiser.contract.conditioners)
+        return next(((name, one.codec) for name, one in found.items()), None)
 
     @property
     def codec(self) -> Codec | None:
         """What makes z of a picture."""
-        encoder = None if self._stream is None else self._stream.encoder
-        return encoder.codec if isinstance(encoder, ImageEmbedding) else None
+        return None if self._reads is None else self._reads[1]
 
     def read(self, pictures: Sequence[str]) -> Tensor:
         """Returns picture files as the model's data has them, (B, C, H, W) in [−1, 1]."""
         channels, size = self.system.shape[0], self.system.shape[-1]
         paths = [Path(one).expanduser() for one in pictures]
-        read = [try_read(read_picture, "pictures", path, size, channels) for path in paths]
+        read = [
+            try_read(read_picture, "pictures", path, size, channels, other="") for path in paths
+        ]
         return scaled(torch.stack(read))
 
     def condition(self, batch: int, z: Tensor | None) -> Condition:
         """Returns what B samples are conditioned on."""
         given: dict[str, object] = {"text": [self.prompt] * batch}
-        if self._stream is not None and z is not None:
-            given[self._stream.name] = z
+        if self._reads is not None and z is not None:
+            given[self._reads[0]] = z
         return self.system.network_condition(given)
 
     @torch.no_grad()

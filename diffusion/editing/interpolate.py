@@ -4,6 +4,8 @@ from pathlib import Path
 
 from rich import get_console
 
+from diffusion.common.files import check_writable
+
 
 def interpolate(
     *pictures: str,
@@ -37,6 +39,7 @@ def interpolate(
         raise ValueError(f"pictures: {len(pictures)}; expected two")
     if frames < 2:
         raise ValueError(f"frames: {frames}; expected at least 2")
+    check_writable(Path(output).expanduser().parent, "output")
     model = Embedded(ckpt_path, "", steps, trust)
     x_0 = model.read(pictures)
     both = model.invert(x_0)

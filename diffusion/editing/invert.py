@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich import get_console
 
-from diffusion.common.files import kept
+from diffusion.common.files import check_writable, kept
 
 
 def invert(
@@ -37,6 +37,7 @@ def invert(
 
     from diffusion.editing.embedded import Embedded, apart, sheet
 
+    check_writable(Path(output).expanduser().parent, "output")
     model = Embedded(ckpt_path, prompt, steps, trust, wants_z=False)
     x_0 = model.read(pictures)
     latents = model.invert(x_0)

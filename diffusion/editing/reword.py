@@ -1,6 +1,10 @@
 """`diffusion reword`: a picture, moved by the difference of two texts (DALL-E 2, section 3.3)."""
 
+from pathlib import Path
+
 from rich import get_console
+
+from diffusion.common.files import check_writable
 
 
 def reword(
@@ -39,19 +43,22 @@ def reword(
 
     from diffusion.common.hashing import weights_digest
     from diffusion.editing.embedded import Embedded, Latents, sheet, slerp
-    from diffusion.systems.embeddings.clip_image import ClipImage
-    from diffusion.systems.embeddings.clip_text import ClipText
+    from diffusion.systems.embeddings.clip_image import FrozenClipImage
+    from diffusion.systems.embeddings.clip_text import FrozenClipText
+    from diffusion.systems.frozen.guides import FrozenClip, clip_parts
 
     if not 0 < most <= 1:
         raise ValueError(f"most: {most}; expected above 0, at most 1")
     if frames < 2:
         raise ValueError(f"frames: {frames}; expected at least 2")
-    model, towers = Embedded(ckpt_path, "", steps, trust), ClipText(clip, trust)
+    check_writable(Path(output).expanduser().parent, "output")
+    model = Embedded(ckpt_path, "", steps, trust)
+    given = FrozenClip(*clip_parts(clip, trust, "clip"))
     assert model.codec is not None
-    mine = weights_digest(ClipImage(clip, trust).state_dict())
+    mine = weights_digest(FrozenClipImage(given).state_dict())
     if weights_digest(model.codec.state_dict()) != mine:
         raise ValueError(f"clip: {clip}; expected the CLIP whose embeddings the network reads")
-    g = towers.read([before, after])["_pooled"]
+    g = FrozenClipText(given).read([before, after])["_pooled"]
     d = g[1:] - g[:1]
     if not d.any():
         raise ValueError(f"after: {after!r}; expected another text than before, as CLIP sees them")

@@ -4,6 +4,8 @@ from pathlib import Path
 
 from rich import get_console
 
+from diffusion.common.files import check_writable
+
 
 def truncate(
     *pictures: str,
@@ -37,6 +39,7 @@ def truncate(
     from diffusion.data.reading.listing import list_pictures
     from diffusion.editing.embedded import Embedded, Latents, sheet, truncated
 
+    check_writable(Path(output).expanduser().parent, "output")
     root = Path(folder).expanduser()
     names = list_pictures(root, "folder").names
     model = Embedded(ckpt_path, "", steps, trust)

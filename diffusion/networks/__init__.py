@@ -3,7 +3,7 @@
 from diffusion.networks.base import Network, adapt
 from diffusion.networks.conditioning.base import Conditioner
 from diffusion.networks.conditioning.control_map import ControlMap
-from diffusion.networks.conditioning.image_embedding import ImageEmbedding
+from diffusion.networks.conditioning.image_embedding import ImageEmbedding, image_embeddings
 from diffusion.networks.conditioning.inpainting import Known
 from diffusion.networks.conditioning.label import Label
 from diffusion.networks.conditioning.low_resolution import Augmentation, Blur, LowResolution
@@ -65,4 +65,5 @@ __all__ = [
     "ViT",
     "WordVectors",
     "adapt",
+    "image_embeddings",
 ]

@@ -5,12 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion.common.hashing import weights_digest
 from diffusion.data import Images
-from diffusion.networks import Augmentation, ImageEmbedding, LowResolution, Tokens
+from diffusion.networks import Augmentation, LowResolution, image_embeddings
 from diffusion.networks.conditioning.inpainting import resize_known
 from diffusion.sampler import Sampler
 from diffusion.systems.checkpoints.agreement import agree
@@ -207,8 +206,8 @@ def check_embedding(stages: Sequence[nn.Module]) -> None:
         ValueError: If their codecs' weights, or digests of weights, differ.
     """
     *before, stage = (stage for stage in stages if isinstance(stage, Diffusion))
-    tokens = [one for one in stage.denoiser.contract.conditioners if isinstance(one, Tokens)]
-    read = [one.encoder.codec for one in tokens if isinstance(one.encoder, ImageEmbedding)]
+    reading = image_embeddings(stage.denoiser.contract.conditioners).values()
+    read = [one.codec for one in reading]
     drawn = [one.codec for one in before if not one.codec.decodes]
     if drawn and len({weights_digest(codec.state_dict()) for codec in [*read, *drawn]}) > 1:
         raise ValueError(
@@ -243,6 +242,4 @@ def request_of(batch: Mapping[str, Any], stage: Diffusion) -> dict[str, Any]:
     if len(stage.shape) != 3:
         return {k: v for k, v in mine.items() if k not in ("known", "mask")}
     size = (stage.shape[1], stage.shape[2])
-    if "image_prompt" in mine:
-        mine["image_prompt"] = F.interpolate(mine["image_prompt"], size, mode="area")
     return stage.denoiser.contract.resized(resize_known(mine, size), size)

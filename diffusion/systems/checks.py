@@ -11,7 +11,7 @@ from diffusion.data import Images
 from diffusion.data.controls.base import check_control
 from diffusion.denoiser import LockedNetwork
 from diffusion.guidance.gradient import check_process
-from diffusion.networks import ControlMap, ImageEmbedding, Network, Tokens
+from diffusion.networks import ControlMap, Network, image_embeddings
 from diffusion.objective import Objective
 from diffusion.parameterization import Parameterization
 from diffusion.process import Process
@@ -215,21 +215,23 @@ def check_controls(stages: Sequence[Any], data: Images) -> None:
 def check_image_prompt(stages: Sequence[Any], data: Images) -> None:
     """Refuses a picture that nothing reads, and says where samples come without one.
 
+    Args:
+        stages: The `Diffusion` modules that draw, one after the other; those behind the first read
+            what the one before draws.
+        data: The data module.
+
     Raises:
-        ValueError: If nothing reads it.
+        ValueError: If nothing reads it, or it is no picture.
         FileNotFoundError: If it is not there.
     """
-    every = [one for stage in stages for one in stage.denoiser.contract.conditioners]
-    reads = any(
-        isinstance(one, Tokens) and isinstance(one.encoder, ImageEmbedding) for one in every
-    )
+    reads = image_embeddings(stages[0].denoiser.contract.conditioners)
     if data.image_prompt and not reads:
         raise ValueError(
             f"data.image_prompt: {data.image_prompt!r}; expected null, as the network reads no "
-            "ImageEmbedding"
+            "ImageEmbedding, or one that a stage draws"
         )
-    if data.prompted is None and reads and len(stages) == 1:
+    if data.prompted is None and reads:
         rank_zero_info(
-            "data.image_prompt: null; samples have no picture to be like, and are drawn by their "
-            "texts or classes alone (true: of the real pictures that have these)"
+            f"data.image_prompt: {data.image_prompt}; samples have no picture to be like, and are "
+            "drawn by their texts or classes alone (true: of the real pictures that have these)"
         )

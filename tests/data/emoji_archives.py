@@ -15,6 +15,14 @@ LIGHT_AND_DARK = ("1F3FB", "1F3FF")
 HALF = '<path fill="#f00" d="M0 0h16v32H0z"/>'  # red on the left, nothing on the right
 
 
+def codes_of(concepts):
+    """The code points of concepts, and of those with skin tones in two of these."""
+    codes = [code for code, *_ in concepts]
+    return codes + [
+        f"{code}-{tone}" for code, _, _, toned in concepts if toned for tone in LIGHT_AND_DARK
+    ]
+
+
 def emojibase(concepts):
     """data.json: (code, name, subgroup, whether it has two skin tones)."""
     data = []

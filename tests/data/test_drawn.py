@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from emoji_archives import GROUPS, LIGHT_AND_DARK, emojibase, npm, pack
+from emoji_archives import GROUPS, codes_of, emojibase, npm, pack
 
 from diffusion.data import Beside, Canny, Control, Digits, Drawn, Emoji
 from diffusion.data.emoji import drawings
@@ -29,10 +29,7 @@ def folder(tmp_path_factory):
     """Yellow emoji with black lines; the line drawings of the last two are wrong and missing."""
     root = tmp_path_factory.mktemp("lines")
     (root / "packages").mkdir()
-    codes = [code for code, *_ in CONCEPTS]
-    codes += [
-        f"{code}-{tone}" for code, _, _, toned in CONCEPTS if toned for tone in LIGHT_AND_DARK
-    ]
+    codes = codes_of(CONCEPTS)
     ground = '<path fill="#fc0" d="M0 0h32v32H0z"/>'
     colour = {code: {"body": ground + strokes(i)} for i, code in enumerate(codes)}
     black = {

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from emoji_archives import GROUPS, HALF, LIGHT_AND_DARK, emojibase, npm, pack, scistag
+from emoji_archives import GROUPS, HALF, codes_of, emojibase, npm, pack, scistag
 
 from diffusion.common import packages
 from diffusion.data import Emoji
@@ -21,10 +21,7 @@ def tiny(tmp_path_factory):
     """A folder with the table and two styles, one of which lacks half of the faces."""
     root = tmp_path_factory.mktemp("tiny")
     (root / "packages").mkdir()
-    codes = [code for code, *_ in CONCEPTS]
-    codes += [
-        f"{code}-{tone}" for code, _, _, toned in CONCEPTS if toned for tone in LIGHT_AND_DARK
-    ]
+    codes = codes_of(CONCEPTS)
     body = {"body": HALF}
     svgs = {f"{code}-FE0F": body for code in codes}, {code.lower(): body for code in codes[40:]}
     table = {"en/data.json": emojibase(CONCEPTS), "meta/groups.json": GROUPS}

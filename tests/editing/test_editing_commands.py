@@ -121,5 +121,14 @@ def test_bad_input_is_one_line(there, fitted, refused):
     assert "expected a network that reads an ImageEmbedding" in plain
     dims = ("--dims=0", "--folder", pictures)
     assert "dims: [0]; expected 1 … 128" in refused("truncate", pictures / "0.png", *run, *dims)
+    kept = ("--output", "/proc/page.png")
+    nowhere = refused("truncate", pictures / "0.png", *run, "--folder", pictures, *kept)
+    assert "output: /proc; expected a folder that can be written to" in nowhere
+    texts = ("--before=a", "--after=b", "--clip=nowhere")
+    line = refused("reword", pictures / "0.png", *run, *texts)
+    assert line.startswith("clip: nowhere; expected a file")
+    given = ("--data.image_prompt", "nowhere.png")
+    line = refused("predict", "--ckpt_path", there.last, *given)
+    assert line.startswith("data.image_prompt: nowhere.png; expected a picture or a folder")
     given = ("--data.image_prompt", pictures / "0.png")
     assert "reads no ImageEmbedding" in refused("predict", "--ckpt_path", fitted.last, *given)

@@ -11,6 +11,8 @@ from diffusion.common.hashing import bytes_digest, file_digest
 from diffusion.data.reading.decoding import read_picture, upright_size
 from diffusion.data.requests.given_pictures import GivenPictures, try_read
 
+BOX = "a box such as 2,2,6,6"
+
 
 class Edits(GivenPictures):
     """Sample i continues from picture i mod N; what is to be repainted is the same for all.
@@ -35,7 +37,6 @@ class Edits(GivenPictures):
         super().__init__(edit, shape)
         self.keys = ("known",) if mask is None else ("known", "mask")
         self.mask = mask
-        self.sizes = [try_read(upright_size, "edit", path) for path in self.pictures]
         self.known = None if mask is None else ~self._repainted(mask)
 
     def ask(self, numbers: Sequence[int]) -> dict[str, Tensor]:
@@ -69,7 +70,7 @@ class Edits(GivenPictures):
         else:
             path = Path(mask).expanduser()
             self._check_size(path)
-            where = try_read(read_picture, "mask", path, width, 1) > 127
+            where = try_read(read_picture, "data.mask", path, width, 1, other=BOX) > 127
         if not where.any():
             raise ValueError(
                 f"data.mask: {mask!r} has nothing to repaint; expected a box x0,y0,x1,y1 with "
@@ -79,7 +80,7 @@ class Edits(GivenPictures):
 
     def _check_size(self, mask: Path) -> None:
         """Refuses a mask that would be cropped otherwise than the pictures."""
-        size, result = try_read(upright_size, "mask", mask), self.shape[:0:-1]
+        size, result = try_read(upright_size, "data.mask", mask, other=BOX), self.shape[:0:-1]
         for path, other in zip(self.pictures, self.sizes):
             if size not in (other, result):
                 raise ValueError(

@@ -9,9 +9,8 @@ from torch import Tensor
 
 from diffusion.common.hashing import bytes_digest, file_digest
 from diffusion.data.reading.decoding import read_picture, upright_size
-from diffusion.data.reading.listing import list_pictures
 from diffusion.data.requests.base import Ask
-from diffusion.data.requests.given_pictures import try_read
+from diffusion.data.requests.given_pictures import check_square, listed, try_read
 
 
 class GivenControls(Ask):
@@ -42,8 +41,7 @@ class GivenControls(Ask):
         shape: Sequence[int],
         invert: bool,
     ) -> None:
-        if len(shape) != 3 or shape[1] != shape[2]:
-            raise ValueError(f"data.control: {control!r}; expected null, as the data is not square")
+        check_square("data.control", control, shape)
         if isinstance(control, str):
             given = dict.fromkeys(channels, control) if len(channels) == 1 else {}
         else:
@@ -54,7 +52,9 @@ class GivenControls(Ask):
             raise ValueError(f"data.control: {control!r}; expected {wanted}")
         self.keys, self.channels = tuple(channels), channels
         self.size, self.invert = shape[1], invert
-        self.pictures = {name: listed(Path(file).expanduser()) for name, file in given.items()}
+        self.pictures = {
+            name: listed(Path(file).expanduser(), "data.control") for name, file in given.items()
+        }
         for name, paths in self.pictures.items():
             self._say(name, paths)
 
@@ -75,12 +75,15 @@ class GivenControls(Ask):
         return f"{bytes_digest(*parts)}{' inverted' if self.invert else ''}"
 
     def _read(self, name: str, path: Path) -> Tensor:
-        v = try_read(read_picture, "control", path, self.size, self.channels[name]).float() / 255
+        v = (
+            try_read(read_picture, "data.control", path, self.size, self.channels[name]).float()
+            / 255
+        )
         return 1 - v if self.invert else v
 
     def _say(self, name: str, paths: Sequence[Path]) -> None:
         """Says what becomes of other sizes, and of what may be the wrong way round."""
-        sizes = {path: try_read(upright_size, "control", path) for path in paths}
+        sizes = {path: try_read(upright_size, "data.control", path) for path in paths}
         other = [path for path, size in sizes.items() if size != (self.size, self.size)]
         if other:
             width, height = sizes[other[0]]
@@ -95,9 +98,3 @@ class GivenControls(Ask):
                 f"data.control: {paths[0]} is mostly white, and white is where something is; "
                 f"data.invert_control: {'false' if self.invert else 'true'} turns it round"
             )
-
-
-def listed(path: Path) -> list[Path]:
-    """Returns a picture, or those of a folder in the order of their names."""
-    names = list_pictures(path, "data.control").names if path.is_dir() else [""]
-    return [path / name for name in names]

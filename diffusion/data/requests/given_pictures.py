@@ -9,7 +9,7 @@ from torch import Tensor
 
 from diffusion.common.hashing import bytes_digest, file_digest
 from diffusion.common.pixels import scaled
-from diffusion.data.reading.decoding import read_picture
+from diffusion.data.reading.decoding import read_picture, upright_size
 from diffusion.data.reading.listing import list_pictures
 from diffusion.data.requests.base import Ask
 from diffusion.data.requests.controlled import Controlled
@@ -28,23 +28,20 @@ class GivenPictures(Ask):
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the data is not square.
+        ValueError: If the data is not square, or a file is no picture.
     """
 
     def __init__(self, given: str, shape: Sequence[int]) -> None:
-        key = f"data.{self.argument}"
-        if len(shape) != 3 or shape[1] != shape[2]:
-            raise ValueError(f"{key}: {given!r}; expected null, as the data is not square")
-        self.shape, path = tuple(shape), Path(given).expanduser()
-        names = list_pictures(path, key).names if path.is_dir() else [""]
-        self.pictures = [path / name for name in names]
+        self.key, self.shape = f"data.{self.argument}", tuple(shape)
+        check_square(self.key, given, shape)
+        self.pictures = listed(Path(given).expanduser(), self.key)
+        self.sizes = [try_read(upright_size, self.key, path) for path in self.pictures]
 
     def ask(self, numbers: Sequence[int]) -> dict[str, Tensor]:
         """Returns the pictures of the samples of these numbers."""
         places, (channels, size, _) = [i % len(self.pictures) for i in numbers], self.shape
         read = {
-            i: try_read(read_picture, self.argument, self.pictures[i], size, channels)
-            for i in {*places}
+            i: try_read(read_picture, self.key, self.pictures[i], size, channels) for i in {*places}
         }
         return {self.keys[0]: scaled(torch.stack([read[i] for i in places]))}
 
@@ -66,14 +63,42 @@ class OwnPictures(Controlled):
     argument: ClassVar[str] = "image_prompt"
 
 
-def try_read(read: Callable[..., T], key: str, path: Path, *arguments: int) -> T:
-    """Returns what is read of a picture; errors name it and the key that it is of."""
+def check_square(key: str, given: object, shape: Sequence[int]) -> None:
+    """Refuses pictures for data that has none, or none that are square."""
+    if len(shape) != 3 or shape[1] != shape[2]:
+        raise ValueError(f"{key}: {given!r}; expected null, as the data is not square")
+
+
+def listed(path: Path, key: str) -> list[Path]:
+    """Returns a picture, or those of a folder in the order of their names."""
+    names = list_pictures(path, key).names if path.is_dir() else [""]
+    return [path / name for name in names]
+
+
+def try_read(
+    read: Callable[..., T],
+    key: str,
+    path: Path,
+    *arguments: int,
+    other: str = "a folder of pictures",
+) -> T:
+    """Returns what is read of a picture.
+
+    Args:
+        read: Called with the path and the arguments.
+        key: What errors call it.
+        path: The picture.
+        *arguments: Of `read`.
+        other: What it might have been, "" for nothing.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be read.
+    """
     if not path.is_file():
-        other = "box such as 2,2,6,6" if key == "mask" else "folder of pictures"
-        raise FileNotFoundError(
-            f"data.{key}: {path}; expected a picture or a {other}, there is no such file"
-        )
+        wanted = f"a picture or {other}" if other else "a picture"
+        raise FileNotFoundError(f"{key}: {path}; expected {wanted}, there is no such file")
     try:
         return read(path, *arguments)
     except ValueError as error:
-        raise ValueError(f"data.{key}: {path}; expected a picture ({error})") from error
+        raise ValueError(f"{key}: {path}; expected a picture ({error})") from error

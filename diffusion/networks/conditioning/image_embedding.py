@@ -1,6 +1,6 @@
 """The embedding of a picture as condition (DALL-E 2, Ramesh et al. 2022; arXiv 2204.06125)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 
 import torch
@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from diffusion.codec import Codec
 from diffusion.common.validate import check_counts
+from diffusion.networks.conditioning.base import Conditioner
 from diffusion.networks.conditioning.token_encoder import Encoding, TokenEncoder
+from diffusion.networks.conditioning.tokens import Tokens
 from diffusion.spec import Batch
 
 
@@ -62,3 +64,9 @@ class ImageEmbedding(TokenEncoder):
         """See `TokenEncoder`."""
         z = values[""].to(self.project.weight.dtype)
         return Encoding(self.project(z).unflatten(1, (self.tokens, -1)), None, z)
+
+
+def image_embeddings(conditioners: Iterable[Conditioner]) -> dict[str, ImageEmbedding]:
+    """Returns those that read embeddings of pictures, by the name of the condition."""
+    found = {one.name: one.encoder for one in conditioners if isinstance(one, Tokens)}
+    return {name: one for name, one in found.items() if isinstance(one, ImageEmbedding)}

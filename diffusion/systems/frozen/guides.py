@@ -161,10 +161,15 @@ class TrainedClip(FrozenClip):
     """
 
     def __init__(self, checkpoint: str, trust: bool = False) -> None:
-        key = "guidance.scorer.checkpoint"
-        module = Contrastive.load_from_checkpoint(checkpoint, trust=trust, key=key)
-        clean = module.process is None or module.clean > 0
-        super().__init__(module.network, module.process, module.spec, clean)
+        super().__init__(*clip_parts(checkpoint, trust, "guidance.scorer.checkpoint"))
+
+
+def clip_parts(
+    checkpoint: str, trust: bool, key: str
+) -> tuple[Towers, Process | None, DataSpec | None, bool]:
+    """Returns what a `FrozenClip` is made of, read from the checkpoint of a `Contrastive`."""
+    module = Contrastive.load_from_checkpoint(checkpoint, trust=trust, key=key)
+    return module.network, module.process, module.spec, module.process is None or module.clean > 0
 
 
 class TrainedDenoiser(Worse):

@@ -14,6 +14,7 @@ from diffusion.process import Cosine
 from diffusion.sampler import Sampler
 from diffusion.step import DDIM, DDPM
 from diffusion.systems.cascade import Cascade
+from diffusion.systems.checks import check_image_prompt
 from diffusion.systems.diffusion import Diffusion
 
 TEXTS = ["a red bar on the left", "a blue bar on the right"]
@@ -87,3 +88,12 @@ def test_a_decoder_alone_draws_by_its_text(stages):
     assert mine.generate({"text": TEXTS}, [0, 1]).shape == (2, 3, 8, 8)
     with pytest.raises(ValueError, match=r"stage 1 reads \['embedding'\]; expected \[\]"):
         Cascade([mine])
+
+
+def test_a_picture_is_not_read_where_the_prior_draws_its_embedding(stages):
+    prior, mine, _ = stages
+    data = Captioned(copies=1, batch_size=6, image_prompt=True)
+    data.setup("test")
+    with pytest.raises(ValueError, match=r"data\.image_prompt: True; expected null"):
+        check_image_prompt([prior, mine], data)
+    check_image_prompt([mine], data)
