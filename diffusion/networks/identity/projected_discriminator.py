@@ -20,11 +20,11 @@ SEED = 0
 class ProjectedDiscriminator(nn.Module):
     """Logits of pictures, by four heads on what EfficientNet-lite0 sees at four depths.
 
-    h_4 = W_4 f_4, h_k = W_k f_k + U_k ↑h_{k+1}: channels and scales of the fixed features f are
-    mixed by fixed random matrices (section 3.2 of the paper), so that no depth can be ignored. The
-    heads alone are trained: convolutions that halve the sides, with spectral normalization
-    (Miyato et al. 2018). EfficientNet is no submodule and is loaded when it is first needed; a mark
-    in the state says which it is.
+    h_4 = W_4 f_4, h_k = (W_k f_k + U_k ↑h_{k+1}) / √2: channels and scales of the fixed features f
+    are mixed by fixed random matrices (section 3.2 of the paper), so that no depth can be ignored;
+    each f_k has mean 0 and variance 1 over a picture. The heads alone are trained: convolutions
+    that halve the sides, with spectral normalization (Miyato et al. 2018). EfficientNet is no
+    submodule and is loaded when it is first needed; a mark in the state says which it is.
 
     Args:
         size: Height and width that pictures are resized to, bilinear; a multiple of 32.
@@ -71,12 +71,11 @@ class ProjectedDiscriminator(nn.Module):
         maps = list(islice(net.maps(x.contiguous(memory_format=torch.channels_last)), 16))
         found = list[Tensor]()
         for k in reversed(range(len(DEPTHS))):
-            h = F.conv2d(maps[DEPTHS[k][0]], self.get_buffer(f"mix_{k}"))
+            f = maps[DEPTHS[k][0]]
+            h = F.conv2d(F.layer_norm(f, f.shape[1:]), self.get_buffer(f"mix_{k}"))
             if found:
-                h = h + F.conv2d(
-                    F.interpolate(found[0], h.shape[2:], mode="bilinear"),
-                    self.get_buffer(f"from_{k + 1}"),
-                )
+                coarse = F.interpolate(found[0], h.shape[2:], mode="bilinear")
+                h = (h + F.conv2d(coarse, self.get_buffer(f"from_{k + 1}"))) / 2**0.5
             found.insert(0, h)
         return found
 

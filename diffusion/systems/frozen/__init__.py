@@ -8,12 +8,13 @@ from diffusion.systems.frozen.guides import (
     TrainedClip,
     TrainedDenoiser,
 )
-from diffusion.systems.frozen.identities import FrozenIdentity, TrainedIdentity
+from diffusion.systems.frozen.identities import FrozenIdentity, PublicIdentity, TrainedIdentity
 
 __all__ = [
     "Frozen",
     "FrozenClip",
     "FrozenIdentity",
+    "PublicIdentity",
     "Trained",
     "TrainedClip",
     "TrainedControl",

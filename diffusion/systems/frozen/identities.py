@@ -1,9 +1,12 @@
 """Trained encoders of persons, fixed: what conditions on who is seen, and what judges it."""
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion.networks.identity.face_embedding import WIDTH, FaceEmbedding
 from diffusion.networks.locked import Locked
 from diffusion.systems.identity.identity_encoder import IdentityEncoder
 
@@ -27,9 +30,21 @@ class FrozenIdentity(Locked):
 
     def embed(self, images: Tensor) -> Tensor:
         """Returns unit vectors (B, D) in float32 of pictures (B, C, H, W) in [−1, 1]."""
+        return F.normalize(self.raw(images), dim=1)
+
+    def raw(self, images: Tensor) -> Tensor:
+        """Returns embeddings of their own length, (B, D) in float32."""
         t = torch.zeros(len(images), dtype=torch.int64, device=images.device)
         with torch.autocast(images.device.type, enabled=False):
-            return F.normalize(self(images.float(), t), dim=1)
+            return self(images.float(), t)
+
+    @torch.no_grad()
+    def prepare(self, pictures: Iterable[Tensor]) -> None:
+        """Sees what training shows, before it judges; most need not.
+
+        Args:
+            pictures: In batches (B, C, H, W) in [−1, 1].
+        """
 
 
 class TrainedIdentity(FrozenIdentity):
@@ -56,3 +71,29 @@ class TrainedIdentity(FrozenIdentity):
     def unread() -> Locked:
         """Returns a small one without a file, to see what others would be built upon it."""
         return FrozenIdentity(nn.Identity(), 1, (3, 8, 8))
+
+
+class PublicIdentity(FrozenIdentity):
+    """(f(x) − μ) / |f(x) − μ|, f the descriptors of `FaceEmbedding`, for photographs of any size.
+
+    Descriptors of any two faces point almost the same way; with μ, the mean over what training
+    shows, taken away, strangers are near 0.
+
+    Args:
+        root: Folder for the package of its weights, fetched into it if it is not there.
+    """
+
+    def __init__(self, root: str = "data") -> None:
+        super().__init__(FaceEmbedding(root), WIDTH, ())
+        self.mean: Tensor | None = None
+
+    def raw(self, images: Tensor) -> Tensor:
+        """See `FrozenIdentity`."""
+        found = super().raw(images)
+        return found if self.mean is None else found - self.mean.to(found)
+
+    @torch.no_grad()
+    def prepare(self, pictures: Iterable[Tensor]) -> None:
+        """Finds μ, once."""
+        if self.mean is None:
+            self.mean = torch.cat([self.raw(x) for x in pictures]).mean(0)

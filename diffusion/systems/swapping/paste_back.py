@@ -32,8 +32,10 @@ def align(photograph: Tensor, points: Tensor, size: int) -> tuple[Tensor, Tensor
     return warped(photograph[None], matrix, (size, size)), matrix
 
 
-def paste_back(photograph: Tensor, before: Tensor, after: Tensor, matrix: Tensor) -> Tensor:
-    """Returns p + m A⁻¹(after − before): what has changed in an aligned face, under a mask m.
+def paste_back(
+    photograph: Tensor, before: Tensor, after: Tensor, matrix: Tensor, mask: Tensor
+) -> Tensor:
+    """Returns p + A⁻¹(m (after − before)): what has changed in an aligned face, under a mask m.
 
     So the photograph keeps its own resolution, and where nothing has changed, every pixel.
 
@@ -42,12 +44,9 @@ def paste_back(photograph: Tensor, before: Tensor, after: Tensor, matrix: Tensor
         before: The aligned face, (1, c, size, size).
         after: And what became of it.
         matrix: A, from pixels of the photograph to those of the face, (1, 2, 3).
+        mask: m, (1, size, size).
     """
-    size = tuple(photograph.shape[1:])
-    H, W = size
-    back, side = inverse(matrix), before.shape[-1]
-    change = torch.cat([after - before, face_mask(side)[None].to(after)], 1)
-    change = F.pad(change, (1,) * 4)  # 0 at the edges, which `warped` repeats outside
-    shift = torch.tensor([[1.0, 0.0, -1.0], [0.0, 1.0, -1.0], [0.0, 0.0, 1.0]]).to(back)
-    moved = warped(change, (back @ shift).to(back), (H, W))
-    return (photograph + moved[0, -1:] * moved[0, :-1]).clamp(-1, 1)
+    H, W = photograph.shape[1:]
+    change = F.pad(mask.to(after) * (after - before), (1, 1, 1, 1))  # 0 outside, not the edge again
+    shift = torch.tensor([[1.0, 0.0, -1.0], [0.0, 1.0, -1.0], [0.0, 0.0, 1.0]]).to(matrix)
+    return (photograph + warped(change, inverse(matrix) @ shift, (H, W))[0]).clamp(-1, 1)

@@ -1,7 +1,7 @@
 """What is measured of swaps, beside giving back the target, or the source."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +59,8 @@ class SwapFigures:
         swap: Callable[[Tensor, Tensor], Tensor],
         data: Identities,
         split: str,
+        targets: Sequence[int],
         batch: Mapping[str, Any],
-        first: int,
     ) -> None:
         """Measures the pairs of a batch.
 
@@ -68,12 +68,13 @@ class SwapFigures:
             swap: From targets and sources to swaps.
             data: Whose batch it is.
             split: And of which split.
+            targets: The numbers of its pictures there.
             batch: With "image", the targets, and "identity".
-            first: The number of its first picture in the split.
         """
         pictures, x = data.split(split), batch["image"]
         assert isinstance(pictures, WithAnother)
-        targets = range(first, first + len(x))
+        if self.judge is not None:
+            self.judge.to(x.device).prepare(y.to(x.device) for y in data.shown())
         sources = [source_of(pictures, i) for i in targets]
         source = data.normalize(pictures.__getitems__(sources)["image"].to(x.device))
         truth = self._truth(data, split, sources, targets)
@@ -102,7 +103,7 @@ class SwapFigures:
         return {(way, name): value for name, value in figures.items()}
 
     def _truth(
-        self, data: Identities, split: str, sources: list[int], targets: range
+        self, data: Identities, split: str, sources: Sequence[int], targets: Sequence[int]
     ) -> Tensor | None:
         keys = [(split, i, j) for i, j in zip(sources, targets)]
         new = [key for key in keys if key not in self.known]

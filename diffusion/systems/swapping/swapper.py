@@ -5,6 +5,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
@@ -18,7 +19,7 @@ from diffusion.systems.base import Scoring, StepOutput, channels_last
 from diffusion.systems.frozen.identities import FrozenIdentity
 from diffusion.systems.swapping.swap_figures import SWAPPER, SwapFigures
 
-ADVERSARIAL = 1.0
+Maps = list[Tensor]
 
 
 class Swapper(Scoring):
@@ -139,34 +140,31 @@ class Swapper(Scoring):
         return n < 0 or int((n + 1) * self.same) > int(n * self.same)
 
     def generator_losses(
-        self, x: Tensor, e: Tensor, same: bool
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Returns G(x, e), and the terms of L_G by name, weighted, each (B,).
+        self, x: Tensor, e: Tensor, wanted: Tensor, same: bool
+    ) -> tuple[Maps, dict[str, Tensor]]:
+        """Returns h_1 … h_4 of G(x, e), and the terms of L_G by name, weighted, each (B,).
 
         Args:
             x: Targets, (B, C, H, W).
             e: Unit embeddings of who they become, (B, D).
+            wanted: h_4 of x.
             same: Whether these are of the same persons.
         """
         swapped, weight = self.network(x, e), self.weights
         h, cosine = self.discriminator.features(swapped), (self.encoder.embed(swapped) * e).sum(1)
-        with torch.no_grad():
-            wanted = self.discriminator.features(x)[-1]
         terms = {
-            "adversarial": -ADVERSARIAL * self.discriminator(h).float().mean(1),
+            "adversarial": -self.discriminator(h).float().mean(1),
             "identity": weight["identity"] * (1 - cosine),
             "features": weight["features"] * (h[-1] - wanted).float().abs().mean((1, 2, 3)),
         }
         if same:
             error = (swapped - x).float().abs().mean((1, 2, 3))
             terms["reconstruction"] = weight["reconstruction"] * error
-        return swapped, terms
+        return h, terms
 
-    def discriminator_loss(self, fake: Tensor, real: Tensor) -> Tensor:
-        """Returns L_D of pictures (B, C, H, W)."""
-        with torch.no_grad():
-            features = [self.discriminator.features(x) for x in (fake, real)]
-        no, yes = (self.discriminator(h).float() for h in features)
+    def discriminator_loss(self, fake: Maps, real: Maps) -> Tensor:
+        """Returns L_D of h_1 … h_4 of pictures."""
+        no, yes = (self.discriminator(h).float() for h in (fake, real))
         return (F.relu(1 + no) + F.relu(1 - yes)).mean()
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> StepOutput:
@@ -175,17 +173,18 @@ class Swapper(Scoring):
         self.step_noise(batch_idx, len(x))
         same, (g, d) = self.is_same(step), self.optimizers()
         with torch.no_grad():
-            e = self.encoder.embed(real)
+            e, known = self.encoder.embed(real), self.discriminator.features(torch.cat([x, real]))
         if not same:
             e = e.roll(1 + seed(self.seed, step) % (len(x) - 1), 0)
         self.discriminator.eval()  # so that its spectral norms stay as they are
         self.toggle_optimizer(g)
-        swapped, terms = self.generator_losses(x, e, same)
+        h, terms = self.generator_losses(x, e, known[-1][: len(x)], same)
         losses = torch.stack([*terms.values()]).sum(0)
         self._move(g, losses.mean())
         self.discriminator.train()
         self.toggle_optimizer(d)
-        wrong = self.discriminator_loss(swapped.detach(), real)
+        fake = [one.detach() for one in h]  # fixed features: the same for both steps
+        wrong = self.discriminator_loss(fake, [one[len(x) :] for one in known])
         self._move(d, wrong)
         schedules = self.lr_schedulers() if self.lr_scheduler else []
         for one in schedules if isinstance(schedules, list) else [schedules]:
@@ -216,9 +215,10 @@ class Swapper(Scoring):
 
     def _measure(self, batch: dict[str, Any], batch_idx: int, split: str) -> None:
         data = self._data()
-        if batch and data is not None:  # else another process has the last one
+        if batch and isinstance(data, Identities):  # else another process has the last one
             first = self.number(batch_idx) * data.batch_size
-            self.found.add(self.swap, data, split, batch, first)
+            targets = range(first, first + len(batch["image"]))
+            self.found.add(self.swap, data, split, targets, batch)
 
     def on_validation_epoch_end(self) -> None:
         """Logs the figures, and stops training that returns the target."""
@@ -227,7 +227,7 @@ class Swapper(Scoring):
         self.log_figures(logged, "val/gain", "val/truth")
         step, gain = self.trainer.global_step, figures.get("gain", 0.0)
         late = self.patience is not None and step >= self.patience
-        if self.trainer.training and late and gain < 0:
+        if self.trainer.state.fn == TrainerFn.FITTING and late and gain < 0:
             self.trainer.should_stop = True
             rank_zero_warn(
                 f"training ends at step {step}: swaps are still nearer to the target than to the "
