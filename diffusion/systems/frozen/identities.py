@@ -62,7 +62,7 @@ class TrainedIdentity(FrozenIdentity):
     """
 
     def __init__(self, checkpoint: str, trust: bool = False) -> None:
-        module = IdentityEncoder.load_from_checkpoint(checkpoint, trust=trust)
+        module = IdentityEncoder.load_from_checkpoint(checkpoint, trust=trust, key="checkpoint")
         if module.spec is None:
             raise ValueError(f"checkpoint: {checkpoint}; expected one that says its data")
         super().__init__(module.network, module.width, module.spec.shape)
