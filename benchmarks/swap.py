@@ -122,7 +122,7 @@ def main() -> None:
     pairs = Pairs(kind(root=args.root, download=False), judge, args.n, args.device)
     args.to.mkdir(parents=True, exist_ok=True)
     pairs.remember(args.cache)
-    given = {"judge": None} | ({"encoder": TrainedIdentity(args.encoder)} if args.encoder else {})
+    given: dict[str, Any] = {"judge": None} | ({"encoder": TrainedIdentity(args.encoder)} if args.encoder else {})
     # Another way to swap is another entry: a function from targets and sources to pictures.
     ways: dict[tuple[str, str], Swap] = {}
     for path in args.ckpt_path:
@@ -134,9 +134,12 @@ def main() -> None:
         return lambda: {"n": pairs.n, **measured(swap)[way]}
 
     measured = cache(pairs)
-    rows = [({"way": way, "training": path}, run(swap, way)) for (way, path), swap in ways.items()]
+    rows: list[tuple[Row, Callable[[], Row]]] = []
+    for (way, path), swap in ways.items():
+        rows.append(({"way": way, "training": path}, run(swap, way)))
     first = next(iter(ways.values()))
-    rows += [({"way": way, "training": ""}, run(first, way)) for way in (TARGET, SOURCE)]
+    for way in (TARGET, SOURCE):
+        rows.append(({"way": way, "training": ""}, run(first, way)))
     for row in fill(args.to / f"swap_{args.name}.csv", rows):
         print({k: v if k in ("way", "training", "n") else v[:6] for k, v in row.items()})
 

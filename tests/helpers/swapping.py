@@ -30,6 +30,8 @@ class Colours(Identities):
     shape = (3, SIDE, SIDE)
 
     def setup(self, stage):
+        if self.is_set_up:
+            return
         shown = [(p, k) for p in range(PERSONS) for k in range(LOOKS)]
         pictures = Memory(torch.stack([drawn(*one) for one in shown]))
         persons = torch.tensor([p for p, _ in shown])

@@ -64,8 +64,9 @@ class ProjectedDiscriminator(nn.Module):
             FileNotFoundError: If the package cannot be had; names the command that fetches it.
         """
         if not self._base:
-            self._base.append(load_lite0(Path(self.root).expanduser()))
-        net = self._base[0].to(x.device, memory_format=torch.channels_last)
+            net = load_lite0(Path(self.root).expanduser())
+            self._base.append(net.to(memory_format=torch.channels_last))
+        net = self._base[0].to(x.device)
         x = F.interpolate(x.expand(-1, 3, -1, -1), (self.size, self.size), mode="bilinear")
         x = (127.5 * (x + 1) - 127) / 128  # as `Lite0` reads levels
         maps = list(islice(net.maps(x.contiguous(memory_format=torch.channels_last)), 16))

@@ -55,6 +55,8 @@ class Swapper(Scoring):
         ValueError: If a number is out of range, or encoder and network do not fit.
     """
 
+    instead = "`diffusion swap`"
+
     def __init__(
         self,
         network: SwapGenerator,
@@ -186,8 +188,8 @@ class Swapper(Scoring):
         fake = [one.detach() for one in h]  # fixed features: the same for both steps
         wrong = self.discriminator_loss(fake, [one[len(x) :] for one in known])
         self._move(d, wrong)
-        schedules = self.lr_schedulers() if self.lr_scheduler else []
-        for one in schedules if isinstance(schedules, list) else [schedules]:
+        schedules: Any = self.lr_schedulers() if self.lr_scheduler else []
+        for one in schedules:
             one.step()
         self.log_dict({f"train/{k}": v.detach().mean() for k, v in terms.items()})
         self.log("train/discriminator", wrong.detach())
