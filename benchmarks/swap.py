@@ -70,7 +70,7 @@ class Pairs:
         return self.figures.rows()
 
     def remember(self, folder: Path) -> None:
-        """Draws the truths, if they are not in a file; without what draws them there are none."""
+        """Draws the truths, if they are not in a file."""
         data, known = self.data, self.figures.known
         about = digest([data.fingerprint("test"), self.numbers, self.sources, self.targets])
         path = folder / f"swaps-{about}.safetensors"
@@ -122,7 +122,9 @@ def main() -> None:
     pairs = Pairs(kind(root=args.root, download=False), judge, args.n, args.device)
     args.to.mkdir(parents=True, exist_ok=True)
     pairs.remember(args.cache)
-    given: dict[str, Any] = {"judge": None} | ({"encoder": TrainedIdentity(args.encoder)} if args.encoder else {})
+    given: dict[str, Any] = {"judge": None} | (
+        {"encoder": TrainedIdentity(args.encoder)} if args.encoder else {}
+    )
     # Another way to swap is another entry: a function from targets and sources to pictures.
     ways: dict[tuple[str, str], Swap] = {}
     for path in args.ckpt_path:

@@ -81,8 +81,10 @@ class ProjectedDiscriminator(nn.Module):
         return found
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        """Returns the heads' logits (B, 4) of h_1 … h_4."""
-        return torch.cat([one(h).flatten(1) for one, h in zip(self.heads, features)], 1)
+        """Returns the heads' logits (B, 4) of h_1 … h_4, in float32 as their norms are."""
+        with torch.autocast(features[0].device.type, enabled=False):
+            found = [one(h.float()).flatten(1) for one, h in zip(self.heads, features)]
+        return torch.cat(found, 1)
 
 
 def head(width: int, side: int) -> nn.Sequential:

@@ -155,7 +155,7 @@ class Swapper(Scoring):
         swapped, weight = self.network(x, e), self.weights
         h, cosine = self.discriminator.features(swapped), (self.encoder.embed(swapped) * e).sum(1)
         terms = {
-            "adversarial": -self.discriminator(h).float().mean(1),
+            "adversarial": -self.discriminator(h).mean(1),
             "identity": weight["identity"] * (1 - cosine),
             "features": weight["features"] * (h[-1] - wanted).float().abs().mean((1, 2, 3)),
         }
@@ -166,7 +166,7 @@ class Swapper(Scoring):
 
     def discriminator_loss(self, fake: Maps, real: Maps) -> Tensor:
         """Returns L_D of h_1 … h_4 of pictures."""
-        no, yes = (self.discriminator(h).float() for h in (fake, real))
+        no, yes = map(self.discriminator, (fake, real))
         return (F.relu(1 + no) + F.relu(1 - yes)).mean()
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> StepOutput:

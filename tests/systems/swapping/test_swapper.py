@@ -9,6 +9,7 @@ from swapping import Colours, encoder, swapper
 
 from diffusion.callbacks.checkpoint import Checkpoint
 from diffusion.callbacks.monitor import Monitor
+from diffusion.common.schedules import Warmup
 from diffusion.data import Digits
 from diffusion.networks import SwapGenerator
 from diffusion.networks.efficientnet_lite0 import Lite0
@@ -106,6 +107,14 @@ class Returns(SwapGenerator):
     def forward(self, x, e):
         self.last = x - self.by
         return self.last
+
+
+def test_it_trains_in_lower_precision_with_schedules(tmp_path):
+    system = swapper(lr_scheduler=partial(Warmup, warmup=4))
+    trainer(tmp_path, 2, precision="bf16-mixed").fit(system, Colours(batch_size=6))
+    rates = [o.param_groups[0]["lr"] for o in system.trainer.optimizers]
+    assert rates == pytest.approx([2e-3 * 3 / 4] * 2)
+    assert all(p.isfinite().all() for p in system.parameters())
 
 
 def test_losses_are_those_of_the_formula():
