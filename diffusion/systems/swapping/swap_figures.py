@@ -12,7 +12,6 @@ from torch import Tensor
 from diffusion.common.pixels import quantize
 from diffusion.data.identities.another import WithAnother
 from diffusion.data.identities.base import Identities
-from diffusion.plots.pictures import grid, save
 from diffusion.systems.frozen.identities import FrozenIdentity
 from diffusion.systems.swapping.paste_back import face_mask
 from diffusion.systems.trainer import gather_rows
@@ -142,8 +141,11 @@ class SwapFigures:
 
     def plot(self, record: Mapping[str, Any], path: Path) -> None:
         """Draws some pairs, a row each: source, target, swap, and the truth where it is known."""
-        shown = torch.cat(self.shown)[:SHOWN]
-        save(grid(shown.flatten(0, 1), shown.shape[1]), path)
+        from PIL import Image
+
+        pixels = quantize(torch.cat(self.shown)[:SHOWN])  # (rows, columns, C, H, W)
+        page = pixels.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1).expand(-1, -1, 3)
+        Image.fromarray(page.numpy()).save(path, "PNG")
 
 
 def source_of(pictures: WithAnother, i: int) -> int:
