@@ -460,7 +460,12 @@ def persons(config, folder):
     return {"size": 16, "batch_size": 8, "root": str(folder), **few}
 
 
-@pytest.mark.parametrize("path", IDENTITIES, ids=lambda p: p.stem)
+def slow_faces(paths):
+    """Those of faces are much like those of avatars."""
+    return [pytest.param(p, marks=pytest.mark.slow) if "faces" in p.stem else p for p in paths]
+
+
+@pytest.mark.parametrize("path", slow_faces(IDENTITIES), ids=lambda p: p.stem)
 def test_an_identity_encoder_trains_and_tests_when_made_small(path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # so that it is put back afterwards
@@ -486,7 +491,7 @@ def small_encoder(config, folder):
     return {**SMALL, "model": model, "data": {"init_args": data}}
 
 
-@pytest.mark.parametrize("path", SWAPPERS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", slow_faces(SWAPPERS), ids=lambda p: p.stem)
 def test_a_swapper_trains_and_tests_when_made_small(path, tmp_path, monkeypatch, capsys):
     """On encoders of one step, which its header says to train first, and a critic of ones."""
     monkeypatch.chdir(tmp_path)
