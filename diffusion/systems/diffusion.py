@@ -155,6 +155,7 @@ class Diffusion(Generative, System):
             check_forgotten(self.sampler, trained, self.denoiser.contract)
         super().setup(stage)
         if stage == "fit" and (data := self._data()) is not None:
+            self.objective.check(self.process, self.codec.spec(data.spec))
             for part in self.denoiser.modules():
                 if isinstance(part, LockedNetwork) and part.spec is not None:
                     agree(part.spec, data, self.reads_labels, beginning=True)
