@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from bench import SPLITS, Row, fill, measured
+from bench import SPLITS, Row, Split, fill, measured
 from matplotlib.figure import Figure
 from text_to_image import SEEDS, asking, request
 
@@ -72,7 +72,7 @@ class Measured:
         split: Whose captions.
     """
 
-    def __init__(self, args: argparse.Namespace, split: str) -> None:
+    def __init__(self, args: argparse.Namespace, split: Split) -> None:
         data = asking(args.root, split)
         self.texts = request(data, range(args.n))["text"]
         self.device = args.device

@@ -9,12 +9,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 from captioned import Bag, Numbers
+from exact import Wavy
 from waiting import Waits, no_waiting
 
 from diffusion.callbacks.monitor import Monitor
 from diffusion.codec import Pixels
 from diffusion.common.muon import MuonWithAdamW
-from diffusion.condition import Forget
+from diffusion.condition import Condition, Forget
+from diffusion.denoiser import FrozenDenoiser, NetworkDenoiser
 from diffusion.guidance import (
     ClassifierFree,
     ControlStrength,
@@ -38,11 +40,13 @@ from diffusion.networks import (
     Upsampler,
 )
 from diffusion.objective import (
+    Distilled,
     Hybrid,
     ImportanceSampled,
     LogitNormal,
     MinSNR,
     Simple,
+    Teacher,
     VariationalBound,
 )
 from diffusion.parameterization import V
@@ -55,7 +59,7 @@ from diffusion.systems.contrastive import Contrastive
 from diffusion.systems.diffusion import Diffusion
 from diffusion.systems.noisy_classifier import NoisyClassifier
 
-SMALL = {"image_size": 8, "channels": 8, "multipliers": (1, 2), "attention": (4,), "blocks": 1}
+SMALL = {"image_size": 8, "channels": 8, "multipliers": (1,), "attention": (8,), "blocks": 1}
 SMALL |= {"groups": 4, "in_channels": 1}
 
 
@@ -153,6 +157,18 @@ def test_training_steps_of_every_objective(objective):
         train(made)
 
 
+class Taught(Teacher):
+    def read(self):
+        return FrozenDenoiser(module("labels").denoiser, DataSpec("Small", (1, 8, 8), 3))
+
+
+def test_a_step_of_distillation():
+    made = module("labels", Distilled(Taught(), 2, 2, [ClassifierFree(2.0), Static()]))
+    made.training_step(batch(), 0)
+    with no_waiting():
+        train(made)
+
+
 def test_training_steps_of_what_guides(monkeypatch):
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # not on meta
     tower = {"image_size": 8, "in_channels": 1, "channels": 8, "groups": 4, "head_width": 4}
@@ -191,7 +207,12 @@ def draw(made, n=3):
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda s: type(s).__name__)
 def test_every_step(step):
-    draw(module("labels", guidance=[ClassifierFree(2.0), Static()], step=step))
+    denoiser = NetworkDenoiser(Wavy(), Cosine(20), V()).to("meta")
+    cond = Condition({"label": torch.zeros(3, dtype=torch.long, device="meta")}, {"label": 1})
+    x_T = torch.zeros(3, 1, 4, device="meta")
+    sampler = Sampler(step, 4, [ClassifierFree(2.0, interval=(5, 15)), Static()])
+    with no_waiting():
+        assert sampler(denoiser, denoiser.process, x_T, cond).is_meta
 
 
 @pytest.mark.parametrize(
@@ -203,8 +224,8 @@ def test_every_step(step):
         ("labels", [Denoise(0.5)]),
         ("labels", [Product(0.5)]),
         ("controls", [ControlStrength("edges", 0.5, (5, 15), guess=True), ClassifierFree(2.0)]),
-        ("upsampler", []),
-        ("inpainter", []),
+        pytest.param("upsampler", [], marks=pytest.mark.slow),
+        pytest.param("inpainter", [], marks=pytest.mark.slow),
     ],
 )
 def test_every_guidance(name, guidance):

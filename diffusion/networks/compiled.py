@@ -1,4 +1,3 @@
-# pyright: strict
 """A network compiled in place: its parameters and their names stay as they are."""
 
 from collections.abc import Callable

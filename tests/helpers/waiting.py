@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 COPIES = {torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default}
 READS = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "equal", "is_nonzero"}
@@ -26,11 +25,19 @@ def away(x: Any) -> bool:
     return isinstance(x, torch.Tensor) and x.device.type != "cpu"
 
 
+def tensors_of(values):
+    for x in values:
+        if isinstance(x, torch.Tensor):
+            yield x
+        elif isinstance(x, list | tuple):
+            yield from tensors_of(x)
+
+
 class Operations(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         name = func.overloadpacket.__name__
-        tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+        tensors = list(tensors_of((args, tuple(kwargs.values()))))
         if name in READS and any(map(away, tensors)):
             raise Waits(f"{name}: read by the processor")
         if func in COPIES:
