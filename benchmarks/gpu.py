@@ -8,7 +8,8 @@ tree, in data/ and in weights/: nothing is fetched.
            sampling loop under CUDA's mode that refuses to wait; a compiled network: tests.json
     bench  training steps a second of weights/glide_emoji in float32, TF32 and bfloat16, eager and
            compiled, peak memory, and the share of the measured peak of matrix products: bench.csv
-    train  configs/ddpm_fashion.yaml and glide_emoji.yaml, half of the seconds each: runs/
+    train  configs/ddpm_fashion.yaml and glide_emoji.yaml, half of the seconds each: runs/; a run
+           that is resumed counts those it had, so more are needed to go on
 """
 
 import argparse
