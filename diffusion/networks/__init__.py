@@ -1,8 +1,15 @@
 """Networks: network(x_t, t, **conditions), and where their conditions come from."""
 
+from diffusion.networks.adapter.instant_id import InstantID
+from diffusion.networks.adapter.ip_adapter import IPAdapter
 from diffusion.networks.base import Network, adapt
 from diffusion.networks.conditioning.base import Conditioner
 from diffusion.networks.conditioning.control_map import ControlMap
+from diffusion.networks.conditioning.identity_tokens import (
+    IdentityTokens,
+    ResampledIdentity,
+    identity_tokens,
+)
 from diffusion.networks.conditioning.image_embedding import ImageEmbedding, image_embeddings
 from diffusion.networks.conditioning.inpainting import Known
 from diffusion.networks.conditioning.label import Label
@@ -43,8 +50,11 @@ __all__ = [
     "FaceFinder",
     "Hint",
     "HuggingFace",
+    "IPAdapter",
+    "IdentityTokens",
     "ImageEmbedding",
     "Inpainter",
+    "InstantID",
     "Known",
     "Label",
     "LinearUNet",
@@ -54,6 +64,7 @@ __all__ = [
     "Network",
     "PhotoTower",
     "PixelMLP",
+    "ResampledIdentity",
     "Stream",
     "TextEncoder",
     "TextTransformer",
@@ -65,5 +76,6 @@ __all__ = [
     "ViT",
     "WordVectors",
     "adapt",
+    "identity_tokens",
     "image_embeddings",
 ]

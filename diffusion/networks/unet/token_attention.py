@@ -47,11 +47,18 @@ class Source:
         states: (B, L, D), normalised.
         mask: (B, L) bool, true where there is a token, or None for all.
         weight: λ.
+        route: As for `Stream`.
+        strength: What λ is multiplied by where the route is "cross", (B, 1, 1, 1), or None.
+        keys_values: Of each layer of attention, where the tokens are no stream of the network's
+            own: what makes K and V of the states, (B, L, 2C). None for the layer's own.
     """
 
     states: Tensor
     mask: Tensor | None
     weight: float
+    route: Route
+    strength: Tensor | None = None
+    keys_values: Mapping[nn.Module, nn.Module] | None = None
 
     def bias(self, like: Tensor, weight: float = 1.0) -> Tensor | None:
         """Returns what is added to the logits of attention, (B, 1, 1, L), or None for nothing.
@@ -75,7 +82,7 @@ class Streams(nn.Module):
 
     def __init__(self, streams: Mapping[str, Stream], style: Style) -> None:
         super().__init__()
-        self.weights = {name: stream.weight for name, stream in streams.items()}
+        self.given = {name: (stream.weight, stream.route) for name, stream in streams.items()}
         self.encoders = nn.ModuleDict({name: s.encoder for name, s in streams.items()})
         self.norms = nn.ModuleDict({n: nn.LayerNorm(s.encoder.width) for n, s in streams.items()})
         self.pooled = nn.ModuleDict()
@@ -102,7 +109,7 @@ class Streams(nn.Module):
         for name, read in encodings.items():
             norm = self.norms[name]
             dtype = norm.get_parameter("weight").dtype
-            sources[name] = Source(norm(read.states.to(dtype)), read.mask, self.weights[name])
+            sources[name] = Source(norm(read.states.to(dtype)), read.mask, *self.given[name])
             if name in self.pooled and read.pooled is not None:
                 emb = emb + self.pooled[name](read.pooled.to(dtype))
         return sources, emb
@@ -113,14 +120,16 @@ class TokenAttention(nn.Module):
 
     def __init__(self, channels: int, heads: int, style: Style) -> None:
         super().__init__()
-        self.heads, self.tokens = heads, {s.name: s for s in style.streams}
+        self.heads = heads
         self.keys_values = nn.ModuleDict(
             {s.name: style.start(nn.Linear(s.width, 2 * channels), parts=2) for s in style.streams}
         )
 
-    def split(self, name: str, states: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns K and V of states (B, L, D), each (B, heads, L, C / heads)."""
-        both = self.keys_values[name](states).unflatten(2, (2, self.heads, -1))
+    def split(self, name: str, source: Source) -> tuple[Tensor, Tensor]:
+        """Returns K and V of a stream's states, each (B, heads, L, C / heads)."""
+        given = source.keys_values
+        layer = self.keys_values[name] if given is None else given[self]
+        both = layer(source.states).unflatten(2, (2, self.heads, -1))
         both = both.permute(2, 0, 3, 1, 4)
         return both[0], both[1]
 
@@ -133,11 +142,11 @@ class TokenAttention(nn.Module):
             v: Their values.
             sources: The streams' states.
         """
-        joined = [name for name in sources if self.tokens[name].route == "join"]
+        joined = {name: source for name, source in sources.items() if source.route == "join"}
         bias: Tensor | None = None
-        for name in joined:
-            more_k, more_v = self.split(name, sources[name].states)
-            more = sources[name].bias(q, sources[name].weight)
+        for name, source in joined.items():
+            more_k, more_v = self.split(name, source)
+            more = source.bias(q, source.weight)
             if bias is not None or more is not None:
                 zeros = [q.new_zeros(len(q), 1, 1, keys.shape[2]) for keys in (k, more_k)]
                 both = [zero if b is None else b for b, zero in zip((bias, more), zeros)]
@@ -149,8 +158,9 @@ class TokenAttention(nn.Module):
     def crossed(self, values: Tensor, q: Tensor, sources: Mapping[str, Source]) -> Tensor:
         """Returns values (B, heads, N, C / heads) + Σ λ softmax(QKᵀ/√d) V of "cross" streams."""
         for name, source in sources.items():
-            if self.tokens[name].route == "cross":
-                k, v = self.split(name, source.states)
+            if source.route == "cross":
+                k, v = self.split(name, source)
                 read = F.scaled_dot_product_attention(q, k, v, attn_mask=source.bias(q))
+                read = read if source.strength is None else source.strength.to(read) * read
                 values = values + source.weight * read
         return values

@@ -8,13 +8,16 @@ from diffusion.systems.frozen.guides import (
     TrainedClip,
     TrainedDenoiser,
 )
+from diffusion.systems.frozen.identities import FrozenIdentity, TrainedIdentity
 
 __all__ = [
     "Frozen",
     "FrozenClip",
+    "FrozenIdentity",
     "Trained",
     "TrainedClip",
     "TrainedControl",
     "TrainedDenoiser",
+    "TrainedIdentity",
     "TrainedNetwork",
 ]
