@@ -17,8 +17,8 @@ from diffusion.data.requests.given_pictures import check_square, listed, try_rea
 KEY, POINTS = "data.pose", ".txt"
 SIDE = 512  # at which a picture's face is looked for
 LINES = (
-    "five lines x y, shares of the side, of the left eye, the right eye, the nose, and the left and "
-    "right corner of the mouth"
+    "five lines x y, shares of the side, of the left eye, the right eye, the nose, and the left "
+    "and right corner of the mouth"
 )
 
 

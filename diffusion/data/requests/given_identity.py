@@ -1,4 +1,4 @@
-"""Who samples are to be: pictures given by hand, or others of the persons whose captions they have."""
+"""Who samples are to be: pictures given by hand, or those of the persons in real pictures."""
 
 from typing import ClassVar
 

@@ -119,7 +119,7 @@ class IPAdapter(Network):
         strength = values.get(self.tokens.strength)
         strength = None if strength is None else strength[:, :, None, None]
         layers = dict(zip(self.layers, self.keys_values))
-        return Source(self.norm(read.states), read.mask, 1.0, "cross", strength, layers)
+        return Source(self.norm(read.states), read.mask, 1.0, strength, layers)
 
     def forward(
         self, x_t: Tensor, t: Tensor, label: Tensor | None = None, **conditions: Tensor

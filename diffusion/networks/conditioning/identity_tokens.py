@@ -16,7 +16,7 @@ from diffusion.spec import Batch
 
 
 class IdentityTokens(TokenEncoder):
-    """N tokens W e + b of the embedding e (B, D) of a person's picture; ∅ is e = 0 (arXiv 2308.06721).
+    """N tokens W e + b of the embedding e (B, D) of a person's picture; ∅ is e = 0.
 
     e is as long as the encoder makes it. What a batch has under the condition's name is pictures
     (B, C, H, W), or embeddings (B, D) as they are. The tokens' LayerNorm is the adapter's.

@@ -47,16 +47,14 @@ class Source:
         states: (B, L, D), normalised.
         mask: (B, L) bool, true where there is a token, or None for all.
         weight: λ.
-        route: As for `Stream`.
         strength: What λ is multiplied by where the route is "cross", (B, 1, 1, 1), or None.
-        keys_values: Of each layer of attention, where the tokens are no stream of the network's
-            own: what makes K and V of the states, (B, L, 2C). None for the layer's own.
+        keys_values: Of tokens that are no stream of the network's own, and whose route is "cross":
+            what makes K and V of the states, (B, L, 2C), for each layer of attention.
     """
 
     states: Tensor
     mask: Tensor | None
     weight: float
-    route: Route
     strength: Tensor | None = None
     keys_values: Mapping[nn.Module, nn.Module] | None = None
 
@@ -82,7 +80,7 @@ class Streams(nn.Module):
 
     def __init__(self, streams: Mapping[str, Stream], style: Style) -> None:
         super().__init__()
-        self.given = {name: (stream.weight, stream.route) for name, stream in streams.items()}
+        self.weights = {name: stream.weight for name, stream in streams.items()}
         self.encoders = nn.ModuleDict({name: s.encoder for name, s in streams.items()})
         self.norms = nn.ModuleDict({n: nn.LayerNorm(s.encoder.width) for n, s in streams.items()})
         self.pooled = nn.ModuleDict()
@@ -109,7 +107,7 @@ class Streams(nn.Module):
         for name, read in encodings.items():
             norm = self.norms[name]
             dtype = norm.get_parameter("weight").dtype
-            sources[name] = Source(norm(read.states.to(dtype)), read.mask, *self.given[name])
+            sources[name] = Source(norm(read.states.to(dtype)), read.mask, self.weights[name])
             if name in self.pooled and read.pooled is not None:
                 emb = emb + self.pooled[name](read.pooled.to(dtype))
         return sources, emb
@@ -120,10 +118,14 @@ class TokenAttention(nn.Module):
 
     def __init__(self, channels: int, heads: int, style: Style) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.tokens = heads, {s.name: s for s in style.streams}
         self.keys_values = nn.ModuleDict(
             {s.name: style.start(nn.Linear(s.width, 2 * channels), parts=2) for s in style.streams}
         )
+
+    def route(self, name: str) -> Route:
+        """Returns how tokens are read; those that are none of its streams by "cross"."""
+        return self.tokens[name].route if name in self.tokens else "cross"
 
     def split(self, name: str, source: Source) -> tuple[Tensor, Tensor]:
         """Returns K and V of a stream's states, each (B, heads, L, C / heads)."""
@@ -142,7 +144,7 @@ class TokenAttention(nn.Module):
             v: Their values.
             sources: The streams' states.
         """
-        joined = {name: source for name, source in sources.items() if source.route == "join"}
+        joined = {name: source for name, source in sources.items() if self.route(name) == "join"}
         bias: Tensor | None = None
         for name, source in joined.items():
             more_k, more_v = self.split(name, source)
@@ -158,7 +160,7 @@ class TokenAttention(nn.Module):
     def crossed(self, values: Tensor, q: Tensor, sources: Mapping[str, Source]) -> Tensor:
         """Returns values (B, heads, N, C / heads) + Σ λ softmax(QKᵀ/√d) V of "cross" streams."""
         for name, source in sources.items():
-            if source.route == "cross":
+            if self.route(name) == "cross":
                 k, v = self.split(name, source)
                 read = F.scaled_dot_product_attention(q, k, v, attn_mask=source.bias(q))
                 read = read if source.strength is None else source.strength.to(read) * read

@@ -90,9 +90,7 @@ def read(checkpoint: str, trust: bool, key: str) -> Diffusion:
 def _small() -> UNet:
     """Returns a network that reads texts, whose weights are the same every time."""
     text = {"text": Stream(TextTransformer(8, depth=1, heads=1, length=2, rows=2), pooled=False)}
-    made = UNet(
-        8, in_channels=1, channels=8, multipliers=[1], attention=[], blocks=1, streams=text
-    )
+    made = UNet(8, in_channels=1, channels=8, multipliers=[1], attention=[], blocks=1, streams=text)
     for weight in made.parameters():
         nn.init.zeros_(weight)
     return made
