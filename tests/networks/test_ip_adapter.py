@@ -291,8 +291,8 @@ def test_one_pair_is_learned_by_heart():
     """Two persons, two pictures, one text: who is seen is all that tells them apart."""
     torch.manual_seed(1)
     net = instant_id(unet()).train()
-    targets = torch.rand(2, 3, 8, 8) * 2 - 1
-    who, pose = torch.rand(2, 3, 8, 8), torch.rand(1, 3, 8, 8).expand(2, -1, -1, -1)
+    targets = torch.tensor([[0.8, -0.5, 0.1], [-0.6, 0.3, 0.9]])[:, :, None, None]
+    who, pose = torch.randn(2, 6), torch.rand(1, 3, 8, 8).expand(2, -1, -1, -1)
     values = {**net.read({"text": ["a fox"] * 2, "identity": who}), "pose": pose}
     x_t, t = torch.randn(1, 3, 8, 8).expand(2, -1, -1, -1), torch.tensor([900, 900])
     optimizer = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], 1e-2)
