@@ -118,7 +118,7 @@ class IPAdapter(Network):
         """Returns what attention reads of the tokens."""
         strength = values.get(self.tokens.strength)
         strength = None if strength is None else strength[:, :, None, None]
-        layers = dict(zip(self.layers, self.keys_values))
+        layers: dict[nn.Module, nn.Module] = dict(zip(self.layers, self.keys_values))
         return Source(self.norm(read.states), read.mask, 1.0, strength, layers)
 
     def forward(
