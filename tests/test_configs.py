@@ -468,7 +468,11 @@ def test_a_clip_trains_and_tests_when_made_small(path, tmp_path, monkeypatch, ca
         "data": {"class_path": "captioned.Captioned", "init_args": {"batch_size": 8}},
     }
     Path("small.yaml").write_text(yaml.safe_dump(overlay))
+    capsys.readouterr()
     main("fit", "--config", path, "--config", "small.yaml")
+    said = capsys.readouterr().out
+    assert "diffusion test --ckpt_path" in said
+    assert "diffusion predict" not in said  # which it cannot
     main("test", "--trust", "--ckpt_path", "run/checkpoints/last.ckpt")
     found = {p.name for p in Path("run").iterdir()}
     assert {"config_fit.yaml", "config_test.yaml", "retrieval.json", "retrieval.png"} <= found
