@@ -27,10 +27,10 @@ from diffusion.callbacks.monitor import Monitor
 from diffusion.callbacks.predictions import asked_for, origin_of
 from diffusion.callbacks.save_config import CONFIG
 from diffusion.common import weights
+from diffusion.common.alignment import Finder
 from diffusion.common.files import file_of
 from diffusion.common.pixels import quantize
 from diffusion.data import Identities, Images
-from diffusion.data.identities.given_poses import Finder
 from diffusion.data.requests.base import Ask, in_order
 from diffusion.data.requests.prompts import Prompts
 from diffusion.networks import ControlMap

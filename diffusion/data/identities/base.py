@@ -7,9 +7,10 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from diffusion.common.alignment import Finder
 from diffusion.data.base import Images
 from diffusion.data.identities.another import WithAnother
-from diffusion.data.identities.given_poses import KEY, Finder, GivenPoses, given_points
+from diffusion.data.identities.given_poses import KEY, GivenPoses, given_points
 from diffusion.data.identities.key_points import KeyPoints
 from diffusion.data.requests.base import Ask
 from diffusion.data.requests.given_identity import GivenIdentities, OwnIdentities

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from diffusion.common.alignment import Finder
 from diffusion.common.hashing import bytes_digest
 from diffusion.data.controls.beside import shares
 from diffusion.data.identities.key_points import key_points
@@ -20,20 +21,6 @@ LINES = (
     "five lines x y, shares of the side, of the left eye, the right eye, the nose, and the left "
     "and right corner of the mouth"
 )
-
-
-class Found(Protocol):
-    """A face in a picture: its five points in pixels, (5, 2)."""
-
-    points: Tensor
-
-
-class Finder(Protocol):
-    """What finds faces in a picture of levels 0 … 255, (3, H, W), such as `FaceFinder`."""
-
-    def __call__(self, image: Tensor) -> Sequence[Found]:
-        """Returns the faces."""
-        ...
 
 
 class GivenPoses(Ask):
