@@ -92,7 +92,7 @@ def points_of(file: Path, finder: Finder | None) -> Tensor:
     if finder is None:
         raise ValueError(
             f"{KEY}: {file}; expected {text.name} beside it, {LINES}; or data.finder, such as "
-            "FaceFinder for photographs, which does not find drawn faces"
+            "FaceFinder for photographs, which misses many drawn faces"
         )
     if len(faces := finder(picture)) != 1:
         count = "no face" if not faces else f"{len(faces)} faces"
