@@ -7,6 +7,7 @@ from diffusion.systems.frozen.guides import (
     Trained,
     TrainedClip,
     TrainedDenoiser,
+    TrainedTeacher,
 )
 from diffusion.systems.frozen.identities import FrozenIdentity, TrainedIdentity
 
@@ -20,4 +21,5 @@ __all__ = [
     "TrainedDenoiser",
     "TrainedIdentity",
     "TrainedNetwork",
+    "TrainedTeacher",
 ]
