@@ -27,9 +27,10 @@ from diffusion.callbacks.monitor import Monitor
 from diffusion.callbacks.predictions import asked_for, origin_of
 from diffusion.callbacks.save_config import CONFIG
 from diffusion.common import weights
+from diffusion.common.alignment import Finder
 from diffusion.common.files import file_of
 from diffusion.common.pixels import quantize
-from diffusion.data import Images
+from diffusion.data import Identities, Images
 from diffusion.data.requests.base import Ask, in_order
 from diffusion.data.requests.prompts import Prompts
 from diffusion.networks import ControlMap
@@ -175,6 +176,9 @@ class Pipeline:
         control: Mapping[str, str | Path] | str | Path | None = None,
         invert_control: bool = False,
         image_prompt: str | Path | None = None,
+        identity: str | Path | None = None,
+        pose: str | Path | None = None,
+        finder: Finder | None = None,
         seed: int = 0,
         sampler: Sampler | None = None,
         batch_size: int = 64,
@@ -193,6 +197,10 @@ class Pipeline:
             control: A picture, or a folder of pictures, as control, or {name: …} of them.
             invert_control: Whether they are dark on white where controls are white on black.
             image_prompt: A picture, or a folder of pictures, that samples are to be like.
+            identity: A picture, or a folder of pictures, of whom samples are to be.
+            pose: Five points of a face: a text, a picture with one beside it, or a photograph, as
+                `Identities` says.
+            finder: What finds the face in a photograph, such as `FaceFinder`.
             seed: Of the noise.
             sampler: How to sample, if not as the model was trained with; for a single model.
             batch_size: Samples drawn at once.
@@ -204,8 +212,10 @@ class Pipeline:
         if image_prompt is not None and prompts is None and self.system.reads_texts:
             prompts = ""
         data = self._requests(
-            n, prompts, labels=labels, edit=edit, mask=mask, image_prompt=image_prompt
-        )
+            n, prompts, labels=labels, edit=edit, mask=mask, image_prompt=image_prompt,
+            identity=identity, pose=pose,
+        )  # fmt: skip
+        data.finder = finder
         if control is not None:
             several = isinstance(control, Mapping)
             named = {k: str(v) for k, v in control.items()} if several else str(control)
@@ -311,13 +321,13 @@ class Pipeline:
             remember(system, data, system.cache, None)
 
 
-class Asked(Images):
+class Asked(Identities):
     """Requests without data: what is drawn is known from a checkpoint.
 
     Args:
         spec: What is drawn.
         prompts: Texts, in turn.
-        **asked: See `Images`.
+        **asked: See `Identities`.
     """
 
     def __init__(self, spec: DataSpec, prompts: Sequence[str] | None, **asked: Any) -> None:
@@ -331,6 +341,14 @@ class Asked(Images):
     def control_channels(self) -> dict[str, int]:
         """See `Images`."""
         return self.channels
+
+    @property
+    def posed(self) -> list[str]:
+        """See `Identities`: of controls nothing is known but that points are in colour."""
+        return [name for name, channels in self.channels.items() if channels == 3]
+
+    def likenesses(self) -> None:
+        """Returns nothing, as there are no pictures."""
 
     def setup(self, stage: str) -> None:
         """Nothing."""

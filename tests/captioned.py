@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from diffusion.data import Images, ImageSet
-from diffusion.networks import ClassifierNetwork, Encoding, TextEncoder, Towers
+from diffusion.networks import ClassifierNetwork, Encoding, TextEncoder, Towers, ViT
 from diffusion.networks.text.hashed_words import words
 from diffusion.spec import DataSpec
 from diffusion.systems.embeddings.clip_image import FrozenClipImage
 from diffusion.systems.embeddings.clip_text import FrozenClipText
+from diffusion.systems.embeddings.person_embedding import FrozenPersonEmbedding
 from diffusion.systems.frozen import FrozenClip
 
 COLOURS = {"red": (255, 30, 30), "green": (30, 200, 30), "blue": (40, 40, 255)}
@@ -147,3 +148,13 @@ class SmallClipText(FrozenClipText):
 
     def __init__(self, size: int = 8, seed: int = 0) -> None:
         super().__init__(SmallClip(size, seed))
+
+
+class SmallIdentity(FrozenPersonEmbedding):
+    """An encoder of identities of small pictures, whose weights are drawn once for all."""
+
+    def __init__(self, size: int = 8, seed: int = 0, width: int = 6) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            net = ViT(size, patch=4, width=8, depth=1, heads=2, out_channels=width)
+        super().__init__(net, width, DataSpec("Small", (3, size, size)))

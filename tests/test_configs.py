@@ -260,6 +260,8 @@ def small(config, folder):
         text = {"class_path": "captioned.SmallClipText", "init_args": {"size": 16}}
         network = {"dim": 12, "width": 8, "depth": 1, "heads": 2, "text": text}
     arguments = {"batch_size": 8, "num_workers": 0}
+    if model["network"]["class_path"] in ("IPAdapter", "InstantID"):
+        return of_persons(config, folder)
     if controlled := model["network"]["class_path"] == "ControlNet":
         network = {"base": {"init_args": {"checkpoint": LAST.format("before")}}}
         arguments["controls"] = data["init_args"]["controls"]
@@ -311,6 +313,37 @@ def small(config, folder):
     }
 
 
+def of_persons(config, folder):
+    """The same of one that is told whom to draw, on avatars and encoders that are made here."""
+    styles = f"{STYLES.stem}-py3-none-any.whl"
+    (folder / "packages").mkdir()
+    (folder / "packages" / styles).symlink_to(CONFIGS.parent / "data/packages" / styles)
+    encoder, judge = (
+        {"class_path": "captioned.SmallIdentity", "init_args": {"size": 16, "seed": seed}}
+        for seed in (0, 1)
+    )
+    identity = config["model"]["network"]["init_args"]["identity"]
+    sizes = {"encoder": encoder, "width": 8}
+    if identity["class_path"] == "ResampledIdentity":
+        sizes |= {"depth": 1, "heads": 2, "hidden": 8}
+    network = {
+        "base": {"init_args": {"checkpoint": LAST.format("before")}},
+        "identity": {**identity, "init_args": {**identity["init_args"], **sizes}},
+    }
+    data = {"batch_size": 8, "size": 16, "persons": 40, "pictures": 2, "root": str(folder)}
+    score = {"class_path": "IdentityScore", "init_args": {"judge": judge}}
+    return {
+        **SMALL,
+        "model": {
+            "network": {"init_args": network},
+            "process": {"init_args": {"T": 20}},
+            "sampler": {"steps": 2},
+        },
+        "data": {"init_args": data},
+        "metrics": {"n": 10, "batch_size": 5, "validate": False, "measures": [score]},
+    }
+
+
 def captioned(folder):
     """Pictures with captions."""
     pictures(folder)
@@ -322,6 +355,7 @@ def captioned(folder):
 LARGE = {"dalle2_decoder", "dalle2_prior", "imagen_1024", "imagen_256", "imagen_base"}
 ALIKE = {"adm_imagenet128", "adm_imagenet256", "adm_imagenet512", "circles", "controlnet_circles"}
 ALIKE |= {"ddpm_folder", "flow_fashion", "glide_avatars", "glide_emoji_inpaint"}
+ALIKE |= {"ip_adapter_avatars"}
 SOME_SLOW = [
     pytest.param(p, marks=pytest.mark.slow) if p.stem in LARGE | ALIKE else p for p in MODELS
 ]

@@ -107,7 +107,7 @@ def test_networks_and_metrics_do_not_know_the_method(part):
         if of == part:
             # Adding noise to a condition needs a process, and noise of its own; masks are drawn.
             allowed = {"low_resolution": {"process", "noise"}, "inpainting": {"noise"}}
-            allowed["image_embedding"] = {"codec"}
+            allowed |= {key: {"codec"} for key in ("identity_tokens", "image_embedding")}
             assert parts(path) & CORE <= allowed.get(path.stem, set()) | {"spec"}, path
 
 

@@ -75,6 +75,7 @@ def _requested(module: Any, data: Any, batch: Mapping[str, Any], n: int) -> dict
     # A label is asked for by itself, or with the caption of a picture that has it.
     labelled = module.reads_anything if "text" in batch else module.reads_labels
     found = {"labels": batch.get("label") if labelled else None, "texts": batch.get("text")}
+    found |= {"identities": batch.get("identity"), "persons": batch.get("person")}
     found = {key: None if value is None else value[:n] for key, value in found.items()}
     return found | {"controls": {k: batch[k][:n] for k in data.controls if k in batch} or None}
 

@@ -23,6 +23,7 @@ from diffusion.metrics.distance import FrechetDistance, KernelDistance
 from diffusion.metrics.features.base import Extractor
 from diffusion.metrics.features.lenet import LeNet
 from diffusion.metrics.fidelity import Fidelity
+from diffusion.metrics.identity_score import IdentityScore
 from diffusion.metrics.inception_score import InceptionScore
 from diffusion.metrics.judge import JudgeAccuracy, LabelAccuracy
 from diffusion.metrics.neighbours import NearCopies
@@ -35,6 +36,7 @@ from diffusion.metrics.report.record import (
     stored,
     write_record,
 )
+from diffusion.networks.locked import Locked
 from diffusion.networks.towers import independent_parts
 from diffusion.systems.base import System
 from diffusion.systems.checkpoints.restorable import Restorable
@@ -129,6 +131,10 @@ class Metrics(L.Callback):
             networks = chain.from_iterable(pl_module.networks().values())
             parts = set[str]().union(*map(independent_parts, networks))
             self._warn([self.text.check(data, guiding, parts)])
+        for measure in self.measures:
+            if isinstance(measure, IdentityScore):
+                locked = (x for x in pl_module.modules() if isinstance(x, Locked))
+                measure.check(data, [x.mark.removeprefix("base_") for x in locked])
         named = bool(self.measures) and stage != "test"
         if self.extractor is None and data.num_classes and not named:
             self.extractor = LeNet()

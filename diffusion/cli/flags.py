@@ -23,6 +23,7 @@ import diffusion.systems.contrastive
 import diffusion.systems.diffusion
 import diffusion.systems.embeddings.clip_image
 import diffusion.systems.embeddings.clip_text
+import diffusion.systems.embeddings.person_embedding
 import diffusion.systems.frozen
 import diffusion.systems.identity.identity_encoder
 import diffusion.systems.noisy_classifier

@@ -1,5 +1,8 @@
 """Bringing faces to the same place: the similarity of five points, and pictures under it."""
 
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -7,6 +10,34 @@ from torch import Tensor
 # Where dlib's chips have both eyes, the nose and both corners of the mouth, as shares of the
 # picture: means over 21 chips of what MTCNN finds there, made symmetric.
 TEMPLATE = ((0.297, 0.27), (0.685, 0.27), (0.491, 0.475), (0.32, 0.658), (0.662, 0.658))
+
+
+@dataclass(frozen=True)
+class Face:
+    """A face in a photograph.
+
+    Attributes:
+        box: Left, upper, right and lower edge in pixels.
+        points: Both eyes, the nose and both corners of the mouth, x and y in pixels, what is on the
+            left in the picture first, (5, 2).
+        score: p(face).
+    """
+
+    box: tuple[float, float, float, float]
+    points: Tensor
+    score: float
+
+
+class Finder(ABC):
+    """Finds faces in pictures."""
+
+    @abstractmethod
+    def __call__(self, image: Tensor) -> list[Face]:
+        """Returns the faces of a picture, the surest first.
+
+        Args:
+            image: Levels 0 … 255, (1 or 3, H, W), of any type.
+        """
 
 
 def similarity(points: Tensor, wanted: Tensor) -> Tensor:

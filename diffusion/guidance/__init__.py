@@ -5,7 +5,7 @@ from diffusion.guidance.base import Guidance
 from diffusion.guidance.classifier import Classifier, ClassifierMean, NoiseAware
 from diffusion.guidance.classifier_free import ClassifierFree
 from diffusion.guidance.clip import Clip, TextScore
-from diffusion.guidance.control import ControlStrength
+from diffusion.guidance.control import ControlStrength, ImageStrength
 from diffusion.guidance.gradient import Gradient
 from diffusion.guidance.inpaint import Inpaint
 from diffusion.guidance.product import BitProduct, Denoise, Product
@@ -23,6 +23,7 @@ __all__ = [
     "Dynamic",
     "Gradient",
     "Guidance",
+    "ImageStrength",
     "Inpaint",
     "NoiseAware",
     "Product",

@@ -1,4 +1,4 @@
-"""How strongly a control is obeyed, and when (ControlNet, Zhang et al. 2023)."""
+"""How strongly a control, or a picture, is obeyed, and when (ControlNet, IP-Adapter)."""
 
 from collections.abc import Sequence
 
@@ -62,6 +62,42 @@ class ControlStrength(Scaled):
         if self.guess:
             null[key], always = _pair(0.0, 1.0, x_t), always | {key}
         return denoise(x_t, t, Condition(values, null, always))
+
+
+class ImageStrength(Scaled):
+    """λ of an `IPAdapter`: what its tokens add to attention is multiplied by it (eq. 6).
+
+    At λ = 0, and at times outside the interval, the network is its base, but for an `IdentityNet`.
+
+    Args:
+        name: The condition.
+        scale: λ; 1 is what was trained.
+        interval: As for `Scaled`; at other times λ is 0.
+
+    Raises:
+        ValueError: If the scale is not finite or the interval is empty.
+    """
+
+    def __init__(
+        self, name: str = "identity", scale: float = 1.0, interval: tuple[int, int] | None = None
+    ) -> None:
+        super().__init__(scale, interval)
+        self.name = name
+
+    @property
+    def hands_on(self) -> Sequence[str]:
+        """See `Guidance`."""
+        return (f"{self.name}_strength",)
+
+    def guided(self, denoise: Denoiser, x_t: Tensor, t: Tensor, cond: Condition) -> Prediction:
+        """See `Guidance`."""
+        applies = self.applies(t)
+        if t.ndim:
+            strength = self.scale * applies[:, None].to(x_t)
+        else:  # known here, without a copy from the CPU
+            strength = x_t.new_full((len(x_t), 1), self.scale if applies else 0.0)
+        values = {**cond.values, self.hands_on[0]: strength}
+        return denoise(x_t, t, Condition(values, cond.null, cond.always))
 
 
 def _pair(s: float, r: float, like: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from diffusion.metrics.features.efficientnet import EfficientNet
 from diffusion.metrics.features.lenet import LeNet
 from diffusion.metrics.features.torch_fidelity import VGG16, Inception
 from diffusion.metrics.fidelity import Fidelity
+from diffusion.metrics.identity_score import IdentityScore
 from diffusion.metrics.inception_score import InceptionScore
 from diffusion.metrics.judge import Judge, JudgeAccuracy, LabelAccuracy
 from diffusion.metrics.neighbours import NearCopies
@@ -29,6 +30,7 @@ __all__ = [
     "Fidelity",
     "Figure",
     "FrechetDistance",
+    "IdentityScore",
     "Inception",
     "InceptionScore",
     "Judge",

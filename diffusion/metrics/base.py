@@ -95,6 +95,8 @@ class SampleBatch:
         labels: The labels that were asked for, (B,), or None.
         texts: The captions that were asked for, or None.
         controls: What they were controlled by, (B, c, H, W) in [0, 1] by name, or None.
+        identities: Pictures of whom they were asked to be, (B, C, H, W) in [−1, 1], or None.
+        persons: Who that is, (B,), or None.
     """
 
     images: Tensor
@@ -102,6 +104,8 @@ class SampleBatch:
     labels: Tensor | None = None
     texts: Sequence[str] | None = None
     controls: Mapping[str, Tensor] | None = None
+    identities: Tensor | None = None
+    persons: Tensor | None = None
     _found: dict[Extractor, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
 
     def features(self, extractor: Extractor) -> tuple[Tensor, Tensor]:

@@ -1,8 +1,15 @@
 """Networks: network(x_t, t, **conditions), and where their conditions come from."""
 
+from diffusion.networks.adapter.instant_id import InstantID
+from diffusion.networks.adapter.ip_adapter import IPAdapter
 from diffusion.networks.base import Network, adapt
 from diffusion.networks.conditioning.base import Conditioner
 from diffusion.networks.conditioning.control_map import ControlMap
+from diffusion.networks.conditioning.identity_tokens import (
+    IdentityTokens,
+    ResampledIdentity,
+    identity_tokens,
+)
 from diffusion.networks.conditioning.image_embedding import ImageEmbedding, image_embeddings
 from diffusion.networks.conditioning.inpainting import Known
 from diffusion.networks.conditioning.label import Label
@@ -47,8 +54,11 @@ __all__ = [
     "FaceFinder",
     "Hint",
     "HuggingFace",
+    "IPAdapter",
+    "IdentityTokens",
     "ImageEmbedding",
     "Inpainter",
+    "InstantID",
     "Known",
     "Label",
     "LinearUNet",
@@ -59,6 +69,7 @@ __all__ = [
     "PhotoTower",
     "PixelMLP",
     "ProjectedDiscriminator",
+    "ResampledIdentity",
     "Stream",
     "SwapGenerator",
     "TextEncoder",
@@ -71,5 +82,6 @@ __all__ = [
     "ViT",
     "WordVectors",
     "adapt",
+    "identity_tokens",
     "image_embeddings",
 ]

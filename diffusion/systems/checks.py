@@ -9,9 +9,10 @@ from torch import nn
 from diffusion.condition import Forget, named_after
 from diffusion.data import Images
 from diffusion.data.controls.base import check_control
+from diffusion.data.identities.base import Identities
 from diffusion.denoiser import LockedNetwork
 from diffusion.guidance.gradient import check_process
-from diffusion.networks import ControlMap, Network, image_embeddings
+from diffusion.networks import ControlMap, Network, identity_tokens, image_embeddings
 from diffusion.objective import Objective
 from diffusion.parameterization import Parameterization
 from diffusion.process import Process
@@ -177,6 +178,7 @@ def check_given(stages: Sequence[Any], data: Images) -> None:
         raise ValueError(f"data.edit: {data.edit!r}; expected {also}sampler.strength below 1")
     check_controls(stages, data)
     check_image_prompt(stages, data)
+    check_identity(stages, data)
 
 
 def check_controls(stages: Sequence[Any], data: Images) -> None:
@@ -208,7 +210,7 @@ def check_controls(stages: Sequence[Any], data: Images) -> None:
         if name not in given:
             raise ValueError(
                 f"data.control: null; expected a picture, or a folder of pictures, as '{name}', "
-                "as prompts come without"
+                "as prompts come without; or data.pose, if it is the points of a face"
             )
 
 
@@ -235,3 +237,32 @@ def check_image_prompt(stages: Sequence[Any], data: Images) -> None:
             f"data.image_prompt: {data.image_prompt}; samples have no picture to be like, and are "
             "drawn by their texts or classes alone (true: of the real pictures that have these)"
         )
+
+
+def check_identity(stages: Sequence[Any], data: Images) -> None:
+    """Refuses to draw nobody, and persons or poses that nothing looks at.
+
+    Args:
+        stages: The `Diffusion` modules that draw, one after the other.
+        data: The data module.
+
+    Raises:
+        ValueError: If a picture of a person is missing, or is not looked at.
+        FileNotFoundError: If the one given is not there.
+    """
+    reading = [one for s in stages for one in identity_tokens(s.denoiser.contract.conditioners)]
+    given = {key for ask in data.picture_asks() for key in ask.keys}
+    who = data.identity if isinstance(data, Identities) else None
+    if who is not None and not reading:
+        raise ValueError(f"data.identity: {who!r}; expected null, as the network reads nobody")
+    for name in reading:
+        if not isinstance(data, Identities):
+            raise ValueError(
+                f"data: {type(data).__name__} does not say who is seen; expected data of persons, "
+                f"such as Avatars or IdentityFolder, for a network that reads '{name}'"
+            )
+        if name not in given:
+            raise ValueError(
+                f"data.identity: null; expected a picture, or a folder of pictures, of who is to "
+                f"be drawn, as '{name}', as prompts come without"
+            )

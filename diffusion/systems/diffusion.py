@@ -16,6 +16,7 @@ from diffusion.condition import Condition, Forget
 from diffusion.data import Images
 from diffusion.denoiser import LockedNetwork, NetworkDenoiser
 from diffusion.guidance import Clip
+from diffusion.networks import identity_tokens
 from diffusion.noise import Purpose, SeededNoise
 from diffusion.objective import Objective
 from diffusion.parameterization import Parameterization
@@ -140,6 +141,11 @@ class Diffusion(Generative, System):
     def reads_texts(self) -> bool:
         """Whether the network or the guidance reads texts."""
         return super().reads_texts or any(isinstance(g, Clip) for g in self.sampler.guidance)
+
+    @property
+    def reads_identities(self) -> bool:
+        """Whether the network reads who is seen."""
+        return bool(identity_tokens(self.denoiser.contract.conditioners))
 
     @property
     def has_weights(self) -> bool:

@@ -78,7 +78,10 @@ class WithAnother(ImageSet):
         """Returns pictures, each with the one of the same person whose turn it is."""
         rows = [self.rows[i] for i in indices]
         others = [self.rows[i] for i in self.others(indices, visits)]
-        known = {"identity": self.pictures.__getitems__(others)["image"], **self._known(rows)}
+        known = self._known(rows)
+        known["identity"] = self.pictures.__getitems__(others)["image"]
+        if self.landmarks is not None:
+            known |= {name: key_points(known["landmarks"], n) for name, n in self.drawn.items()}
         return {**self.pictures.visit(rows, visits), **known}
 
     def conditions(self, indices: Sequence[int]) -> Batch:
@@ -91,7 +94,6 @@ class WithAnother(ImageSet):
         known = {"person": self.persons[at]}
         if self.landmarks is not None:
             known["landmarks"] = self.landmarks[at]
-            known |= {name: key_points(known["landmarks"], n) for name, n in self.drawn.items()}
         return known
 
     def digest(self) -> bytes:

@@ -23,7 +23,7 @@ class Tokens(Conditioner):
         self.keys = tuple(name + suffix for suffix in encoder.values)
 
     @property
-    def null(self) -> "Nulls":
+    def null(self) -> Mapping[str, Tensor]:
         """See `Conditioner`; a text encoder reads the empty text when a value is asked for."""
         return Nulls(self)
 

@@ -1,12 +1,12 @@
 """Faces in a photograph: MTCNN's cascade (Zhang et al. 2016, arXiv 1604.02878, section II)."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffusion.common.alignment import Face, Finder
 from diffusion.networks.identity.mtcnn import load_mtcnn
 
 CELL, STRIDE = 12, 2  # what the first network sees, and how far apart
@@ -14,23 +14,7 @@ FACTOR = 0.709  # from one size of the picture to the next: half the area
 LEAST = (0.6, 0.7, 0.7)  # p(face) that a box needs to go on, in each stage
 
 
-@dataclass(frozen=True)
-class Face:
-    """A face in a photograph.
-
-    Attributes:
-        box: Left, upper, right and lower edge in pixels.
-        points: Both eyes, the nose and both corners of the mouth, x and y in pixels, what is on the
-            left in the picture first, (5, 2).
-        score: p(face).
-    """
-
-    box: tuple[float, float, float, float]
-    points: Tensor
-    score: float
-
-
-class FaceFinder:
+class FaceFinder(Finder):
     """Finds faces that are not turned away, from `smallest` pixels on.
 
     Args:

@@ -47,11 +47,16 @@ class Source:
         states: (B, L, D), normalised.
         mask: (B, L) bool, true where there is a token, or None for all.
         weight: λ.
+        strength: What λ is multiplied by where the route is "cross", (B, 1, 1, 1), or None.
+        keys_values: Of tokens that are no stream of the network's own, and whose route is "cross":
+            what makes K and V of the states, (B, L, 2C), for each layer of attention.
     """
 
     states: Tensor
     mask: Tensor | None
     weight: float
+    strength: Tensor | None = None
+    keys_values: Mapping[nn.Module, nn.Module] | None = None
 
     def bias(self, like: Tensor, weight: float = 1.0) -> Tensor | None:
         """Returns what is added to the logits of attention, (B, 1, 1, L), or None for nothing.
@@ -118,9 +123,15 @@ class TokenAttention(nn.Module):
             {s.name: style.start(nn.Linear(s.width, 2 * channels), parts=2) for s in style.streams}
         )
 
-    def split(self, name: str, states: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns K and V of states (B, L, D), each (B, heads, L, C / heads)."""
-        both = self.keys_values[name](states).unflatten(2, (2, self.heads, -1))
+    def route(self, name: str) -> Route:
+        """Returns how tokens are read; those that are none of its streams by "cross"."""
+        return self.tokens[name].route if name in self.tokens else "cross"
+
+    def split(self, name: str, source: Source) -> tuple[Tensor, Tensor]:
+        """Returns K and V of a stream's states, each (B, heads, L, C / heads)."""
+        given = source.keys_values
+        layer = self.keys_values[name] if given is None else given[self]
+        both = layer(source.states).unflatten(2, (2, self.heads, -1))
         both = both.permute(2, 0, 3, 1, 4)
         return both[0], both[1]
 
@@ -133,11 +144,11 @@ class TokenAttention(nn.Module):
             v: Their values.
             sources: The streams' states.
         """
-        joined = [name for name in sources if self.tokens[name].route == "join"]
+        joined = {name: source for name, source in sources.items() if self.route(name) == "join"}
         bias: Tensor | None = None
-        for name in joined:
-            more_k, more_v = self.split(name, sources[name].states)
-            more = sources[name].bias(q, sources[name].weight)
+        for name, source in joined.items():
+            more_k, more_v = self.split(name, source)
+            more = source.bias(q, source.weight)
             if bias is not None or more is not None:
                 zeros = [q.new_zeros(len(q), 1, 1, keys.shape[2]) for keys in (k, more_k)]
                 both = [zero if b is None else b for b, zero in zip((bias, more), zeros)]
@@ -149,8 +160,9 @@ class TokenAttention(nn.Module):
     def crossed(self, values: Tensor, q: Tensor, sources: Mapping[str, Source]) -> Tensor:
         """Returns values (B, heads, N, C / heads) + Σ λ softmax(QKᵀ/√d) V of "cross" streams."""
         for name, source in sources.items():
-            if self.tokens[name].route == "cross":
-                k, v = self.split(name, source.states)
+            if self.route(name) == "cross":
+                k, v = self.split(name, source)
                 read = F.scaled_dot_product_attention(q, k, v, attn_mask=source.bias(q))
+                read = read if source.strength is None else source.strength.to(read) * read
                 values = values + source.weight * read
         return values

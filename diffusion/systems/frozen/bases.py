@@ -3,7 +3,7 @@
 from torch import nn
 
 from diffusion.denoiser import LockedNetwork
-from diffusion.networks import ControlNet, Hint, UNet
+from diffusion.networks import ControlNet, Hint, Stream, TextTransformer, UNet
 from diffusion.networks.control.control_net import Branch, LockedBranch
 from diffusion.networks.locked import Locked
 from diffusion.systems.diffusion import Diffusion
@@ -88,8 +88,9 @@ def read(checkpoint: str, trust: bool, key: str) -> Diffusion:
 
 
 def _small() -> UNet:
-    """Returns a network whose weights are the same every time."""
-    made = UNet(8, in_channels=1, channels=8, multipliers=[1], attention=[], blocks=1)
+    """Returns a network that reads texts, whose weights are the same every time."""
+    text = {"text": Stream(TextTransformer(8, depth=1, heads=1, length=2, rows=2), pooled=False)}
+    made = UNet(8, in_channels=1, channels=8, multipliers=[1], attention=[], blocks=1, streams=text)
     for weight in made.parameters():
         nn.init.zeros_(weight)
     return made

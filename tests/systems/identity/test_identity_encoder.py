@@ -9,6 +9,8 @@ from tiny import TINY
 from diffusion.data.identities.another import WithAnother
 from diffusion.data.identities.base import Identities
 from diffusion.data.sets import Memory
+from diffusion.spec import DataSpec
+from diffusion.systems.embeddings.person_embedding import FrozenPersonEmbedding, PersonEmbedding
 from diffusion.systems.identity.identity_encoder import IdentityEncoder
 
 NETWORK = {"image_size": 8, "patch": 4, "width": 16, "depth": 1, "heads": 2, "out_channels": 6}
@@ -81,3 +83,21 @@ def test_what_does_not_fit_is_refused_before_training(refused, tiny, run):
     said = refused("fit", "--config", "identity.yaml", "--model.margin=3")
     assert said.startswith("model.margin: 3.0 with model.scale 16.0; expected 0 ≤ margin < π / 2")
     assert Path(__file__).exists()
+
+
+def test_a_trained_encoder_is_fixed_and_knows_its_size(trained):
+    file = str(trained / "run/checkpoints/last.ckpt")
+    frozen, module = PersonEmbedding(file), IdentityEncoder.load_from_checkpoint(file).eval()
+    x = torch.rand(3, 3, 8, 8) * 2 - 1
+    with torch.no_grad():
+        assert torch.equal(frozen.encode(x), module.embed(x))  # of its own length
+    assert (frozen.width, frozen.shape) == (6, (3, 8, 8))
+    assert not any(p.requires_grad for p in frozen.train().parameters())
+    assert [v.numel() for v in frozen.state_dict().values()] == [0]  # a digest
+    assert frozen.spec(DataSpec("Small", (3, 8, 8))).shape == (6,)
+    with pytest.raises(ValueError, match=r"of pictures of shape \(3, 8, 8\); expected \(3, 16, 16"):
+        frozen.spec(DataSpec("Large", (3, 16, 16)))
+    with torch.no_grad():
+        next(module.network.parameters()).fill_(torch.nan)
+    with pytest.raises(ValueError, match=r"embeddings of length \[nan, .*expected numbers above 0"):
+        FrozenPersonEmbedding(module.network, 6, module.spec)

@@ -1,0 +1,1 @@
+"""A picture's tokens for a trained network (IP-Adapter), and InstantID."""
