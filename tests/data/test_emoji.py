@@ -9,6 +9,7 @@ from emoji_archives import GROUPS, HALF, codes_of, emojibase, npm, pack, scistag
 from diffusion.common import packages
 from diffusion.data import Emoji
 from diffusion.data.emoji import drawings
+from diffusion.data.emoji.facts import said_facts
 
 REAL = Path(__file__).parents[2] / "data"
 CONCEPTS = [(f"1F{i:03X}", f"face {i}", 0, False) for i in range(80)]
@@ -251,3 +252,43 @@ def test_the_real_ones():
     counts = torch.bincount(memory.labels[google], minlength=23).tolist()
     of_23 = "119 12 25 15 61 44 30 82 33 58 43 37 131 29 131 69 72 31 47 85 47 219 224"
     assert counts == [int(n) for n in of_23.split()]
+
+
+def test_a_share_of_the_training_concepts_is_part_of_a_larger_one(archives):
+    every, most, few = (groups(made(archives, train_share=share)) for share in (1.0, 0.6, 0.2))
+    assert few["train"] < most["train"] < every["train"]
+    for split in ("val", "test", "pairs"):
+        assert few[split] == every[split]
+    chosen = {concept for concept, _ in few["train"]}
+    assert few["train"] == {pair for pair in every["train"] if pair[0] in chosen}
+    assert 0.1 < len(chosen) / len({concept for concept, _ in every["train"]}) < 0.3
+
+
+@pytest.mark.parametrize("share", [0.0, 1.1, -1])
+def test_a_share_is_a_share(share):
+    with pytest.raises(ValueError, match="expected more than 0, at most 1"):
+        Emoji(train_share=share)
+
+
+def test_the_true_captions_say_what_is_true(archives):
+    data = made(archives, captions="both")
+    assert len(data.names) == len({*data.names}) == len(data.pictures)
+    assert data.names[0].startswith("google-1f")
+    for _, text in data.pictures.texts or ():
+        said, truth = data.said(text), data.truth[text]
+        assert all(said[kind] == truth[kind] for kind in ("style", "skin", "class", "colour"))
+        assert said["keyword"] <= truth["keyword"]
+
+
+def test_what_a_text_says_is_told_apart_by_kind():
+    known = frozenset({"fox", "red", "heart", "role"})
+    text = "an openmoji emoji of a red heart with medium-dark and light skin. light blue and grey "
+    said = said_facts(f"{text}person role picture, showing fox, unheard", known)
+    assert said == {
+        "style": {"openmoji"},
+        "skin": {"medium-dark", "light"},
+        "class": {"person at work"},
+        "colour": {"red", "light blue", "gray"},
+        "keyword": {"heart", "fox"},
+    }
+    assert not any(said_facts("", known).values())

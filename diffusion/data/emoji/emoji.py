@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -15,13 +16,13 @@ from diffusion.data.captioned_images import CaptionedImages, offering_prompts
 from diffusion.data.controls.drawn import Drawn
 from diffusion.data.emoji.captions import captions
 from diffusion.data.emoji.drawings import draw_styles, drawn_styles, read_drawings
+from diffusion.data.emoji.facts import STYLES, Facts, said_facts, true_facts
 from diffusion.data.emoji.line_drawings import with_lines
 from diffusion.data.emoji.packs import LINES
 from diffusion.data.emoji.table import CLASSES
 from diffusion.data.sets import UNREAD, ImageSet, Memory, Versions
 
 HELD_OUT = 0.05
-STYLES = ("google", "twitter", "microsoft", "openmoji")
 LINED = "openmoji"  # the style that has line drawings
 
 
@@ -43,8 +44,15 @@ class Emoji(CaptionedImages):
         size: Height and width, a multiple of 8 up to 128.
         styles: Whose drawings: google, twitter, microsoft, openmoji; None for all.
         captions: "short", "long", or "both" in turn.
+        train_share: Share of the training concepts that are trained on, by their code points. A
+            smaller share is part of a larger one.
         download: Get what is missing.
         **kwargs: As for `CaptionedImages`.
+
+    Attributes:
+        pictures: All pictures, with skin tones, once they are read.
+        names: What files call each of them, style and code points, "google-1f98a".
+        truth: The facts of the picture that has a caption, by the caption.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -63,6 +71,7 @@ class Emoji(CaptionedImages):
         size: int = 32,
         styles: list[Literal["google", "twitter", "microsoft", "openmoji"]] | None = None,
         captions: Literal["short", "long", "both"] = "short",
+        train_share: float = 1.0,
         download: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -73,7 +82,12 @@ class Emoji(CaptionedImages):
         if not chosen or len({*chosen}) < len(chosen) or not {*chosen} <= {*STYLES}:
             raise ValueError(f"data.styles: {styles}; expected some of {', '.join(STYLES)}")
         check_choice("data", ("short", "long", "both"), captions=captions)
+        if not 0 < train_share <= 1:
+            raise ValueError(f"data.train_share: {train_share}; expected more than 0, at most 1")
         self.root, self.captions, self.download, self.reason = root, captions, download, ""
+        self.train_share = train_share
+        self.pictures: Memory = UNREAD
+        self.names, self.truth = list[str](), dict[str, Facts]()
         self.styles = [style for style in STYLES if style in chosen]
         if self.beside and self.styles != [LINED]:
             raise ValueError(
@@ -107,10 +121,19 @@ class Emoji(CaptionedImages):
             images.append(drawings.images)
             for entry, colours in zip(drawings.entries, drawings.colours):
                 texts.append(captions(self.captions, style, entry, colours))
+                facts = true_facts(style, entry, colours)
+                self.truth |= dict.fromkeys(texts[-1], facts)
+                self.names.append(f"{style}-{entry.code}")
                 labels.append(entry.label)
                 concepts.append((entry.base, style))
         everything = Memory(torch.cat(images), torch.tensor(labels), texts, beside)
-        found = {name: Versions(everything, groups) for name, groups in splits(concepts).items()}
+        self.pictures, groups = everything, splits(concepts)
+        groups["train"] = [
+            group
+            for group in groups["train"]
+            if share_of(f"train {concepts[group[0]][0]}") < self.train_share
+        ]
+        found = {name: Versions(everything, chosen) for name, chosen in groups.items()}
         self.train_set, self.val_set = found["train"], found["val"]
         self.test_set, self.pairs_set = found["test"], found["pairs"]
         return chain.from_iterable(texts)
@@ -118,6 +141,14 @@ class Emoji(CaptionedImages):
     def sets(self) -> dict[str, ImageSet]:
         """Returns the splits, "pairs" among them."""
         return {**super().sets(), "pairs": self.pairs_set}
+
+    @cached_property
+    def _keywords(self) -> frozenset[str]:
+        return frozenset().union(*(facts["keyword"] for facts in self.truth.values()))
+
+    def said(self, text: str) -> Facts:
+        """Returns what a text says of a picture, by the same kinds as `truth`."""
+        return said_facts(text, self._keywords)
 
     @property
     def _drawn(self) -> list[str]:
