@@ -79,7 +79,6 @@ def blended(
     Returns:
         Two lists of N; both are empty for a picture without any caption.
     """
-
     pending = [*sources]  # so that none is made of itself
 
     @cache

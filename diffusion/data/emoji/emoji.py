@@ -12,9 +12,9 @@ from torch import Tensor
 
 from diffusion.common.hashing import share_of
 from diffusion.common.validate import check_choice, first_few
+from diffusion.data.captioned_images import CaptionedImages, offering_prompts
 from diffusion.data.captions.base import CaptionSource
 from diffusion.data.captions.blend import Blend, blended, check_weights
-from diffusion.data.captioned_images import CaptionedImages, offering_prompts
 from diffusion.data.controls.drawn import Drawn
 from diffusion.data.emoji.captions import captions
 from diffusion.data.emoji.drawings import draw_styles, drawn_styles, read_drawings
