@@ -18,6 +18,8 @@ import diffusion.objective
 import diffusion.parameterization
 import diffusion.process
 import diffusion.step
+import diffusion.systems.captioning.captioner
+import diffusion.systems.captioning.trained_tower
 import diffusion.systems.cascade
 import diffusion.systems.contrastive
 import diffusion.systems.diffusion

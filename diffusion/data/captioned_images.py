@@ -1,7 +1,7 @@
 """Data whose samples are asked for in words."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -19,6 +19,21 @@ class TextReader(Protocol):
     @property
     def reads_texts(self) -> bool:
         """Whether it does."""
+        ...
+
+
+@runtime_checkable
+class Factual(Protocol):
+    """Data that knows what is true of its pictures, and what a text says of one, by kinds.
+
+    Attributes:
+        truth: The facts of the picture that has a caption, by the caption.
+    """
+
+    truth: Mapping[str, Mapping[str, frozenset[str]]]
+
+    def said(self, text: str) -> Mapping[str, frozenset[str]]:
+        """Returns what a text says, by the same kinds."""
         ...
 
 

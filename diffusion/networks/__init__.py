@@ -1,6 +1,8 @@
 """Networks: network(x_t, t, **conditions), and where their conditions come from."""
 
-from diffusion.networks.base import Network, adapt
+from diffusion.networks.base import ImageTower, Network, adapt
+from diffusion.networks.captioning.caption_network import CaptionNetwork
+from diffusion.networks.captioning.search import Beam, Sampling, Search
 from diffusion.networks.conditioning.base import Conditioner
 from diffusion.networks.conditioning.control_map import ControlMap
 from diffusion.networks.conditioning.image_embedding import ImageEmbedding, image_embeddings
@@ -32,7 +34,9 @@ from diffusion.networks.vit import ViT
 __all__ = [
     "MLP",
     "Augmentation",
+    "Beam",
     "Blur",
+    "CaptionNetwork",
     "ClassifierNetwork",
     "Conditioner",
     "ControlMap",
@@ -44,6 +48,7 @@ __all__ = [
     "Hint",
     "HuggingFace",
     "ImageEmbedding",
+    "ImageTower",
     "Inpainter",
     "Known",
     "Label",
@@ -54,6 +59,8 @@ __all__ = [
     "Network",
     "PhotoTower",
     "PixelMLP",
+    "Sampling",
+    "Search",
     "Stream",
     "TextEncoder",
     "TextTransformer",
