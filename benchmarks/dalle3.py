@@ -13,10 +13,10 @@ seed):
     noise K%     short captions, K % of them spoilt
 
 A row is of 150 captions with two seeds of noise, of seen or of unseen concepts, by UniPC with ten
-steps at s = 3. The prompts are short captions, long ones, or short ones made long by the upsampler
-(upsampled.json in runs/dalle3, a text for each short caption); whatever they are, recall@1 and
-class are of the pictures' short captions and colours of their long ones, so that rows compare.
-Averages are those of σ_rel = 0.1 after the last step that all generators have.
+steps at s = 3. The prompts are short captions, long ones, or short ones made long by an upsampler
+that learned the captioner's detailed captions (configs/prompt_upsampler_emoji.yaml). Whatever they
+are, recall@1 and class are of the pictures' short captions and colours of their long ones, so that
+rows compare. Averages are those of σ_rel = 0.1 after the last step that all generators have.
 """
 
 import argparse
@@ -29,7 +29,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,6 +55,8 @@ from diffusion.plots import pictures
 from diffusion.plots.captioned import labelled
 from diffusion.sampler import Sampler
 from diffusion.step import UniPC
+from diffusion.systems.captioning.prompt_upsampler import PromptUpsampler
+from diffusion.systems.captioning.shortened import lost
 from diffusion.systems.diffusion import Diffusion
 from diffusion.systems.frozen import TrainedClip
 
@@ -65,7 +66,8 @@ NOISE, MOST = 0.8, 0.95
 Prompts = Literal["short", "detailed", "upsampled"]
 PROMPTS: tuple[Prompts, ...] = ("short", "detailed", "upsampled")
 KINDS = ("short", "long", "noisy", "noisier", "recaptioned", "detailed")
-PARTS = ("texts", "train", "measure", "table", "sheet")
+PARTS = ("texts", "train", "upsample", "measure", "table", "sheet")
+UPSAMPLER = "upsampler"  # its folder
 SHOWN = 5
 
 
@@ -131,7 +133,7 @@ def texts(args: argparse.Namespace) -> None:
         raise ValueError(f"captions: {bare[0]}; expected those of all pictures")
     encoder = MiniLM(LENGTH, args.root).to(args.device)
     encoder.remember(data.texts or [], Path(".cache"), progress=False)
-    size = max(encoder.sizes((data.texts or [])[:: 10]))
+    size = max(encoder.sizes((data.texts or [])[::10]))
     print(f"{len(data.texts or [])} texts, the longest of every tenth has {size} tokens")
 
 
@@ -139,31 +141,65 @@ def command(args: argparse.Namespace, one: Generator) -> list[str]:
     """Returns how a generator is trained; its overlay is written."""
     data = {"captions": weights(one.captions), "sources": sources(args.out)}
     data |= {"root": args.root, "styles": args.styles}
-    overlay = args.out / f"{one.folder}.json"
+    more = {
+        "seed_everything": one.seed,
+        "data.seed": one.seed,
+        "snapshots.every_n_steps": args.every,
+        "snapshots.widths": f"[{WIDTH}]",
+        "trainer.max_steps": args.steps,
+    } | ({"data.batch_size": args.batch_size} if args.batch_size else {})
+    return fit(args, CONFIG, one.folder, data, more)
+
+
+def upsampler(args: argparse.Namespace) -> list[str]:
+    """Returns how the upsampler is trained, on the captioner's detailed captions."""
+    data = {"captions": {"detailed": 1.0}, "sources": sources(args.out)}
+    more = {"trainer.max_steps": args.upsampler_steps}
+    more["model.lr_scheduler.init_args.total"] = max(args.upsampler_steps, 51)
+    data |= {"root": args.root, "styles": args.styles}
+    return fit(args, "configs/prompt_upsampler_emoji.yaml", UPSAMPLER, data, more)
+
+
+def fit(
+    args: argparse.Namespace, config: str, folder: str, data: dict[str, Any], more: dict[str, Any]
+) -> list[str]:
+    """Returns the command of a training that resumes; an overlay for its data is written."""
+    overlay = args.out / f"{folder}.json"
     with written_aside(overlay) as part:
         part.write_text(json.dumps({"data": {"init_args": data}}))
     gpu = args.device == "cuda"
     flags = {
-        "seed_everything": one.seed,
         "wandb": "off",
         "data.download": "false",
-        "data.seed": one.seed,
         "samples.every_n_steps": 10**6,
-        "snapshots.every_n_steps": args.every,
-        "snapshots.widths": f"[{WIDTH}]",
-        "trainer.default_root_dir": args.out / one.folder,
-        "trainer.max_steps": args.steps,
+        "trainer.default_root_dir": args.out / folder,
         "trainer.val_check_interval": 10**6,
         "trainer.enable_progress_bar": "false",
         "trainer.accelerator": "gpu" if gpu else "cpu",
         "trainer.devices": 1,
         "trainer.precision": "bf16-mixed" if gpu else "32-true",
-    } | ({"data.batch_size": args.batch_size} if args.batch_size else {})
-    last = (args.out / one.folder / "checkpoints/last.ckpt").exists()
+        **more,
+    }
+    last = (args.out / folder / "checkpoints/last.ckpt").exists()
     resume = ["--ckpt_path", "last"] if last else []
     given = [x for key, value in flags.items() for x in (f"--{key}", str(value))]
-    files = ["--config", CONFIG, "--config", str(overlay)]
+    files = ["--config", config, "--config", str(overlay)]
     return [sys.executable, "-m", "diffusion", "fit", *files, *resume, *given]
+
+
+def upsample(args: argparse.Namespace) -> None:
+    """Writes what the upsampler makes of the short captions that generators are asked for."""
+    model = PromptUpsampler.load_from_checkpoint(args.out / UPSAMPLER / "checkpoints/last.ckpt")
+    short = [text for split in SPLITS for text in prompts(args, split, "short") or ()]
+    greedy = model.eval().captions(short, model.search)
+    found, kept = (
+        dict(zip(short, model.rewrite(short))),
+        [lost(*pair) for pair in zip(short, greedy)],
+    )
+    with written_aside(args.out / "upsampled.json") as part:
+        part.write_text(json.dumps(found, indent=0, ensure_ascii=False), encoding="utf-8")
+    print(f"upsampled: {kept.count([])} of {len(kept)} greedy captions keep all words; such as")
+    print(*(f"{x} → {found[x]}" for x in short[:: max(len(short) // 6, 1)]), sep="\n")
 
 
 def side_by_side(jobs: list[tuple[str, list[str]]], args: argparse.Namespace, until: float) -> None:
@@ -211,7 +247,8 @@ def loaded(args: argparse.Namespace, one: Generator, step: int) -> Diffusion:
     model = Diffusion.load_from_checkpoint(last).eval()
     left, wrong = model.load_state_dict(load_file(snapshots(args, one)[step]), strict=False)
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
-    assert not wrong and not trained & {*left}, (wrong, left)
+    assert not wrong, wrong
+    assert not trained & {*left}, left
     model.sampler = Sampler(UniPC(), STEPS, [ClassifierFree(3.0), Static()])
     return model.to(args.device)
 
@@ -322,6 +359,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=[*PARTS])
     parser.add_argument("--generator", help="a folder's name: measures this one alone")
     parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--upsampler_steps", type=int, default=3000, help="0 for no upsampler")
     parser.add_argument("--every", type=int, default=EVERY, help="steps from snapshot to snapshot")
     parser.add_argument("--batch_size", type=int, help="by default the configuration's")
     parser.add_argument("--n", type=int, default=N, help="captions of a split")
@@ -347,7 +385,11 @@ def main() -> None:
         texts(args)
     if "train" in args.only:
         jobs = [(one.folder, command(args, one)) for one in GENERATORS]
+        if args.upsampler_steps:
+            jobs = [(UPSAMPLER, upsampler(args)), *jobs]
         side_by_side(jobs, args, START + args.train_until)
+    if "upsample" in args.only and (args.out / UPSAMPLER / "checkpoints/last.ckpt").exists():
+        upsample(args)
     if "measure" in args.only:
         step, far = common_step(args)
         print(f"measured after {step} steps: {', '.join(one.folder for one in far)}")

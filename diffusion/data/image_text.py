@@ -33,6 +33,7 @@ class ImageText(CaptionedImages, ImageFolder):
     Args:
         captions: The weights, such as {caption: 0.05, synthetic: 0.95}; None for "caption" alone.
         sources: Captions from elsewhere, by the keys in `captions`.
+        prompt: The kind that batches have too, as "prompt", for what makes captions of prompts.
         **kwargs: As for `CaptionedImages` and `ImageFolder`.
 
     Raises:
@@ -43,14 +44,16 @@ class ImageText(CaptionedImages, ImageFolder):
         self,
         captions: dict[str, float] | None = None,
         sources: dict[str, CaptionSource] | None = None,
+        prompt: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if captions is not None:
             check_weights(captions)
-        self.weights, self.sources = captions, sources or {}
+        self.weights, self.sources, self.prompt = captions, sources or {}, prompt
         self.captions: dict[str, Sequence[str]] = {}
         self.bounds: dict[str, Sequence[float]] = {}
+        self.prompt_of: dict[str, Sequence[str]] = {}
 
     @property
     def default_ask(self) -> str:
@@ -69,14 +72,20 @@ class ImageText(CaptionedImages, ImageFolder):
             FileNotFoundError: If there is none.
             ValueError: If there is none of a kind that has a weight.
         """
-        beside = [captions_beside(root / name, self.weights is not None) for name in names]
+        every = self.weights is not None or self.prompt is not None
+        beside = [captions_beside(root / name, every) for name in names]
         kinds = {KEYS[0]: None} | dict.fromkeys(chain.from_iterable(beside))
         own = {kind: [found.get(kind, ()) for found in beside] for kind in kinds}
         texts, bounds = own[KEYS[0]], [(1.0,)] * len(names)
         if self.weights is not None:
             check_weights(self.weights, [*own, *self.sources])
             texts, bounds = blended(self.weights, own, self.sources, names, self.mention)
-        self.captions = {name: found for name, found in zip(names, texts) if found}
+        prompts = texts
+        if self.prompt is not None:
+            check_weights({self.prompt: 1.0}, [*own, *self.sources], "prompt")
+            prompts, _ = blended({self.prompt: 1.0}, own, self.sources, names, self.mention)
+        self.captions = {n: found for n, found, p in zip(names, texts, prompts) if found and p}
+        self.prompt_of = dict(zip(names, prompts))
         self.bounds = dict(zip(names, bounds))
         if not self.captions:
             raise FileNotFoundError(
@@ -95,6 +104,8 @@ class ImageText(CaptionedImages, ImageFolder):
         files.texts = [self.captions[name] for name in names]
         if self.weights is not None:
             files.blend = Blend([self.bounds[name] for name in names], self.seed)
+        if self.prompt is not None:
+            files.prompts = [self.prompt_of[name] for name in names]
         return files
 
 

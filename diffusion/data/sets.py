@@ -66,11 +66,13 @@ class Annotated(ImageSet):
         labels: int64 (N,), or None.
         texts: The captions of each picture, at least one each, or None.
         blend: What picks among them; None for all in turn.
+        prompts: Short texts of each picture that captions are to be made of, in turn, or None.
     """
 
     labels: Tensor | None
     texts: Sequence[Sequence[str]] | None
     blend: Blend | None
+    prompts: Sequence[Sequence[str]] | None
 
     def conditions(self, indices: Sequence[int]) -> Batch:
         """Returns labels and first captions."""
@@ -87,14 +89,19 @@ class Annotated(ImageSet):
                 known["text"] = [self.texts[i][(i + v) % len(self.texts[i])] for i, v in shown]
             else:
                 known["text"] = [self.texts[i][self.blend.pick(i, v)] for i, v in shown]
+        if self.prompts is not None:
+            turns = ((self.prompts[i], i + v) for i, v in zip(indices, visits))
+            known["prompt"] = [prompts[turn % len(prompts)] for prompts, turn in turns]
         return known
 
     def annotations(self) -> bytes:
         """Returns labels and captions, for a digest."""
         labels = None if self.labels is None else self.labels.tolist()
         texts = None if self.texts is None else [list(texts) for texts in self.texts]
+        prompts = None if self.prompts is None else [list(texts) for texts in self.prompts]
         blend = None if self.blend is None else [self.blend.seed, *self.blend.bounds]
-        return "".join(json.dumps(x) for x in (labels, texts, blend) if x is not None).encode()
+        known = (labels, texts, blend, prompts)
+        return "".join(json.dumps(x) for x in known if x is not None).encode()
 
 
 @dataclass(eq=False)
@@ -107,6 +114,7 @@ class Memory(Annotated):
         texts: The captions of each picture, or None.
         beside: Controls, uint8 (N, c, H, W), by name.
         blend: What picks among the captions of a picture.
+        prompts: Short texts of each picture, or None.
 
     Raises:
         ValueError: If there are not as many labels or captions as images.
@@ -117,6 +125,7 @@ class Memory(Annotated):
     texts: Sequence[Sequence[str]] | None = None
     beside: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     blend: Blend | None = None
+    prompts: Sequence[Sequence[str]] | None = None
 
     def __post_init__(self) -> None:
         for key, values in (("labels", self.labels), ("texts", self.texts), *self.beside.items()):

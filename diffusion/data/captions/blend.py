@@ -34,19 +34,22 @@ class Blend:
         return bisect_right(self.bounds[picture], share_of(f"{self.seed} {picture} {visit}"))
 
 
-def check_weights(weights: Mapping[str, float], known: Sequence[str] | None = None) -> None:
+def check_weights(
+    weights: Mapping[str, float], known: Sequence[str] | None = None, key: str = "captions"
+) -> None:
     """Refuses weights of sources that there are not, or that are no shares of one whole.
 
     Args:
         weights: By source.
         known: The sources that there are; None if that is not known yet.
+        key: What errors call them.
 
     Raises:
         ValueError: If they are.
     """
     if unknown := [key for key in weights if known is not None and key not in known]:
         raise ValueError(
-            f"data.captions.{unknown[0]}: no captions of this kind; expected some of "
+            f"data.{key}: {unknown[0]}, no captions of this kind; expected some of "
             f"{', '.join(known or ())}, or a key of data.sources"
         )
     total = sum(weights.values())

@@ -49,6 +49,7 @@ class Emoji(CaptionedImages):
         captions: "short", "long", or "both" in turn; or a weight for each of several kinds, as
             {short: 0.05, synthetic: 0.95}, by which one is drawn at each visit, see `Blend`.
         sources: Kinds of captions besides "short" and "long", by the keys in `captions`.
+        prompt: The kind that batches have too, as "prompt", for what makes captions of prompts.
         train_share: Share of the training concepts that are trained on, by their code points. A
             smaller share is part of a larger one.
         download: Get what is missing.
@@ -77,6 +78,7 @@ class Emoji(CaptionedImages):
         styles: list[Literal["google", "twitter", "microsoft", "openmoji"]] | None = None,
         captions: Literal["short", "long", "both"] | dict[str, float] = "short",
         sources: dict[str, CaptionSource] | None = None,
+        prompt: str | None = None,
         train_share: float = 1.0,
         download: bool = True,
         **kwargs: Any,
@@ -87,7 +89,9 @@ class Emoji(CaptionedImages):
         chosen = list(STYLES if styles is None else styles)
         if not chosen or len({*chosen}) < len(chosen) or not {*chosen} <= {*STYLES}:
             raise ValueError(f"data.styles: {styles}; expected some of {', '.join(STYLES)}")
-        self.sources = sources or {}
+        self.sources, self.prompt = sources or {}, prompt
+        if prompt is not None:
+            check_weights({prompt: 1.0}, [*KINDS, *self.sources], "prompt")
         if isinstance(captions, str):
             check_choice("data", (*KINDS, "both"), captions=captions)
         else:
@@ -139,8 +143,14 @@ class Emoji(CaptionedImages):
                 labels.append(entry.label)
                 concepts.append((entry.base, style))
         groups = splits(concepts)
-        texts, blend = self._captions_of(own, groups)
+        texts, blend = self.captions, None
+        if isinstance(texts, str):
+            texts = own[texts]
+        else:
+            texts, blend = self._by_split(texts, own, groups)
         everything = Memory(torch.cat(images), torch.tensor(labels), texts, beside, blend)
+        if self.prompt is not None:
+            everything.prompts, _ = self._by_split({self.prompt: 1.0}, own, groups)
         self.pictures = everything
         groups["train"] = [
             group
@@ -152,27 +162,28 @@ class Emoji(CaptionedImages):
         self.test_set, self.pairs_set = found["test"], found["pairs"]
         return chain.from_iterable(texts)
 
-    def _captions_of(
-        self, own: dict[str, list[tuple[str, ...]]], groups: dict[str, list[list[int]]]
-    ) -> tuple[Sequence[Sequence[str]], Blend | None]:
+    def _by_split(
+        self,
+        weights: dict[str, float],
+        own: dict[str, list[tuple[str, ...]]],
+        groups: dict[str, list[list[int]]],
+    ) -> tuple[list[list[str]], Blend]:
         """Returns the captions of all pictures, and what picks among them.
 
         Sources see a split at a time, so that no caption crosses from one to another.
         """
-        if isinstance(self.captions, str):
-            return own[self.captions], None
         texts: list[list[str]] = [[] for _ in self.names]
         bounds: list[tuple[float, ...]] = [() for _ in self.names]
         for rows in map(list, map(chain.from_iterable, groups.values())):
             names = [self.names[i] for i in rows]
             here = {kind: [of_all[i] for i in rows] for kind, of_all in own.items()}
-            found = blended(self.captions, here, self.sources, names, self.mention)
+            found = blended(weights, here, self.sources, names, self.mention)
             for i, of_one, shares in zip(rows, *found):
                 texts[i], bounds[i] = of_one, shares
         if bare := [name for name, of_one in zip(self.names, texts) if not of_one]:
             raise ValueError(
-                f"data.captions: {self.captions}; expected a caption of each picture, "
-                f"{len(bare)} have none: {first_few(bare)}"
+                f"data.captions: {weights}; expected a caption of each picture, {len(bare)} have "
+                f"none: {first_few(bare)}"
             )
         return texts, Blend(bounds, self.seed)
 

@@ -36,6 +36,7 @@ class Files(Annotated):
         texts: The captions of each, or None.
         beside: The channels of the controls in files beside the pictures, by name.
         blend: What picks among the captions of a picture.
+        prompts: Short texts of each picture, or None.
     """
 
     root: Path
@@ -47,6 +48,7 @@ class Files(Annotated):
     texts: Sequence[Sequence[str]] | None = None
     beside: Mapping[str, int] = field(default_factory=dict[str, int])
     blend: Blend | None = None
+    prompts: Sequence[Sequence[str]] | None = None
     unreadable: set[int] = field(default_factory=set, init=False)
 
     def __len__(self) -> int:

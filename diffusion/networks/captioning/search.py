@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from diffusion.common.validate import check_counts
-from diffusion.networks.captioning.caption_network import CaptionNetwork
 from diffusion.networks.captioning.decoder import Past
+from diffusion.networks.captioning.speaker import Speaker
 from diffusion.networks.captioning.vocabulary import END
 
 EVERY = 8  # tokens, after which it is asked whether all captions have ended
@@ -19,16 +19,14 @@ class Search(ABC):
     """From the states of pictures to their captions."""
 
     @abstractmethod
-    def __call__(
-        self, network: CaptionNetwork, states: Tensor, uniform: Callable[[], Tensor]
-    ) -> Found:
+    def __call__(self, network: Speaker, states: Tensor, uniform: Callable[[], Tensor]) -> Found:
         """Returns tokens (B, N), N at most L, and log p of each caption, (B,) in float32.
 
         Behind an end there are only ends, which count for nothing.
 
         Args:
             network: In evaluation.
-            states: Of B pictures, see `CaptionNetwork.look`.
+            states: Of B pictures or prompts, which the network's `look` returns.
             uniform: Draws a number in [0, 1) for each, (B,).
         """
 
@@ -54,9 +52,7 @@ class Sampling(Search):
             raise ValueError(f"top_p: {top_p}; expected 0 < top_p ≤ 1")
         self.temperature, self.top_p = temperature, top_p
 
-    def __call__(
-        self, network: CaptionNetwork, states: Tensor, uniform: Callable[[], Tensor]
-    ) -> Found:
+    def __call__(self, network: Speaker, states: Tensor, uniform: Callable[[], Tensor]) -> Found:
         """See `Search`."""
         return one_by_one(network, states, lambda logits: self.drawn(logits, uniform()))
 
@@ -86,9 +82,7 @@ class Beam(Search):
         check_counts("search", width=width)
         self.width = width
 
-    def __call__(
-        self, network: CaptionNetwork, states: Tensor, uniform: Callable[[], Tensor]
-    ) -> Found:
+    def __call__(self, network: Speaker, states: Tensor, uniform: Callable[[], Tensor]) -> Found:
         """See `Search`; nothing is drawn."""
         greedy = one_by_one(network, states, lambda logits: logits.argmax(1))
         if self.width == 1:
@@ -99,7 +93,7 @@ class Beam(Search):
         better = total > greedy[1]
         return torch.where(better[:, None], both[1], both[0]), torch.where(better, total, greedy[1])
 
-    def _followed(self, network: CaptionNetwork, states: Tensor) -> Found:
+    def _followed(self, network: Speaker, states: Tensor) -> Found:
         B, W = len(states), self.width
         first = torch.arange(B, device=states.device)[:, None] * W  # the first beam of each
         states, past = states.repeat_interleave(W, 0), network.decoder.past()
@@ -124,15 +118,13 @@ class Beam(Search):
         return tokens[first[:, 0] + best], total.gather(1, best[:, None])[:, 0]
 
 
-def next_log_p(network: CaptionNetwork, token: Tensor, states: Tensor, past: Past) -> Tensor:
+def next_log_p(network: Speaker, token: Tensor, states: Tensor, past: Past) -> Tensor:
     """Returns log p of what follows a token (B, 1) and those before it, (B, K)."""
     _, seen = network.decode(token, states, past)
     return network.logits(seen[:, -1]).log_softmax(1)
 
 
-def one_by_one(
-    network: CaptionNetwork, states: Tensor, choose: Callable[[Tensor], Tensor]
-) -> Found:
+def one_by_one(network: Speaker, states: Tensor, choose: Callable[[Tensor], Tensor]) -> Found:
     """Returns captions whose tokens are chosen by log p, (B, K) to (B,); see `Search`."""
     past = network.decoder.past()
     token = torch.full((len(states), 1), END, device=states.device)

@@ -47,9 +47,10 @@ class FrozenText(TextEncoder):
     remembered, and work where the encoder was moved to.
 
     States and pooled vectors are rounded to fp16, remembered or not. A text is computed in a batch
-    of `ROWS` (or `MORE`) texts whose padded length is its own number of tokens, rounded up to `MULTIPLE`: the
-    shape of the computation depends on the text alone. So the same text has the same bits in any
-    company, and from the disk, on one kind of device with one version and number of threads.
+    of `ROWS` texts (`MORE` on an accelerator) whose padded length is its own number of tokens,
+    rounded up to `MULTIPLE`: the shape of the computation depends on the text alone. So the same
+    text has the same bits in any company, and from the disk, on one kind of device with one version
+    and number of threads.
 
     Args:
         length: L, the most tokens that are read, those before and behind the text included. Of a
