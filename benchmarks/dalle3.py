@@ -56,7 +56,6 @@ from diffusion.plots.captioned import labelled
 from diffusion.sampler import Sampler
 from diffusion.step import UniPC
 from diffusion.systems.captioning.prompt_upsampler import PromptUpsampler
-from diffusion.systems.captioning.shortened import lost
 from diffusion.systems.diffusion import Diffusion
 from diffusion.systems.frozen import TrainedClip
 
@@ -191,15 +190,10 @@ def upsample(args: argparse.Namespace) -> None:
     """Writes what the upsampler makes of the short captions that generators are asked for."""
     model = PromptUpsampler.load_from_checkpoint(args.out / UPSAMPLER / "checkpoints/last.ckpt")
     short = [text for split in SPLITS for text in prompts(args, split, "short") or ()]
-    greedy = model.eval().captions(short, model.search)
-    found, kept = (
-        dict(zip(short, model.rewrite(short))),
-        [lost(*pair) for pair in zip(short, greedy)],
-    )
+    found = dict(zip(short, model.eval().rewrite(short)))
     with written_aside(args.out / "upsampled.json") as part:
         part.write_text(json.dumps(found, indent=0, ensure_ascii=False), encoding="utf-8")
-    print(f"upsampled: {kept.count([])} of {len(kept)} greedy captions keep all words; such as")
-    print(*(f"{x} → {found[x]}" for x in short[:: max(len(short) // 6, 1)]), sep="\n")
+    print(*(found[x] for x in short[:: max(len(short) // 6, 1)]), sep="\n")
 
 
 def side_by_side(jobs: list[tuple[str, list[str]]], args: argparse.Namespace, until: float) -> None:
@@ -330,9 +324,10 @@ def table(args: argparse.Namespace) -> None:
     """Gathers the rows of all generators in one table."""
     files = [rows_of(args, one) for one in GENERATORS if rows_of(args, one).exists()]
     rows = [row for file in files for row in csv.DictReader(file.open())]
-    rows.sort(key=lambda row: (row["captions"], PROMPTS.index(row["prompts"])))  # type: ignore
+    order = {str(kind): i for i, kind in enumerate(PROMPTS)}
+    rows.sort(key=lambda row: (row["captions"], order[row["prompts"]]))
     with written_aside(args.to / "dalle3.csv") as aside, aside.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
+        writer = csv.DictWriter(file, dict.fromkeys(key for row in rows for key in row))
         writer.writeheader()
         writer.writerows(rows)
 

@@ -1,8 +1,8 @@
 """Short prompts made into captions in the style of training (Betker et al. 2023, section 3.5)."""
 
 import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -12,33 +12,33 @@ from torch import Tensor
 from diffusion.common.hashing import digest
 from diffusion.common.validate import check_shares
 from diffusion.data import Images
+from diffusion.data.captioned_images import Factual
 from diffusion.networks.captioning.prompt_network import PromptNetwork
-from diffusion.networks.captioning.search import Beam, Sampling, Search
+from diffusion.networks.captioning.search import Beam, Search
 from diffusion.noise import SeededNoise
-from diffusion.systems import accuracy
 from diffusion.systems.base import Scoring, StepOutput
+from diffusion.systems.captioning import hallucination
 from diffusion.systems.captioning.captioner import counted, nll
-from diffusion.systems.captioning.shortened import kept, lost, renamed, shortened
+from diffusion.systems.captioning.shortened import added, joined, renamed, shortened
 from diffusion.systems.trainer import data_of
-
-TRIES = 8
 
 
 class PromptUpsampler(Scoring):
-    """Trains p(y | prompt) of captions y and short prompts: the mean of −log p(y_l | y_<l, prompt).
+    """Learns what to add to a short prompt: p(y | prompt), y what a detailed caption has more.
 
-    (DALL-E 3 has GPT-4 in its place.) On batches {"text": B captions, "prompt": B short ones}. Half
-    of the prompts are shortened further, and in some a word that the caption has too is renamed in
-    both, so that words which were never seen are copied too (`shortened`).
+    The loss is the mean of −log p(y_l | y_<l, prompt). (DALL-E 3 has GPT-4 in its place.) The
+    rewritten prompt is the prompt and y, so it has all words that were asked for, whichever they
+    are. On batches {"text": B captions, "prompt": B short ones}. Half of the prompts are shortened
+    further, and in some a word is renamed, as words that were never seen are (`shortened`).
 
-    Logs val/loss, val/perplexity and val/token_accuracy. A test also logs which share of the
-    prompts' words greedy captions have (kept) and of how many prompts they have all (kept_all), and
-    the same of what `rewrite` returns, which is 1 (rewritten_kept_all); it leaves
-    `prompt_upsampler.json` with all texts.
+    Logs val/loss, val/perplexity and val/token_accuracy. A test also logs how much of what is
+    added is true of the prompt's picture, where data know it (`hallucination.Tally`; floor: the
+    caption of another picture, ceiling: the true caption), and leaves `prompt_upsampler.json` with
+    all texts and `prompt_upsampler.png`.
 
     Args:
         network: The encoder and the decoder.
-        search: How captions are chosen; by default greedily.
+        search: How y is chosen; by default greedily.
         renamed: Share of the pairs in which a word is renamed, 0 … 1.
         optimizer: From parameters to an optimizer.
         lr_scheduler: From an optimizer to a schedule that moves once a step, or None.
@@ -87,11 +87,15 @@ class PromptUpsampler(Scoring):
         assert isinstance(data, Images)
         pictures = data.split("train").each()
         known = pictures.conditions(range(len(pictures)))
-        self.network.vocabulary.learn([*known["text"], *known["prompt"]])
+        every = chain(known["prompt"], map(added, known["prompt"], known["text"]))
+        self.network.vocabulary.learn(f" {text}" for text in every)
 
     def read(self, texts: Sequence[str]) -> Tensor:
-        """Returns the tokens of texts, (B, N), on this module's device."""
-        return self.network.vocabulary.read(texts).to(self.device)
+        """Returns the tokens of texts, (B, N), on this module's device.
+
+        There is a space before each, so that its first word is a token like all others.
+        """
+        return self.network.vocabulary.read([f" {text}" for text in texts]).to(self.device)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> StepOutput:
         """The loss of shortened and renamed pairs."""
@@ -99,23 +103,21 @@ class PromptUpsampler(Scoring):
         draws: list[list[float]] = noise.uniform((5,)).tolist()
         pairs = list[tuple[str, str]]()
         for prompt, text, (u, *more) in zip(batch["prompt"], batch["text"], draws):
-            pair = shortened(prompt, more[0]), text
+            pair = shortened(prompt, more[0]), added(prompt, text)
             pairs.append(renamed(*pair, more[1], more[2]) if u < self.renamed else pair)
-        tokens = self.read([text for _, text in pairs])
-        each = nll(self.network(self.read([prompt for prompt, _ in pairs]), tokens), tokens)
-        there = tokens >= 0
+        prompts, tokens = (self.read(texts) for texts in zip(*pairs))
+        each, there = nll(self.network(prompts, tokens), tokens), tokens >= 0
         losses = each.sum(1) / there.sum(1)
         return {"loss": each.sum() / there.sum(), "losses": losses.detach()}
 
     def on_validation_epoch_start(self) -> None:
         """Begins to count."""
         self.sums = torch.zeros(3, device=self.device)
-        self.pairs: list[tuple[str, str]] = []
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Counts tokens."""
         if batch:  # else another process has the last one
-            tokens = self.read(batch["text"])
+            tokens = self.read([added(*pair) for pair in zip(batch["prompt"], batch["text"])])
             self.sums += counted(self.network(self.read(batch["prompt"]), tokens), tokens)
 
     def _figures(self) -> dict[str, float]:
@@ -132,70 +134,52 @@ class PromptUpsampler(Scoring):
         self.log_figures(figures, "val/perplexity", "val/token_accuracy")
 
     def on_test_epoch_start(self) -> None:
-        """Begins to count."""
+        """Begins to count, also what is true."""
         self.on_validation_epoch_start()
+        data = data_of(self.trainer)
+        self.rows = list[dict[str, str]]()
+        known = isinstance(data, Factual) and data.truth
+        self.tally = hallucination.Tally(data, self.device) if known else None
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Validates, and keeps the prompts."""
+        """Validates, and rewrites the prompts."""
         self.validation_step(batch, batch_idx)
-        self.pairs += [(text, text) for text in batch.get("prompt", ())]
+        if not batch:
+            return
+        written, true = self.rewrite(batch["prompt"]), batch["text"]
+        self.rows += [
+            {"prompt": prompt, "rewritten": text, "true": own}
+            for prompt, text, own in zip(batch["prompt"], written, true)
+        ]
+        if self.tally is not None:
+            self.tally.add(written, [*true[1:], true[0]], true)
 
     def on_test_epoch_end(self) -> None:
-        """Logs how many words were kept, and writes this process's texts."""
-        prompts = [prompt for prompt, _ in self.pairs]
-        written, texts = self.captions(prompts, self.search), self.rewrite(prompts)
+        """Logs all figures, and writes this process's texts."""
         figures = self._figures()
-        for name, found in (("", written), ("rewritten_", texts)):
-            shares = [kept(prompt, text) for prompt, text in zip(prompts, found)]
-            figures[f"{name}kept"] = sum(shares) / max(len(shares), 1)
-            figures[f"{name}kept_all"] = sum(x == 1 for x in shares) / max(len(shares), 1)
-        rows = [
-            {"prompt": prompt, "written": one, "rewritten": other}
-            for prompt, one, other in zip(prompts, written, texts)
-        ]
-        record = {"figures": figures, "texts": rows}
-        self.report(record, "prompt_upsampler.json", "prompt_upsampler.png", bars)
+        if self.tally is not None:
+            figures |= self.tally.figures(self.trainer.strategy)
+        record = {"figures": figures, "texts": self.rows}
+        self.report(record, "prompt_upsampler.json", "prompt_upsampler.png", hallucination.plot)
 
     @torch.no_grad()
-    def captions(self, prompts: Sequence[str], search: Search) -> list[str]:
-        """Returns what a search finds for each prompt; the same prompt gets the same in any batch.
+    def rewrite(self, prompts: Sequence[str]) -> list[str]:
+        """Returns each prompt with what is added; the same gets the same in any batch.
 
-        Prompts of one number of tokens are read together, so that none is padded.
+        Prompts of one number of tokens are read together, so that none is padded. The empty prompt
+        stays as it is, and so does one that is too long to be read.
         """
-        by_size: dict[int, list[str]] = {}
+        vocabulary, by_size = self.network.vocabulary, dict[int, list[str]]()
         for prompt in dict.fromkeys(prompts):
-            size = min(len(self.network.vocabulary.tokens(prompt)), self.network.vocabulary.length)
-            by_size.setdefault(size, []).append(prompt)
-        found: dict[str, str] = {}
+            size = len(vocabulary.tokens(f" {prompt}"))
+            if prompt.strip() and size < vocabulary.length:
+                by_size.setdefault(size, []).append(prompt)
+        found = dict(zip(prompts, prompts))
         for texts in by_size.values():
             numbers = [int(digest(text), 16) >> 1 for text in texts]
             noise = SeededNoise(0, numbers, self.device)
             states = self.network.look(self.read(texts))
-            tokens, _ = search(self.network, states, noise.uniform)
-            rows = (self.network.vocabulary.text(row) for row in tokens.tolist())
-            found |= zip(texts, rows)
+            tokens, _ = self.search(self.network, states, noise.uniform)
+            rows = (vocabulary.text(row) for row in tokens.tolist())
+            found |= {text: joined(text, row.strip()) for text, row in zip(texts, rows)}
         return [found[prompt] for prompt in prompts]
-
-    def rewrite(self, prompts: Sequence[str]) -> list[str]:
-        """Returns a caption of each prompt that has all its words (`lost`).
-
-        Where the likeliest has not, others are drawn, at most `TRIES`; where none has, the prompt
-        stands in place of the first sentence. The empty prompt stays.
-        """
-        found = dict(zip(prompts, self.captions(prompts, self.search)))
-        for i in range(TRIES):
-            if bad := [x for x in found if lost(x, found[x])]:
-                drawn = self.captions(bad, Sampling(1 + i / TRIES, 0.9))
-                found |= {x: y for x, y in zip(bad, drawn) if not lost(x, y)}
-        for prompt, text in found.items():
-            if lost(prompt, text):
-                found[prompt] = ". ".join([prompt.rstrip(". "), *text.split(". ")[1:]])
-        return [found[prompt] if prompt.strip() else prompt for prompt in prompts]
-
-
-def bars(record: Mapping[str, Any], path: Path) -> None:
-    """Plots the shares among a record's figures."""
-    found: Mapping[str, float] = record["figures"]
-    names = [name for name in found if name not in ("loss", "perplexity")]
-    with accuracy.axes(path, "share") as ax:
-        ax.bar(names, [found[name] for name in names], 0.7, label="of all tokens, words or prompts")

@@ -1,24 +1,27 @@
-"""Prompts as short as people write them, and whether a text has all their words."""
+"""Prompts as short as people write them, and what a detailed caption adds to one."""
 
 import random
 import re
 
 WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
-ARTICLES = {"a", "an", "the"}
+STOP = ". "  # between a short caption and what a detailed one adds
 LEAST = 4  # letters of a word that is renamed
 
 
-def lost(prompt: str, text: str) -> list[str]:
-    """Returns the words of a prompt that a text lacks, articles apart, whatever their case."""
-    there = {word.lower() for word in WORD.findall(text)}
-    wanted = dict.fromkeys(word.lower() for word in WORD.findall(prompt))
-    return [word for word in wanted if word not in there | ARTICLES]
+def added(prompt: str, text: str) -> str:
+    """Returns what a caption says beyond a prompt: what follows it, or else its first sentence.
+
+    A caption of one sentence that does not begin with the prompt is added whole.
+    """
+    if text.startswith(prompt):
+        return text.removeprefix(prompt).removeprefix(STOP.strip()).strip()
+    _, stop, more = text.partition(STOP)
+    return more if stop else text
 
 
-def kept(prompt: str, text: str) -> float:
-    """Returns the share of a prompt's words that a text has, articles apart; 1 if it has none."""
-    wanted = {word.lower() for word in WORD.findall(prompt)} - ARTICLES
-    return 1 - len(lost(prompt, text)) / len(wanted) if wanted else 1.0
+def joined(prompt: str, more: str) -> str:
+    """Returns the prompt with what is added to it."""
+    return f"{prompt.rstrip('. ')}{STOP}{more}" if more and prompt.strip() else prompt
 
 
 def shortened(prompt: str, u: float) -> str:
@@ -32,24 +35,24 @@ def shortened(prompt: str, u: float) -> str:
     return prompt if u < 0.5 else " ".join(words[int((2 * u - 1) * len(words)) :])
 
 
-def renamed(prompt: str, text: str, u: float, v: float) -> tuple[str, str]:
-    """Returns both with a word of the prompt, which the text has too, made one that is none.
+def renamed(prompt: str, more: str, u: float, v: float) -> tuple[str, str]:
+    """Returns both with a word of the prompt made one that is none.
 
     Its letters are drawn anew among those of the prompt, and it gets one more or one less; so what
-    comes next cannot be known by heart, and has to be copied. Without such a word nothing changes.
+    is said of a word that was never seen has to come from the others. Without a word of four
+    letters nothing changes.
 
     Args:
         prompt: The prompt.
-        text: Its caption.
+        more: What its caption adds.
         u: In [0, 1); decides which word.
         v: In [0, 1); decides its letters.
     """
-    there = {*WORD.findall(text)}
-    words = [x for x in dict.fromkeys(WORD.findall(prompt)) if x in there and len(x) >= LEAST]
+    words = [x for x in dict.fromkeys(WORD.findall(prompt)) if len(x) >= LEAST]
     if not words:
-        return prompt, text
+        return prompt, more
     old, chance = words[int(u * len(words))], random.Random(v)
     letters = [x for x in prompt.lower() if x.isalpha()]
     new = "".join(chance.choices(letters, k=len(old) + chance.choice((-1, 0, 1))))
     pattern = re.compile(rf"(?<![^\W_]){re.escape(old)}(?![^\W_])")
-    return pattern.sub(new, prompt), pattern.sub(new, text)
+    return pattern.sub(new, prompt), pattern.sub(new, more)
