@@ -21,9 +21,12 @@ CLASSIFIERS = sorted(CONFIGS.glob("classifier_*.yaml"))  # which have no sampler
 IDENTITIES = sorted(CONFIGS.glob("*identity_*.yaml"))
 JUDGES = [path for path in CONFIGS.glob("judge_*.yaml") if path not in IDENTITIES]
 CLIPS = sorted([*CONFIGS.glob("clip_*.yaml"), *JUDGES])  # nor have these
+CAPTIONERS = sorted(CONFIGS.glob("captioner_*.yaml"))
 CASCADES = sorted(CONFIGS.glob("*_cascade.yaml"))  # which have several
 MODELS = [
-    path for path in EXPERIMENTS if path not in (*CLASSIFIERS, *CLIPS, *CASCADES, *IDENTITIES)
+    path
+    for path in EXPERIMENTS
+    if path not in (*CLASSIFIERS, *CLIPS, *CAPTIONERS, *CASCADES, *IDENTITIES)
 ]
 IDS = [path.stem for path in MODELS]
 
@@ -464,4 +467,27 @@ def test_an_identity_encoder_trains_and_tests_when_made_small(path, tmp_path, mo
     main("test", "--ckpt_path", "run/checkpoints/last.ckpt")
     found = {p.name for p in Path("run").iterdir()}
     assert {"config_fit.yaml", "config_test.yaml", "identity.json", "identity.png"} <= found
+    assert not {"samples.png", "metrics.json", "likelihood.json"} & found
+
+
+@pytest.mark.parametrize("path", CAPTIONERS, ids=lambda p: p.stem)
+def test_a_captioner_trains_and_tests_when_made_small(path, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # so that it is put back afterwards
+    config = merged(capsys, path, CONFIGS / "trainer/gpu.yaml")
+    assert config["trainer"]["default_root_dir"] == f"runs/{path.stem}"
+    image = {"image_size": 8, "channels": 8, "multipliers": [1], "attention": [], "groups": 4}
+    network = {"image": {"init_args": {**image, "head_width": 8}}, "width": 16, "rows": 300}
+    overlay = {
+        **SMALL,
+        "model": {"network": {"init_args": network}, "start": None},
+        "data": {"class_path": "captioned.Captioned", "init_args": {"batch_size": 8}},
+    }
+    for stage in ("before", "run"):
+        Path("small.yaml").write_text(yaml.safe_dump(overlay))
+        main("fit", "--config", path, "--config", "small.yaml", "--trainer.default_root_dir", stage)
+        overlay["model"]["start"] = LAST.format("before")
+    main("test", "--trust", "--ckpt_path", LAST.format("run"))
+    found = {p.name for p in Path("run").iterdir()}
+    assert {"config_fit.yaml", "config_test.yaml", "captioner.json", "captioner.png"} <= found
     assert not {"samples.png", "metrics.json", "likelihood.json"} & found

@@ -12,6 +12,8 @@ from tiny import TINY
 from diffusion.networks import Beam, CaptionNetwork, ViT
 from diffusion.systems.captioning.captioner import Captioner, counted, nll
 from diffusion.systems.captioning.hallucination import Tally, counts
+from diffusion.systems.captioning.trained_tower import TrainedTower
+from diffusion.systems.contrastive import Contrastive
 
 ALONE = SimpleNamespace(reduce=lambda x, reduce_op: x)
 
@@ -150,3 +152,24 @@ def test_fine_tuning_goes_on_with_the_words_there_are(trained, run, tiny):
 def test_what_is_wrong_is_said_before_training(run, refused, tiny, flags, words):
     run.write("bars.yaml", {**tiny, **facts.config()})
     assert words in refused("fit", "--config", "bars.yaml", *flags)
+
+
+def test_a_tower_of_a_clip_is_fixed_and_not_saved(once):
+    with once("clip") as made:
+        text = {"class_path": "TextTransformer", "init_args": {"width": 16, "depth": 1, "heads": 2}}
+        image = facts.config()["model"]["init_args"]["network"]["init_args"]["image"]
+        towers = {"class_path": "Towers", "init_args": {"image": image, "text": text}}
+        clip = {"class_path": "Contrastive", "init_args": {"network": towers}}
+        data = {"class_path": "captioned.Captioned", "init_args": {"batch_size": 8}}
+        made.write("clip.yaml", {**copy.deepcopy(TINY), "model": clip, "data": data})
+        made("fit", "--config", "clip.yaml")
+    tower = TrainedTower(made.last, trust=True).train()
+    network = CaptionNetwork(tower, 16, 1, 1, 2, 16, 300)
+    assert not any(name.startswith("image.tower.base.") for name in network.state_dict())
+    assert not any(p.requires_grad for p in tower.parameters())
+    x, t = torch.randn(2, 3, 8, 8), torch.zeros(2, dtype=torch.int64)
+    own = Contrastive.load_from_checkpoint(made.last, trust=True).eval().network.image
+    vector, states = own.look(x, t)
+    f, _ = network.look(x)
+    torch.testing.assert_close(f, F.normalize(vector, dim=1))
+    torch.testing.assert_close(tower.look(x, t)[1], states)
