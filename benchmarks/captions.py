@@ -14,7 +14,7 @@ from diffusion.data import Emoji
 from diffusion.data.sets import Versions
 from diffusion.systems.captioning.hallucination import counts
 
-SHARE = 0.1  # of the training concepts that configs/captioner_emoji.yaml learns from
+SHARE = 0.1  # of the training pictures that configs/captioner_emoji.yaml learns from
 
 
 def pictures(share: float) -> tuple[Emoji, dict[str, list[int]]]:
@@ -46,7 +46,11 @@ def main() -> None:
     data, splits = pictures(args.share)
     every = pictures(1.0)[1]["train"]
     splits = {"seen": splits.pop("train"), **splits}
-    splits["unseen training concepts"] = sorted({*every} - {*splits["seen"]})
+    code = [name.partition("-")[2] for name in data.names]
+    known, rest = {code[i] for i in splits["seen"]}, sorted({*every} - {*splits["seen"]})
+    splits["rest of training, concept seen"] = [i for i in rest if code[i] in known]
+    splits["rest of training, concept unseen"] = [i for i in rest if code[i] not in known]
+    splits["rest of training"] = rest
     detailed = any("picture" in texts[0] for texts in written.values())
     truth = list(data.truth.items())  # the short and the long caption of each, in order
     random.seed(0)

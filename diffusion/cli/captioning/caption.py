@@ -34,6 +34,7 @@ def caption(
     top_p: float = 0.9,
     seed: int = 0,
     batch_size: int = 64,
+    config: list[str] | None = None,
     trust: bool = False,
 ) -> None:
     """Writes captions of pictures: beside those of a folder, or in one file for a data set.
@@ -54,6 +55,7 @@ def caption(
         top_p: The probability of the head that is drawn from.
         seed: Of what is drawn.
         batch_size: Pictures at once.
+        config: With `output`, one over the checkpoint's own, for its data. It may be repeated.
         trust: The checkpoint is your own: also classes that are not of this package are made.
     """
     if (folder is None) == (output is None):
@@ -74,7 +76,7 @@ def caption(
     if folder is not None:
         to: Destination = BesideFiles(Path(folder).expanduser(), shape, format, key)
     else:
-        data = Parts(ckpt_path, trust).datamodule
+        data = Parts(ckpt_path, config or [], trust).datamodule
         if not isinstance(data, Factual):
             raise ValueError(
                 f"output: {output}; expected a checkpoint of data that names its pictures, such as "
@@ -133,10 +135,11 @@ def captions(
 class Parts(CLI):
     """The data module of a checkpoint's configuration, with nothing run."""
 
-    def __init__(self, ckpt_path: str, trust: bool) -> None:
+    def __init__(self, ckpt_path: str, config: Sequence[str], trust: bool) -> None:
         quiet()
         alone = ["--trainer.logger=false", "--wandb=off", "--trainer.devices=1"]
-        args = ["validate", "--ckpt_path", ckpt_path, *["--trust"] * trust, *alone]
+        args = ["validate", "--ckpt_path", ckpt_path, *(f"--config={file}" for file in config)]
+        args += ["--trust"] * trust + alone
         with layered_options(args) as options:
             super().__init__(L.LightningModule, L.LightningDataModule, **options)
 

@@ -44,7 +44,7 @@ class Emoji(CaptionedImages):
         size: Height and width, a multiple of 8 up to 128.
         styles: Whose drawings: google, twitter, microsoft, openmoji; None for all.
         captions: "short", "long", or "both" in turn.
-        train_share: Share of the training concepts that are trained on, by their code points. A
+        train_share: Share of the training pictures that are trained on, by concept and style. A
             smaller share is part of a larger one.
         download: Get what is missing.
         **kwargs: As for `CaptionedImages`.
@@ -131,7 +131,7 @@ class Emoji(CaptionedImages):
         groups["train"] = [
             group
             for group in groups["train"]
-            if share_of(f"train {concepts[group[0]][0]}") < self.train_share
+            if share_of("train " + " ".join(concepts[group[0]])) < self.train_share
         ]
         found = {name: Versions(everything, chosen) for name, chosen in groups.items()}
         self.train_set, self.val_set = found["train"], found["val"]
