@@ -89,13 +89,15 @@ def agrees(found, wanted):
     return found == wanted or str(found).endswith(f".{wanted}")
 
 
+UNDER = {"control": "controlnet_emoji.yaml", "text": "imagen_emoji.yaml"}
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda p: p.stem)
 def test_an_overlay_wins(overlay, capsys):
     wanted = yaml.safe_load(overlay.read_text())
-    control = overlay.parent.name == "control"
-    under = "controlnet_emoji.yaml" if control else "ddpm_cifar10.yaml"
+    under = UNDER.get(overlay.parent.name, "ddpm_cifar10.yaml")
     config = merged(capsys, CONFIGS / under, overlay)
-    if control:  # nothing of what is under it
+    if overlay.parent.name == "control":  # nothing of what is under it
         network = config["model"]["init_args"]["network"]["init_args"]
         for found in (network["controls"], config["data"]["init_args"]["controls"]):
             assert list(found) == [overlay.stem]
@@ -273,7 +275,7 @@ def small(config, folder):
     if kind in MADE:
         MADE[kind](folder / "made")
         arguments["root"] = str(folder / "made")
-    if kind in ("Emoji", "ImageText"):  # pictures with captions that need no download
+    if kind in ("Avatars", "Emoji", "ImageText"):  # pictures with captions that need no download
         captioned(folder / "made")
         low = {"low_size": 8} if "low_size" in data["init_args"] else {}
         if not (controlled or of_vectors(model)):
@@ -288,7 +290,7 @@ def small(config, folder):
         arguments["val_share"] = 0.2
         if labelled:
             in_classes(folder / "made")
-    captions = kind in ("Heartbeat", "Emoji", "ImageText", "Circles")
+    captions = kind in ("Heartbeat", "Avatars", "Emoji", "ImageText", "Circles")
     unlabelled = captions or kind in POINTS or (kind == "ImageFolder" and not labelled)
     extractor = None if unlabelled else LENET
     process = {"init_args": {"T": 20}}
@@ -320,7 +322,7 @@ def captioned(folder):
 # Of the paper's size, or much like another: made small, they differ in little.
 LARGE = {"dalle2_decoder", "dalle2_prior", "imagen_1024", "imagen_256", "imagen_base"}
 ALIKE = {"adm_imagenet128", "adm_imagenet256", "adm_imagenet512", "circles", "controlnet_circles"}
-ALIKE |= {"ddpm_folder", "flow_fashion", "glide_emoji_inpaint", "glide_emoji_own"}
+ALIKE |= {"ddpm_folder", "flow_fashion", "glide_avatars", "glide_emoji_inpaint"}
 SOME_SLOW = [
     pytest.param(p, marks=pytest.mark.slow) if p.stem in LARGE | ALIKE else p for p in MODELS
 ]
@@ -435,7 +437,11 @@ def test_a_clip_trains_and_tests_when_made_small(path, tmp_path, monkeypatch, ca
         "data": {"class_path": "captioned.Captioned", "init_args": {"batch_size": 8}},
     }
     Path("small.yaml").write_text(yaml.safe_dump(overlay))
+    capsys.readouterr()
     main("fit", "--config", path, "--config", "small.yaml")
+    said = capsys.readouterr().out
+    assert "diffusion test --ckpt_path" in said
+    assert "diffusion predict" not in said  # which it cannot
     main("test", "--trust", "--ckpt_path", "run/checkpoints/last.ckpt")
     found = {p.name for p in Path("run").iterdir()}
     assert {"config_fit.yaml", "config_test.yaml", "retrieval.json", "retrieval.png"} <= found
