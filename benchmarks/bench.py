@@ -33,8 +33,9 @@ from diffusion.sampler import Sampler
 from diffusion.systems.diffusion import Diffusion
 
 Row = dict[str, float | str]
-Split = Literal["train", "test"]
+Split = Literal["train", "test", "pairs"]
 SPLITS: dict[Split, str] = {"train": "seen concepts", "test": "unseen concepts"}
+WITH_PAIRS: dict[Split, str] = {**SPLITS, "pairs": "unseen pairs"}
 BASELINES = ("ceiling", "floor")  # how the figure of held-out real images ends
 
 

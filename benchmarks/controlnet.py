@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import yaml
 from bench import SPLITS, Row, Split, fill, measured
+from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
 import diffusion.data
@@ -77,15 +78,19 @@ class Drawer:
             s = float(way) if way not in (GUESS, CONFLICT) else 1.0
             guidance.append(ControlStrength(self.name, s, guess=way == GUESS))
         self.model.sampler = Sampler(SOLVERS[solver](), steps, [*guidance, Static()])
-        return self.model.generate(batch, noise)
+        return self.model.generate(move_data_to_device(batch, self.model.device), noise).cpu()
 
 
 def drawers(args: argparse.Namespace) -> list[Drawer]:
     """Returns the base and what was trained upon it, as the command line names them."""
     sampler = args.solver, args.steps, args.scale
-    found = [Drawer(Diffusion.load_from_checkpoint(args.base).eval(), NONE, None, sampler)]
+    found = [
+        Drawer(
+            Diffusion.load_from_checkpoint(args.base).eval().to(args.device), NONE, None, sampler
+        )
+    ]
     for path in args.controls:
-        model = Diffusion.load_from_checkpoint(path).eval()
+        model = Diffusion.load_from_checkpoint(path).eval().to(args.device)
         config = yaml.safe_load(torch.load(path, weights_only=True)["config"])
         ((name, about),) = config["data"]["init_args"]["controls"].items()
         kind = vars(diffusion.data)[about["class_path"].rsplit(".", 1)[-1]]
@@ -174,8 +179,9 @@ def table(args: argparse.Namespace, base: Drawer, drawer: Drawer, judge: Trained
                 row[short] = round(figure.value, 4)
             return row
 
+        about = {"control": drawer.name, "training": args.training, "captions": captions}
         keys = [
-            ({"control": drawer.name, "captions": captions, "way": way, "seed": seed}, way, seed)
+            ({**about, "way": way, "seed": seed}, way, seed)
             for way in (NONE, *ways(args, drawer))
             for seed in args.seeds
             if len(drawn(args, folder(args, base if way == NONE else drawer, way, split, seed)))
@@ -196,6 +202,7 @@ def arguments(about: str | None) -> argparse.ArgumentParser:
         "--ways", nargs="+", default=["0", "0.5", "1", "1.5", GUESS, CONFLICT], help="of drawing"
     )
     parser.add_argument("--root", default="data", help="where the emoji are")
+    parser.add_argument("--device", default="cpu", help="where pictures are drawn")
     parser.add_argument("--out", type=Path, default=Path("runs/controlnet"))
     parser.add_argument("--to", type=Path, default=Path("docs/results"))
     return parser
@@ -205,6 +212,7 @@ def main() -> None:
     """Makes what is not there yet."""
     parser = arguments(__doc__)
     parser.add_argument("--n", type=int, default=300)
+    parser.add_argument("--training", default="0", help="which training it is, for the table")
     parser.add_argument("--splits", nargs="+", choices=SPLITS, default=[*SPLITS])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--judge", default="weights/judge_emoji")

@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from bench import SPLITS, Row, Split, fill, measured
+from bench import SPLITS, WITH_PAIRS, Row, Split, fill, measured
+from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -104,10 +105,11 @@ class Draw:
 
     Args:
         prior: The checkpoint of the prior.
+        device: Where models are.
     """
 
-    def __init__(self, prior: str) -> None:
-        self.prior_path = prior
+    def __init__(self, prior: str, device: str = "cpu") -> None:
+        self.prior_path, self.device = prior, device
         self.models: dict[str, Diffusion] = {}
         self.clip = TrainedClip(CLIP)
         self.texts = ClipText(CLIP)
@@ -115,7 +117,7 @@ class Draw:
     def model(self, path: str) -> Diffusion:
         """Returns a model."""
         if path not in self.models:
-            self.models[path] = Diffusion.load_from_checkpoint(path).eval()
+            self.models[path] = Diffusion.load_from_checkpoint(path).eval().to(self.device)
         return self.models[path]
 
     def z(self, way: Way, batch: dict[str, Any], noise: Sequence[int]) -> Tensor | None:
@@ -130,7 +132,8 @@ class Draw:
 
     @torch.no_grad()
     def __call__(self, way: Way, batch: dict[str, Any], noise: Sequence[int]) -> Tensor:
-        """Returns pictures (B, 3, 32, 32)."""
+        """Returns pictures (B, 3, 32, 32), on the CPU."""
+        batch = move_data_to_device(batch, self.device)
         model, z = self.model(way.model), self.z(way, batch, noise)
         guides: list[Guidance] = [ClassifierFree(way.scale)]
         if way.clip:
@@ -138,7 +141,9 @@ class Draw:
             guides = [ClassifierFree(0), clip]
         model.sampler = Sampler(UniPC(), STEPS, [*guides, way.threshold()])
         texts = batch["text"] if way.text else [""] * len(batch["text"])
-        return model.generate({"text": texts} | ({} if z is None else {"embedding": z}), noise)
+        return model.generate(
+            {"text": texts} | ({} if z is None else {"embedding": z}), noise
+        ).cpu()
 
 
 def asking(root: str, split: Split) -> Images:
@@ -183,7 +188,7 @@ def drawn(out: Path, way: Way, split: Split, seed: int) -> Tensor:
 
 
 def table(args: argparse.Namespace, every: list[Way], judge: TrainedClip) -> None:
-    """Measures all ways on all splits; rows that are there already stay."""
+    """Measures all ways on all splits into `args.table`; rows that are there already stay."""
     for split in args.splits:
         data, extractor = asking(args.root, split), EfficientNet(root=args.root)
         measures: list[Measure] = [
@@ -205,9 +210,10 @@ def table(args: argparse.Namespace, every: list[Way], judge: TrainedClip) -> Non
         last = [[file(args.out, w, split, k, N - AT_ONCE) for k in SEEDS] for w in every]
         done = [way for way, files in zip(every, last) if all(map(Path.exists, files))]
         keys: list[tuple[Row, Way]] = [
-            ({"captions": SPLITS[split], "way": way.name, "scale": way.scale}, way) for way in done
+            ({"captions": WITH_PAIRS[split], "way": way.name, "scale": way.scale}, way)
+            for way in done
         ]
-        fill(args.to / "text_to_image.csv", [(key, lambda w=way: run(w)) for key, way in keys])
+        fill(args.table, [(key, lambda w=way: run(w)) for key, way in keys])
 
 
 def sheet(args: argparse.Namespace, every: list[Way], by: Draw) -> None:
@@ -216,7 +222,7 @@ def sheet(args: argparse.Namespace, every: list[Way], by: Draw) -> None:
     chosen = [way for way in every if way.scale in (3, 10) and way.z != "own picture"]
     rows = [by(way, {"text": prompts}, range(SHOWN)) for way in chosen]
     grid = pictures.grid(torch.cat(rows), SHOWN)
-    path = args.to / "text_to_image.png"
+    path = args.table.with_suffix(".png")
     pictures.save(labelled(grid, [way.name for way in chosen]), path)
 
 
@@ -241,7 +247,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     last = "checkpoints/last.ckpt"
     parser.add_argument("--glide", default="weights/glide_emoji")
-    parser.add_argument("--own", default=f"runs/glide_emoji_own/{last}")
+    parser.add_argument("--own", default=f"runs/text_transformer/{last}")
     parser.add_argument("--prior", default=f"runs/dalle2_prior_emoji/{last}")
     parser.add_argument("--decoder", default=f"runs/dalle2_decoder_emoji/{last}")
     parser.add_argument("--splits", nargs="+", choices=SPLITS, default=[*SPLITS])
@@ -249,8 +255,13 @@ def main() -> None:
     parser.add_argument("--root", default="data", help="where the emoji are")
     parser.add_argument("--out", type=Path, default=Path("runs/text_to_image"))
     parser.add_argument("--to", type=Path, default=Path("docs/results"))
+    parser.add_argument("--device", default="cpu", help="where pictures are drawn")
     args = parser.parse_args()
-    only, every, by = args.only or ["draw", "table", "sheet", "costs"], ways(args), Draw(args.prior)
+    args.table, only = (
+        args.to / "text_to_image.csv",
+        args.only or ["draw", "table", "sheet", "costs"],
+    )
+    every, by = ways(args), Draw(args.prior, args.device)
     if "draw" in only:
         draw(args, every, by)
     if "table" in only:

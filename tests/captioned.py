@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from diffusion.data import Images, ImageSet
 from diffusion.networks import ClassifierNetwork, Encoding, TextEncoder, Towers
-from diffusion.networks.transformer import words
+from diffusion.networks.text.hashed_words import words
 from diffusion.spec import DataSpec
 from diffusion.systems.embeddings.clip_image import FrozenClipImage
 from diffusion.systems.embeddings.clip_text import FrozenClipText

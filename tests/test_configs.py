@@ -21,9 +21,12 @@ CLASSIFIERS = sorted(CONFIGS.glob("classifier_*.yaml"))  # which have no sampler
 IDENTITIES = sorted(CONFIGS.glob("*identity_*.yaml"))
 JUDGES = [path for path in CONFIGS.glob("judge_*.yaml") if path not in IDENTITIES]
 CLIPS = sorted([*CONFIGS.glob("clip_*.yaml"), *JUDGES])  # nor have these
+CAPTIONERS = sorted(CONFIGS.glob("captioner_*.yaml"))
 CASCADES = sorted(CONFIGS.glob("*_cascade.yaml"))  # which have several
 MODELS = [
-    path for path in EXPERIMENTS if path not in (*CLASSIFIERS, *CLIPS, *CASCADES, *IDENTITIES)
+    path
+    for path in EXPERIMENTS
+    if path not in (*CLASSIFIERS, *CLIPS, *CAPTIONERS, *CASCADES, *IDENTITIES)
 ]
 IDS = [path.stem for path in MODELS]
 
@@ -86,13 +89,15 @@ def agrees(found, wanted):
     return found == wanted or str(found).endswith(f".{wanted}")
 
 
+UNDER = {"control": "controlnet_emoji.yaml", "text": "imagen_emoji.yaml"}
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda p: p.stem)
 def test_an_overlay_wins(overlay, capsys):
     wanted = yaml.safe_load(overlay.read_text())
-    control = overlay.parent.name == "control"
-    under = "controlnet_emoji.yaml" if control else "ddpm_cifar10.yaml"
+    under = UNDER.get(overlay.parent.name, "ddpm_cifar10.yaml")
     config = merged(capsys, CONFIGS / under, overlay)
-    if control:  # nothing of what is under it
+    if overlay.parent.name == "control":  # nothing of what is under it
         network = config["model"]["init_args"]["network"]["init_args"]
         for found in (network["controls"], config["data"]["init_args"]["controls"]):
             assert list(found) == [overlay.stem]
@@ -270,7 +275,7 @@ def small(config, folder):
     if kind in MADE:
         MADE[kind](folder / "made")
         arguments["root"] = str(folder / "made")
-    if kind in ("Emoji", "ImageText"):  # pictures with captions that need no download
+    if kind in ("Avatars", "Emoji", "ImageText"):  # pictures with captions that need no download
         captioned(folder / "made")
         low = {"low_size": 8} if "low_size" in data["init_args"] else {}
         if not (controlled or of_vectors(model)):
@@ -285,7 +290,7 @@ def small(config, folder):
         arguments["val_share"] = 0.2
         if labelled:
             in_classes(folder / "made")
-    captions = kind in ("Heartbeat", "Emoji", "ImageText", "Circles")
+    captions = kind in ("Heartbeat", "Avatars", "Emoji", "ImageText", "Circles")
     unlabelled = captions or kind in POINTS or (kind == "ImageFolder" and not labelled)
     extractor = None if unlabelled else LENET
     process = {"init_args": {"T": 20}}
@@ -317,7 +322,7 @@ def captioned(folder):
 # Of the paper's size, or much like another: made small, they differ in little.
 LARGE = {"dalle2_decoder", "dalle2_prior", "imagen_1024", "imagen_256", "imagen_base"}
 ALIKE = {"adm_imagenet128", "adm_imagenet256", "adm_imagenet512", "circles", "controlnet_circles"}
-ALIKE |= {"ddpm_folder", "flow_fashion", "glide_emoji_inpaint", "glide_emoji_own"}
+ALIKE |= {"ddpm_folder", "flow_fashion", "glide_avatars", "glide_emoji_inpaint"}
 SOME_SLOW = [
     pytest.param(p, marks=pytest.mark.slow) if p.stem in LARGE | ALIKE else p for p in MODELS
 ]
@@ -432,7 +437,11 @@ def test_a_clip_trains_and_tests_when_made_small(path, tmp_path, monkeypatch, ca
         "data": {"class_path": "captioned.Captioned", "init_args": {"batch_size": 8}},
     }
     Path("small.yaml").write_text(yaml.safe_dump(overlay))
+    capsys.readouterr()
     main("fit", "--config", path, "--config", "small.yaml")
+    said = capsys.readouterr().out
+    assert "diffusion test --ckpt_path" in said
+    assert "diffusion predict" not in said  # which it cannot
     main("test", "--trust", "--ckpt_path", "run/checkpoints/last.ckpt")
     found = {p.name for p in Path("run").iterdir()}
     assert {"config_fit.yaml", "config_test.yaml", "retrieval.json", "retrieval.png"} <= found
@@ -464,4 +473,27 @@ def test_an_identity_encoder_trains_and_tests_when_made_small(path, tmp_path, mo
     main("test", "--ckpt_path", "run/checkpoints/last.ckpt")
     found = {p.name for p in Path("run").iterdir()}
     assert {"config_fit.yaml", "config_test.yaml", "identity.json", "identity.png"} <= found
+    assert not {"samples.png", "metrics.json", "likelihood.json"} & found
+
+
+@pytest.mark.parametrize("path", CAPTIONERS, ids=lambda p: p.stem)
+def test_a_captioner_trains_and_tests_when_made_small(path, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # so that it is put back afterwards
+    config = merged(capsys, path, CONFIGS / "trainer/gpu.yaml")
+    assert config["trainer"]["default_root_dir"] == f"runs/{path.stem}"
+    image = {"image_size": 8, "channels": 8, "multipliers": [1], "attention": [], "groups": 4}
+    network = {"image": {"init_args": {**image, "head_width": 8}}, "width": 16, "rows": 300}
+    overlay = {
+        **SMALL,
+        "model": {"network": {"init_args": network}, "start": None},
+        "data": {"class_path": "captioned.Captioned", "init_args": {"batch_size": 8}},
+    }
+    for stage in ("before", "run"):
+        Path("small.yaml").write_text(yaml.safe_dump(overlay))
+        main("fit", "--config", path, "--config", "small.yaml", "--trainer.default_root_dir", stage)
+        overlay["model"]["start"] = LAST.format("before")
+    main("test", "--trust", "--ckpt_path", LAST.format("run"))
+    found = {p.name for p in Path("run").iterdir()}
+    assert {"config_fit.yaml", "config_test.yaml", "captioner.json", "captioner.png"} <= found
     assert not {"samples.png", "metrics.json", "likelihood.json"} & found

@@ -9,6 +9,7 @@ from rich import get_console
 
 from diffusion.callbacks.metrics import Metrics
 from diffusion.data import Images
+from diffusion.systems.base import Scoring
 from diffusion.systems.trainer import callbacks_of, data_of, training_steps
 
 SHOWN = 12  # classes at most that are counted one by one
@@ -111,7 +112,8 @@ def at_the_end(trainer: L.Trainer, command: Sequence[str], figures: bool = False
         if end is None or trainer.global_step < end:
             lines["goes on with"] = again(command)
         lines["measure"] = f"diffusion test --ckpt_path {shlex.quote(str(last))}"
-        lines["draw"] = f"diffusion predict --ckpt_path {shlex.quote(str(last))}"
+        if not isinstance(trainer.lightning_module, Scoring):
+            lines["draw"] = f"diffusion predict --ckpt_path {shlex.quote(str(last))}"
     _print(lines)
 
 

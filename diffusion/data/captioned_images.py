@@ -10,6 +10,7 @@ from diffusion.data.base import Images
 from diffusion.data.requests.base import Ask
 from diffusion.data.requests.prompts import Captions, Prompts, plain_text
 from diffusion.data.requests.small_pictures import Shrunk, SmallPictures
+from diffusion.data.sets import Memory
 
 
 @runtime_checkable
@@ -27,10 +28,18 @@ class Factual(Protocol):
     """Data that knows what is true of its pictures, and what a text says of one, by kinds.
 
     Attributes:
+        pictures: All of them.
+        names: What files call each.
         truth: The facts of the picture that has a caption, by the caption.
     """
 
-    truth: Mapping[str, Mapping[str, frozenset[str]]]
+    pictures: Memory
+    names: list[str]
+    truth: dict[str, dict[str, frozenset[str]]]
+
+    def setup(self, stage: str) -> None:
+        """Reads them."""
+        ...
 
     def said(self, text: str) -> Mapping[str, frozenset[str]]:
         """Returns what a text says, by the same kinds."""

@@ -22,6 +22,7 @@ from diffusion.networks.mlp import MLP, PixelMLP
 from diffusion.networks.photo_tower import PhotoTower
 from diffusion.networks.prior import EmbeddingPrior
 from diffusion.networks.text.base import TextEncoder
+from diffusion.networks.text.hashed_words import BagOfWords
 from diffusion.networks.text.hugging_face import HuggingFace
 from diffusion.networks.text.minilm import MiniLM
 from diffusion.networks.text.word_vectors import WordVectors
@@ -35,6 +36,7 @@ from diffusion.networks.vit import ViT
 __all__ = [
     "MLP",
     "Augmentation",
+    "BagOfWords",
     "Beam",
     "Blur",
     "CaptionNetwork",

@@ -1,9 +1,6 @@
 """Transformers: the blocks of text and image towers, and the text transformer of GLIDE."""
 
-import hashlib
-import re
-import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +8,7 @@ from torch import Tensor, nn
 
 from diffusion.common.validate import check_counts
 from diffusion.networks.conditioning.token_encoder import Encoding
-from diffusion.networks.text.base import TextEncoder
+from diffusion.networks.text.hashed_words import HashedWords
 from diffusion.networks.unet.attention import heads_of, split_heads
 
 
@@ -81,13 +78,11 @@ def start(blocks: nn.Module, depth: int) -> None:
             nn.init.zeros_(parameter)
 
 
-class TextTransformer(TextEncoder):
+class TextTransformer(HashedWords):
     """A transformer that is trained with what it conditions (GLIDE, Nichol et al. 2021, 4.1).
 
-    Encoding are words and punctuation, each with a row of the embedding chosen by its hash, so that
-    no vocabulary has to be built; two words share a row with probability 1 / `rows`. After the last
-    word comes an end token; its state is the pooled vector. Positions behind it have a learned
-    padding embedding (GLIDE's code), and attention reads them too.
+    It reads `HashedWords`. The state of the end token is the pooled vector. Positions behind it
+    have a learned padding embedding (GLIDE's code), and attention reads them too.
 
     Args:
         width: D.
@@ -100,40 +95,14 @@ class TextTransformer(TextEncoder):
         ValueError: If a number is out of range.
     """
 
-    values = ("", "_last")
-
     def __init__(
         self, width: int = 128, depth: int = 2, heads: int = 4, length: int = 24, rows: int = 8192
     ) -> None:
-        super().__init__()
-        check_counts("TextTransformer", least=2, length=length, rows=rows)
-        check_counts("network", width=width)
-        self.width = self.pooled_width = width
-        self.length, self.rows = length, rows
-        self.embedding = nn.Embedding(rows, width)
+        super().__init__(width, length, rows)
         self.position = nn.Parameter(0.01 * torch.randn(length, width))
         self.padding = nn.Parameter(0.02 * torch.randn(length, width))
         nn.init.normal_(self.embedding.weight, std=0.02)
         self.transformer = Transformer(width, depth, heads)
-
-    def read(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        """Returns "": ids (B, L) int64, −1 behind the end; "_last": the end's position (B,)."""
-        ids = torch.full((len(texts), self.length), -1)
-        last = torch.empty(len(texts), dtype=torch.int64)
-        for row, text in enumerate(texts):
-            found = [self._row(word) for word in words(text)[: self.length - 1]]
-            ids[row, : len(found) + 1] = torch.tensor([*found, 0])
-            last[row] = len(found)
-        return {"": ids, "_last": last}
-
-    def sizes(self, texts: Sequence[str]) -> list[int]:
-        """See `TextEncoder`; the end counts."""
-        return [len(words(text)) + 1 for text in texts]
-
-    def _row(self, word: str) -> int:
-        """Returns 1 … rows − 1, as row 0 is the end."""
-        number = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big")
-        return 1 + number % (self.rows - 1)
 
     def forward(self, values: Mapping[str, Tensor]) -> Encoding:
         """See `TextEncoder`."""
@@ -143,12 +112,3 @@ class TextTransformer(TextEncoder):
         )
         states = self.transformer(h)
         return Encoding(states, None, states[torch.arange(len(ids), device=ids.device), last])
-
-
-def words(text: str) -> list[str]:
-    """Returns the words, in small composed letters (NFC), and the other signs of a text.
-
-    A byte order mark, which files of texts may begin with, is no sign.
-    """
-    composed = unicodedata.normalize("NFC", text.replace("\ufeff", "").lower())
-    return re.findall(r"\w+|[^\w\s]", composed)

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from diffusion.networks import TextTransformer
-from diffusion.networks.transformer import Block, Transformer, words
+from diffusion.networks.text.hashed_words import words
+from diffusion.networks.transformer import Block, Transformer
 
 TEXTS = ["A red-ish cat, please!", "", "cat", "one two three four five six seven eight nine"]
 

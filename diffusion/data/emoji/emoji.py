@@ -50,7 +50,7 @@ class Emoji(CaptionedImages):
             {short: 0.05, synthetic: 0.95}, by which one is drawn at each visit, see `Blend`.
         sources: Kinds of captions besides "short" and "long", by the keys in `captions`.
         prompt: The kind that batches have too, as "prompt", for what makes captions of prompts.
-        train_share: Share of the training concepts that are trained on, by their code points. A
+        train_share: Share of the training pictures that are trained on, by concept and style. A
             smaller share is part of a larger one.
         download: Get what is missing.
         **kwargs: As for `CaptionedImages`.
@@ -155,7 +155,7 @@ class Emoji(CaptionedImages):
         groups["train"] = [
             group
             for group in groups["train"]
-            if share_of(f"train {concepts[group[0]][0]}") < self.train_share
+            if share_of("train " + " ".join(concepts[group[0]])) < self.train_share
         ]
         found = {name: Versions(everything, chosen) for name, chosen in groups.items()}
         self.train_set, self.val_set = found["train"], found["val"]

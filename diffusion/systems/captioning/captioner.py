@@ -105,7 +105,9 @@ class Captioner(Scoring):
         data, vocabulary = data_of(self.trainer), self.network.vocabulary
         assert isinstance(data, Images)
         pictures = data.split("train").each()
-        texts: list[str] = pictures.conditions(range(len(pictures)))["text"]
+        known = pictures.conditions(range(len(pictures)))
+        batches = [known] if "text" in known else data.batches("train")
+        texts = [text for batch in batches for text in batch["text"]]
         vocabulary.learn(texts)
         if cut := vocabulary.cut(texts):
             rank_zero_warn(

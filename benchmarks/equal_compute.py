@@ -1,0 +1,76 @@
+r"""Four ways from a sentence to a picture after equally many steps, and what reads the sentence.
+
+All networks are trained from nothing on the same data for as many steps of as many pictures:
+
+    diffusion fit --config configs/imagen_emoji.yaml --seed_everything SEED
+    diffusion fit --config configs/imagen_emoji.yaml --config configs/text/transformer.yaml …
+    diffusion fit --config configs/imagen_emoji.yaml --config configs/text/bag.yaml …
+    diffusion fit --config configs/dalle2_decoder_emoji.yaml --model.start null …
+
+`python benchmarks/equal_compute.py` draws what is not there yet into runs/equal_compute and
+measures it as text_to_image.py does: docs/results/equal_compute.csv has a row for each way,
+training and kind of captions: of seen and unseen concepts, and of pairs, whose concepts and styles
+are seen, but not together.
+
+    frozen MiniLM   Imagen's way, joined to all attention
+    transformer     GLIDE's way, trained with the pictures
+    bag of words    a trained vector for each word, without the words beside it
+    DALL-E 2        the prior and a decoder that also reads MiniLM
+    CLIP guidance   the transformer's network without its caption, guided by weights/clip_emoji
+"""
+
+import argparse
+from pathlib import Path
+
+from bench import WITH_PAIRS
+from text_to_image import Draw, Way, draw, sheet, table
+
+from diffusion.systems.frozen import TrainedClip
+
+NAMES = {
+    "imagen_emoji": "frozen MiniLM",
+    "text_transformer": "transformer",
+    "text_bag": "bag of words",
+}
+LAST = "checkpoints/last.ckpt"
+
+
+def ways(args: argparse.Namespace) -> list[Way]:
+    """Returns those whose checkpoints are there: runs/NAME-SEED, made by the commands above."""
+    every = [
+        Way(f"{name}, training {seed}", f"{args.runs}/{run}-{seed}/{LAST}", scale)
+        for scale in (3, 1)
+        for seed in args.trainings
+        for run, name in NAMES.items()
+    ]
+    decoder, transformer = (f"{args.runs}/{x}-0/{LAST}" for x in ("decoder", "text_transformer"))
+    every.append(Way("DALL-E 2, training 0", decoder, 3, "prior"))
+    every.append(Way("DALL-E 2, training 0", decoder, 1, "prior"))
+    every.append(Way("CLIP guidance, training 0", transformer, 10, clip=True))
+    there = [way for way in every if Path(way.model).exists()]
+    if gone := {way.model for way in every} - {way.model for way in there}:
+        print(f"left out, as they are not there: {', '.join(sorted(gone))}")
+    return there
+
+
+def main() -> None:
+    """Makes what is not there yet."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--runs", default="runs")
+    parser.add_argument("--trainings", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--prior", default=f"runs/dalle2_prior_emoji/{LAST}")
+    parser.add_argument("--splits", nargs="+", choices=WITH_PAIRS, default=[*WITH_PAIRS])
+    parser.add_argument("--root", default="data", help="where the emoji are")
+    parser.add_argument("--out", type=Path, default=Path("runs/equal_compute"))
+    parser.add_argument("--to", type=Path, default=Path("docs/results"))
+    parser.add_argument("--device", default="cpu", help="where pictures are drawn")
+    args = parser.parse_args()
+    args.table, every = args.to / "equal_compute.csv", ways(args)
+    by = Draw(args.prior, args.device)
+    draw(args, every, by)
+    table(args, every, TrainedClip("weights/judge_emoji"))
+    sheet(args, [way for way in every if "training 0" in way.name], by)
+
+
+if __name__ == "__main__":
+    main()
