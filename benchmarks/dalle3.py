@@ -39,6 +39,7 @@ from torch import Tensor
 
 from diffusion.common.files import written_aside
 from diffusion.common.pixels import quantize
+from diffusion.common.validate import first_few
 from diffusion.data import AltText, CaptionFile, CaptionSource, Emoji
 from diffusion.guidance import ClassifierFree, Static
 from diffusion.metrics import (
@@ -59,13 +60,13 @@ from diffusion.systems.captioning.prompt_upsampler import PromptUpsampler
 from diffusion.systems.diffusion import Diffusion
 from diffusion.systems.frozen import TrainedClip
 
-CONFIG, LENGTH, EVERY, WIDTH = "configs/dalle3_emoji.yaml", 48, 100, "0.1"
+CONFIG, LENGTH, EVERY, WIDTH = "configs/dalle3_emoji.yaml", 48, 50, "0.1"
 N, SEEDS, AT_ONCE, STEPS = 150, (0, 1), 50, 10
 NOISE, MOST = 0.8, 0.95
 Prompts = Literal["short", "detailed", "upsampled"]
 PROMPTS: tuple[Prompts, ...] = ("short", "detailed", "upsampled")
 KINDS = ("short", "long", "noisy", "noisier", "recaptioned", "detailed")
-PARTS = ("texts", "train", "upsample", "measure", "table", "sheet")
+PARTS = ("texts", "upsample", "train", "measure", "table", "sheet")
 UPSAMPLER = "upsampler"  # its folder
 SHOWN = 5
 
@@ -128,8 +129,10 @@ def texts(args: argparse.Namespace) -> None:
     kinds = weights({"short": 1})
     data = Emoji(args.root, styles=args.styles, download=False, captions=kinds, sources=found)
     data.setup("fit")
-    if bare := [x for x in data.mentioned if "captions." in x]:
-        raise ValueError(f"captions: {bare[0]}; expected those of all pictures")
+    for kind in ("recaptioned", "detailed"):
+        written = found[kind].captions(data.names, lambda _: [])
+        if bare := [name for name, texts in zip(data.names, written) if not texts]:
+            raise ValueError(f"{kind}: {len(bare)} pictures lack captions: {first_few(bare)}")
     encoder = MiniLM(LENGTH, args.root).to(args.device)
     encoder.remember(data.texts or [], Path(".cache"), progress=False)
     size = max(encoder.sizes((data.texts or [])[::10]))
@@ -353,8 +356,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=PARTS, default=[*PARTS])
     parser.add_argument("--generator", help="a folder's name: measures this one alone")
+    parser.add_argument("--among", nargs="+", help="folders' names: trains these alone")
     parser.add_argument("--steps", type=int, default=800)
-    parser.add_argument("--upsampler_steps", type=int, default=3000, help="0 for no upsampler")
+    parser.add_argument("--upsampler_steps", type=int, default=3000, help="of the upsampler")
     parser.add_argument("--every", type=int, default=EVERY, help="steps from snapshot to snapshot")
     parser.add_argument("--batch_size", type=int, help="by default the configuration's")
     parser.add_argument("--n", type=int, default=N, help="captions of a split")
@@ -378,13 +382,13 @@ def main() -> None:
         return
     if "texts" in args.only:
         texts(args)
-    if "train" in args.only:
-        jobs = [(one.folder, command(args, one)) for one in GENERATORS]
-        if args.upsampler_steps:
-            jobs = [(UPSAMPLER, upsampler(args)), *jobs]
-        side_by_side(jobs, args, START + args.train_until)
-    if "upsample" in args.only and (args.out / UPSAMPLER / "checkpoints/last.ckpt").exists():
+    if "upsample" in args.only:
+        side_by_side([(UPSAMPLER, upsampler(args))], args, START + args.train_until)
         upsample(args)
+    if "train" in args.only:
+        among = args.among or [one.folder for one in GENERATORS]
+        jobs = [(x.folder, command(args, x)) for x in GENERATORS if x.folder in among]
+        side_by_side(jobs, args, START + args.train_until)
     if "measure" in args.only:
         step, far = common_step(args)
         print(f"measured after {step} steps: {', '.join(one.folder for one in far)}")

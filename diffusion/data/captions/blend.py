@@ -15,7 +15,7 @@ from diffusion.data.captions.base import CaptionSource, Texts
 
 @dataclass(frozen=True)
 class Blend:
-    """Shows of each picture one of its captions, by chance (Betker et al. 2023, section 3.2).
+    """Shows of each picture one of its captions, by chance (Betker et al. 2023, section 3.1).
 
     At its visit v, picture i shows its first caption j with u < s_1 + … + s_j, where u is uniform
     in [0, 1) and depends on (seed, i, v) alone. A position of training is one visit of one picture,
