@@ -156,7 +156,7 @@ def command(args: argparse.Namespace, one: Generator) -> list[str]:
 def upsampler(args: argparse.Namespace) -> list[str]:
     """Returns how the upsampler is trained, on the captioner's detailed captions."""
     data = {"captions": {"detailed": 1.0}, "sources": sources(args.out)}
-    more = {"trainer.max_steps": args.upsampler_steps}
+    more = {"trainer.max_steps": args.upsampler_steps, "data.batch_size": args.batch_size or 256}
     more["model.lr_scheduler.init_args.total"] = max(args.upsampler_steps, 51)
     data |= {"root": args.root, "styles": args.styles}
     return fit(args, "configs/prompt_upsampler_emoji.yaml", UPSAMPLER, data, more)

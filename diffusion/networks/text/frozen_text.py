@@ -17,8 +17,8 @@ from diffusion.common.progress import bar
 from diffusion.networks.conditioning.token_encoder import Encoding
 from diffusion.networks.text.base import TextEncoder
 
-ROWS = {"cpu": 8}  # texts at once: few fill a processor
-MORE = 256  # those of an accelerator
+ROWS = 8
+MORE = 256
 MULTIPLE = 8
 COLUMNS = ("states", "mask", "pooled", "size")
 
@@ -161,7 +161,7 @@ class FrozenText(TextEncoder):
 
     @property
     def _at_once(self) -> int:
-        return ROWS.get(self._device.type, MORE)
+        return ROWS if self._device.type == "cpu" else MORE
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> "FrozenText":
         """Follows where the network goes, as the weights are no part of it."""

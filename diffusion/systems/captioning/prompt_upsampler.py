@@ -52,7 +52,7 @@ class PromptUpsampler(Scoring):
         self,
         network: PromptNetwork,
         search: Search | None = None,
-        renamed: float = 0.3,
+        renamed: float = 0.1,
         optimizer: OptimizerCallable = torch.optim.AdamW,
         lr_scheduler: LRSchedulerCallable | None = None,
         start: str | None = None,
