@@ -11,7 +11,7 @@ from diffusion.networks.captioning.decoder import Past
 from diffusion.networks.captioning.speaker import Speaker
 from diffusion.networks.captioning.vocabulary import END
 
-EVERY = 8  # tokens, after which it is asked whether all captions have ended
+EVERY = 8  # tokens, after which it is asked which captions have ended
 Found = tuple[Tensor, Tensor]
 
 
@@ -54,7 +54,7 @@ class Sampling(Search):
 
     def __call__(self, network: Speaker, states: Tensor, uniform: Callable[[], Tensor]) -> Found:
         """See `Search`."""
-        return one_by_one(network, states, lambda logits: self.drawn(logits, uniform()))
+        return one_by_one(network, states, lambda log_p, rows: self.drawn(log_p, uniform()[rows]))
 
     def drawn(self, logits: Tensor, u: Tensor) -> Tensor:
         """Returns the tokens (B,) at the shares u (B,) of the heads of logits (B, K)."""
@@ -84,7 +84,7 @@ class Beam(Search):
 
     def __call__(self, network: Speaker, states: Tensor, uniform: Callable[[], Tensor]) -> Found:
         """See `Search`; nothing is drawn."""
-        greedy = one_by_one(network, states, lambda logits: logits.argmax(1))
+        greedy = one_by_one(network, states, lambda log_p, _: log_p.argmax(1))
         if self.width == 1:
             return greedy
         tokens, total = self._followed(network, states)
@@ -124,18 +124,34 @@ def next_log_p(network: Speaker, token: Tensor, states: Tensor, past: Past) -> T
     return network.logits(seen[:, -1]).log_softmax(1)
 
 
-def one_by_one(network: Speaker, states: Tensor, choose: Callable[[Tensor], Tensor]) -> Found:
-    """Returns captions whose tokens are chosen by log p, (B, K) to (B,); see `Search`."""
-    past = network.decoder.past()
-    token = torch.full((len(states), 1), END, device=states.device)
-    ended = torch.zeros(len(states), dtype=torch.bool, device=states.device)
-    total, tokens = torch.zeros(len(states), device=states.device), list[Tensor]()
-    for i in range(network.vocabulary.length):
+def one_by_one(
+    network: Speaker, states: Tensor, choose: Callable[[Tensor, Tensor], Tensor]
+) -> Found:
+    """Returns captions whose tokens are chosen one after the other; see `Search`.
+
+    Those that have ended are left out from time to time.
+
+    Args:
+        network: In evaluation.
+        states: Of B pictures.
+        choose: From log p (b, K) of the captions that are left and their numbers among all (b,) to
+            tokens (b,).
+    """
+    B, length, past = len(states), network.vocabulary.length, network.decoder.past()
+    rows, total = torch.arange(B, device=states.device), torch.zeros(B, device=states.device)
+    tokens = torch.full((B, length), END, device=states.device)
+    token, ended = tokens[:, :1], torch.zeros_like(rows, dtype=torch.bool)
+    for i in range(length):
         log_p = next_log_p(network, token, states, past)
-        token = torch.where(ended, END, choose(log_p))[:, None]
-        total = total + log_p.gather(1, token)[:, 0].masked_fill(ended, 0.0)
-        tokens.append(token)
+        token = torch.where(ended, END, choose(log_p, rows))[:, None]
+        total[rows] += log_p.gather(1, token)[:, 0].masked_fill(ended, 0.0)
+        tokens[rows, i] = token[:, 0]
         ended = ended | (token[:, 0] == END)
-        if i % EVERY == EVERY - 1 and bool(ended.all()):
-            break
-    return torch.cat(tokens, 1), total
+        if i % EVERY == EVERY - 1:
+            left = (~ended).nonzero()[:, 0]
+            if not len(left):
+                return tokens[:, : i + 1], total
+            rows, token, states, ended = (x[left] for x in (rows, token, states, ended))
+            for layer in past:
+                layer[:] = [x[left] for x in layer]
+    return tokens, total
