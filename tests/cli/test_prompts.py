@@ -202,12 +202,14 @@ def test_prompts_are_upsampled_and_both_are_shown(trained, upsampler, tmp_path, 
     monkeypatch.setattr(
         writer, "captioned", lambda x, texts, n: (shown.extend(texts), real(x, texts, n))[1]
     )
+    rewrite = "diffusion.systems.captioning.prompt_upsampler.PromptUpsampler.rewrite"
+    monkeypatch.setattr(rewrite, lambda _, prompts: [f"{x}. blue" for x in prompts])
     flags = ["--prompt", PROMPT, "--prompt", "a narwhal", "--data.samples", "3"]
     predict(trained, tmp_path / "a", *flags, "--upsample_prompt", upsampler)
     captions = list(json.loads((tmp_path / "a/captions.json").read_text()).values())
     assert captions[0] == captions[2]
     for short, long, line in zip((PROMPT, "a narwhal"), captions, shown):
-        assert long.startswith(f"{short}. ")
+        assert long == f"{short}. blue"
         assert line == f"{short} → {long}"
 
 
