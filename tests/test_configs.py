@@ -354,6 +354,10 @@ def test_a_configuration_trains_and_tests_when_made_small(
         main("fit", "--config", before, *flags)
         if not base:
             overlay["model"]["start"] = LAST.format("before")
+    if "teacher" in str(config["model"]["objective"]):
+        teacher = {"init_args": {"checkpoint": LAST.format("before")}}
+        objective = {"teacher": teacher, "steps": 2, "substeps": 2}
+        overlay["model"]["objective"] = {"init_args": objective}
     Path("small.yaml").write_text(yaml.safe_dump(overlay))
     main("fit", "--config", path, "--config", "small.yaml")
     main("test", "--trust", "--ckpt_path", LAST.format("run"))

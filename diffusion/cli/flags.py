@@ -36,9 +36,11 @@ from diffusion.callbacks.samples import SamplePictures
 from diffusion.callbacks.writer import Writer
 from diffusion.cli.runs.loggers import Wandb
 from diffusion.data.requests.prompts import prompts_of
+from diffusion.networks.compiled import compile_in_place
 from diffusion.systems import trainer
 from diffusion.systems.averages import EMA, Snapshots
 from diffusion.systems.captioning.prompt_upsampler import PromptUpsampler
+from diffusion.systems.generative import Generative
 
 SECTIONS = {
     "checkpoint": Checkpoint,
@@ -58,6 +60,11 @@ FLAGS: dict[str, dict[str, Any]] = {
         "type": Wandb,
         "default": "offline",
         "help": "Whether to log to Weights & Biases too, and whether over the network.",
+    },
+    "--compile": {
+        "type": bool,
+        "default": False,
+        "help": "Whether to compile the networks that denoise, which takes a while at first.",
     },
     "--prompt": {
         "type": TEXTS,
@@ -91,6 +98,18 @@ def add(parser: LightningArgumentParser) -> None:
     parser.set_defaults({"model": {"class_path": "diffusion.systems.diffusion.Diffusion"}})
     run, checkpoints = "trainer.default_root_dir", "checkpoint.dirpath"
     parser.link_arguments(run, checkpoints, lambda folder: f"{folder}/checkpoints")
+
+
+def compile_networks(model: Any) -> None:
+    """Compiles the networks that denoise, for --compile.
+
+    Raises:
+        ValueError: If the model draws no samples.
+    """
+    if not isinstance(model, Generative):
+        raise ValueError(f"compile: true; expected false, as {type(model).__name__} draws nothing")
+    for network in model.networks()["nfe"]:
+        compile_in_place(network)
 
 
 def hand_on_prompts(config: Any) -> None:
