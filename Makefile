@@ -12,7 +12,7 @@ export MALLOC_TOP_PAD_ ?= 67108864
 # Types are checked while data is fetched.
 MAKEFLAGS += --jobs=2
 
-.PHONY: help demo test data slow notebooks lint format types docs tables lock clean
+.PHONY: help demo test data slow notebooks lint format types docs gpu tables lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ format: .venv/tests ## Let ruff mend what it can
 
 docs: .venv/tests ## Run the examples inside the documentation
 	$(BIN)/python -m pytest --doctest-glob='*.md' docs README.md
+
+gpu: ## On a machine with a GPU and no network: checks, rates, trainings, into runs/gpu
+	for part in tests bench train; do $(PYTHON) benchmarks/gpu.py $$part || exit 1; done
 
 tables: .venv/installed ## Make the tables and plots of docs/results.md from runs/ddpm_fashion
 	$(BIN)/python benchmarks/fashion.py

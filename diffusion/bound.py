@@ -75,11 +75,11 @@ def bits_per_dim(nats: Tensor) -> Tensor:
 
 def prior_term(process: Process, x_0: Tensor) -> Tensor:
     """Returns L_T in bits/dim, shape (B,); all that can be learned in it is a `Learned` process."""
-    alpha, sigma = process.lookup(torch.tensor(process.T), x_0)
+    alpha, sigma = process.lookup(torch.full((1,), process.T, device=x_0.device), x_0)
     if process.binary:
         mean = alpha * x_0
         return bits_per_dim(kl_bernoulli(mean, torch.zeros_like(mean))).to(x_0.dtype)
-    mean, log_var = alpha * x_0.double(), (2 * sigma.log()).expand(x_0.shape).to(x_0.device)
+    mean, log_var = alpha * x_0.double(), (2 * sigma.log()).expand(x_0.shape)
     zero = torch.zeros_like(mean)
     return bits_per_dim(kl_normal(mean, log_var, zero, zero)).to(x_0.dtype)
 

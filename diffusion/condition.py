@@ -88,7 +88,8 @@ class Condition:
                 gone = noise.uniform() < row.p
             for key in here:
                 value = values[key]
-                null = torch.as_tensor(self.null[key], dtype=value.dtype, device=value.device)
+                null = self.null[key]
+                null = null.to(value) if isinstance(null, Tensor) else value.new_full((), null)
                 values[key] = torch.where(gone.reshape(-1, *[1] * (value.ndim - 1)), null, value)
         return replace(self, values=values)
 

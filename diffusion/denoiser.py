@@ -119,6 +119,24 @@ class NetworkDenoiser(nn.Module):
         return Prediction(x_t, x_0, *self.process.scales(t, x_t), v)
 
 
+class FrozenDenoiser(nn.Module):
+    """A trained denoiser that stays as it is: one that guides, or a teacher.
+
+    Args:
+        denoiser: The network, its process, and what its output means.
+        spec: What it was trained on.
+    """
+
+    def __init__(self, denoiser: NetworkDenoiser, spec: DataSpec) -> None:
+        super().__init__()
+        self.denoiser, self.spec = denoiser, spec
+        self.eval().requires_grad_(False)
+
+    def forward(self, x_t: Tensor, t: Tensor, cond: Condition) -> Prediction:
+        """See `Denoiser`."""
+        return self.denoiser(x_t, t, cond)
+
+
 class LockedNetwork(Locked):
     """The network of a trained denoiser, locked, for other networks to be built upon.
 

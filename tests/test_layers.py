@@ -35,7 +35,10 @@ MAY_IMPORT = {
     "codec": {"spec"},
     "denoiser": {"condition", "networks", "parameterization", "process", "spec"},
     "bound": {"denoiser", "process"},
-    "objective": {"bound", "condition", "denoiser", "noise", "process"},
+    "objective": {
+        *("bound", "common", "condition", "denoiser", "guidance", "noise", "process", "spec"),
+        "step",
+    },
     "step": {"denoiser", "process"},
     "guidance": {"condition", "denoiser", "process", "spec"},
     "sampler": {"condition", "denoiser", "guidance", "process", "step"},

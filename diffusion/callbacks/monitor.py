@@ -78,7 +78,8 @@ class Monitor(L.Callback):
         rows = torch.stack([losses.float(), torch.ones_like(losses).float(), hits.float()])
         self.sums.index_add_(1, quarter, rows)
         wrong = ~losses.isfinite()
-        first = torch.stack([torch.full_like(t[0], trainer.global_step), t[wrong.int().argmax()]])
+        at = t.gather(0, wrong.int().argmax(0, keepdim=True))  # as an index, a GPU would be read
+        first = torch.cat([torch.full_like(at, trainer.global_step), at])
         self.bad = torch.where((self.bad[0] < 0) & wrong.any(), first, self.bad)
         self.images += len(losses) * trainer.world_size
         if self.begun is None:  # the first batch is slow and does not count

@@ -114,6 +114,8 @@ class CLI(LightningCLI):
     def after_instantiate_classes(self) -> None:
         """Checks what can be known to fail."""
         config, fits = self.config[self.command], self.command == "fit"
+        if config.compile:
+            flags.compile_networks(self.model)
         if fits and not config.trainer.fast_dev_run:
             check_room(self.folder, self.model)
         if config.ckpt_path and file_of(Path(config.ckpt_path)).is_file():

@@ -1,6 +1,6 @@
 """Guidance: a function from a denoiser to a denoiser, so that a list of them composes."""
 
-from diffusion.guidance.autoguidance import Autoguidance, Worse
+from diffusion.guidance.autoguidance import Autoguidance
 from diffusion.guidance.base import Guidance
 from diffusion.guidance.classifier import Classifier, ClassifierMean, NoiseAware
 from diffusion.guidance.classifier_free import ClassifierFree
@@ -28,5 +28,4 @@ __all__ = [
     "Product",
     "Static",
     "TextScore",
-    "Worse",
 ]

@@ -6,29 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from diffusion.condition import Condition
-from diffusion.denoiser import Denoiser, NetworkDenoiser, Prediction
+from diffusion.denoiser import Denoiser, FrozenDenoiser, Prediction
 from diffusion.guidance.base import Scaled
 from diffusion.guidance.gradient import check_process
 from diffusion.process import Process
 from diffusion.spec import DataSpec
-
-
-class Worse(nn.Module):
-    """A trained denoiser that stays as it is.
-
-    Args:
-        denoiser: The network, its process, and what its output means.
-        spec: What it was trained on.
-    """
-
-    def __init__(self, denoiser: NetworkDenoiser, spec: DataSpec) -> None:
-        super().__init__()
-        self.denoiser, self.spec = denoiser, spec
-        self.eval().requires_grad_(False)
-
-    def forward(self, x_t: Tensor, t: Tensor, cond: Condition) -> Prediction:
-        """See `Denoiser`."""
-        return self.denoiser(x_t, t, cond)
 
 
 class Autoguidance(Scaled):
@@ -53,11 +35,13 @@ class Autoguidance(Scaled):
         ValueError: If the scale is not finite, the interval is empty, or the other model is none.
     """
 
-    def __init__(self, scale: float, bad: Worse, interval: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self, scale: float, bad: FrozenDenoiser, interval: tuple[int, int] | None = None
+    ) -> None:
         super().__init__(scale, interval)
-        if not isinstance(bad, Worse):
+        if not isinstance(bad, FrozenDenoiser):
             raise ValueError(
-                f"guidance.bad: {type(bad).__name__}; expected a Worse module, such as "
+                f"guidance.bad: {type(bad).__name__}; expected a FrozenDenoiser, such as "
                 "TrainedDenoiser with the checkpoint of a diffusion model"
             )
         self.bad = bad

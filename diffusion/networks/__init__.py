@@ -2,6 +2,7 @@
 
 from diffusion.networks.base import ImageTower, Network, adapt
 from diffusion.networks.captioning.caption_network import CaptionNetwork
+from diffusion.networks.captioning.prompt_network import PromptNetwork
 from diffusion.networks.captioning.search import Beam, Sampling, Search
 from diffusion.networks.conditioning.base import Conditioner
 from diffusion.networks.conditioning.control_map import ControlMap
@@ -61,6 +62,7 @@ __all__ = [
     "Network",
     "PhotoTower",
     "PixelMLP",
+    "PromptNetwork",
     "Sampling",
     "Search",
     "Stream",

@@ -10,6 +10,7 @@ from diffusion.condition import Condition
 from diffusion.denoiser import NetworkDenoiser
 from diffusion.noise import SeededNoise
 from diffusion.process import Process, Variance
+from diffusion.spec import DataSpec
 
 
 class Objective(ABC):
@@ -22,6 +23,17 @@ class Objective(ABC):
 
     variance: Variance = "small"
     regresses: bool = False
+
+    def check(self, process: Process, data: DataSpec) -> None:  # noqa: B027  (most accept all)
+        """Refuses what it cannot be trained on, before anything is.
+
+        Args:
+            process: The forward process.
+            data: What will be diffused.
+
+        Raises:
+            ValueError: If they do not fit.
+        """
 
     def draw(self, process: Process, x_0: Tensor, noise: SeededNoise) -> tuple[Tensor, Tensor]:
         """Draws t, uniform in 1 … T, shape (B,), and ε, x_0's shape, from the samples' noise."""

@@ -11,6 +11,7 @@ from diffusion.denoiser import NetworkDenoiser
 from diffusion.noise import SeededNoise
 from diffusion.objective.base import Objective
 from diffusion.process import Process
+from diffusion.spec import DataSpec
 
 
 class ImportanceSampled(Objective):
@@ -38,6 +39,10 @@ class ImportanceSampled(Objective):
         self.variance, self.regresses = objective.variance, objective.regresses
         # Row t − 1 is time t's; the row behind the last takes what is written to be forgotten.
         self.history, self.count = torch.zeros(1, depth), torch.zeros(0, dtype=torch.long)
+
+    def check(self, process: Process, data: DataSpec) -> None:
+        """See `Objective`."""
+        self.objective.check(process, data)
 
     def probabilities(self, T: int, device: torch.device | str = "cpu") -> Tensor:
         """Returns p_1 … p_T, shape (T,)."""

@@ -11,6 +11,7 @@ from diffusion.denoiser import NetworkDenoiser
 from diffusion.noise import SeededNoise
 from diffusion.objective.base import Objective
 from diffusion.process import Process
+from diffusion.spec import DataSpec
 
 
 class LogitNormal(Objective):
@@ -40,6 +41,10 @@ class LogitNormal(Objective):
             raise ValueError(f"objective.std: {std}; expected a positive number")
         self.objective, self.mean, self.std = objective, mean, std
         self.variance, self.regresses = objective.variance, objective.regresses
+
+    def check(self, process: Process, data: DataSpec) -> None:
+        """See `Objective`."""
+        self.objective.check(process, data)
 
     def times(self, normal: Tensor, T: int) -> Tensor:
         """Returns t = ⌈T / (1 + exp(−m − s n))⌉ in 1 … T, for standard normal n."""

@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
+from diffusion.common.devices import moved
 from diffusion.common.validate import check_counts
 from diffusion.data import Images
 from diffusion.networks import adapt
@@ -82,7 +83,8 @@ class Contrastive(Scoring):
 
     def read(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Returns what the text tower reads of batch["text"], on this module's device."""
-        return {k: v.to(self.device) for k, v in self.network.text.read(batch["text"]).items()}
+        values = self.network.text.read(batch["text"])
+        return {k: moved(v, self.device) for k, v in values.items()}
 
     def random_times(self, noise: SeededNoise) -> Tensor:
         """Returns a time for each sample, (B,): uniform in 1 … T, or 0 if clean."""
@@ -114,7 +116,7 @@ class Contrastive(Scoring):
         t = self.random_times(noise)
         images = self.network.embed_image(self.diffuse(x_0, t, noise), t)
         texts = self.network.embed_text(self.read(batch))
-        losses, hits = self.losses(images, texts, numbers(batch["text"]).to(self.device))
+        losses, hits = self.losses(images, texts, moved(numbers(batch["text"]), self.device))
         return {"loss": losses.mean(), "losses": losses.detach(), "t": t, "hits": hits}
 
     def on_validation_epoch_start(self) -> None:

@@ -11,6 +11,7 @@ from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 
 from diffusion.codec import Codec, Pixels
+from diffusion.common.devices import moved
 from diffusion.condition import Condition, Forget
 from diffusion.data import Images
 from diffusion.denoiser import LockedNetwork, NetworkDenoiser
@@ -154,6 +155,7 @@ class Diffusion(Generative, System):
             check_forgotten(self.sampler, trained, self.denoiser.contract)
         super().setup(stage)
         if stage == "fit" and (data := self._data()) is not None:
+            self.objective.check(self.process, self.codec.spec(data.spec))
             for part in self.denoiser.modules():
                 if isinstance(part, LockedNetwork) and part.spec is not None:
                     agree(part.spec, data, self.reads_labels, beginning=True)
@@ -196,11 +198,11 @@ class Diffusion(Generative, System):
     def _condition(self, values: dict[str, Tensor]) -> Condition:
         """Returns a condition with the network's ∅, on this module's device."""
         if "known" in values and not isinstance(self.codec, Pixels):
-            values["known"] = self.encoded(values["known"].to(self.device))
+            values["known"] = self.encoded(moved(values["known"], self.device))
         null = dict(self.denoiser.contract.null) if values else {}
         return Condition(
-            {k: v.to(self.device) for k, v in values.items()},
-            {k: v.to(self.device) if isinstance(v, Tensor) else v for k, v in null.items()},
+            {k: moved(v, self.device) for k, v in values.items()},
+            {k: moved(v, self.device) if isinstance(v, Tensor) else v for k, v in null.items()},
         )
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> StepOutput:

@@ -1,5 +1,6 @@
 import shutil
 
+import pytest
 import torch
 import yaml
 
@@ -116,3 +117,22 @@ def test_the_last_checkpoint_is_there_before_an_older_one_goes(run, monkeypatch)
 def test_validation_prints_its_figures(fitted, run, capsys):
     run("validate", "--ckpt_path", fitted.last)
     assert "val/loss" in capsys.readouterr().out
+
+
+def test_compiled_in_place_it_trains_and_draws_the_same(run, fitted, same, monkeypatch):
+    called = []
+
+    def stub(forward, **options):  # what is compiled is tested in tests/networks/test_compiled.py
+        return lambda *args, **kwargs: called.append(1) or forward(*args, **kwargs)
+
+    monkeypatch.setattr("torch.compile", stub)
+    run.fit("--compile=true")
+    assert len(called) >= 4
+    assert same(run.load()["state_dict"], fitted.load()["state_dict"])
+
+
+def test_what_draws_nothing_is_not_compiled():
+    from diffusion.cli.flags import compile_networks
+
+    with pytest.raises(ValueError, match="compile: true; expected false, as Linear draws nothing"):
+        compile_networks(torch.nn.Linear(1, 1))

@@ -1,4 +1,6 @@
+import json
 import shutil
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,7 +9,7 @@ import torch
 from emoji_archives import GROUPS, HALF, codes_of, emojibase, npm, pack, scistag
 
 from diffusion.common import packages
-from diffusion.data import Emoji
+from diffusion.data import AltText, CaptionFile, Emoji
 from diffusion.data.emoji import drawings
 from diffusion.data.emoji.facts import said_facts
 
@@ -290,3 +292,24 @@ def test_what_a_text_says_is_told_apart_by_kind():
         "keyword": {"heart", "fox"},
     }
     assert not any(said_facts("", known).values())
+
+
+def test_captions_of_several_kinds_stay_within_their_split(archives):
+    captions = {"spoilt": 0.5, "written": 0.3, "long": 0.2}
+    plain, path = made(archives), archives / "written.json"
+    path.write_text(json.dumps({name: f"written {name}" for name in plain.names}))
+    sources = {"spoilt": AltText("short", 1.0), "written": CaptionFile(str(path))}
+    data = made(archives, captions=captions, sources=sources, prompt="short", batch_size=8)
+    own = [text for (text,) in plain.pictures.texts]
+    numbers = {split: [*chain(*pictures.groups)] for split, pictures in plain.sets().items()}
+    short = {split: {own[i] for i in rows} for split, rows in numbers.items()}
+    for split, rows in numbers.items():
+        texts = [data.pictures.texts[i] for i in rows]
+        assert all(len(of_one) == 3 for of_one in texts)
+        assert {text for text, *_ in texts} & {*own} <= short[split]  # what was swapped in
+        assert [text for _, text, _ in texts] == [f"written {plain.names[i]}" for i in rows]
+        assert all(x.startswith(own[i] + ". ") for i, (*_, x) in zip(rows, texts))
+    batch = next(iter(data.train_dataloader()))
+    assert {*batch["prompt"]} <= short["train"]
+    with pytest.raises(ValueError, match=r"data\.captions: shrt, no captions of this kind; .*long"):
+        Emoji(captions={"shrt": 1.0})

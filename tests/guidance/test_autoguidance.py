@@ -4,8 +4,8 @@ from exact import Gaussian, Wavy
 from torch import nn
 
 from diffusion.condition import Condition
-from diffusion.denoiser import NetworkDenoiser
-from diffusion.guidance import Autoguidance, ClassifierFree, Worse
+from diffusion.denoiser import FrozenDenoiser, NetworkDenoiser
+from diffusion.guidance import Autoguidance, ClassifierFree
 from diffusion.parameterization import V, Velocity
 from diffusion.process import Cosine, RectifiedFlow
 from diffusion.sampler import Sampler
@@ -33,7 +33,7 @@ class Exact(nn.Module):
 
 
 def worse(process, **data):
-    return Worse(NetworkDenoiser(Exact(process, **data), process, Velocity()), SPEC)
+    return FrozenDenoiser(NetworkDenoiser(Exact(process, **data), process, Velocity()), SPEC)
 
 
 def good(process, **data):
@@ -108,7 +108,7 @@ def test_both_orders_with_classifier_free_guidance():
 
 def test_parameterisations_may_differ_and_others_are_refused():
     process = Cosine(20)
-    bad = Worse(NetworkDenoiser(Wavy().double(), process, V()), SPEC)
+    bad = FrozenDenoiser(NetworkDenoiser(Wavy().double(), process, V()), SPEC)
     guide = Autoguidance(2, bad)
     assert guide.networks == (bad,)
     guide.check(process, SPEC)
@@ -116,7 +116,7 @@ def test_parameterisations_may_differ_and_others_are_refused():
         guide.check(Cosine(30), SPEC)
     with pytest.raises(ValueError, match=r"guidance\.bad: it was trained on samples of shape"):
         guide.check(process, DataSpec("Points", (3, 2), None, (), None))
-    with pytest.raises(ValueError, match=r"guidance\.bad: Linear; expected a Worse module"):
+    with pytest.raises(ValueError, match=r"guidance\.bad: Linear; expected a FrozenDenoiser"):
         Autoguidance(2, nn.Linear(1, 1))
 
 

@@ -8,12 +8,13 @@ from torch import Tensor, nn
 
 from diffusion.common.validate import check_shares
 from diffusion.networks.base import ImageTower
-from diffusion.networks.captioning.decoder import Decoder, Past
+from diffusion.networks.captioning.decoder import Decoder
+from diffusion.networks.captioning.speaker import Speaker
 from diffusion.networks.captioning.vocabulary import END, Vocabulary
 from diffusion.networks.towers import LARGEST
 
 
-class CaptionNetwork(nn.Module):
+class CaptionNetwork(Speaker):
     """p(y_l | y_1 … y_{l−1}, x) of the tokens of captions, and f(x), g(y) of unit length.
 
     The decoder's first half reads the text alone, its second half the picture's states too (section
@@ -79,24 +80,6 @@ class CaptionNetwork(nn.Module):
         t = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         vector, states = self.image.look(x, t)
         return F.normalize(vector.float(), dim=1), self.dropout(self.states(states))
-
-    def decode(
-        self, tokens: Tensor, states: Tensor, past: Past | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Returns the states of the decoder's two halves, each (B, N, width).
-
-        Args:
-            tokens: The start and tokens, (B, N); with a past that is not empty, the next one.
-            states: What `look` returns.
-            past: What the decoder keeps, see `Decoder.past`.
-        """
-        at = past[0][0].shape[2] if past and past[0] else 0
-        h = self.embedding(tokens) + self.position[at : at + tokens.shape[1]]
-        return self.decoder(self.dropout(h), states, past)
-
-    def logits(self, states: Tensor) -> Tensor:
-        """Returns log p of the next token up to a constant, (B, N, `vocabulary.size`), float32."""
-        return F.linear(states, self.embedding.weight[: self.vocabulary.size]).float()
 
     def forward(self, x: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns the logits of all tokens (B, N, K), f (B, D), and g (B, D).

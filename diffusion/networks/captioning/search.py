@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from diffusion.common.validate import check_counts
-from diffusion.networks.captioning.caption_network import CaptionNetwork
 from diffusion.networks.captioning.decoder import Past
+from diffusion.networks.captioning.speaker import Speaker
 from diffusion.networks.captioning.vocabulary import END
 
 EVERY = 8  # tokens, after which it is asked which captions have ended
@@ -26,9 +26,7 @@ class Search(ABC):
     def __init__(self, spell: bool = True) -> None:
         self.spell = spell
 
-    def next_log_p(
-        self, network: CaptionNetwork, token: Tensor, states: Tensor, past: Past
-    ) -> Tensor:
+    def next_log_p(self, network: Speaker, token: Tensor, states: Tensor, past: Past) -> Tensor:
         """Returns log p of what follows a token (B, 1) and those before it, (B, K).
 
         What may not follow has −∞; the others keep their log p.
@@ -40,16 +38,14 @@ class Search(ABC):
         return log_p.masked_fill(network.vocabulary.spelling(log_p.device), -torch.inf)
 
     @abstractmethod
-    def __call__(
-        self, network: CaptionNetwork, states: Tensor, uniform: Callable[[], Tensor]
-    ) -> Found:
+    def __call__(self, network: Speaker, states: Tensor, uniform: Callable[[], Tensor]) -> Found:
         """Returns tokens (B, N), N at most L, and log p of each caption, (B,) in float32.
 
         Behind an end there are only ends, which count for nothing.
 
         Args:
             network: In evaluation.
-            states: Of B pictures, see `CaptionNetwork.look`.
+            states: Of B pictures or prompts, which the network's `look` returns.
             uniform: Draws a number in [0, 1) for each, (B,).
         """
 
@@ -77,9 +73,7 @@ class Sampling(Search):
             raise ValueError(f"top_p: {top_p}; expected 0 < top_p ≤ 1")
         self.temperature, self.top_p = temperature, top_p
 
-    def __call__(
-        self, network: CaptionNetwork, states: Tensor, uniform: Callable[[], Tensor]
-    ) -> Found:
+    def __call__(self, network: Speaker, states: Tensor, uniform: Callable[[], Tensor]) -> Found:
         """See `Search`."""
         return one_by_one(
             self, network, states, lambda log_p, rows: self.drawn(log_p, uniform()[rows])
@@ -113,9 +107,7 @@ class Beam(Search):
         check_counts("search", width=width)
         self.width = width
 
-    def __call__(
-        self, network: CaptionNetwork, states: Tensor, uniform: Callable[[], Tensor]
-    ) -> Found:
+    def __call__(self, network: Speaker, states: Tensor, uniform: Callable[[], Tensor]) -> Found:
         """See `Search`; nothing is drawn."""
         greedy = one_by_one(self, network, states, lambda log_p, _: log_p.argmax(1))
         if self.width == 1:
@@ -126,7 +118,7 @@ class Beam(Search):
         better = total > greedy[1]
         return torch.where(better[:, None], both[1], both[0]), torch.where(better, total, greedy[1])
 
-    def _followed(self, network: CaptionNetwork, states: Tensor) -> Found:
+    def _followed(self, network: Speaker, states: Tensor) -> Found:
         B, W = len(states), self.width
         first = torch.arange(B, device=states.device)[:, None] * W  # the first beam of each
         states, past = states.repeat_interleave(W, 0), network.decoder.past()
@@ -153,7 +145,7 @@ class Beam(Search):
 
 def one_by_one(
     search: Search,
-    network: CaptionNetwork,
+    network: Speaker,
     states: Tensor,
     choose: Callable[[Tensor, Tensor], Tensor],
 ) -> Found:

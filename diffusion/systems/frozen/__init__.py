@@ -7,6 +7,7 @@ from diffusion.systems.frozen.guides import (
     Trained,
     TrainedClip,
     TrainedDenoiser,
+    TrainedTeacher,
 )
 
 __all__ = [
@@ -17,4 +18,5 @@ __all__ = [
     "TrainedControl",
     "TrainedDenoiser",
     "TrainedNetwork",
+    "TrainedTeacher",
 ]

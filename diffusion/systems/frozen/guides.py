@@ -8,9 +8,11 @@ from torch import Tensor, nn
 
 from diffusion.common.hashing import weights_digest
 from diffusion.condition import Condition
-from diffusion.guidance import NoiseAware, Worse
+from diffusion.denoiser import FrozenDenoiser, NetworkDenoiser
+from diffusion.guidance import NoiseAware
 from diffusion.guidance.clip import PREFIX, TextScore
 from diffusion.networks.towers import Towers, independent_parts
+from diffusion.objective import Teacher
 from diffusion.process import Process
 from diffusion.spec import DataSpec
 from diffusion.systems.contrastive import Contrastive
@@ -172,7 +174,7 @@ def clip_parts(
     return module.network, module.process, module.spec, module.process is None or module.clean > 0
 
 
-class TrainedDenoiser(Worse):
+class TrainedDenoiser(FrozenDenoiser):
     """A `Diffusion` from its checkpoint, with the averaged weights if there are any.
 
     It is read at once, so that a wrong path is known before anything is trained.
@@ -187,8 +189,36 @@ class TrainedDenoiser(Worse):
     """
 
     def __init__(self, checkpoint: str, trust: bool = False) -> None:
-        key = "guidance.bad.checkpoint"
-        module = Diffusion.load_from_checkpoint(checkpoint, trust=trust, key=key)
-        if module.spec is None:
-            raise ValueError(f"{key}: {checkpoint}; expected one that says what it was trained on")
-        super().__init__(module.denoiser, module.codec.spec(module.spec))
+        super().__init__(*denoiser_parts(checkpoint, trust, "guidance.bad.checkpoint"))
+
+
+def denoiser_parts(checkpoint: str, trust: bool, key: str) -> tuple[NetworkDenoiser, DataSpec]:
+    """Returns what a `FrozenDenoiser` is made of, read from the checkpoint of a `Diffusion`."""
+    module = Diffusion.load_from_checkpoint(checkpoint, trust=trust, key=key)
+    if module.spec is None:
+        raise ValueError(f"{key}: {checkpoint}; expected one that says what it was trained on")
+    return module.denoiser, module.codec.spec(module.spec)
+
+
+class TrainedTeacher(Teacher):
+    """A `Diffusion` from its checkpoint, with the averaged weights, read when training begins.
+
+    So what it has taught is drawn from without it.
+
+    Args:
+        checkpoint: The file, or an exported folder.
+        trust: Whether you made it, so that all the classes it names may be made.
+    """
+
+    def __init__(self, checkpoint: str, trust: bool = False) -> None:
+        self.checkpoint, self.trust = checkpoint, trust
+
+    def read(self) -> FrozenDenoiser:
+        """See `Teacher`.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is something else.
+        """
+        key = "model.objective.teacher.checkpoint"
+        return FrozenDenoiser(*denoiser_parts(self.checkpoint, self.trust, key))
