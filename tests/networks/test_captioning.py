@@ -42,10 +42,10 @@ def test_every_text_comes_back(learned):
         assert all(0 < token < vocabulary.size for token in tokens)
 
 
-def test_words_that_were_seen_twice_are_one_token():
+def test_a_word_of_training_is_one_token_and_others_are_spelled():
     vocabulary = Vocabulary(300, 200)
-    vocabulary.learn(TEXTS)
-    assert {*vocabulary.words} == {" red", " fox"}
+    vocabulary.learn(TEXTS[:1])
+    assert {*vocabulary.words} == {" red", " fox", " asleep"}
     assert [len(vocabulary.tokens(text)) for text in (" red", " hat", " fox,")] == [1, 4, 2]
 
 
@@ -171,6 +171,17 @@ def test_a_beam_is_never_less_likely_than_greedy(width):
     greedy, wide = (Beam(w)(made, states, nothing)[1] for w in (1, width))
     assert (wide >= greedy - 1e-4).all()
     assert (wide > greedy + 1e-3).any()
+
+
+def test_without_spelling_all_words_are_whole():
+    made = network(words=[" ab", " cd"], length=8)
+    states = looked(made, 20)[1]
+    spelled, whole = (Beam(2, spell)(made, states, nothing)[0] for spell in (True, False))
+    letters = [1 + byte for byte in b"xyz \xc3"]
+    assert made.vocabulary.spelling(states.device)[letters].all()
+    assert not made.vocabulary.spelling(states.device)[[END, 1 + ord(","), BYTES + 1]].any()
+    assert made.vocabulary.spelling(states.device)[whole[:, 1:]].any().item() is False
+    assert made.vocabulary.spelling(states.device)[spelled[:, 1:]].any()
 
 
 def test_sampling_draws_from_the_head():

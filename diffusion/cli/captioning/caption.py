@@ -32,6 +32,7 @@ def caption(
     beam: int = 1,
     temperature: float | None = None,
     top_p: float = 0.9,
+    spell: bool = False,
     seed: int = 0,
     batch_size: int = 64,
     config: list[str] | None = None,
@@ -53,6 +54,8 @@ def caption(
         beam: How many beginnings a beam follows; 1 is greedy.
         temperature: Draws captions by chance in place of a beam.
         top_p: The probability of the head that is drawn from.
+        spell: Words that are no tokens may be spelled in bytes; otherwise captions have only words
+            of the training captions.
         seed: Of what is drawn.
         batch_size: Pictures at once.
         config: With `output`, one over the checkpoint's own, for its data. It may be repeated.
@@ -67,7 +70,7 @@ def caption(
     check_counts("caption", least=0, most=2**32 - 1, seed=seed)
     if n > 1 and (temperature is None or n > 100 or (folder is not None and format == "txt")):
         raise ValueError(f"n: {n}; expected 1, or with --temperature and --format json at most 100")
-    search = Beam(beam) if temperature is None else Sampling(temperature, top_p)
+    search = Beam(beam, spell) if temperature is None else Sampling(temperature, top_p, spell)
     module = Captioner.load_from_checkpoint(ckpt_path, trust=trust, key="ckpt_path")
     if module.spec is None:
         raise ValueError(f"ckpt_path: {ckpt_path}; expected one that says what it was trained on")

@@ -16,7 +16,26 @@ Found = tuple[Tensor, Tensor]
 
 
 class Search(ABC):
-    """From the states of pictures to their captions."""
+    """From the states of pictures to their captions.
+
+    Args:
+        spell: Whether words may be spelled in bytes; if not, all but the first are whole words of
+            training captions.
+    """
+
+    def __init__(self, spell: bool = True) -> None:
+        self.spell = spell
+
+    def next_log_p(self, network: Speaker, token: Tensor, states: Tensor, past: Past) -> Tensor:
+        """Returns log p of what follows a token (B, 1) and those before it, (B, K).
+
+        What may not follow has −∞; the others keep their log p.
+        """
+        _, seen = network.decode(token, states, past)
+        log_p = network.logits(seen[:, -1]).log_softmax(1)
+        if self.spell or past[0][0].shape[2] == 1:  # a text may begin with any letter
+            return log_p
+        return log_p.masked_fill(network.vocabulary.spelling(log_p.device), -torch.inf)
 
     @abstractmethod
     def __call__(self, network: Speaker, states: Tensor, uniform: Callable[[], Tensor]) -> Found:
@@ -40,12 +59,14 @@ class Sampling(Search):
     Args:
         temperature: Above 0.
         top_p: In (0, 1]; 1 cuts nothing.
+        spell: See `Search`.
 
     Raises:
         ValueError: If a number is out of range.
     """
 
-    def __init__(self, temperature: float = 1.0, top_p: float = 0.9) -> None:
+    def __init__(self, temperature: float = 1.0, top_p: float = 0.9, spell: bool = True) -> None:
+        super().__init__(spell)
         if not 0 < temperature < float("inf"):
             raise ValueError(f"temperature: {temperature}; expected more than 0")
         if not 0 < top_p <= 1:
@@ -54,7 +75,9 @@ class Sampling(Search):
 
     def __call__(self, network: Speaker, states: Tensor, uniform: Callable[[], Tensor]) -> Found:
         """See `Search`."""
-        return one_by_one(network, states, lambda log_p, rows: self.drawn(log_p, uniform()[rows]))
+        return one_by_one(
+            self, network, states, lambda log_p, rows: self.drawn(log_p, uniform()[rows])
+        )
 
     def drawn(self, logits: Tensor, u: Tensor) -> Tensor:
         """Returns the tokens (B,) at the shares u (B,) of the heads of logits (B, K)."""
@@ -73,18 +96,20 @@ class Beam(Search):
 
     Args:
         width: How many beginnings are followed.
+        spell: See `Search`.
 
     Raises:
         ValueError: If there is none.
     """
 
-    def __init__(self, width: int = 1) -> None:
+    def __init__(self, width: int = 1, spell: bool = True) -> None:
+        super().__init__(spell)
         check_counts("search", width=width)
         self.width = width
 
     def __call__(self, network: Speaker, states: Tensor, uniform: Callable[[], Tensor]) -> Found:
         """See `Search`; nothing is drawn."""
-        greedy = one_by_one(network, states, lambda log_p, _: log_p.argmax(1))
+        greedy = one_by_one(self, network, states, lambda log_p, _: log_p.argmax(1))
         if self.width == 1:
             return greedy
         tokens, total = self._followed(network, states)
@@ -102,7 +127,7 @@ class Beam(Search):
         total = torch.full((B, W), -torch.inf, device=states.device)
         total[:, 0] = 0  # all beams are alike at first: one of them counts
         for i in range(network.vocabulary.length):
-            log_p = next_log_p(network, token, states, past)
+            log_p = self.next_log_p(network, token, states, past)
             log_p = log_p.masked_fill(ended[:, None], -torch.inf)
             log_p[:, END].masked_fill_(ended, 0.0)
             scores = total.view(-1, 1) + log_p
@@ -118,20 +143,18 @@ class Beam(Search):
         return tokens[first[:, 0] + best], total.gather(1, best[:, None])[:, 0]
 
 
-def next_log_p(network: Speaker, token: Tensor, states: Tensor, past: Past) -> Tensor:
-    """Returns log p of what follows a token (B, 1) and those before it, (B, K)."""
-    _, seen = network.decode(token, states, past)
-    return network.logits(seen[:, -1]).log_softmax(1)
-
-
 def one_by_one(
-    network: Speaker, states: Tensor, choose: Callable[[Tensor, Tensor], Tensor]
+    search: Search,
+    network: Speaker,
+    states: Tensor,
+    choose: Callable[[Tensor, Tensor], Tensor],
 ) -> Found:
     """Returns captions whose tokens are chosen one after the other; see `Search`.
 
     Those that have ended are left out from time to time.
 
     Args:
+        search: Which says what may follow.
         network: In evaluation.
         states: Of B pictures.
         choose: From log p (b, K) of the captions that are left and their numbers among all (b,) to
@@ -142,7 +165,7 @@ def one_by_one(
     tokens = torch.full((B, length), END, device=states.device)
     token, ended = tokens[:, :1], torch.zeros_like(rows, dtype=torch.bool)
     for i in range(length):
-        log_p = next_log_p(network, token, states, past)
+        log_p = search.next_log_p(network, token, states, past)
         token = torch.where(ended, END, choose(log_p, rows))[:, None]
         total[rows] += log_p.gather(1, token)[:, 0].masked_fill(ended, 0.0)
         tokens[rows, i] = token[:, 0]

@@ -13,15 +13,15 @@ END = 0  # and the token in front of a text
 BYTES = 256
 PIECES = re.compile(r" ?[^\W_]+(?:['’-][^\W_]+)*| ?[^\w\s]|[\s_]")
 LETTERS = 12  # bytes that there is room for, of a word in the mean
-SEEN = 2  # times, from which on a word is a token
+SIGNS = ",.;:!?()"
 
 
 class Vocabulary(nn.Module):
     """Texts → token numbers and back, exactly: `text(tokens(x))` is x for every text.
 
     0 ends a text, 1 … 256 are bytes of UTF-8, and all others are words or signs with the space
-    before them, which were seen twice or more in training; what was not is spelled in bytes. The
-    words are a buffer of the checkpoint. More may be learned later, which move none.
+    before them, of training captions; what was in none is spelled in bytes. The words are a buffer
+    of the checkpoint. More may be learned later, which move none.
 
     Args:
         rows: The most tokens there may be.
@@ -65,7 +65,7 @@ class Vocabulary(nn.Module):
         """
         self.reread()
         counts = Counter(piece for text in texts for piece in PIECES.findall(text))
-        seen = [x for x, n in counts.items() if n >= SEEN and len(x.encode()) > 1 and "\0" not in x]
+        seen = [x for x in counts if len(x.encode()) > 1 and "\0" not in x]
         words = self.words
         room = len(self.letters) - len("\0".join(words).encode())
         for word in sorted(set(seen) - {*words}, key=lambda word: (-counts[word], word)):
@@ -105,6 +105,12 @@ class Vocabulary(nn.Module):
             word = token - 1 - BYTES
             found += bytes([token - 1]) if word < 0 else self.words[word].encode()
         return found.decode(errors="replace")
+
+    def spelling(self, device: torch.device) -> Tensor:
+        """Returns which tokens are bytes other than signs between words, bool (`size`,)."""
+        found = torch.zeros(self.size, dtype=torch.bool)
+        found[[1 + byte for byte in range(BYTES) if chr(byte) not in SIGNS]] = True
+        return found.to(device)
 
     def cut(self, texts: Iterable[str]) -> int:
         """Returns how many texts have more than L tokens."""
