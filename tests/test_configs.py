@@ -1,6 +1,7 @@
 """Every configuration parses, says what it reproduces, and trains and tests when made small."""
 
 import gzip
+import json
 import pickle
 import re
 from pathlib import Path
@@ -24,8 +25,10 @@ IDENTITIES = sorted(CONFIGS.glob("*identity_*.yaml"))
 SWAPPERS = sorted(CONFIGS.glob("swapper_*.yaml"))
 JUDGES = [path for path in CONFIGS.glob("judge_*.yaml") if path not in IDENTITIES]
 CLIPS = sorted([*CONFIGS.glob("clip_*.yaml"), *JUDGES])  # nor have these
+CAPTIONERS = sorted(CONFIGS.glob("captioner_*.yaml"))
+UPSAMPLERS = sorted(CONFIGS.glob("prompt_upsampler_*.yaml"))
 CASCADES = sorted(CONFIGS.glob("*_cascade.yaml"))  # which have several
-OTHERS = (*CLASSIFIERS, *CLIPS, *CASCADES, *IDENTITIES, *SWAPPERS)
+OTHERS = (*CLASSIFIERS, *CLIPS, *CAPTIONERS, *UPSAMPLERS, *CASCADES, *IDENTITIES, *SWAPPERS)
 MODELS = [path for path in EXPERIMENTS if path not in OTHERS]
 IDS = [path.stem for path in MODELS]
 
@@ -283,6 +286,12 @@ def small(config, folder):
             network["image_size"] = 16
         low |= {"crop": 8} if "crop" in data["init_args"] else {}
         made = {"root": str(folder / "made"), "size": 16, "val_share": 0.2, **low}
+        if sources := data["init_args"].get("sources"):  # captions as a captioner writes them
+            path = folder / "captions.json"
+            path.write_text(json.dumps({f"{i}": [f"detailed {i}"] for i in range(60)}))
+            sources["noisy"]["init_args"]["of"] = "caption"
+            sources["detailed"]["init_args"]["path"] = str(path)
+            made |= {"captions": data["init_args"]["captions"], "sources": sources}
         data = {"class_path": "ImageText", "init_args": {**arguments, **made}}
     else:
         data = {"init_args": arguments}
@@ -515,6 +524,51 @@ def test_an_identity_encoder_trains_and_tests_when_made_small(path, tmp_path, mo
     found = {p.name for p in Path("run").iterdir()}
     assert {"config_fit.yaml", "config_test.yaml", "identity.json", "identity.png"} <= found
     assert not {"samples.png", "metrics.json", "likelihood.json"} & found
+
+
+@pytest.mark.parametrize("path", CAPTIONERS, ids=lambda p: p.stem)
+def test_a_captioner_trains_and_tests_when_made_small(path, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # so that it is put back afterwards
+    config = merged(capsys, path, CONFIGS / "trainer/gpu.yaml")
+    assert config["trainer"]["default_root_dir"] == f"runs/{path.stem}"
+    image = {"image_size": 8, "channels": 8, "multipliers": [1], "attention": [], "groups": 4}
+    network = {"image": {"init_args": {**image, "head_width": 8}}, "width": 16, "rows": 300}
+    overlay = {
+        **SMALL,
+        "model": {"network": {"init_args": network}, "start": None},
+        "data": {"class_path": "captioned.Captioned", "init_args": {"batch_size": 8}},
+    }
+    for stage in ("before", "run"):
+        Path("small.yaml").write_text(yaml.safe_dump(overlay))
+        main("fit", "--config", path, "--config", "small.yaml", "--trainer.default_root_dir", stage)
+        overlay["model"]["start"] = LAST.format("before")
+    main("test", "--trust", "--ckpt_path", LAST.format("run"))
+    found = {p.name for p in Path("run").iterdir()}
+    assert {"config_fit.yaml", "config_test.yaml", "captioner.json", "captioner.png"} <= found
+    assert not {"samples.png", "metrics.json", "likelihood.json"} & found
+
+
+@pytest.mark.parametrize("path", UPSAMPLERS, ids=lambda p: p.stem)
+def test_an_upsampler_of_prompts_trains_and_tests_when_made_small(
+    path, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # so that it is put back afterwards
+    config = merged(capsys, path, CONFIGS / "trainer/gpu.yaml")
+    assert config["trainer"]["default_root_dir"] == f"runs/{path.stem}"
+    captioned(tmp_path / "made")
+    data = {"root": "made", "size": 8, "batch_size": 8, "captions": None, "prompt": "caption"}
+    overlay = {
+        **SMALL,
+        "model": {"network": {"init_args": {"width": 16, "rows": 300, "length": 24}}},
+        "data": {"class_path": "ImageText", "init_args": data},
+    }
+    Path("small.yaml").write_text(yaml.safe_dump(overlay))
+    main("fit", "--config", path, "--config", "small.yaml")
+    main("test", "--ckpt_path", LAST.format("run"))
+    found = {p.name for p in Path("run").iterdir()}
+    assert {"config_test.yaml", "prompt_upsampler.json", "prompt_upsampler.png"} <= found
 
 
 def small_encoder(config, folder):

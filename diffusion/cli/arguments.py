@@ -26,7 +26,8 @@ SECTIONS = (
 )
 KEYS = (
     *"ckpt_path config data help model print_config prompt prompts return_predictions".split(),
-    *("compile", "seed_everything", "trust", "verbose", "wandb", "weights_only", *SECTIONS),
+    *("compile", "seed_everything", "trust", "upsample_prompt", "verbose", "wandb"),
+    *("weights_only", *SECTIONS),
 )
 PARTS = (
     *("network", "process", "parameterization", "objective", "sampler", "p_uncond"),

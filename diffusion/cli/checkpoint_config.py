@@ -20,7 +20,11 @@ from diffusion.systems.checkpoints.trust import TRUST, Taken, loaded, trusting, 
 
 OF_ONE_COMMAND = (
     *("ckpt_path", "weights_only", "verbose", "return_predictions"),
-    *("prompt", "prompts"),  # the data has the texts, and another flag may ask for others
+    *(
+        "prompt",
+        "prompts",
+        "upsample_prompt",
+    ),  # the data has the texts, and another flag may ask for others
 )
 PLACE = ("accelerator", "devices", "num_nodes", "strategy")  # where it was trained
 PARTS = {"model": L.LightningModule, "data": L.LightningDataModule}

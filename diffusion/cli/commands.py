@@ -12,6 +12,7 @@ from diffusion.cli import arguments
 COMMANDS = {
     "align": "diffusion.editing.align.align",
     "average": "diffusion.cli.average.average",
+    "caption": "diffusion.cli.captioning.caption.caption",
     "compare": "diffusion.metrics.report.compare.compare",
     "export": "diffusion.cli.convert.export",
     "import": "diffusion.cli.convert.import_",

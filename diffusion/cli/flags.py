@@ -18,6 +18,8 @@ import diffusion.objective
 import diffusion.parameterization
 import diffusion.process
 import diffusion.step
+import diffusion.systems.captioning.captioner
+import diffusion.systems.captioning.trained_tower
 import diffusion.systems.cascade
 import diffusion.systems.contrastive
 import diffusion.systems.diffusion
@@ -39,6 +41,7 @@ from diffusion.data.requests.prompts import prompts_of
 from diffusion.networks.compiled import compile_in_place
 from diffusion.systems import trainer
 from diffusion.systems.averages import EMA, Snapshots
+from diffusion.systems.captioning.prompt_upsampler import PromptUpsampler
 from diffusion.systems.generative import Generative
 
 SECTIONS = {
@@ -52,6 +55,7 @@ SECTIONS = {
     "writer": Writer,
 }
 TRAINER = {**trainer.DEFAULTS, "default_root_dir": "runs/default"}
+UPSAMPLER = "weights/prompt_upsampler_emoji"
 TEXTS: Any = list[str] | str | None
 FLAGS: dict[str, dict[str, Any]] = {
     "--wandb": {
@@ -72,6 +76,12 @@ FLAGS: dict[str, dict[str, Any]] = {
     "--prompts": {
         "type": TEXTS,
         "help": "A file with a text to draw on each line; repeat it for several files.",
+    },
+    "--upsample_prompt": {
+        "type": bool | str,
+        "default": False,
+        "help": "Make detailed captions of the prompts first: true, or the checkpoint of a "
+        "PromptUpsampler.",
     },
     "--trust": {
         "action": "store_true",
@@ -105,8 +115,20 @@ def compile_networks(model: Any) -> None:
 
 
 def hand_on_prompts(config: Any) -> None:
-    """Gives the data the texts of --prompt and --prompts."""
-    if (prompts := prompts_of(config.prompt, config.prompts)) is None:
+    """Gives the data the texts of --prompt and --prompts, made longer if asked to.
+
+    Raises:
+        ValueError: If there is nothing to make longer, or the data has no captions.
+    """
+    prompts = prompts_of(config.prompt, config.prompts)
+    if config.upsample_prompt:
+        prompts = prompts or config.data.init_args.get("prompts")
+        if not prompts:
+            given = str(config.upsample_prompt).lower()
+            raise ValueError(f"upsample_prompt: {given}; expected --prompt too, a text to rewrite")
+        short, prompts = prompts, rewritten(config.upsample_prompt, prompts)
+        config.writer.upsampled = dict(zip(prompts, short))
+    if prompts is None:
         return
     if "prompts" not in config.data.init_args:
         name = config.data.class_path.rsplit(".", 1)[-1]
@@ -115,3 +137,15 @@ def hand_on_prompts(config: Any) -> None:
             f"{name} has none"
         )
     config.data.init_args["prompts"] = prompts
+
+
+def rewritten(by: bool | str, prompts: list[str]) -> list[str]:
+    """Returns detailed captions of prompts.
+
+    Args:
+        by: The checkpoint of a `PromptUpsampler`, or True for that of `weights`.
+        prompts: Some texts.
+    """
+    path = UPSAMPLER if by is True else str(by)
+    model = PromptUpsampler.load_from_checkpoint(path, key="upsample_prompt").eval()
+    return model.rewrite(prompts)

@@ -1,5 +1,7 @@
 """Palettes of colours by name, and the nearest in CIELAB of a small one with examples."""
 
+import re
+
 import numpy as np
 
 NAMES = {
@@ -44,8 +46,14 @@ CSS = {
     "pink": (255, 192, 203),
     "tan": (210, 180, 140),
 }
+WORDS = re.compile(rf"\b({'|'.join(sorted(NAMES, key=len, reverse=True))})\b")
 EXAMPLES = np.array([rgb for of_name in NAMES.values() for rgb in of_name], dtype=np.uint8)
 OF_EXAMPLE = np.repeat(np.arange(len(NAMES)), [len(of_name) for of_name in NAMES.values()])
+
+
+def named_colours(text: str) -> set[str]:
+    """Returns which of `NAMES` a text names; "light blue" is not also "blue"."""
+    return set(WORDS.findall(text.lower().replace("grey", "gray")))
 
 
 def nearest_names(rgb: np.ndarray) -> np.ndarray:

@@ -3,6 +3,9 @@
 from diffusion.data.avatars import Avatars
 from diffusion.data.base import Images
 from diffusion.data.binary import BinaryDigits, Heartbeat
+from diffusion.data.captions.alt_text import AltText
+from diffusion.data.captions.base import CaptionSource
+from diffusion.data.captions.caption_file import CaptionFile
 from diffusion.data.cifar10 import CIFAR10
 from diffusion.data.controls.base import Control
 from diffusion.data.controls.beside import Beside
@@ -30,10 +33,13 @@ from diffusion.data.synthetic.tree import Tree
 __all__ = [
     "CIFAR10",
     "MNIST",
+    "AltText",
     "Avatars",
     "Beside",
     "BinaryDigits",
     "Canny",
+    "CaptionFile",
+    "CaptionSource",
     "Circles",
     "ColourBlocks",
     "Control",

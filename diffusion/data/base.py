@@ -59,6 +59,7 @@ class Images(Batches, ABC):
         classes: Their names, if they have some; a label is a place among them.
         levels: Number of grey levels, None for continuous data.
         ask: The split whose captions are asked for; None where the data has none.
+        prompt: The kind of short captions that batches have as "prompt"; None for none.
         texts: All captions and prompts, once the data is set up; None where it has none.
         low: What batches have as small pictures, "low_res", or None.
         mentioned: What was left out of the data, a line each.
@@ -74,6 +75,7 @@ class Images(Batches, ABC):
     classes: Sequence[str] = ()
     levels: int | None = 256
     ask: str | None = None
+    prompt: str | None = None
     texts: list[str] | None = None
     low: SmallPictures | None = None
 

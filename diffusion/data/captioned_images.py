@@ -1,7 +1,7 @@
 """Data whose samples are asked for in words."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -10,6 +10,7 @@ from diffusion.data.base import Images
 from diffusion.data.requests.base import Ask
 from diffusion.data.requests.prompts import Captions, Prompts, plain_text
 from diffusion.data.requests.small_pictures import Shrunk, SmallPictures
+from diffusion.data.sets import Memory
 
 
 @runtime_checkable
@@ -19,6 +20,29 @@ class TextReader(Protocol):
     @property
     def reads_texts(self) -> bool:
         """Whether it does."""
+        ...
+
+
+@runtime_checkable
+class Factual(Protocol):
+    """Data that knows what is true of its pictures, and what a text says of one, by kinds.
+
+    Attributes:
+        pictures: All of them.
+        names: What files call each.
+        truth: The facts of the picture that has a caption, by the caption.
+    """
+
+    pictures: Memory
+    names: list[str]
+    truth: dict[str, dict[str, frozenset[str]]]
+
+    def setup(self, stage: str) -> None:
+        """Reads them."""
+        ...
+
+    def said(self, text: str) -> Mapping[str, frozenset[str]]:
+        """Returns what a text says, by the same kinds."""
         ...
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from diffusion.data.captions.blend import Blend
 from diffusion.spec import Batch
 
 
@@ -58,15 +59,20 @@ class ImageSet(Dataset[Batch], ABC):
 class Annotated(ImageSet):
     """Pictures with labels and captions in memory.
 
-    A picture may have several captions: at its visit v, picture i shows number i + v of them.
+    A picture may have several captions: at its visit v, picture i shows number i + v of them, or
+    the one that a blend picks.
 
     Attributes:
         labels: int64 (N,), or None.
         texts: The captions of each picture, at least one each, or None.
+        blend: What picks among them; None for all in turn.
+        prompts: Short texts of each picture that captions are to be made of, in turn, or None.
     """
 
     labels: Tensor | None
     texts: Sequence[Sequence[str]] | None
+    blend: Blend | None
+    prompts: Sequence[Sequence[str]] | None
 
     def conditions(self, indices: Sequence[int]) -> Batch:
         """Returns labels and first captions."""
@@ -78,15 +84,24 @@ class Annotated(ImageSet):
         if self.labels is not None:
             known["label"] = self.labels[torch.as_tensor(indices)]
         if self.texts is not None:
-            turns = ((self.texts[i], i + v) for i, v in zip(indices, visits))
-            known["text"] = [texts[turn % len(texts)] for texts, turn in turns]
+            shown = zip(indices, visits)
+            if self.blend is None:
+                known["text"] = [self.texts[i][(i + v) % len(self.texts[i])] for i, v in shown]
+            else:
+                known["text"] = [self.texts[i][self.blend.pick(i, v)] for i, v in shown]
+        if self.prompts is not None:
+            turns = ((self.prompts[i], i + v) for i, v in zip(indices, visits))
+            known["prompt"] = [prompts[turn % len(prompts)] for prompts, turn in turns]
         return known
 
     def annotations(self) -> bytes:
         """Returns labels and captions, for a digest."""
         labels = None if self.labels is None else self.labels.tolist()
         texts = None if self.texts is None else [list(texts) for texts in self.texts]
-        return "".join(json.dumps(x) for x in (labels, texts) if x is not None).encode()
+        prompts = None if self.prompts is None else [list(texts) for texts in self.prompts]
+        blend = None if self.blend is None else [self.blend.seed, *self.blend.bounds]
+        known = (labels, texts, blend, prompts)
+        return "".join(json.dumps(x) for x in known if x is not None).encode()
 
 
 @dataclass(eq=False)
@@ -98,6 +113,8 @@ class Memory(Annotated):
         labels: int64 (N,), or None.
         texts: The captions of each picture, or None.
         beside: Controls, uint8 (N, c, H, W), by name.
+        blend: What picks among the captions of a picture.
+        prompts: Short texts of each picture, or None.
 
     Raises:
         ValueError: If there are not as many labels or captions as images.
@@ -107,6 +124,8 @@ class Memory(Annotated):
     labels: Tensor | None = None
     texts: Sequence[Sequence[str]] | None = None
     beside: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    blend: Blend | None = None
+    prompts: Sequence[Sequence[str]] | None = None
 
     def __post_init__(self) -> None:
         for key, values in (("labels", self.labels), ("texts", self.texts), *self.beside.items()):

@@ -2,7 +2,10 @@
 
 from diffusion.networks.adapter.instant_id import InstantID
 from diffusion.networks.adapter.ip_adapter import IPAdapter
-from diffusion.networks.base import Network, adapt
+from diffusion.networks.base import ImageTower, Network, adapt
+from diffusion.networks.captioning.caption_network import CaptionNetwork
+from diffusion.networks.captioning.prompt_network import PromptNetwork
+from diffusion.networks.captioning.search import Beam, Sampling, Search
 from diffusion.networks.conditioning.base import Conditioner
 from diffusion.networks.conditioning.control_map import ControlMap
 from diffusion.networks.conditioning.identity_tokens import (
@@ -43,7 +46,9 @@ __all__ = [
     "MLP",
     "Augmentation",
     "BagOfWords",
+    "Beam",
     "Blur",
+    "CaptionNetwork",
     "ClassifierNetwork",
     "Conditioner",
     "ControlMap",
@@ -57,6 +62,7 @@ __all__ = [
     "IPAdapter",
     "IdentityTokens",
     "ImageEmbedding",
+    "ImageTower",
     "Inpainter",
     "InstantID",
     "Known",
@@ -69,7 +75,10 @@ __all__ = [
     "PhotoTower",
     "PixelMLP",
     "ProjectedDiscriminator",
+    "PromptNetwork",
     "ResampledIdentity",
+    "Sampling",
+    "Search",
     "Stream",
     "SwapGenerator",
     "TextEncoder",

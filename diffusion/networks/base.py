@@ -126,6 +126,32 @@ class Network(nn.Module, ABC):
                 )
 
 
+class ImageTower(Network):
+    """A network of pictures that gives one vector, and the states of parts of the picture.
+
+    Attributes:
+        state_width: Size of a state.
+    """
+
+    state_width: int
+
+    @abstractmethod
+    def look(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the vectors (B, out_channels) of pictures, and states (B, N, state_width).
+
+        Args:
+            x_t: Pictures (B, in_channels, H, W).
+            t: Their times, (B,).
+
+        Raises:
+            ValueError: If it is for one size, and they have another.
+        """
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """Returns the vectors, see `look`."""
+        return self.look(x_t, t)[0]
+
+
 class Plain(Network):
     """What is known of a module that is no `Network`: those of its attributes that one has.
 

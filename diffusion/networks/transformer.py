@@ -22,38 +22,60 @@ class Block(nn.Module):
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.mlp_in, self.mlp_out = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
-    def forward(self, h: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Maps h (B, N, D) to the same; mask is bool, broadcastable to (B, heads, N, N)."""
+    def forward(
+        self,
+        h: Tensor,
+        mask: Tensor | None = None,
+        past: list[Tensor] | None = None,
+        causal: bool = False,
+    ) -> Tensor:
+        """Maps h (B, N, D) to the same.
+
+        Args:
+            h: The tokens; with a past that is not empty, the next one alone.
+            mask: Bool, broadcastable to (B, heads, N, N).
+            past: K and V of the tokens before, to which those of h are added.
+            causal: Whether each token reads itself and those before it only.
+        """
         q, k, v = split_heads(self.qkv(self.norm_attention(h)), self.heads, "qkv-heads")
-        values = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        if past is not None:
+            past[:] = [torch.cat(pair, 2) for pair in zip(past, (k, v))] if past else [k, v]
+            k, v = past
+        alone = causal and q.shape[2] == k.shape[2]
+        values = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=alone)
         h = h + self.out(values.transpose(1, 2).flatten(2))
         return h + self.mlp_out(F.gelu(self.mlp_in(self.norm_mlp(h))))
 
 
 class Transformer(nn.Module):
-    """Blocks and a last LayerNorm; weights start as in GPT-2.
-
-    Normal with standard deviation 0.02, and 0.02 / √(2 · depth) where a residual branch ends.
-    """
+    """Blocks and a last LayerNorm, whose weights `start` as in GPT-2."""
 
     def __init__(self, width: int, depth: int, heads: int) -> None:
         super().__init__()
         check_counts("network", width=width, depth=depth)
         self.blocks = nn.ModuleList([Block(width, heads) for _ in range(depth)])
         self.norm = nn.LayerNorm(width)
-        for name, parameter in self.blocks.named_parameters():
-            if name.endswith("out.weight"):
-                nn.init.normal_(parameter, std=0.02 / (2 * depth) ** 0.5)
-            elif parameter.ndim == 2:
-                nn.init.normal_(parameter, std=0.02)
-            elif "norm" not in name:
-                nn.init.zeros_(parameter)
+        start(self.blocks, depth)
 
     def forward(self, h: Tensor, mask: Tensor | None = None) -> Tensor:
         """Maps h (B, N, D) to the same; mask is bool, broadcastable to (B, heads, N, N)."""
         for block in self.blocks:
             h = block(h, mask)
         return self.norm(h)
+
+
+def start(blocks: nn.Module, depth: int) -> None:
+    """Draws weights from a normal distribution as GPT-2 does; biases are 0.
+
+    Its standard deviation is 0.02, and 0.02 / √(2 · depth) where a residual branch ends.
+    """
+    for name, parameter in blocks.named_parameters():
+        if name.endswith("out.weight"):
+            nn.init.normal_(parameter, std=0.02 / (2 * depth) ** 0.5)
+        elif parameter.ndim == 2:
+            nn.init.normal_(parameter, std=0.02)
+        elif "norm" not in name:
+            nn.init.zeros_(parameter)
 
 
 class TextTransformer(HashedWords):

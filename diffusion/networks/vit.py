@@ -5,11 +5,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion.common.validate import check_counts
-from diffusion.networks.base import Network
+from diffusion.networks.base import ImageTower
 from diffusion.networks.transformer import Transformer
 
 
-class ViT(Network):
+class ViT(ImageTower):
     """network(x_t, t): a vector for a picture, by a transformer over its patches and its time.
 
     The first token is the time's: one learned embedding for each t = 0 … T, where CLIP's vision
@@ -47,6 +47,7 @@ class ViT(Network):
         check_counts("network", in_channels=in_channels, width=width, out_channels=out_channels)
         check_counts("network", T=T)
         self.image_size, self.in_channels, self.out_channels = image_size, in_channels, out_channels
+        self.state_width = width
         self.patch = self.factor = patch
         self.fixed = True
         self.T = T
@@ -59,18 +60,11 @@ class ViT(Network):
         self.out = nn.Linear(width, out_channels, bias=False)
         nn.init.normal_(self.out.weight, std=start)
 
-    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """Returns the vectors (B, out_channels) of pictures.
-
-        Args:
-            x_t: Pictures (B, in_channels, H, W).
-            t: Times (B,) in 0 … T, integers.
-
-        Raises:
-            ValueError: If the pictures are not of `image_size`.
-        """
+    def look(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """See `ImageTower`; the times t are in 0 … T, the states those of all tokens."""
         self.check_size(x_t)
         patches = self.patches(F.pixel_unshuffle(x_t, self.patch).flatten(2).transpose(1, 2))
         time = self.time[t if self.T else torch.zeros_like(t)]
         tokens = torch.cat([time[:, None].to(patches.dtype), patches], dim=1) + self.position
-        return self.out(self.transformer(self.norm(tokens))[:, 0])
+        states = self.transformer(self.norm(tokens))
+        return self.out(states[:, 0]), states

@@ -17,7 +17,7 @@ from diffusion.process import Process
 from diffusion.systems import retrieval
 from diffusion.systems.base import Scoring, StepOutput, channels_last
 from diffusion.systems.noisy_classifier import check_crop, random_crop
-from diffusion.systems.retrieval import info_nce, numbers
+from diffusion.systems.retrieval import loss_among_all, numbers
 from diffusion.systems.texts import remember
 from diffusion.systems.trainer import gather_rows
 
@@ -98,25 +98,14 @@ class Contrastive(Scoring):
         return x_0 if self.process is None else self.process.diffuse(x_0, t, noise(x_0))
 
     def losses(self, images: Tensor, texts: Tensor, number: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns `info_nce` of this process's pairs among those of all processes, each (B,).
-
-        The mean over its pairs, averaged over the processes as DDP averages gradients, is the loss
-        of one process that has all pairs.
+        """Returns `loss_among_all`, each (B,).
 
         Args:
             images: f, (B, D).
             texts: g, (B, D).
             number: `numbers` of the texts, (B,).
         """
-        every = [self._of_all(x) for x in (images, texts, number)]
-        own = torch.arange(len(number), device=number.device) + self.global_rank * len(number)
-        with torch.autocast(images.device.type, enabled=False):
-            return info_nce(images, texts, self.network.scale, every, own)
-
-    def _of_all(self, x: Tensor) -> Tensor:
-        """Returns the rows of all processes, with gradients where there are some."""
-        every: Any = self.all_gather(x, sync_grads=x.is_floating_point())
-        return every.reshape(-1, *x.shape[1:])
+        return loss_among_all(self, (images, texts, number), self.network.scale)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> StepOutput:
         """One loss, at random times and noise."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -55,6 +56,32 @@ def info_nce(
     to_image = (scale * texts @ all_images.T).masked_fill(alike, -torch.inf)
     losses = [F.cross_entropy(logits, own, reduction="none") for logits in (to_text, to_image)]
     return (losses[0] + losses[1]) / 2, to_text.argmax(1) == own
+
+
+def loss_among_all(
+    system: L.LightningModule, own: Sequence[Tensor], scale: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Returns `info_nce` of this process's pairs among those of all processes, each (B,).
+
+    The mean over its pairs, averaged over the processes as DDP averages gradients, is the loss of
+    one process that has all pairs.
+
+    Args:
+        system: Whose processes they are.
+        own: f (B, D), g (B, D), and `numbers` of the texts, (B,).
+        scale: e^λ, shape ().
+    """
+
+    def of_all(x: Tensor) -> Tensor:
+        """Returns the rows of all processes, with gradients where there are some."""
+        every: Any = system.all_gather(x, sync_grads=x.is_floating_point())
+        return every.reshape(-1, *x.shape[1:])
+
+    images, texts, number = own
+    every = [of_all(x) for x in own]
+    places = torch.arange(len(number), device=number.device) + system.global_rank * len(number)
+    with torch.autocast(images.device.type, enabled=False):
+        return info_nce(images, texts, scale, every, places)
 
 
 @dataclass(frozen=True)

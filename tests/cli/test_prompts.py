@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import shutil
 
 import pytest
@@ -172,3 +173,58 @@ def test_texts_that_are_cut_are_counted_once(trained, tmp_path):
     with pytest.warns(UserWarning, match=r"length: 6; 2 of 3 texts .* 'a red .*', has 12") as said:
         predict(trained, tmp_path / "p", "--prompts", str(tmp_path / "prompts.txt"))
     assert sum("are cut" in str(warning.message) for warning in said) == 1
+
+
+@pytest.fixture(scope="module")
+def upsampler(trained):
+    """The checkpoint of a tiny upsampler of prompts."""
+    from diffusion.cli.main import main
+
+    network = {"width": 8, "reads": 1, "depth": 1, "looks": 1, "length": 32, "rows": 300}
+    config = copy.deepcopy(TINY)
+    config["model"] = {
+        "class_path": "PromptUpsampler",
+        "init_args": {"network": {"class_path": "PromptNetwork", "init_args": network}},
+    }
+    data = {"root": str(trained / "pictures"), "size": 8, "batch_size": 8, "prompt": "caption"}
+    config["data"] = {"class_path": "ImageText", "init_args": data}
+    config["trainer"]["default_root_dir"] = str(trained / "upsampler")
+    (trained / "u.yaml").write_text(yaml.safe_dump(config))
+    main(["fit", "--config", str(trained / "u.yaml")])
+    return str(trained / "upsampler/checkpoints/last.ckpt")
+
+
+def test_prompts_are_upsampled_and_both_are_shown(trained, upsampler, tmp_path, monkeypatch):
+    from diffusion.callbacks import writer
+
+    shown = []
+    real = writer.captioned
+    monkeypatch.setattr(
+        writer, "captioned", lambda x, texts, n: (shown.extend(texts), real(x, texts, n))[1]
+    )
+    rewrite = "diffusion.systems.captioning.prompt_upsampler.PromptUpsampler.rewrite"
+    monkeypatch.setattr(rewrite, lambda _, prompts: [f"{x}. blue" for x in prompts])
+    flags = ["--prompt", PROMPT, "--prompt", "a narwhal", "--data.samples", "3"]
+    predict(trained, tmp_path / "a", *flags, "--upsample_prompt", upsampler)
+    captions = list(json.loads((tmp_path / "a/captions.json").read_text()).values())
+    assert captions[0] == captions[2]
+    for short, long, line in zip((PROMPT, "a narwhal"), captions, shown):
+        assert long == f"{short}. blue"
+        assert line == f"{short} → {long}"
+
+
+def test_what_cannot_be_upsampled_is_said(trained, upsampler, tmp_path, capsys):
+    for flags, error in (
+        (["--upsample_prompt", upsampler], "upsample_prompt: .*; expected --prompt too"),
+        (["--prompt", "a", "--upsample_prompt", "none.ckpt"], "upsample_prompt: none.ckpt"),
+        (
+            ["--prompt", "a", "--upsample_prompt", str(trained / "run/checkpoints/last.ckpt")],
+            "upsample_prompt: .*last.ckpt",
+        ),
+    ):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            predict(trained, tmp_path / "b", *flags)
+        assert end.value.code not in (0, None)
+        last = capsys.readouterr().err.strip().splitlines()[-1]
+        assert re.search(error, last), last

@@ -1,4 +1,6 @@
+import json
 import shutil
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,8 +9,9 @@ import torch
 from emoji_archives import GROUPS, HALF, codes_of, emojibase, npm, pack, scistag
 
 from diffusion.common import packages
-from diffusion.data import Emoji
+from diffusion.data import AltText, CaptionFile, Emoji
 from diffusion.data.emoji import drawings
+from diffusion.data.emoji.facts import said_facts
 
 REAL = Path(__file__).parents[2] / "data"
 CONCEPTS = [(f"1F{i:03X}", f"face {i}", 0, False) for i in range(80)]
@@ -251,3 +254,62 @@ def test_the_real_ones():
     counts = torch.bincount(memory.labels[google], minlength=23).tolist()
     of_23 = "119 12 25 15 61 44 30 82 33 58 43 37 131 29 131 69 72 31 47 85 47 219 224"
     assert counts == [int(n) for n in of_23.split()]
+
+
+def test_a_share_of_the_training_pictures_is_part_of_a_larger_one(archives):
+    every, most, few = (groups(made(archives, train_share=share)) for share in (1.0, 0.6, 0.2))
+    assert few["train"] < most["train"] < every["train"]
+    for split in ("val", "test", "pairs"):
+        assert few[split] == every[split]
+    assert 0.1 < len(few["train"]) / len(every["train"]) < 0.3
+
+
+@pytest.mark.parametrize("share", [0.0, 1.1, -1])
+def test_a_share_is_a_share(share):
+    with pytest.raises(ValueError, match="expected more than 0, at most 1"):
+        Emoji(train_share=share)
+
+
+def test_the_true_captions_say_what_is_true(archives):
+    data = made(archives, captions="both")
+    assert len(data.names) == len({*data.names}) == len(data.pictures)
+    assert data.names[0].startswith("google-1f")
+    for _, text in data.pictures.texts or ():
+        said, truth = data.said(text), data.truth[text]
+        assert all(said[kind] == truth[kind] for kind in ("style", "skin", "class", "colour"))
+        assert said["keyword"] <= truth["keyword"]
+
+
+def test_what_a_text_says_is_told_apart_by_kind():
+    known = frozenset({"fox", "red", "heart", "role"})
+    text = "an openmoji emoji of a red heart with medium-dark and light skin. light blue and grey "
+    said = said_facts(f"{text}person role picture, showing fox, unheard", known)
+    assert said == {
+        "style": {"openmoji"},
+        "skin": {"medium-dark", "light"},
+        "class": {"person at work"},
+        "colour": {"red", "light blue", "gray"},
+        "keyword": {"heart", "fox"},
+    }
+    assert not any(said_facts("", known).values())
+
+
+def test_captions_of_several_kinds_stay_within_their_split(archives):
+    captions = {"spoilt": 0.5, "written": 0.3, "long": 0.2}
+    plain, path = made(archives), archives / "written.json"
+    path.write_text(json.dumps({name: f"written {name}" for name in plain.names}))
+    sources = {"spoilt": AltText("short", 1.0), "written": CaptionFile(str(path))}
+    data = made(archives, captions=captions, sources=sources, prompt="short", batch_size=8)
+    own = [text for (text,) in plain.pictures.texts]
+    numbers = {split: [*chain(*pictures.groups)] for split, pictures in plain.sets().items()}
+    short = {split: {own[i] for i in rows} for split, rows in numbers.items()}
+    for split, rows in numbers.items():
+        texts = [data.pictures.texts[i] for i in rows]
+        assert all(len(of_one) == 3 for of_one in texts)
+        assert {text for text, *_ in texts} & {*own} <= short[split]  # what was swapped in
+        assert [text for _, text, _ in texts] == [f"written {plain.names[i]}" for i in rows]
+        assert all(x.startswith(own[i] + ". ") for i, (*_, x) in zip(rows, texts))
+    batch = next(iter(data.train_dataloader()))
+    assert {*batch["prompt"]} <= short["train"]
+    with pytest.raises(ValueError, match=r"data\.captions: shrt, no captions of this kind; .*long"):
+        Emoji(captions={"shrt": 1.0})

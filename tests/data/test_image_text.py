@@ -79,7 +79,7 @@ def test_captions_that_cannot_be_read_are_named(pictures):
     with pytest.raises(ValueError, match=r"dogs/4\.png has an unreadable caption"):
         made(pictures)
     (pictures / "dogs" / "4.json").write_text('{"caption": 5}')
-    with pytest.raises(ValueError, match=r"expected UTF-8 text, or JSON with a string under"):
+    with pytest.raises(ValueError, match=r"expected UTF-8 text, or JSON with texts under"):
         made(pictures)
 
 

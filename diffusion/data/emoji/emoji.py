@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -10,18 +11,21 @@ import torch
 from torch import Tensor
 
 from diffusion.common.hashing import share_of
-from diffusion.common.validate import check_choice
+from diffusion.common.validate import check_choice, first_few
 from diffusion.data.captioned_images import CaptionedImages, offering_prompts
+from diffusion.data.captions.base import CaptionSource
+from diffusion.data.captions.blend import Blend, blended, check_weights
 from diffusion.data.controls.drawn import Drawn
 from diffusion.data.emoji.captions import captions
 from diffusion.data.emoji.drawings import draw_styles, drawn_styles, read_drawings
+from diffusion.data.emoji.facts import STYLES, Facts, said_facts, true_facts
 from diffusion.data.emoji.line_drawings import with_lines
 from diffusion.data.emoji.packs import LINES
 from diffusion.data.emoji.table import CLASSES
 from diffusion.data.sets import UNREAD, ImageSet, Memory, Versions
 
 HELD_OUT = 0.05
-STYLES = ("google", "twitter", "microsoft", "openmoji")
+KINDS = ("short", "long")
 LINED = "openmoji"  # the style that has line drawings
 
 
@@ -42,9 +46,19 @@ class Emoji(CaptionedImages):
         root: Folder of the packages and of the drawn pictures.
         size: Height and width, a multiple of 8 up to 128.
         styles: Whose drawings: google, twitter, microsoft, openmoji; None for all.
-        captions: "short", "long", or "both" in turn.
+        captions: "short", "long", or "both" in turn; or a weight for each of several kinds, as
+            {short: 0.05, synthetic: 0.95}, by which one is drawn at each visit, see `Blend`.
+        sources: Kinds of captions besides "short" and "long", by the keys in `captions`.
+        prompt: The kind that batches have too, as "prompt", for what makes captions of prompts.
+        train_share: Share of the training pictures that are trained on, by concept and style. A
+            smaller share is part of a larger one.
         download: Get what is missing.
         **kwargs: As for `CaptionedImages`.
+
+    Attributes:
+        pictures: All pictures, with skin tones, once they are read.
+        names: What files call each of them, style and code points, "google-1f98a".
+        truth: The facts of the picture that has a caption, by the caption.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -62,7 +76,10 @@ class Emoji(CaptionedImages):
         root: str = "data",
         size: int = 32,
         styles: list[Literal["google", "twitter", "microsoft", "openmoji"]] | None = None,
-        captions: Literal["short", "long", "both"] = "short",
+        captions: Literal["short", "long", "both"] | dict[str, float] = "short",
+        sources: dict[str, CaptionSource] | None = None,
+        prompt: str | None = None,
+        train_share: float = 1.0,
         download: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -72,8 +89,19 @@ class Emoji(CaptionedImages):
         chosen = list(STYLES if styles is None else styles)
         if not chosen or len({*chosen}) < len(chosen) or not {*chosen} <= {*STYLES}:
             raise ValueError(f"data.styles: {styles}; expected some of {', '.join(STYLES)}")
-        check_choice("data", ("short", "long", "both"), captions=captions)
+        self.sources, self.prompt = sources or {}, prompt
+        if prompt is not None:
+            check_weights({prompt: 1.0}, [*KINDS, *self.sources], "prompt")
+        if isinstance(captions, str):
+            check_choice("data", (*KINDS, "both"), captions=captions)
+        else:
+            check_weights(captions, [*KINDS, *self.sources])
+        if not 0 < train_share <= 1:
+            raise ValueError(f"data.train_share: {train_share}; expected more than 0, at most 1")
         self.root, self.captions, self.download, self.reason = root, captions, download, ""
+        self.train_share = train_share
+        self.pictures: Memory = UNREAD
+        self.names, self.truth = list[str](), dict[str, Facts]()
         self.styles = [style for style in STYLES if style in chosen]
         if self.beside and self.styles != [LINED]:
             raise ValueError(
@@ -98,7 +126,8 @@ class Emoji(CaptionedImages):
         lines, beside = files.pop(LINES, None), dict[str, Tensor]()
         if missing := [style for style in self.styles if style not in files]:
             self.mention(f"styles: only google, without {', '.join(missing)}{self.reason}")
-        images, texts, labels, concepts = [], [], [], []
+        images, labels, concepts = [], [], []
+        own: dict[str, list[tuple[str, ...]]] = {kind: [] for kind in (*KINDS, "both")}
         for style, path in files.items():
             drawings = read_drawings(path)
             if lines is not None:
@@ -106,18 +135,69 @@ class Emoji(CaptionedImages):
                 beside = dict.fromkeys(self.beside, white)
             images.append(drawings.images)
             for entry, colours in zip(drawings.entries, drawings.colours):
-                texts.append(captions(self.captions, style, entry, colours))
+                for kind, of_all in own.items():
+                    of_all.append(captions(kind, style, entry, colours))
+                facts = true_facts(style, entry, colours)
+                self.truth |= dict.fromkeys(own["both"][-1], facts)
+                self.names.append(f"{style}-{entry.code}")
                 labels.append(entry.label)
                 concepts.append((entry.base, style))
-        everything = Memory(torch.cat(images), torch.tensor(labels), texts, beside)
-        found = {name: Versions(everything, groups) for name, groups in splits(concepts).items()}
+        groups = splits(concepts)
+        texts, blend = self.captions, None
+        if isinstance(texts, str):
+            texts = own[texts]
+        else:
+            texts, blend = self._by_split(texts, own, groups)
+        everything = Memory(torch.cat(images), torch.tensor(labels), texts, beside, blend)
+        if self.prompt is not None:
+            everything.prompts, _ = self._by_split({self.prompt: 1.0}, own, groups)
+        self.pictures = everything
+        groups["train"] = [
+            group
+            for group in groups["train"]
+            if share_of("train " + " ".join(concepts[group[0]])) < self.train_share
+        ]
+        found = {name: Versions(everything, chosen) for name, chosen in groups.items()}
         self.train_set, self.val_set = found["train"], found["val"]
         self.test_set, self.pairs_set = found["test"], found["pairs"]
         return chain.from_iterable(texts)
 
+    def _by_split(
+        self,
+        weights: dict[str, float],
+        own: dict[str, list[tuple[str, ...]]],
+        groups: dict[str, list[list[int]]],
+    ) -> tuple[list[list[str]], Blend]:
+        """Returns the captions of all pictures, and what picks among them.
+
+        Sources see a split at a time, so that no caption crosses from one to another.
+        """
+        texts: list[list[str]] = [[] for _ in self.names]
+        bounds: list[tuple[float, ...]] = [() for _ in self.names]
+        for rows in map(list, map(chain.from_iterable, groups.values())):
+            names = [self.names[i] for i in rows]
+            here = {kind: [of_all[i] for i in rows] for kind, of_all in own.items()}
+            found = blended(weights, here, self.sources, names, self.mention)
+            for i, of_one, shares in zip(rows, *found):
+                texts[i], bounds[i] = of_one, shares
+        if bare := [name for name, of_one in zip(self.names, texts) if not of_one]:
+            raise ValueError(
+                f"data.captions: {weights}; expected a caption of each picture, {len(bare)} have "
+                f"none: {first_few(bare)}"
+            )
+        return texts, Blend(bounds, self.seed)
+
     def sets(self) -> dict[str, ImageSet]:
         """Returns the splits, "pairs" among them."""
         return {**super().sets(), "pairs": self.pairs_set}
+
+    @cached_property
+    def _keywords(self) -> frozenset[str]:
+        return frozenset().union(*(facts["keyword"] for facts in self.truth.values()))
+
+    def said(self, text: str) -> Facts:
+        """Returns what a text says of a picture, by the same kinds as `truth`."""
+        return said_facts(text, self._keywords)
 
     @property
     def _drawn(self) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from diffusion.data.captions.blend import Blend
 from diffusion.data.reading.beside_files import file_of
 from diffusion.data.reading.decoding import read_picture
 from diffusion.data.sets import Annotated
@@ -34,6 +35,8 @@ class Files(Annotated):
         max_unreadable: Share of the files that may be unreadable.
         texts: The captions of each, or None.
         beside: The channels of the controls in files beside the pictures, by name.
+        blend: What picks among the captions of a picture.
+        prompts: Short texts of each picture, or None.
     """
 
     root: Path
@@ -44,15 +47,21 @@ class Files(Annotated):
     max_unreadable: float
     texts: Sequence[Sequence[str]] | None = None
     beside: Mapping[str, int] = field(default_factory=dict[str, int])
+    blend: Blend | None = None
+    prompts: Sequence[Sequence[str]] | None = None
     unreadable: set[int] = field(default_factory=set, init=False)
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
+        return self.visit(indices, [0] * len(indices))
+
+    def visit(self, indices: Sequence[int], visits: Sequence[int]) -> Batch:
+        """Returns pictures, each with the caption whose turn it is."""
         read = [self._readable(i) for i in indices]
         shown = {key: torch.stack([maps[key] for _, maps in read]) for key in read[0][1]}
-        return {**shown, **self.conditions([i for i, _ in read])}
+        return {**shown, **self.labels_and_texts([i for i, _ in read], visits)}
 
     def digest(self) -> bytes:
         """Returns SHA-256 of names, sizes and times of the files, labels and captions."""

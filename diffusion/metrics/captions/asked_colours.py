@@ -1,18 +1,15 @@
 """Whether images have the colours that their captions name, without any network."""
 
-import re
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from diffusion.common.palette import NAMES, lab, nearest_names
+from diffusion.common.palette import NAMES, lab, named_colours, nearest_names
 from diffusion.metrics.base import Figure, SampleBatch
 from diffusion.metrics.captions.base import EXCHANGED, CaptionMeasure, beside_real, over_others
 
 SHARE = 0.1  # of what is not background
 APART = 10.0  # in CIELAB: what is nearer to the border's colour is background
-WORDS = re.compile(rf"\b({'|'.join(sorted(NAMES, key=len, reverse=True))})\b")
 
 
 class AskedColours(CaptionMeasure):
@@ -69,7 +66,7 @@ class AskedColours(CaptionMeasure):
 
 def asked_colours(text: str) -> list[bool]:
     """Returns which of `palette.NAMES` a text names; "light blue" is not also "blue"."""
-    names = set(WORDS.findall(text.lower().replace("grey", "gray")))
+    names = named_colours(text)
     return [name in names for name in NAMES]
 
 

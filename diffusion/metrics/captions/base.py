@@ -77,7 +77,7 @@ class CaptionMeasure(Measure):
         texts = [lines[i] for i in dim_zero_cat(self.index).argsort().tolist()]
         (seen,), split = in_sample_order(self.index, self.seen_of), self.data.ask or "test"
         images = matching(texts, self.data, split)
-        real = None if images is None else self.look(SampleBatch(images)).cpu()
+        real = None if images is None else self.look(SampleBatch(images.to(self.device))).cpu()
         return Captioned(texts, seen.cpu(), real, split)
 
 

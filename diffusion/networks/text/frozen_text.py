@@ -18,6 +18,7 @@ from diffusion.networks.conditioning.token_encoder import Encoding
 from diffusion.networks.text.base import TextEncoder
 
 ROWS = 8
+MORE = 256
 MULTIPLE = 8
 COLUMNS = ("states", "mask", "pooled", "size")
 
@@ -46,9 +47,10 @@ class FrozenText(TextEncoder):
     remembered, and work where the encoder was moved to.
 
     States and pooled vectors are rounded to fp16, remembered or not. A text is computed in a batch
-    of `ROWS` texts whose padded length is its own number of tokens, rounded up to `MULTIPLE`: the
-    shape of the computation depends on the text alone. So the same text has the same bits in any
-    company, and from the disk, on one kind of device with one version and number of threads.
+    of `ROWS` texts (`MORE` on an accelerator) whose padded length is its own number of tokens,
+    rounded up to `MULTIPLE`: the shape of the computation depends on the text alone. So the same
+    text has the same bits in any company, and from the disk, on one kind of device with one version
+    and number of threads.
 
     Args:
         length: L, the most tokens that are read, those before and behind the text included. Of a
@@ -136,13 +138,13 @@ class FrozenText(TextEncoder):
         found: dict[str, Row] = {}
         with float32(self._device), bar("texts", progress) as shown:
             task = shown.add_task("Reading texts, once", total=len(texts))
-            for batch, size in batches(ids, self.length):
+            for batch, size in batches(ids, self.length, self._at_once):
                 found.update(zip(batch, self._rows(model, [ids[text] for text in batch], size)))
                 shown.advance(task, len(batch))
         return found
 
     def _rows(self, model: nn.Module, ids: list[list[int]], size: int) -> Iterator[Row]:
-        rows = [*ids, *[ids[0]] * (ROWS - len(ids))]  # a short batch is filled up
+        rows = [*ids, *[ids[0]] * (self._at_once - len(ids))]  # a short batch is filled up
         rows = [row if len(row) <= size else [*row[: size - 1], row[-1]] for row in rows]
         tokens = torch.tensor([row + [0] * (size - len(row)) for row in rows])
         mask = torch.arange(size) < torch.tensor([len(row) for row in rows])[:, None]
@@ -156,6 +158,10 @@ class FrozenText(TextEncoder):
         behind = self.length - size
         states, mask = F.pad(states, (0, 0, 0, behind)), F.pad(mask, (0, behind))
         return zip(states, mask, pooled, torch.tensor([len(row) for row in ids]))
+
+    @property
+    def _at_once(self) -> int:
+        return ROWS if self._device.type == "cpu" else MORE
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> "FrozenText":
         """Follows where the network goes, as the weights are no part of it."""
@@ -189,14 +195,14 @@ def float32(device: torch.device) -> Generator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def batches(ids: Mapping[str, list[int]], length: int) -> list[tuple[list[str], int]]:
-    """Returns up to `ROWS` texts at a time, with the number of tokens all of them are padded to."""
+def batches(ids: Mapping[str, list[int]], length: int, rows: int) -> list[tuple[list[str], int]]:
+    """Returns up to so many texts at a time, with the tokens that all of them are padded to."""
     by_size: dict[int, list[str]] = {}
     for text, row in ids.items():
         size = min(length, -(-len(row) // MULTIPLE) * MULTIPLE)
         by_size.setdefault(size, []).append(text)
     return [
-        (texts[start : start + ROWS], size)
+        (texts[start : start + rows], size)
         for size, texts in sorted(by_size.items())
-        for start in range(0, len(texts), ROWS)
+        for start in range(0, len(texts), rows)
     ]

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion.common.validate import check_counts
+from diffusion.networks.base import ImageTower
 from diffusion.networks.unet.attention import AttentionPool
 from diffusion.networks.unet.encoder import Encoder
 from diffusion.networks.unet.style import Family, QKVOrder, Resample, zero
@@ -24,7 +25,7 @@ class MeanPool(nn.Module):
         return self.out(h.mean(dim=(2, 3)))
 
 
-class ClassifierNetwork(Encoder):
+class ClassifierNetwork(Encoder, ImageTower):
     """network(x_t, t): the logits of p(y | x_t), from the way down and the middle of a UNet.
 
     The defaults are the 42.6 M classifier of ADM for ImageNet 128 (EncoderUNetModel of its code,
@@ -76,23 +77,19 @@ class ClassifierNetwork(Encoder):
         self.num_classes = self.out_channels = num_classes
         self.fixed = pool == "attention"  # its positions belong to one size
         width, size = self.widths[-1], image_size // self.factor
-        self.norm_out = self.style.norm(width)
+        self.state_width, self.norm_out = width, self.style.norm(width)
         self.pool = (
             AttentionPool(size, width, num_classes, self.style)
             if self.fixed
             else MeanPool(width, num_classes)
         )
 
-    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """Returns the logits (B, num_classes) of noisy images.
+    def look(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the logits (B, num_classes) of noisy images, and what they are pooled from.
 
-        Args:
-            x_t: Images (B, in_channels, H, W).
-            t: Times (B,) in 1 … T, integers or floats.
-
-        Raises:
-            ValueError: If attention is to pool images that are not of `image_size`.
+        See `ImageTower`; the times t are in 1 … T, integers or floats.
         """
         self.check_size(x_t)
         h, _ = self.encode(x_t, F.silu(self.embedding(t)))
-        return self.pool(F.silu(self.norm_out(h)))
+        h = F.silu(self.norm_out(h))
+        return self.pool(h), h.flatten(2).transpose(1, 2)

@@ -1,0 +1,1 @@
+"""Captions of pictures from several sources, and which of them are shown."""

@@ -1,0 +1,185 @@
+"""Short prompts made into captions in the style of training (Betker et al. 2023, section 3.5)."""
+
+import math
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor
+
+from diffusion.common.hashing import digest
+from diffusion.common.validate import check_shares
+from diffusion.data import Images
+from diffusion.data.captioned_images import Factual
+from diffusion.networks.captioning.prompt_network import PromptNetwork
+from diffusion.networks.captioning.search import Beam, Search
+from diffusion.noise import SeededNoise
+from diffusion.systems.base import Scoring, StepOutput
+from diffusion.systems.captioning import hallucination
+from diffusion.systems.captioning.captioner import counted, nll
+from diffusion.systems.captioning.shortened import added, joined, renamed, shortened
+from diffusion.systems.trainer import data_of
+
+
+class PromptUpsampler(Scoring):
+    """Learns what to add to a short prompt: p(y | prompt), y what a detailed caption has more.
+
+    The loss is the mean of −log p(y_l | y_<l, prompt). (DALL-E 3 has GPT-4 in its place.) The
+    rewritten prompt is the prompt and y, so it has all words that were asked for, whichever they
+    are. On batches {"text": B captions, "prompt": B short ones}. Half of the prompts are shortened
+    further, and in some a word is renamed, as words that were never seen are (`shortened`).
+
+    Logs val/loss, val/perplexity and val/token_accuracy. A test also logs how much of what is
+    added is true of the prompt's picture, where data know it (`hallucination.Tally`; floor: the
+    caption of another picture, ceiling: the true caption), and leaves `prompt_upsampler.json` with
+    all texts and `prompt_upsampler.png`.
+
+    Args:
+        network: The encoder and the decoder.
+        search: How y is chosen; by default greedily.
+        renamed: Share of the pairs in which a word is renamed, 0 … 1.
+        optimizer: From parameters to an optimizer.
+        lr_scheduler: From an optimizer to a schedule that moves once a step, or None.
+        start: See `System`.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+
+    def __init__(
+        self,
+        network: PromptNetwork,
+        search: Search | None = None,
+        renamed: float = 0.1,
+        optimizer: OptimizerCallable = torch.optim.AdamW,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        start: str | None = None,
+    ) -> None:
+        super().__init__(optimizer, lr_scheduler, start)
+        check_shares("model", renamed=renamed)
+        self.network, self.renamed = network, renamed
+        self.search = Beam() if search is None else search
+
+    @property
+    def reads_labels(self) -> bool:
+        """Never."""
+        return False
+
+    @property
+    def reads_texts(self) -> bool:
+        """Always."""
+        return True
+
+    def check(self, data: Images) -> None:
+        """See `System`."""
+        if data.prompt is None:
+            raise ValueError(
+                f"data.prompt: none in {type(data).__name__}; expected the kind of captions that "
+                "prompts are like, such as `prompt: short` of Emoji"
+            )
+
+    def on_fit_start(self) -> None:
+        """Learns the words of all captions and prompts to train on."""
+        super().on_fit_start()
+        data = data_of(self.trainer)
+        assert isinstance(data, Images)
+        pictures = data.split("train").each()
+        known = pictures.conditions(range(len(pictures)))
+        every = chain(known["prompt"], map(added, known["prompt"], known["text"]))
+        self.network.vocabulary.learn(f" {text}" for text in every)
+
+    def read(self, texts: Sequence[str]) -> Tensor:
+        """Returns the tokens of texts, (B, N), on this module's device.
+
+        There is a space before each, so that its first word is a token like all others.
+        """
+        return self.network.vocabulary.read([f" {text}" for text in texts]).to(self.device)
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> StepOutput:
+        """The loss of shortened and renamed pairs."""
+        noise = self.step_noise(batch_idx, len(batch["text"]))
+        draws: list[list[float]] = noise.uniform((5,)).tolist()
+        pairs = list[tuple[str, str]]()
+        for prompt, text, (u, *more) in zip(batch["prompt"], batch["text"], draws):
+            pair = shortened(prompt, more[0]), added(prompt, text)
+            pairs.append(renamed(*pair, more[1], more[2]) if u < self.renamed else pair)
+        prompts, tokens = (self.read(texts) for texts in zip(*pairs))
+        each, there = nll(self.network(prompts, tokens), tokens), tokens >= 0
+        losses = each.sum(1) / there.sum(1)
+        return {"loss": each.sum() / there.sum(), "losses": losses.detach()}
+
+    def on_validation_epoch_start(self) -> None:
+        """Begins to count."""
+        self.sums = torch.zeros(3, device=self.device)
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Counts tokens."""
+        if batch:  # else another process has the last one
+            tokens = self.read([added(*pair) for pair in zip(batch["prompt"], batch["text"])])
+            self.sums += counted(self.network(self.read(batch["prompt"]), tokens), tokens)
+
+    def _figures(self) -> dict[str, float]:
+        """Returns what was counted, over all processes."""
+        sums = self.trainer.strategy.reduce(self.sums.clone(), reduce_op="sum")
+        loss, hits, n = sums.double().tolist()
+        return {
+            "loss": loss / n, "perplexity": math.exp(loss / n), "token_accuracy": hits / n
+        }  # fmt: skip
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs it."""
+        figures = {f"val/{name}": value for name, value in self._figures().items()}
+        self.log_figures(figures, "val/perplexity", "val/token_accuracy")
+
+    def on_test_epoch_start(self) -> None:
+        """Begins to count, also what is true."""
+        self.on_validation_epoch_start()
+        data = data_of(self.trainer)
+        self.rows = list[dict[str, str]]()
+        known = isinstance(data, Factual) and data.truth
+        self.tally = hallucination.Tally(data, self.device) if known else None
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Validates, and rewrites the prompts."""
+        self.validation_step(batch, batch_idx)
+        if not batch:
+            return
+        written, true = self.rewrite(batch["prompt"]), batch["text"]
+        self.rows += [
+            {"prompt": prompt, "rewritten": text, "true": own}
+            for prompt, text, own in zip(batch["prompt"], written, true)
+        ]
+        if self.tally is not None:
+            self.tally.add(written, [*true[1:], true[0]], true)
+
+    def on_test_epoch_end(self) -> None:
+        """Logs all figures, and writes this process's texts."""
+        figures = self._figures()
+        if self.tally is not None:
+            figures |= self.tally.figures(self.trainer.strategy)
+        record = {"figures": figures, "texts": self.rows}
+        self.report(record, "prompt_upsampler.json", "prompt_upsampler.png", hallucination.plot)
+
+    @torch.no_grad()
+    def rewrite(self, prompts: Sequence[str]) -> list[str]:
+        """Returns each prompt with what is added; the same gets the same in any batch.
+
+        Prompts of one number of tokens are read together, so that none is padded. The empty prompt
+        stays as it is, and so does one that is too long to be read.
+        """
+        vocabulary, by_size = self.network.vocabulary, dict[int, list[str]]()
+        for prompt in dict.fromkeys(prompts):
+            size = len(vocabulary.tokens(f" {prompt}"))
+            if prompt.strip() and size < vocabulary.length:
+                by_size.setdefault(size, []).append(prompt)
+        found = dict(zip(prompts, prompts))
+        for texts in by_size.values():
+            numbers = [int(digest(text), 16) >> 1 for text in texts]
+            noise = SeededNoise(0, numbers, self.device)
+            states = self.network.look(self.read(texts))
+            tokens, _ = self.search(self.network, states, noise.uniform)
+            rows = (vocabulary.text(row) for row in tokens.tolist())
+            found |= {text: joined(text, row.strip()) for text, row in zip(texts, rows)}
+        return [found[prompt] for prompt in prompts]
