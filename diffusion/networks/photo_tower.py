@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from diffusion.common.pixels import rounded
 from diffusion.common.validate import check_counts
-from diffusion.networks.base import Network
+from diffusion.networks.base import ImageTower
 from diffusion.networks.efficientnet_lite0 import FEATURES, PACKAGE, STAGES, Lite0, load_lite0
 
 
@@ -47,7 +47,7 @@ class Depths(nn.Module):
         return torch.cat(found, 1)
 
 
-class PhotoTower(Network):
+class PhotoTower(ImageTower):
     """network(x_t, t): a vector for a clean picture, W_2 GELU(W_1 z), z standardized `Depths`.
 
     The features are those of EfficientNet-lite0 (Tan & Le 2019), which has seen 1.3 million
@@ -86,7 +86,7 @@ class PhotoTower(Network):
         if not 0 <= dropout < 1:
             raise ValueError(f"network.dropout: {dropout}; expected 0 ≤ dropout < 1")
         self.in_channels, self.out_channels, self.image_size = 3, out_channels, image_size
-        self.fixed = True
+        self.fixed, self.state_width = True, hidden
         self.size, self.root = size, root
         self._base: list[Depths] = []  # so that it is no submodule
         self.register_buffer(self.mark, torch.empty(0))
@@ -100,15 +100,16 @@ class PhotoTower(Network):
         )
         self._seen: dict[bytes, Tensor] = {}  # in fp16
 
-    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """Returns the vectors (B, out_channels) of pictures (B, 3, H, W).
+    def look(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the vectors (B, out_channels) of pictures, and one state (B, 1, hidden) of each.
 
         Raises:
             ValueError: If the pictures are not of `image_size`.
             FileNotFoundError: If the package cannot be had; names the command that fetches it.
         """
         self.check_size(x_t)
-        return self.head(self.standard(self._features(x_t)))
+        h = self.head[:3](self.standard(self._features(x_t)))
+        return self.head[3:](h), h[:, None]
 
     def base(self, x: Tensor) -> Tensor:
         """Returns the frozen network's features (B, D)."""
