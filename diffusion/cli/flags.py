@@ -28,6 +28,7 @@ import diffusion.systems.embeddings.clip_text
 import diffusion.systems.frozen
 import diffusion.systems.identity.identity_encoder
 import diffusion.systems.noisy_classifier
+import diffusion.systems.swapping.swapper
 from diffusion.callbacks.checkpoint import Checkpoint
 from diffusion.callbacks.likelihood import Likelihood
 from diffusion.callbacks.metrics import Metrics

@@ -152,6 +152,7 @@ def quiet() -> None:
         "Total length of `Requests` across ranks is zero",
         "Checkpoint directory .* exists and is not empty",
         r"Found \d+ module\(s\) in eval mode",
+        "Using ModelCheckpoint with manual optimization",
     ):
         warnings.filterwarnings("ignore", text)
     advice = logging.getLogger("lightning.pytorch.utilities.rank_zero")

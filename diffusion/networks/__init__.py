@@ -16,6 +16,8 @@ from diffusion.networks.control.control_net import ControlNet
 from diffusion.networks.control.hint_encoder import Hint
 from diffusion.networks.identity.face_embedding import FaceEmbedding
 from diffusion.networks.identity.face_finder import FaceFinder
+from diffusion.networks.identity.projected_discriminator import ProjectedDiscriminator
+from diffusion.networks.identity.swap_generator import SwapGenerator
 from diffusion.networks.linear_unet import LinearUNet
 from diffusion.networks.locked import Locked
 from diffusion.networks.mlp import MLP, PixelMLP
@@ -62,10 +64,12 @@ __all__ = [
     "Network",
     "PhotoTower",
     "PixelMLP",
+    "ProjectedDiscriminator",
     "PromptNetwork",
     "Sampling",
     "Search",
     "Stream",
+    "SwapGenerator",
     "TextEncoder",
     "TextTransformer",
     "TokenEncoder",

@@ -271,14 +271,20 @@ class System(Restorable, ABC):
 
 
 class Scoring(System):
-    """A module that draws no samples."""
+    """A module that draws no samples.
+
+    Attributes:
+        instead: What to use it for, beside being tested.
+    """
+
+    instead = "a diffusion model that it guides"
 
     def setup(self, stage: str) -> None:
         """Refuses data that does not fit, before anything is trained."""
         if stage == "predict":
             raise ValueError(
                 f"predict: a {type(self).__name__} draws no samples; expected `diffusion test`, or "
-                "a diffusion model that it guides"
+                f"{self.instead}"
             )
         check_stage(self.trainer, stage)
         super().setup(stage)

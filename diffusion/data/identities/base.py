@@ -1,5 +1,6 @@
 """Data whose pictures are of known persons."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -37,6 +38,16 @@ class Identities(Images):
         pictures = self.split("train")
         assert isinstance(pictures, WithAnother)
         return len(pictures.groups)
+
+    def swapped(self, split: str, sources: Sequence[int], targets: Sequence[int]) -> Tensor | None:
+        """Returns the exact truth of swaps, (B, C, H, W) in [−1, 1], where the data knows it.
+
+        Args:
+            split: Which split the pictures are of.
+            sources: Numbers of B pictures there: whose person it is.
+            targets: And whose look.
+        """
+        return None
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """See `Images`; "identity" is scaled like "image"."""

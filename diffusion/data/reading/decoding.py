@@ -48,6 +48,25 @@ def read_picture(path: Path, size: int, channels: int) -> Tensor:
     return values[None] if channels == 1 else values.permute(2, 0, 1).contiguous()
 
 
+def read_whole(path: Path) -> Tensor:
+    """Returns a picture, upright, of its own size and in colour, uint8 (3, H, W).
+
+    Args:
+        path: JPEG, PNG, WebP, BMP or GIF (its first frame).
+
+    Raises:
+        ValueError: If it cannot be read, or has too many pixels.
+    """
+    from PIL import ImageOps
+
+    with open_picture(path) as file:
+        if (pixels := math.prod(file.size)) > PIXELS:
+            raise ValueError(f"{pixels:,} pixels; expected at most {PIXELS:,}")
+        ImageOps.exif_transpose(file, in_place=True)
+        image = opaque(file).convert("RGB")
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
 @contextmanager
 def open_picture(path: Path) -> "Iterator[ImageFile.ImageFile]":
     """Opens a picture of one of the formats, without decoding it.

@@ -9,14 +9,18 @@ from diffusion.systems.frozen.guides import (
     TrainedDenoiser,
     TrainedTeacher,
 )
+from diffusion.systems.frozen.identities import FrozenIdentity, PublicIdentity, TrainedIdentity
 
 __all__ = [
     "Frozen",
     "FrozenClip",
+    "FrozenIdentity",
+    "PublicIdentity",
     "Trained",
     "TrainedClip",
     "TrainedControl",
     "TrainedDenoiser",
+    "TrainedIdentity",
     "TrainedNetwork",
     "TrainedTeacher",
 ]
