@@ -19,15 +19,11 @@ OTHERS = "samples beside pictures of other persons"
 
 @runtime_checkable
 class IdentityJudge(Protocol):
-    """Embeds pictures so that those of one person are near; `PersonEmbedding` is one.
+    """Embeds pictures so that those of one person are near; `PersonEmbedding` is one."""
 
-    Attributes:
-        shape: One picture's, (C, H, W).
-        fingerprint: A hash of the weights.
-    """
-
-    shape: tuple[int, ...]
-    fingerprint: str
+    def known_by(self) -> tuple[tuple[int, ...], str]:
+        """Returns the shape (C, H, W) of its pictures, and a hash of its weights."""
+        ...
 
     def encode(self, x: Tensor) -> Tensor:
         """Returns embeddings (B, D) of pictures in [−1, 1]."""
@@ -55,6 +51,7 @@ class IdentityScore(Measure):
     def __init__(self, judge: IdentityJudge) -> None:
         super().__init__()
         self.judge = judge
+        self.shape, self.fingerprint = judge.known_by()
         for name in ("index", "drawn", "given", "persons"):
             self.add_state(name, [], "cat")
 
@@ -69,11 +66,11 @@ class IdentityScore(Measure):
             ValueError: If it does.
         """
         key = "metrics.measures.judge"
-        if tuple(data.shape) != tuple(self.judge.shape):
+        if tuple(data.shape) != tuple(self.shape):
             raise ValueError(
-                f"{key}: reads pictures {self.judge.shape}; expected {tuple(data.shape)}"
+                f"{key}: reads pictures {self.shape}; expected {tuple(data.shape)}"
             )
-        if self.judge.fingerprint in encoders:
+        if self.fingerprint in encoders:
             raise ValueError(
                 f"{key}: it conditions what it would judge; expected another encoder, trained on "
                 "other persons"
@@ -111,7 +108,7 @@ class IdentityScore(Measure):
             return {}
         rows = in_sample_order(self.index, self.drawn, self.given, self.persons)
         found, floor = compared(*(x.cpu() for x in rows))
-        self.entries = {"identity": {"judge": self.judge.fingerprint}}
+        self.entries = {"identity": {"judge": self.fingerprint}}
         words = {
             "cosine": ("Identity", "Mean cosine of sample and picture given, by a judge."),
             "rank1": ("Right person nearest", "Share nearer to the picture given than to others'."),

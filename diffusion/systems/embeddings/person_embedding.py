@@ -49,6 +49,10 @@ class FrozenPersonEmbedding(Codec):
                 f"{KEY}: embeddings of length {lengths.tolist()}; expected numbers above 0"
             )
 
+    def known_by(self) -> tuple[tuple[int, ...], str]:
+        """Returns the shape (C, H, W) of its pictures, and the hash of its weights."""
+        return self.shape, self.fingerprint
+
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
         """Returns e (B, D) of pictures in [−1, 1]."""
