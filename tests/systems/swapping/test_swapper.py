@@ -51,6 +51,7 @@ def fit(folder, steps, resume=None, seed=0, **options):
     return system, ema
 
 
+@pytest.mark.slow
 def test_a_run_resumes_bit_for_bit(tmp_path, same):
     _, ema = fit(tmp_path / "whole", 4, warmup=1)
     fit(tmp_path / "parts", 2, warmup=1)
