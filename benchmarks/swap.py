@@ -2,9 +2,10 @@ r"""How well faces of persons whom training has not seen are swapped, beside doi
 
 `python benchmarks/swap.py --name avatars --ckpt_path runs/swapper_avatars/checkpoints/last.ckpt …`
 measures n pairs of the test split: docs/results/swap_NAME.csv has a row for each checkpoint, a
-training of its own, and for giving back the target, or the source. swap_NAME.png has six sources
-above, six targets at the left, and their swaps; on avatars the exact truth beside it. See
-`SwapFigures` for what is measured. Truths are drawn once, and kept in .cache.
+training of its own, and for giving back the target, or the source, and on avatars the exact truth,
+the ceiling. swap_NAME.png has six sources above, six targets at the left, and their swaps; on
+avatars the truth beside it. See `SwapFigures` for what is measured. Truths are drawn once, and kept
+in .cache.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from diffusion.data.identities.base import Identities
 from diffusion.data.identities.faces import Faces
 from diffusion.plots.pictures import grid, save
 from diffusion.systems.frozen import FrozenIdentity, PublicIdentity, TrainedIdentity
-from diffusion.systems.swapping.swap_figures import SOURCE, SWAPPER, TARGET, SwapFigures
+from diffusion.systems.swapping.swap_figures import SOURCE, SWAPPER, TARGET, TRUTH, SwapFigures
 from diffusion.systems.swapping.swapper import Swapper
 
 Swap = Callable[[Tensor, Tensor], Tensor]  # from targets and sources to swaps
@@ -140,7 +141,7 @@ def main() -> None:
     for (way, path), swap in ways.items():
         rows.append(({"way": way, "training": path}, run(swap, way)))
     first = next(iter(ways.values()))
-    for way in (TARGET, SOURCE):
+    for way in (TARGET, SOURCE, *([TRUTH] if args.name == "avatars" else [])):
         rows.append(({"way": way, "training": ""}, run(first, way)))
     for row in fill(args.to / f"swap_{args.name}.csv", rows):
         print({k: v if k in ("way", "training", "n") else v[:6] for k, v in row.items()})

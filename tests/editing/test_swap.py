@@ -78,6 +78,7 @@ def pixels(path):
         return np.array(picture).astype(int), dict(picture.info)
 
 
+@pytest.mark.slow
 def test_faces_are_swapped_where_they_are_and_marked(command, run, trained):
     run(*command("one", "two", "--output", "both.png"))
     run(*command("grey", "two", "--output", "first.png", "--face", "1"))
@@ -108,15 +109,20 @@ def test_aligned_pictures_are_taken_whole(command, run):
     assert "diffusion.swap" in about
 
 
+LOOKED_FOR = [  # by the face finder, which takes its time
+    ("none", "one", (), "source: none.png; expected a face of at least 20 pixels"),
+    ("one", "none", (), "target: none.png; expected a face of at least 20 pixels"),
+    ("small", "one", (), "source: small.png; expected a face of at least 20 pixels"),
+    ("two", "one", (), "source: two.png; expected 1 face, there are 2: cut out one"),
+    ("one", "two", ("--face", "3"), "face: 3; expected 1 … 2, or 0 for all"),
+    ("no", "one", (), "source: no.png; expected a picture, there is no such file"),
+]
+
+
 @pytest.mark.parametrize(
     ("source", "target", "more", "said"),
     [
-        ("none", "one", (), "source: none.png; expected a face of at least 20 pixels"),
-        ("one", "none", (), "target: none.png; expected a face of at least 20 pixels"),
-        ("small", "one", (), "source: small.png; expected a face of at least 20 pixels"),
-        ("two", "one", (), "source: two.png; expected 1 face, there are 2: cut out one"),
-        ("one", "two", ("--face", "3"), "face: 3; expected 1 … 2, or 0 for all"),
-        ("no", "one", (), "source: no.png; expected a picture, there is no such file"),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in LOOKED_FOR),
         ("one", "one", ("--output", "a.jpg"), "output: a.jpg; expected a name that ends with .png"),
         ("one", "one", ("--encoder", "no.ckpt"), "checkpoint: no.ckpt; expected a file of weights"),
     ],
@@ -137,6 +143,7 @@ def test_another_encoder_is_refused(command, refused, trained):
     assert "expected the same weights (--model.encoder.checkpoint says where they are)" in said
 
 
+@pytest.mark.slow
 def test_photographs_become_a_folder_of_persons(run, trained, monkeypatch, refused, capsys):
     monkeypatch.chdir(trained)
     for person, flip in (("ann", 1), ("bob", -1)):

@@ -17,6 +17,7 @@ from diffusion.systems.swapping.paste_back import face_mask
 from diffusion.systems.trainer import gather_rows
 
 SWAPPER, TARGET, SOURCE = "swapper", "return the target", "return the source"
+TRUTH = "the exact truth"
 SHOWN = 8  # pairs in the picture
 HALF, REACH = 5, 6  # pixels: of what is looked for around a point, and how far from it
 SAME = 1.5 / 127.5  # what counts as the same pixel
@@ -24,7 +25,7 @@ EYES_AND_MOUTH = (0, 1, 3, 4)  # of the five points; the nose is the person's
 
 
 class SwapFigures:
-    """Collects figures of pairs, each the mean over pairs, for the swapper and two baselines.
+    """Collects figures of pairs, means over them, for the swapper, two baselines, and the truth.
 
     A picture's source is the one half the split away, or the next of another person. With the
     judge's unit embeddings J, `source` is ⟨J(out), J(source)⟩, `target` ⟨J(out), J(target)⟩, and
@@ -80,7 +81,8 @@ class SwapFigures:
         truth = None if truth is None else truth.to(x)
         out, back = (swap(x, y).float().clamp(-1, 1) for y in (source, batch["identity"]))
         found: dict[tuple[str, str], Tensor] = {}
-        for way, shown in {SWAPPER: out, TARGET: x, SOURCE: source}.items():
+        ways = {SWAPPER: out, TARGET: x, SOURCE: source}
+        for way, shown in (ways if truth is None else {**ways, TRUTH: truth}).items():
             found |= self._identity(way, shown, x, source)
             found |= {(way, k): v for k, v in about(shown, x, truth, batch).items()}
         found[SWAPPER, "psnr"] = -10 * ((back - x) / 2).square().mean((1, 2, 3)).log10()
@@ -122,9 +124,9 @@ class SwapFigures:
         values = torch.cat(self.values)
         values = gather_rows(strategy, values) if strategy is not None else values.cpu()
         self.pairs = len(values)
-        found: dict[str, dict[str, float]] = {way: {} for way in (SWAPPER, TARGET, SOURCE)}
+        found: dict[str, dict[str, float]] = {}
         for (way, name), value in zip(self.names, values.double().mean(0).tolist()):
-            found[way][name] = value
+            found.setdefault(way, {})[name] = value
         return found
 
     def record(self, strategy: Any, encoder: str) -> dict[str, Any]:
