@@ -97,6 +97,9 @@ class Draw:
         self.device, self.steps, self.scale = args.device, args.steps, args.scale
         self.models = dict[str, Diffusion]()
         for name, path in (("ip_adapter", args.adapter), ("instantid", args.instantid)):
+            if not Path(path).exists():
+                print(f"left out, as it is not there: {path}")
+                continue
             moved = {LAST.format("glide_avatars"): args.base} if args.base else None
             model = Diffusion.load_from_checkpoint(path, moved=moved).eval().to(args.device)
             self.models[name] = model
@@ -296,7 +299,12 @@ def table(args: argparse.Namespace, data: Avatars, by: Draw) -> None:
             drawn.append(by(way, part, noise))
         return measure(torch.cat(drawn), batch["text"])
 
-    keys = [({**way.row, "seed": seed}, way, seed) for way in WAYS for seed in args.seeds]
+    keys = [
+        ({**way.row, "seed": seed}, way, seed)
+        for way in WAYS
+        if way.model in by.models
+        for seed in args.seeds
+    ]
     fill(args.to / "instantid.csv", [(key, lambda w=w, s=s: run(w, s)) for key, w, s in keys])
 
 
