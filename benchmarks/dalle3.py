@@ -348,15 +348,15 @@ def table(args: argparse.Namespace) -> None:
 
 
 def sheet(args: argparse.Namespace) -> None:
-    """Shows the first unseen concepts, by short and by detailed prompts, a row a generator."""
+    """Shows the first unseen concepts, by all kinds of prompts, a row a generator."""
     chosen = ["noisy_0", "short_0", "detailed_0", "detailed_95_0", "true_0"]
     every = [one for one in steps(args) if one.folder in chosen]
     found, names = list[Tensor](), list[str]()
     for one in sorted(every, key=lambda one: chosen.index(one.folder)):
         folder = args.out / one.folder / f"drawn_{steps(args)[one]}"
-        files = [folder / f"test-{kind}-0.pt" for kind in PROMPTS]
-        if all(file.exists() for file in files[:2]):
-            found.append(torch.cat([torch.load(f)[:SHOWN] for f in files if f.exists()]))
+        files = [folder / f"test-{kind}-0.pt" for kind in args.prompts]
+        if there := [file for file in files if file.exists()]:
+            found.append(torch.cat([torch.load(file)[:SHOWN] for file in there]))
             names.append(one.name)
     if found:
         page = labelled(pictures.grid(torch.cat(found), len(found[0])), names)
