@@ -67,9 +67,7 @@ class IdentityScore(Measure):
         """
         key = "metrics.measures.judge"
         if tuple(data.shape) != tuple(self.shape):
-            raise ValueError(
-                f"{key}: reads pictures {self.shape}; expected {tuple(data.shape)}"
-            )
+            raise ValueError(f"{key}: reads pictures {self.shape}; expected {tuple(data.shape)}")
         if self.fingerprint in encoders:
             raise ValueError(
                 f"{key}: it conditions what it would judge; expected another encoder, trained on "
