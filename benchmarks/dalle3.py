@@ -17,6 +17,9 @@ steps at s = 3. The prompts are short captions, long ones, or short ones made lo
 that learned the captioner's detailed captions (configs/prompt_upsampler_emoji.yaml). Whatever they
 are, recall@1 and class are of the pictures' short captions and colours of their long ones, so that
 rows compare. Averages are those of σ_rel = 0.1 after the last step that all generators have.
+
+`--weights noisy_0=FOLDER … upsampler=FOLDER` takes exported folders in the place of trainings, each
+after its own steps and with its own averages; then these generators alone are measured.
 """
 
 import argparse
@@ -40,6 +43,7 @@ from torch import Tensor
 from diffusion.common.files import written_aside
 from diffusion.common.pixels import quantize
 from diffusion.common.validate import first_few
+from diffusion.common.weights import read
 from diffusion.data import AltText, CaptionFile, CaptionSource, Emoji
 from diffusion.guidance import ClassifierFree, Static
 from diffusion.metrics import (
@@ -61,7 +65,7 @@ from diffusion.systems.diffusion import Diffusion
 from diffusion.systems.frozen import TrainedClip
 
 CONFIG, LENGTH, EVERY, WIDTH = "configs/dalle3_emoji.yaml", 48, 50, "0.1"
-N, SEEDS, AT_ONCE, STEPS = 150, (0, 1), 50, 10
+N, AT_ONCE, STEPS = 150, 50, 10
 NOISE, MOST = 0.8, 0.95
 Prompts = Literal["short", "detailed", "upsampled"]
 PROMPTS: tuple[Prompts, ...] = ("short", "detailed", "upsampled")
@@ -191,7 +195,7 @@ def fit(
 
 def upsample(args: argparse.Namespace) -> None:
     """Writes what the upsampler makes of the short captions that generators are asked for."""
-    model = PromptUpsampler.load_from_checkpoint(args.out / UPSAMPLER / "checkpoints/last.ckpt")
+    model = PromptUpsampler.load_from_checkpoint(checkpoint(args, UPSAMPLER))
     short = [text for split in SPLITS for text in prompts(args, split, "short") or ()]
     found = dict(zip(short, model.eval().rewrite(short)))
     with written_aside(args.out / "upsampled.json") as part:
@@ -228,24 +232,32 @@ def snapshots(args: argparse.Namespace, one: Generator) -> dict[int, Path]:
     return {int(file.name.split("_")[1]): file for file in files}
 
 
-def common_step(args: argparse.Namespace) -> tuple[int, list[Generator]]:
-    """Returns the last step that all generators have which got far, and these."""
+def checkpoint(args: argparse.Namespace, folder: str) -> Path:
+    """Returns the checkpoint of a training, or the exported folder in its place."""
+    return args.weights.get(folder, args.out / folder / "checkpoints/last.ckpt")
+
+
+def steps(args: argparse.Namespace) -> dict[Generator, int]:
+    """Returns which generators are measured, by the step: exported ones, or all that got far."""
+    exported = [one for one in GENERATORS if one.folder in args.weights]
+    if exported:
+        return {one: read(checkpoint(args, one.folder))["global_step"] for one in exported}
     last = {one.folder: max(snapshots(args, one), default=0) for one in GENERATORS}
     far = [one for one in GENERATORS if last[one.folder] >= max(last.values()) / 2 > 0]
     if not far:
         raise FileNotFoundError(f"{args.out}: no generator is trained; expected --only train first")
-    steps = set.intersection(*({*snapshots(args, one)} for one in far))
-    return max(steps), far
+    common = max(set.intersection(*({*snapshots(args, one)} for one in far)))
+    return dict.fromkeys(far, common)
 
 
 def loaded(args: argparse.Namespace, one: Generator, step: int) -> Diffusion:
     """Returns a generator with its averages after a step, on the device."""
-    last = args.out / one.folder / "checkpoints/last.ckpt"
-    model = Diffusion.load_from_checkpoint(last).eval()
-    left, wrong = model.load_state_dict(load_file(snapshots(args, one)[step]), strict=False)
-    trained = {name for name, p in model.named_parameters() if p.requires_grad}
-    assert not wrong, wrong
-    assert not trained & {*left}, left
+    model = Diffusion.load_from_checkpoint(checkpoint(args, one.folder)).eval()
+    if one.folder not in args.weights:
+        left, wrong = model.load_state_dict(load_file(snapshots(args, one)[step]), strict=False)
+        trained = {name for name, p in model.named_parameters() if p.requires_grad}
+        assert not wrong, wrong
+        assert not trained & {*left}, left
     model.sampler = Sampler(UniPC(), STEPS, [ClassifierFree(3.0), Static()])
     return model.to(args.device)
 
@@ -294,7 +306,7 @@ def measure(args: argparse.Namespace, one: Generator, step: int) -> None:
     model, judge = loaded(args, one, step), TrainedClip("weights/judge_emoji")
     extractor = EfficientNet(root=args.root)
     rows_of(args, one).parent.mkdir(parents=True, exist_ok=True)
-    for split in SPLITS:
+    for split in args.splits:
         short, long = asking(args, split, "short"), asking(args, split, "long")
         text, colours = TextMeasure(judge), AskedColours()
         shown, distance = AskedClass(extractor), FrechetDistance(extractor)
@@ -306,18 +318,18 @@ def measure(args: argparse.Namespace, one: Generator, step: int) -> None:
         def run(kind: Prompts, split: Split = split) -> Row:
             asked = prompts(args, split, kind) or []
             folder = args.out / one.folder / f"drawn_{step}"
-            files = {seed: folder / f"{split}-{kind}-{seed}.pt" for seed in SEEDS}
+            files = {seed: folder / f"{split}-{kind}-{seed}.pt" for seed in args.seeds}
             images = torch.cat([draw(model, asked, seed, file) for seed, file in files.items()])
             found: Row = {"steps": step, "n": len(images)}
             for measures, of in ((by_short, captions[0]), ([colours], captions[1])):  # noqa: B023
-                batch = SampleBatch(images.to(args.device), texts=of * len(SEEDS))
+                batch = SampleBatch(images.to(args.device), texts=of * len(args.seeds))
                 found |= {k: round(x.value, 4) for k, x in measured(measures, batch).items()}
             return found
 
         keys: list[tuple[Row, Prompts]] = [
             ({"captions": SPLITS[split], "prompts": kind, "generator": one.name, "seed": one.seed},
              kind)
-            for kind in PROMPTS
+            for kind in args.prompts
             if prompts(args, split, kind) is not None
         ]  # fmt: skip
         fill(rows_of(args, one), [(key, lambda k=kind: run(k)) for key, kind in keys])
@@ -335,20 +347,28 @@ def table(args: argparse.Namespace) -> None:
         writer.writerows(rows)
 
 
-def sheet(args: argparse.Namespace, step: int) -> None:
-    """Shows the first unseen concepts, by short and by detailed prompts, a row a generator."""
+def sheet(args: argparse.Namespace) -> None:
+    """Shows the first unseen concepts, by all kinds of prompts, a row a generator."""
     chosen = ["noisy_0", "short_0", "detailed_0", "detailed_95_0", "true_0"]
-    every = [one for one in GENERATORS if one.folder in chosen]
+    every = [one for one in steps(args) if one.folder in chosen]
     found, names = list[Tensor](), list[str]()
     for one in sorted(every, key=lambda one: chosen.index(one.folder)):
-        folder = args.out / one.folder / f"drawn_{step}"
-        files = [folder / f"test-{kind}-0.pt" for kind in PROMPTS]
-        if all(file.exists() for file in files[:2]):
-            found.append(torch.cat([torch.load(f)[:SHOWN] for f in files if f.exists()]))
+        folder = args.out / one.folder / f"drawn_{steps(args)[one]}"
+        files = [folder / f"test-{kind}-0.pt" for kind in args.prompts]
+        if there := [file for file in files if file.exists()]:
+            found.append(torch.cat([torch.load(file)[:SHOWN] for file in there]))
             names.append(one.name)
     if found:
         page = labelled(pictures.grid(torch.cat(found), len(found[0])), names)
         pictures.save(page, args.to / "dalle3.png")
+
+
+def named(text: str) -> tuple[str, Path]:
+    """Returns NAME and FOLDER of NAME=FOLDER."""
+    name, _, folder = text.partition("=")
+    if name not in (UPSAMPLER, *(one.folder for one in GENERATORS)) or not Path(folder).is_dir():
+        raise argparse.ArgumentTypeError(f"{text}; expected a generator's name and a folder")
+    return name, Path(folder)
 
 
 def arguments() -> argparse.Namespace:
@@ -362,6 +382,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--every", type=int, default=EVERY, help="steps from snapshot to snapshot")
     parser.add_argument("--batch_size", type=int, help="by default the configuration's")
     parser.add_argument("--n", type=int, default=N, help="captions of a split")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="of the noise")
+    parser.add_argument("--splits", nargs="+", choices=SPLITS, default=[*SPLITS])
+    parser.add_argument("--prompts", nargs="+", choices=PROMPTS, default=[*PROMPTS])
+    parser.add_argument("--weights", nargs="+", type=named, default=[], metavar="NAME=FOLDER")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--jobs", type=int, default=1, help="processes side by side")
     parser.add_argument("--threads", type=int, default=1, help="of each")
@@ -370,34 +394,38 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--root", default="data", help="where the emoji are")
     parser.add_argument("--out", type=Path, default=Path("runs/dalle3"))
     parser.add_argument("--to", type=Path, default=Path("docs/results"))
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.weights = dict(args.weights)
+    return args
 
 
 def main() -> None:
     """Makes what is not there yet."""
     args = arguments()
     if args.generator:
-        step, far = common_step(args)
-        measure(args, next(one for one in far if one.folder == args.generator), step)
+        far = steps(args)
+        one = next(one for one in far if one.folder == args.generator)
+        measure(args, one, far[one])
         return
     if "texts" in args.only:
         texts(args)
     if "upsample" in args.only:
-        side_by_side([(UPSAMPLER, upsampler(args))], args, START + args.train_until)
+        if UPSAMPLER not in args.weights:
+            side_by_side([(UPSAMPLER, upsampler(args))], args, START + args.train_until)
         upsample(args)
     if "train" in args.only:
         among = args.among or [one.folder for one in GENERATORS]
         jobs = [(x.folder, command(args, x)) for x in GENERATORS if x.folder in among]
         side_by_side(jobs, args, START + args.train_until)
     if "measure" in args.only:
-        step, far = common_step(args)
-        print(f"measured after {step} steps: {', '.join(one.folder for one in far)}")
+        far = steps(args)
+        print("measured:", ", ".join(f"{one.folder} after {k} steps" for one, k in far.items()))
         words = [sys.executable, *sys.argv, "--generator"]
         side_by_side([(one.folder, [*words, one.folder]) for one in far], args, float("inf"))
     if "table" in args.only:
         table(args)
     if "sheet" in args.only:
-        sheet(args, common_step(args)[0])
+        sheet(args)
 
 
 START = time.monotonic()

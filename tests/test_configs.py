@@ -455,6 +455,12 @@ def of_ones(make):
     return made
 
 
+def look_through_ones(monkeypatch):
+    """Has `PhotoTower` look through a network that is not fetched, but always the same."""
+    monkeypatch.setattr("diffusion.networks.photo_tower.load_lite0", lambda _: Lite0().eval())
+    monkeypatch.setattr(Lite0, "__init__", of_ones(Lite0.__init__))
+
+
 @pytest.mark.parametrize("path", CLIPS, ids=lambda p: p.stem)
 def test_a_clip_trains_and_tests_when_made_small(path, tmp_path, monkeypatch, capsys):
     """With pictures and an encoder that need no download."""
@@ -465,10 +471,9 @@ def test_a_clip_trains_and_tests_when_made_small(path, tmp_path, monkeypatch, ca
     noisy = "process" in yaml.safe_load(path.read_text())["model"]["init_args"]
     image = {"image_size": 8, "channels": 8, "multipliers": [1], "attention": [], "groups": 4}
     image["head_width"] = 8
-    if path.stem.startswith("judge"):  # on a network that is not fetched, but always the same
+    if path.stem.startswith("judge"):
         image = {"image_size": 8, "hidden": 8, "size": 32}
-        monkeypatch.setattr("diffusion.networks.photo_tower.load_lite0", lambda _: Lite0().eval())
-        monkeypatch.setattr(Lite0, "__init__", of_ones(Lite0.__init__))
+        look_through_ones(monkeypatch)
     text = {"width": 16, "depth": 1, "heads": 2}
     towers = {
         "image": {"init_args": image},
@@ -532,8 +537,9 @@ def test_a_captioner_trains_and_tests_when_made_small(path, tmp_path, monkeypatc
     monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # so that it is put back afterwards
     config = merged(capsys, path, CONFIGS / "trainer/gpu.yaml")
     assert config["trainer"]["default_root_dir"] == f"runs/{path.stem}"
-    image = {"image_size": 8, "channels": 8, "multipliers": [1], "attention": [], "groups": 4}
-    network = {"image": {"init_args": {**image, "head_width": 8}}, "width": 16, "rows": 300}
+    look_through_ones(monkeypatch)
+    image = {"image_size": 8, "hidden": 8, "size": 32}
+    network = {"image": {"init_args": image}, "width": 16, "rows": 300}
     overlay = {
         **SMALL,
         "model": {"network": {"init_args": network}, "start": None},

@@ -155,7 +155,7 @@ class Complaint:
         else:
             kinds_of = [f"a {kind.__name__}" for kind in kinds]
             right = f"expected {' or '.join(kinds_of)}"
-            right = f"expected one of {', '.join(names[:16])}" if names else right
+            right = f"expected one of {', '.join(names[:24])}" if names else right
         return f"{where}: '{name}' is no class for this; {right}"
 
     def missing(self, name: str) -> str:

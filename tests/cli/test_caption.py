@@ -46,6 +46,7 @@ def test_every_picture_gets_its_caption(run, captioner, pictures, capsys):
     assert "3 pictures captioned, 0 had captions" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 def test_captions_that_are_there_stay_and_a_second_call_goes_on(run, captioner, pictures, capsys):
     (pictures / "a.txt").write_text("mine")
     caption(run, captioner, "--folder", pictures)
@@ -58,6 +59,7 @@ def test_captions_that_are_there_stay_and_a_second_call_goes_on(run, captioner, 
     assert "1 pictures captioned, 2 had captions" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 def test_several_captions_in_json_do_not_depend_on_the_company(run, captioner, pictures):
     flags = ["--format", "json", "--n", "3", "--temperature", "1", "--top_p", "1", "--seed", "5"]
     caption(run, captioner, "--folder", pictures, *flags)
@@ -77,12 +79,14 @@ def test_unreadable_pictures_are_left_out_and_named(run, captioner, pictures, ca
     assert "left out 1 that cannot be read: a.png" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_pictures_of_one_name_share_a_caption(run, captioner, pictures):
     Image.open(pictures / "b.png").convert("RGB").save(pictures / "a.jpg")
     caption(run, captioner, "--folder", pictures)
     assert len([*pictures.rglob("*.txt")]) == 3
 
 
+@pytest.mark.slow
 def test_a_folder_without_pictures_or_permission_is_refused(
     run, refused, captioner, pictures, tmp_path, monkeypatch
 ):
@@ -107,23 +111,35 @@ def test_a_folder_without_pictures_or_permission_is_refused(
     ("flags", "words"),
     [
         ([], "expected one of them"),
-        (["--folder", "pictures", "--output", "x.json"], "expected one of them"),
+        pytest.param(
+            ["--folder", "pictures", "--output", "x.json"],
+            "expected one of them",
+            marks=pytest.mark.slow,
+        ),
         (["--folder", "pictures", "--n", "2"], "n: 2"),
-        (["--folder", "pictures", "--n", "2", "--temperature", "1"], "n: 2"),
+        pytest.param(
+            ["--folder", "pictures", "--n", "2", "--temperature", "1"],
+            "n: 2",
+            marks=pytest.mark.slow,
+        ),
         (["--folder", "pictures", "--temperature", "0"], "temperature: 0"),
-        (["--folder", "pictures", "--beam", "0"], "width: 0"),
-        (["--folder", "pictures", "--batch_size", "0"], "batch_size: 0"),
+        pytest.param(["--folder", "pictures", "--beam", "0"], "width: 0", marks=pytest.mark.slow),
+        pytest.param(
+            ["--folder", "pictures", "--batch_size", "0"], "batch_size: 0", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_wrong_flags_are_refused(refused, captioner, pictures, flags, words):
     assert words in refused("caption", "--trust", "--ckpt_path", captioner, *flags)
 
 
+@pytest.mark.slow
 def test_other_models_write_no_captions(refused, fitted, pictures):
     line = refused("caption", "--ckpt_path", fitted.last, "--folder", pictures)
     assert "expected a Captioner's checkpoint, this one is of Diffusion" in line
 
 
+@pytest.mark.slow
 def test_the_data_of_a_checkpoint_goes_into_one_file(run, refused, captioner, capsys):
     given = ["--output", "captions.json"]
     caption(run, captioner, *given)
@@ -141,6 +157,7 @@ def test_the_data_of_a_checkpoint_goes_into_one_file(run, refused, captioner, ca
     assert "output: captions.json is there; expected JSON" in line
 
 
+@pytest.mark.slow
 def test_what_was_written_before_an_interruption_stays(captioner, tmp_path):
     module = Captioner.load_from_checkpoint(captioner, trust=True).eval()
     data = facts.Bars(copies=1)

@@ -33,7 +33,8 @@ FLAGS = {
     ),
     ("--model.sampler.guidance.scale", "3"): (
         "model.sampler.guidance.scale: Static has no such argument; expected Autoguidance or "
-        "Classifier or ClassifierFree or ClassifierMean or Clip or ControlStrength as the last of",
+        "Classifier or ClassifierFree or ClassifierMean or Clip or ControlStrength or "
+        "ImageStrength as the last of",
     ),
     ("--model.sampler.guidance", "Statik"): ("Statik; expected a list such as [Statik]",),
     ("--model.sampler.guidance", "[Statik]"): ("model.sampler.guidance: 'Statik'", "'Static'"),

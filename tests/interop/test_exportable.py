@@ -130,7 +130,7 @@ def reason(path, overlay=None, groups=None):
     init = model.get("init_args", model)
     if "sampler" not in init:
         return "it is no diffusion model"
-    more = ("streams", "augmentation", "controls", "text")
+    more = ("streams", "augmentation", "controls", "text", "identity")
     if any(key in init["network"]["init_args"] for key in more):
         return "network: it reads more than a label"
     if groups:

@@ -35,6 +35,7 @@ def loaded(trained):
     return Captioner.load_from_checkpoint(trained.last, trust=True).eval()
 
 
+@pytest.mark.slow
 def test_captions_of_an_overfitted_set_come_back_exactly(trained):
     data, module = facts.Bars(copies=2), loaded(trained)
     data.setup("fit")
@@ -52,6 +53,7 @@ def no_noise():
     return SimpleNamespace(uniform=None)
 
 
+@pytest.mark.slow
 def test_a_test_says_how_much_is_true(trained):
     record = json.loads((trained.folder / "run/captioner.json").read_text())
     figures = record["figures"]
@@ -125,6 +127,7 @@ def test_the_loss_is_cocas(monkeypatch):
     torch.testing.assert_close(loss, 2 * caption + 0.5 * contrastive)
 
 
+@pytest.mark.slow
 def test_fine_tuning_goes_on_with_the_words_there_are(trained, run, tiny):
     """Then adds those of its own captions; no token has moved."""
     config = {**tiny, **facts.config()}
@@ -142,11 +145,21 @@ def test_fine_tuning_goes_on_with_the_words_there_are(trained, run, tiny):
     ("flags", "words"),
     [
         (["--model.caption", "0"], "model.caption: 0"),
-        (["--model.contrastive", "-1"], "model.contrastive: -1"),
-        (["--model.crop", "8"], "model.crop: 8"),
+        pytest.param(
+            ["--model.contrastive", "-1"], "model.contrastive: -1", marks=pytest.mark.slow
+        ),
+        pytest.param(["--model.crop", "8"], "model.crop: 8", marks=pytest.mark.slow),
         (["--data", "Digits"], "has no texts"),
-        (["--model.network.image.image_size", "16"], "model.network.image.image_size: 16"),
-        (["--model.search.class_path", "Beam", "--model.search.width", "0"], "width: 0"),
+        pytest.param(
+            ["--model.network.image.image_size", "16"],
+            "model.network.image.image_size: 16",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ["--model.search.class_path", "Beam", "--model.search.width", "0"],
+            "width: 0",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_what_is_wrong_is_said_before_training(run, refused, tiny, flags, words):
@@ -154,6 +167,7 @@ def test_what_is_wrong_is_said_before_training(run, refused, tiny, flags, words)
     assert words in refused("fit", "--config", "bars.yaml", *flags)
 
 
+@pytest.mark.slow
 def test_a_tower_of_a_clip_is_fixed_and_not_saved(once):
     with once("clip") as made:
         text = {"class_path": "TextTransformer", "init_args": {"width": 16, "depth": 1, "heads": 2}}

@@ -71,11 +71,13 @@ def trained():
     return module.eval()
 
 
+@pytest.mark.slow
 def test_what_was_learned_by_heart_comes_back(trained):
     prompts = [prompt for prompt, _ in PAIRS]
     assert trained.rewrite(prompts) == [joined(*pair) for pair in PAIRS]
 
 
+@pytest.mark.slow
 def test_all_words_are_kept_on_concepts_that_were_never_seen(trained):
     for prompt, text in zip(UNSEEN, trained.rewrite(UNSEEN)):
         assert text.startswith(prompt.rstrip("."))
@@ -89,16 +91,19 @@ def test_all_words_are_kept_on_concepts_that_were_never_seen(trained):
     assert trained.rewrite(["", " ", long]) == ["", " ", long]
 
 
+@pytest.mark.slow
 def test_a_prompt_gets_the_same_in_any_company(trained):
     alone = [trained.rewrite([prompt])[0] for prompt in UNSEEN]
     assert trained.rewrite([*UNSEEN, *(prompt for prompt, _ in PAIRS)])[: len(UNSEEN)] == alone
 
 
+@pytest.mark.slow
 def test_data_without_prompts_is_refused(trained, tmp_path):
     with pytest.raises(ValueError, match=r"data\.prompt: none in ImageText; expected the kind of"):
         trained.check(ImageText(root=str(tmp_path), size=8))
 
 
+@pytest.mark.slow
 def test_a_step_is_the_same_in_any_division(trained, monkeypatch):
     """Which prompts are shortened and renamed depends on the step and the sample alone."""
     losses = []

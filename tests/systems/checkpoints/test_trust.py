@@ -320,14 +320,24 @@ def test_folders_are_known_by_their_names():
         "root",
         "low_root",
         "control",
+        "identity",
         "image_prompt",
+        "pose",
         "edit",
         "mask",
         "start",
         "prompts",
         "checkpoints",
     }  # to be read
-    names |= {"labels", "classes", "controls"}  # names
+    names |= {
+        "labels",
+        "classes",
+        "controls",
+        "captions",
+        "upsampled",
+        "sources",
+        "prompt",
+    }  # names
     taken = {"cache", "dirpath", "folder", *names}
     for kind in classes():
         for p in inspect.signature(kind.__init__).parameters.values():
