@@ -365,12 +365,20 @@ LARGE = {"dalle2_decoder", "dalle2_prior", "imagen_1024", "imagen_256", "imagen_
 ALIKE = {"adm_imagenet128", "adm_imagenet256", "adm_imagenet512", "circles", "controlnet_circles"}
 ALIKE |= {"ddpm_folder", "flow_fashion", "glide_avatars", "glide_emoji_inpaint"}
 ALIKE |= {"ip_adapter_avatars"}
-SOME_SLOW = [
-    pytest.param(p, marks=pytest.mark.slow) if p.stem in LARGE | ALIKE else p for p in MODELS
-]
+ALIKE |= {"adm_fashion", "dalle2_decoder_emoji", "dalle3_emoji", "ddpm_folder_small", "dpm_digits"}
+ALIKE |= {"distilled_emoji", "flow_digits", "glide_emoji_guided", "glide_emoji_upsampler"}
+ALIKE |= {"iddpm_fashion", "imagen_emoji", "imagen_emoji_128"}
+ALIKE |= {"clip_emoji_noisy", "judge_avatars", "judge_identity_avatars", "swapper_avatars"}
+ALIKE |= {"captioner_emoji_noisy", "captioner_emoji_detailed", "identity_faces", "swapper_faces"}
 
 
-@pytest.mark.parametrize("path", SOME_SLOW, ids=IDS)
+def some_slow(paths):
+    """The cases of configurations, of which those that are large or alike are slow."""
+    slow = LARGE | ALIKE
+    return [pytest.param(p, marks=pytest.mark.slow) if p.stem in slow else p for p in paths]
+
+
+@pytest.mark.parametrize("path", some_slow(MODELS), ids=IDS)
 def test_a_configuration_trains_and_tests_when_made_small(
     path, tmp_path, monkeypatch, no_checksums
 ):
@@ -461,7 +469,7 @@ def look_through_ones(monkeypatch):
     monkeypatch.setattr(Lite0, "__init__", of_ones(Lite0.__init__))
 
 
-@pytest.mark.parametrize("path", CLIPS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", some_slow(CLIPS), ids=lambda p: p.stem)
 def test_a_clip_trains_and_tests_when_made_small(path, tmp_path, monkeypatch, capsys):
     """With pictures and an encoder that need no download."""
     monkeypatch.chdir(tmp_path)
@@ -512,12 +520,7 @@ def persons(config, folder):
     return {"size": 16, "batch_size": 8, "root": str(folder), **few}
 
 
-def slow_faces(paths):
-    """Those of faces are much like those of avatars."""
-    return [pytest.param(p, marks=pytest.mark.slow) if "faces" in p.stem else p for p in paths]
-
-
-@pytest.mark.parametrize("path", slow_faces(IDENTITIES), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", some_slow(IDENTITIES), ids=lambda p: p.stem)
 def test_an_identity_encoder_trains_and_tests_when_made_small(path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # so that it is put back afterwards
@@ -531,7 +534,7 @@ def test_an_identity_encoder_trains_and_tests_when_made_small(path, tmp_path, mo
     assert not {"samples.png", "metrics.json", "likelihood.json"} & found
 
 
-@pytest.mark.parametrize("path", CAPTIONERS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", some_slow(CAPTIONERS), ids=lambda p: p.stem)
 def test_a_captioner_trains_and_tests_when_made_small(path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # so that it is put back afterwards
@@ -589,7 +592,7 @@ def small_encoder(config, folder):
     return {**SMALL, "model": model, "data": {"init_args": data}}
 
 
-@pytest.mark.parametrize("path", slow_faces(SWAPPERS), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", some_slow(SWAPPERS), ids=lambda p: p.stem)
 def test_a_swapper_trains_and_tests_when_made_small(path, tmp_path, monkeypatch, capsys):
     """On encoders of one step, which its header says to train first, and a critic of ones."""
     monkeypatch.chdir(tmp_path)

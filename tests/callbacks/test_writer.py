@@ -141,6 +141,7 @@ def test_the_setting_that_differs_is_named(two, refused, flags, monkeypatch):
     assert after == before
 
 
+@pytest.mark.slow
 def test_another_checkpoint_of_the_same_name_is_refused(run, refused):
     run.fit()
     run("predict", "--ckpt_path=last", "--config=tiny.yaml", "--data.samples=2")

@@ -227,6 +227,7 @@ def tiny_unet(tiny):
     return tiny
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_trained_model_goes_out_and_comes_back(run, tiny, refused):
     from diffusers import DDIMPipeline

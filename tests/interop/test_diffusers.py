@@ -64,7 +64,9 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(k, marks=pytest.mark.slow) if k == "ddpm_learned" else k for k in RUNS]
+)
 def test_a_pipeline_draws_what_our_sampler_draws(name, tmp_path):
     process, parameterization, sampler, changes = RUNS[name]
     net = network(**changes)

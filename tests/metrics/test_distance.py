@@ -187,7 +187,8 @@ def updated(measure, images, batch_size, data, cache, index=None):
     return measure.figures()
 
 
-@pytest.mark.parametrize("batch_size", [7, pytest.param(600, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("batch_size", [7, 600])
 def test_sums_and_gathered_features_are_the_distances_of_all_rows(batch_size, digits, tmp_path):
     """In any order and any batches; of the first 500 too, since so many are held out."""
     images, extractor = collect(digits, "train")[0][:600], Logits()
