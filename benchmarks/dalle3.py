@@ -246,7 +246,7 @@ def steps(args: argparse.Namespace) -> dict[Generator, int]:
     far = [one for one in GENERATORS if last[one.folder] >= max(last.values()) / 2 > 0]
     if not far:
         raise FileNotFoundError(f"{args.out}: no generator is trained; expected --only train first")
-    common = max(set.intersection(*({*snapshots(args, one)} for one in far)))
+    common: int = max(set.intersection(*({*snapshots(args, one)} for one in far)))
     return dict.fromkeys(far, common)
 
 

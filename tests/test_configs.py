@@ -364,7 +364,7 @@ def captioned(folder):
 LARGE = {"dalle2_decoder", "dalle2_prior", "imagen_1024", "imagen_256", "imagen_base"}
 ALIKE = {"adm_imagenet128", "adm_imagenet256", "adm_imagenet512", "circles", "controlnet_circles"}
 ALIKE |= {"ddpm_folder", "flow_fashion", "glide_avatars", "glide_emoji_inpaint"}
-ALIKE |= {"ip_adapter_avatars"}
+ALIKE |= {"instantid_avatars", "ip_adapter_avatars"}
 ALIKE |= {"adm_fashion", "dalle2_decoder_emoji", "dalle3_emoji", "ddpm_folder_small", "dpm_digits"}
 ALIKE |= {"distilled_emoji", "flow_digits", "glide_emoji_guided", "glide_emoji_upsampler"}
 ALIKE |= {"iddpm_fashion", "imagen_emoji", "imagen_emoji_128"}

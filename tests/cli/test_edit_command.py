@@ -100,6 +100,7 @@ def test_an_inpainter_learns_draws_and_repaints(run, digits):
         torch.testing.assert_close(known, digits / 127.5 - 1)
 
 
+@pytest.mark.slow
 def test_validation_of_an_inpainter_repeats(run):
     run.write("inpainter.yaml", {"model": {"network": {"class_path": "Inpainter"}}})
     run.fit("--config", "inpainter.yaml")

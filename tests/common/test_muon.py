@@ -75,6 +75,7 @@ def test_a_kernel_moves_as_its_matrix_and_the_rest_as_under_adamw():
     assert not torch.allclose(ours[0], rest[0], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_it_resumes_bit_for_bit(run, same):
     """Kernels of the small network have few rows."""
     flags = [

@@ -86,6 +86,7 @@ def test_the_others_write_a_page_each(there):
         assert Image.open(f"{name}.png").width > 128
 
 
+@pytest.mark.slow
 def test_variations_by_predict(there):
     """They are the samples that z of the picture gives, with no text."""
     from diffusion.pipeline import Pipeline

@@ -125,6 +125,7 @@ def test_a_guided_run_ends_where_openais_ends():
     torch.testing.assert_close(x_0, expected("ddim50_guided"), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", ["linear", pytest.param("cosine", marks=pytest.mark.slow)])
 def test_an_ancestral_run_is_guided_as_openais(schedule):
     process = Linear() if schedule == "linear" else Cosine()

@@ -149,6 +149,7 @@ def _process(rank, folder):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_processes_share_what_they_saw(tmp_path):
     multiprocessing.spawn(_process, (os.fspath(tmp_path),), nprocs=2)
     one, two = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))

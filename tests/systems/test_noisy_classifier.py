@@ -372,6 +372,7 @@ def test_another_file_is_refused_in_one_line(classified, fitted, tmp_path, name,
     assert str(error.value).startswith("guidance.classifier.checkpoint: ")
 
 
+@pytest.mark.slow
 def test_a_guided_models_checkpoint_has_no_classifier_in_it(classified, fitted, run):
     run.write("guided.yaml", guided(classified.last))
     flags = ["--config", "guided.yaml", "--samples.every_n_steps=2", "--metrics.n=4"]

@@ -301,6 +301,7 @@ def noted(run, extra):
     return fit
 
 
+@pytest.mark.slow
 def test_max_epochs_ends_after_a_pass_and_a_second_goes_on(run, noted):
     flags = ("--data.batch_size=256", "--trainer.accumulate_grad_batches=2")
     one = noted(*flags, "--trainer.max_epochs=1")
