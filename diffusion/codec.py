@@ -3,6 +3,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -53,6 +54,25 @@ class Codec(nn.Module, ABC):
     def train(self, mode: bool = True) -> Self:
         """Stays in evaluation."""
         return super().train(False)
+
+
+def vectors_of(data: DataSpec, shape: tuple[int, ...], width: int, key: str) -> DataSpec:
+    """Returns what the vectors (B, width) are that a network makes of pictures.
+
+    Args:
+        data: The pictures.
+        shape: Of those that the network reads, (C, H, W).
+        width: D.
+        key: What to blame.
+
+    Raises:
+        ValueError: If the network reads pictures of another shape.
+    """
+    if tuple(data.shape) != shape:
+        raise ValueError(
+            f"{key}: of pictures of shape {shape}; expected {tuple(data.shape)}, as in {data.name}"
+        )
+    return replace(data, shape=(width,), levels=None)
 
 
 class Pixels(Codec):

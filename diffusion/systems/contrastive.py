@@ -18,7 +18,7 @@ from diffusion.systems import retrieval
 from diffusion.systems.base import Scoring, StepOutput, channels_last
 from diffusion.systems.noisy_classifier import check_crop, random_crop
 from diffusion.systems.retrieval import loss_among_all, numbers
-from diffusion.systems.texts import remember
+from diffusion.systems.texts import remember, texts_of
 from diffusion.systems.trainer import gather_rows
 
 TIMES = 9  # at which a test measures
@@ -71,11 +71,7 @@ class Contrastive(Scoring):
 
     def check(self, data: Images) -> None:
         """See `System`; also reads all texts once."""
-        if data.texts is None:
-            raise ValueError(
-                f"data: {type(data).__name__} has no texts; expected data with captions, such as "
-                "Emoji or ImageText"
-            )
+        texts_of(data)
         for seen in data.specs:
             adapt(self.network.image).check(seen, self.T, "model.network.image")
         check_crop(self.crop, data.spec)

@@ -35,16 +35,26 @@ def remember(module: nn.Module, data: Images, cache: Path, trainer: L.Trainer | 
     encoders = [one for one in encoders if sum(part in encoders for part in one.modules()) == 1]
     if not encoders:
         return
+    texts = texts_of(data)
+    with one_first(trainer, "texts"):
+        for encoder in encoders:
+            encoder.remember(texts, cache, trainer is None or trainer.is_global_zero)
+    for encoder in encoders:
+        say_what_is_cut(encoder, texts)
+
+
+def texts_of(data: Images) -> Sequence[str]:
+    """Returns all texts of the data.
+
+    Raises:
+        ValueError: If it has none.
+    """
     if data.texts is None:
         raise ValueError(
             f"data: {type(data).__name__} has no texts; expected data with captions, such as Emoji "
             "or ImageText, for a network that reads them"
         )
-    with one_first(trainer, "texts"):
-        for encoder in encoders:
-            encoder.remember(data.texts, cache, trainer is None or trainer.is_global_zero)
-    for encoder in encoders:
-        say_what_is_cut(encoder, data.texts)
+    return data.texts
 
 
 def remember_pictures(module: nn.Module, data: Images, cache: Path, trainer: L.Trainer) -> None:

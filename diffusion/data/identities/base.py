@@ -135,3 +135,17 @@ class Identities(Images):
         if isinstance(other := found.get("identity"), Tensor):
             return {**found, "identity": self.normalize(other)}
         return found
+
+
+def of_persons(data: Images) -> Identities:
+    """Returns the data, which says who is seen.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    if not isinstance(data, Identities):
+        raise ValueError(
+            f"data: {type(data).__name__} does not say who is seen; expected data with several "
+            "pictures of each person, such as Avatars, Faces or IdentityFolder"
+        )
+    return data

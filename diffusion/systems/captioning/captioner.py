@@ -20,6 +20,7 @@ from diffusion.systems.base import Scoring, StepOutput, channels_last
 from diffusion.systems.captioning import hallucination
 from diffusion.systems.noisy_classifier import check_crop, random_crop
 from diffusion.systems.retrieval import Pairs, loss_among_all, numbers
+from diffusion.systems.texts import texts_of
 from diffusion.systems.trainer import data_of, gather_rows
 
 
@@ -90,11 +91,7 @@ class Captioner(Scoring):
 
     def check(self, data: Images) -> None:
         """See `System`."""
-        if data.texts is None:
-            raise ValueError(
-                f"data: {type(data).__name__} has no texts; expected data with captions, such as "
-                "Emoji or ImageText"
-            )
+        texts_of(data)
         for seen in data.specs:
             self.network.image.check(seen, key="model.network.image")
         check_crop(self.crop, data.spec)

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffusion.codec import Codec
+from diffusion.codec import Codec, vectors_of
 from diffusion.common.files import check_writable, written_aside
 from diffusion.common.pixels import rounded, scaled
 from diffusion.networks.locked import FromFile, Locked
@@ -92,12 +91,7 @@ class FrozenClipImage(Codec):
         Raises:
             ValueError: If the CLIP is of pictures of another shape.
         """
-        if tuple(data.shape) != self.shape:
-            raise ValueError(
-                f"codec.checkpoint: of pictures of shape {self.shape}; expected "
-                f"{tuple(data.shape)}, as in {data.name}"
-            )
-        return replace(data, shape=(self.width,), levels=None)
+        return vectors_of(data, self.shape, self.width, "codec.checkpoint")
 
 
 class ClipImage(FromFile, FrozenClipImage):

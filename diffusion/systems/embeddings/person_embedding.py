@@ -1,14 +1,14 @@
 """What an encoder of persons makes of a picture: its embedding, which networks condition on."""
 
 import copy
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from diffusion.codec import Codec
-from diffusion.networks.locked import FromFile, Locked
+from diffusion.codec import Codec, vectors_of
+from diffusion.networks.locked import FromFile
 from diffusion.spec import DataSpec
+from diffusion.systems.frozen.identities import FrozenIdentity
 from diffusion.systems.identity.identity_encoder import IdentityEncoder
 
 KEY = "identity.encoder.checkpoint"
@@ -38,9 +38,9 @@ class FrozenPersonEmbedding(Codec):
         super().__init__()
         if spec is None:
             raise ValueError(f"{KEY}: expected an encoder that says what it was trained on")
-        self.tower, self.width = Locked(copy.deepcopy(network).float()), width
-        self.shape = tuple(spec.shape)
-        self.fingerprint = self.tower.mark.removeprefix("base_")
+        self.shape, self.width = tuple(spec.shape), width
+        self.tower = FrozenIdentity(copy.deepcopy(network).float(), width, self.shape)
+        self.fingerprint = self.tower.digest
         self.eval()
         levels = torch.linspace(-1, 1, 5)[:, None, None, None].expand(-1, *self.shape)
         lengths = self.encode(levels).norm(dim=1)
@@ -56,9 +56,7 @@ class FrozenPersonEmbedding(Codec):
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
         """Returns e (B, D) of pictures in [−1, 1]."""
-        t = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        with torch.autocast(x.device.type, enabled=False):
-            return self.tower(x.float(), t).float()
+        return self.tower.raw(x)
 
     def spec(self, data: DataSpec) -> DataSpec:
         """See `Codec`.
@@ -66,12 +64,7 @@ class FrozenPersonEmbedding(Codec):
         Raises:
             ValueError: If the encoder is of pictures of another shape.
         """
-        if tuple(data.shape) != self.shape:
-            raise ValueError(
-                f"{KEY}: of pictures of shape {self.shape}; expected {tuple(data.shape)}, as in "
-                f"{data.name}"
-            )
-        return replace(data, shape=(self.width,), levels=None)
+        return vectors_of(data, self.shape, self.width, KEY)
 
 
 class PersonEmbedding(FromFile, FrozenPersonEmbedding):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from diffusion.common.validate import check_counts
 from diffusion.data import Images
-from diffusion.data.identities.base import Identities
+from diffusion.data.identities.base import of_persons
 from diffusion.networks import adapt
 from diffusion.systems.base import Scoring, StepOutput, channels_last
 from diffusion.systems.identity import verification
@@ -64,14 +64,10 @@ class IdentityEncoder(Scoring):
 
     def check(self, data: Images) -> None:
         """See `System`: that there are persons, as many as there are centres."""
-        if not isinstance(data, Identities):
-            raise ValueError(
-                f"data: {type(data).__name__} does not say who is seen; expected data with several "
-                "pictures of each person, such as Avatars, Faces or IdentityFolder"
-            )
+        persons = of_persons(data)
         adapt(self.network).check(data.spec)
         check_crop(self.crop, data.spec)
-        there, known = data.num_persons, len(self.loss.centres)
+        there, known = persons.num_persons, len(self.loss.centres)
         if there != known:
             raise ValueError(
                 f"model.persons: {known}; expected {there}, the persons that "

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diffusion.common.validate import check_counts
 from diffusion.data import Images
-from diffusion.data.identities.base import Identities
+from diffusion.data.identities.base import Identities, of_persons
 from diffusion.networks.identity.projected_discriminator import ProjectedDiscriminator
 from diffusion.networks.identity.swap_generator import SwapGenerator
 from diffusion.noise import seed
@@ -103,11 +103,7 @@ class Swapper(Scoring):
 
     def check(self, data: Images) -> None:
         """See `System`: that there are persons, and pictures as the networks read them."""
-        if not isinstance(data, Identities):
-            raise ValueError(
-                f"data: {type(data).__name__} does not say who is seen; expected data with several "
-                "pictures of each person, such as Avatars, Faces or IdentityFolder"
-            )
+        of_persons(data)
         size, net = tuple(data.shape), self.network
         wanted = {
             "network": (net.in_channels, net.image_size, net.image_size),
