@@ -4,6 +4,9 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade \
   --no-header --no-annotate --no-emit-index-url --quiet
+# Of benchmarks/speed.py alone, without what they would bring along.
+PEERS := denoising-diffusion-pytorch==2.3.4 accelerate==1.15.0 einops==0.8.2 ema-pytorch==0.8.3 \
+  pytorch-fid==0.3.0
 # Big activations go back to the kernel after every step unless glibc is told to keep them.
 export MALLOC_MMAP_THRESHOLD_ ?= 1073741824
 export MALLOC_TRIM_THRESHOLD_ ?= 1073741824
@@ -12,7 +15,7 @@ export MALLOC_TOP_PAD_ ?= 67108864
 # Types are checked while data is fetched.
 MAKEFLAGS += --jobs=2
 
-.PHONY: help demo test data slow notebooks lint format types docs gpu tables lock clean
+.PHONY: help demo test data slow notebooks lint format types docs gpu bench tables lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +71,11 @@ docs: .venv/tests ## Run the examples inside the documentation
 
 gpu: ## On a machine with a GPU and no network: checks, rates, trainings, into runs/gpu
 	for part in tests bench train; do $(PYTHON) benchmarks/gpu.py $$part || exit 1; done
+
+bench: .venv/tests ## Speed beside diffusers, denoising-diffusion-pytorch and bare loops, 6 minutes
+	[ -d .cache/peers ] || $(BIN)/python -m pip install --quiet --no-deps --target .cache/peers \
+	  $(PEERS) || echo "denoising-diffusion-pytorch cannot be had, and is left out"
+	PYTHONPATH=.cache/peers $(BIN)/python benchmarks/speed.py --threads 2
 
 tables: .venv/installed ## Make the tables and plots of docs/results.md from runs/ddpm_fashion
 	$(BIN)/python benchmarks/fashion.py

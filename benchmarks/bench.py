@@ -2,7 +2,7 @@
 
 import csv
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -122,11 +122,36 @@ def fill(path: Path, rows: Iterable[tuple[Row, Callable[[], Row]]]) -> list[dict
         if any(all(row[k] == str(v) for k, v in key.items()) for row in done):
             continue
         done.append({k: str(v) for k, v in (key | run()).items()})
-        with written_aside(path) as aside, aside.open("w", newline="") as file:
-            writer = csv.DictWriter(file, done[0])
-            writer.writeheader()
-            writer.writerows(done)
+        write(path, done)
     return done
+
+
+def write(path: Path, rows: Sequence[Mapping[str, float | str]]) -> None:
+    """Writes a CSV whose columns are those of all rows."""
+    with written_aside(path) as aside, aside.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(k for row in rows for k in row)))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Returns a table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def in_doc(path: Path, name: str, text: str) -> None:
+    """Replaces what stands between <!-- name --> and <!-- /name --> of a page.
+
+    Raises:
+        ValueError: If the page has no such place.
+    """
+    before, start, rest = path.read_text().partition(f"<!-- {name} -->\n")
+    _, end, after = rest.partition(f"<!-- /{name} -->")
+    if not end:
+        raise ValueError(f"{path}: no place {name}; expected <!-- {name} --> and <!-- /{name} -->")
+    with written_aside(path) as aside:
+        aside.write_text(f"{before}{start}{text}\n{end}{after}", encoding="utf-8")
 
 
 def plot(

@@ -1,0 +1,190 @@
+r"""Speed beside other packages and beside bare loops: `make bench` writes docs/benchmarks.md.
+
+    python benchmarks/speed.py [--threads 2] [--parts peers shell guidance] [--repeats 7]
+
+What is compared runs in turn in one process, in an order that turns around from round to round, so
+that neither the machine nor its other work decides: medians and quartiles over rounds, and ratios
+within rounds. Rows go to docs/results/speed.csv, tables and the plot are made from it (`--parts
+tables` makes them alone). Six minutes on two idle cores; the figures of a busy machine say nothing.
+"""
+
+import argparse
+import csv
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from bench import Row, in_doc, markdown, write
+from cost import ATTENTION
+from matplotlib.figure import Figure
+from network_speed import rate
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+Ways = Mapping[str, Callable[[], object]]
+PARTS = ("peers", "shell", "guidance")
+
+
+def in_turn(ways: Ways, repeats: int) -> dict[str, list[float]]:
+    """Returns the seconds of each way in every round, after a round that does not count."""
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for run in ways.values():
+        run()
+    for turn in range(repeats):
+        for name in list(ways)[:: 1 if turn % 2 else -1]:
+            start = time.perf_counter()
+            ways[name]()
+            found[name].append(time.perf_counter() - start)
+    return found
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """Returns the first quartile, the median, the third quartile."""
+    at = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
+    low, middle, high = torch.tensor(values, dtype=torch.float64).quantile(at).tolist()
+    return low, middle, high
+
+
+def compared(
+    seconds: Mapping[str, Sequence[float]], images: int, **about: float | str
+) -> list[Row]:
+    """Returns a row a way, with ratios to the first way within rounds."""
+    ours, rows = next(iter(seconds.values())), list[Row]()
+    for way, found in seconds.items():
+        low, middle, high = quartiles(found)
+        ratios = quartiles([theirs / own for theirs, own in zip(found, ours)])
+        row: Row = {**about, "way": way, "batch": images, "rounds": len(found)}
+        row |= {"seconds": f"{middle:.5g}", "q25": f"{low:.5g}", "q75": f"{high:.5g}"}
+        row |= {"images_per_second": f"{images / middle:.4g}"}
+        row |= {"ratio": f"{ratios[1]:.3f}", "ratio_q25": f"{ratios[0]:.3f}"}
+        rows.append(row | {"ratio_q75": f"{ratios[2]:.3f}"})
+    return rows
+
+
+def timed(
+    ways: Ways, repeats: int, images: int, peak: float = 0.0, **about: float | str
+) -> list[Row]:
+    """Measures ways in turn; with a peak in FLOP/s also the share of it."""
+    rows = compared(in_turn(ways, repeats), images, **about)
+    for row, run in zip(rows, ways.values() if peak else ()):
+        with FlopCounterMode(display=False, custom_mapping=ATTENTION) as counter:
+            run()
+        row["share_of_peak"] = f"{counter.get_total_flops() / float(row['seconds']) / peak:.3f}"
+    return rows
+
+
+def has_bf16() -> bool:
+    """Returns whether the processor has instructions for bfloat16; others emulate them."""
+    about = Path("/proc/cpuinfo")
+    words = about.read_text().split() if about.exists() else []
+    return any(word in words for word in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def peaks(repeats: int, side: int) -> list[Row]:
+    """Returns FLOP/s of large matrix products and convolutions, the fastest of several."""
+    rows = list[Row]()
+    for dtype in (torch.float32, *([torch.bfloat16] if has_bf16() else [])):
+        a, b = (torch.randn(side, side, dtype=dtype) for _ in range(2))
+        conv = nn.Conv2d(128, 128, 3, padding=1).to(memory_format=torch.channels_last, dtype=dtype)
+        x = torch.randn(16, 128, side // 32, side // 32, dtype=dtype)
+        x = x.contiguous(memory_format=torch.channels_last)
+        flop = 2 * side**3, 2 * 9 * 128**2 * x[:, 0].numel()
+        with torch.inference_mode():
+            found = [rate(lambda: a @ b, 1, repeats, a.device) * flop[0]]  # noqa: B023
+            found += [rate(lambda: conv(x), 1, repeats, a.device) * flop[1]]  # noqa: B023
+        for what, value in zip(("matrix product", "convolution"), found):
+            about = f"{what}, {str(dtype).removeprefix('torch.')}"
+            rows.append({"part": "peak", "way": about, "GFLOP_per_second": f"{value / 1e9:.1f}"})
+    return rows
+
+
+def machine() -> str:
+    """Returns what the figures depend on, in words."""
+    about = (
+        Path("/proc/cpuinfo").read_text().splitlines() if os.path.exists("/proc/cpuinfo") else []
+    )
+    names = [line.partition(": ")[2] for line in about if line.startswith("model name")]
+    what = names[0] if names else "a processor"
+    busy = os.getloadavg()[0]
+    instructions = "with" if has_bf16() else "without"
+    return (
+        f"{torch.get_num_threads()} threads on {len(names)} cores of {what}, {instructions} "
+        f"bfloat16 instructions; PyTorch {torch.__version__.partition('+')[0]}; load when it "
+        f"began {busy:.1f}"
+    )
+
+
+def number(value: str) -> str:
+    """Returns seconds in milliseconds."""
+    return f"{1000 * float(value):.3g}"
+
+
+def tables(rows: Sequence[Mapping[str, str]], page: Path, picture: Path) -> None:
+    """Writes what the page shows of the rows."""
+    in_doc(page, "machine", next(row["way"] for row in rows if row["part"] == "machine"))
+    head = ["what", "GFLOP/s"]
+    lines = [[row["way"], row["GFLOP_per_second"]] for row in rows if row["part"] == "peak"]
+    in_doc(page, "peak", markdown(head, lines))
+    head = ["network", "what", "batch", "ms (quartiles)", "images/s", "ratio (quartiles)"]
+    for part in PARTS:
+        mine, lines = [row for row in rows if row["part"] == part], list[list[str]]()
+        for row in mine:
+            ms = f"{number(row['seconds'])} ({number(row['q25'])} … {number(row['q75'])})"
+            ratio = f"{row['ratio']} ({row['ratio_q25']} … {row['ratio_q75']})"
+            share = f"{100 * float(row['share_of_peak']):.0f} %" if row["share_of_peak"] else "–"
+            what = f"{row['what']}: {row['way']}"
+            line = [row["network"], what, row["batch"], ms, row["images_per_second"], ratio]
+            lines.append([*line, *([share] if part == "peers" else [])])
+        whole = [*head, "of the peak"] if part == "peers" else head
+        in_doc(page, part, markdown(whole, lines) if lines else "Not measured yet.")
+    drawn = [row for row in rows if row["part"] in PARTS]
+    if drawn:
+        figure = Figure(figsize=(9, 0.22 * len(drawn) + 1), dpi=110, layout="constrained")
+        ax = figure.subplots()
+        names = [f"{row['network']}, {row['what']}: {row['way']}" for row in drawn][::-1]
+        middle, low, high = (
+            [float(row[key]) for row in drawn][::-1] for key in ("ratio", "ratio_q25", "ratio_q75")
+        )
+        spread = [[m - a for m, a in zip(middle, low)], [b - m for m, b in zip(middle, high)]]
+        ax.barh(names, middle, xerr=spread, color="#7aa6c2")
+        ax.axvline(1, color="black", lw=0.8)
+        ax.set_xlabel("time over the time of the first way of the same table")
+        ax.tick_params(labelsize=7)
+        figure.savefig(picture)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measures, and writes the page."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--parts", nargs="*", choices=[*PARTS, "tables"], default=[*PARTS])
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--channels", type=int, default=64, help="of the network beside peers'")
+    parser.add_argument("--size", type=int, default=32, help="of its pictures")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=45, help="of a short run of fit")
+    parser.add_argument("--root", default="data", help="where Fashion-MNIST is")
+    parser.add_argument("--to", type=Path, default=Path("docs"))
+    args = parser.parse_args(argv)
+    path, page = args.to / "results/speed.csv", args.to / "benchmarks.md"
+    if args.parts != ["tables"]:
+        from speed_peers import peers
+        from speed_shell import guidance, shell
+
+        torch.set_num_threads(args.threads)
+        rows: list[Row] = [{"part": "machine", "way": machine()}]
+        found = peaks(args.repeats, 16 * args.channels)
+        rows += found
+        peak = max(float(row["GFLOP_per_second"]) for row in found[:2]) * 1e9
+        for part, measure in zip(PARTS, (partial(peers, peak=peak), shell, guidance)):
+            rows += measure(args) if part in args.parts else []
+        write(path, rows)
+    with path.open() as file:
+        tables(list(csv.DictReader(file)), page, args.to / "results/speed.png")
+
+
+if __name__ == "__main__":
+    main()
