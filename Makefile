@@ -75,7 +75,7 @@ gpu: ## On a machine with a GPU and no network: checks, rates, trainings, into r
 bench: .venv/tests ## Speed beside diffusers, denoising-diffusion-pytorch and bare loops, 6 minutes
 	[ -d .cache/peers ] || $(BIN)/python -m pip install --quiet --no-deps --target .cache/peers \
 	  $(PEERS) || echo "denoising-diffusion-pytorch cannot be had, and is left out"
-	PYTHONPATH=.cache/peers $(BIN)/python benchmarks/speed.py --threads 2
+	TQDM_DISABLE=1 PYTHONPATH=.cache/peers $(BIN)/python benchmarks/speed.py --threads 2
 
 tables: .venv/installed ## Make the tables and plots of docs/results.md from runs/ddpm_fashion
 	$(BIN)/python benchmarks/fashion.py

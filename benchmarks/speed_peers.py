@@ -2,7 +2,6 @@
 
 import argparse
 import copy
-import os
 import tempfile
 from collections.abc import Callable
 from itertools import pairwise
@@ -198,7 +197,6 @@ def beside(name: str, ways: dict[str, Any], args: argparse.Namespace, peak: floa
 
 def peers(args: argparse.Namespace, peak: float) -> list[Row]:
     """Returns rows of two networks, with the same weights everywhere."""
-    os.environ["TQDM_DISABLE"] = "1"
     torch.manual_seed(0)
     x_0 = torch.randn(args.batch, 3, args.size, args.size).clamp(-1, 1)
     shape: Any = {"channels": args.channels, "groups": min(32, args.channels // 4)}
