@@ -88,7 +88,7 @@ def peaks(repeats: int, side: int) -> list[Row]:
     rows = list[Row]()
     for dtype in (torch.float32, *([torch.bfloat16] if has_bf16() else [])):
         a, b = (torch.randn(side, side, dtype=dtype) for _ in range(2))
-        conv = nn.Conv2d(128, 128, 3, padding=1).to(memory_format=torch.channels_last, dtype=dtype)
+        conv = nn.Conv2d(128, 128, 3, padding=1).to(dtype).to(memory_format=torch.channels_last)
         x = torch.randn(16, 128, side // 32, side // 32, dtype=dtype)
         x = x.contiguous(memory_format=torch.channels_last)
         flop = 2 * side**3, 2 * 9 * 128**2 * x[:, 0].numel()

@@ -4,6 +4,7 @@ import argparse
 import copy
 import tempfile
 from collections.abc import Callable
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -175,7 +176,7 @@ def beside(name: str, ways: dict[str, Any], args: argparse.Namespace, peak: floa
     t = torch.randint(1, 1001, (args.batch,))
     steps, passes, draws = dict[str, Any](), dict[str, Any](), dict[str, Any]()
     for way, one in ways.items():
-        call = one if callable(one) else one.network
+        call = one if isinstance(one, Diffusers | Lucidrains) else one.network
         module = one.network
         like = x if "default" not in way or one is first else x.contiguous()
         module.eval()
@@ -211,7 +212,7 @@ def peers(args: argparse.Namespace, peak: float) -> list[Row]:
     size = sum(p.numel() for p in network.parameters()) / 1e6
     rows = beside(f"UNet, {size:.2f} M", ways, args, peak)
     try:
-        from denoising_diffusion_pytorch import denoising_diffusion_pytorch as theirs
+        theirs = import_module("denoising_diffusion_pytorch")
     except ImportError as error:
         print(f"denoising-diffusion-pytorch is left out: {error}")
         return rows

@@ -131,6 +131,6 @@ def guidance(args: argparse.Namespace) -> list[Row]:
             "guided B, outside its interval": lambda x=x[:n], d=outside, c=cond: d(x, t, c),  # noqa: B023
         }
         ways = {k: torch.inference_mode()(run) for k, run in ways.items()}
-        about = {"part": "guidance", "network": name, "what": "a step of a sampler"}
+        about: dict[str, Any] = {"part": "guidance", "network": name, "what": "a step of a sampler"}
         rows += timed(ways, args.repeats, n, **about)
     return rows
