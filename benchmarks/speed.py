@@ -134,7 +134,9 @@ def tables(rows: Sequence[Mapping[str, str]], page: Path, picture: Path) -> None
         for row in mine:
             ms = f"{number(row['seconds'])} ({number(row['q25'])} … {number(row['q75'])})"
             ratio = f"{row['ratio']} ({row['ratio_q25']} … {row['ratio_q75']})"
-            share = f"{100 * float(row['share_of_peak']):.0f} %" if row["share_of_peak"] else "–"
+            share = (
+                f"{100 * float(row['share_of_peak']):.0f} %" if row.get("share_of_peak") else "–"
+            )
             what = f"{row['what']}: {row['way']}"
             line = [row["network"], what, row["batch"], ms, row["images_per_second"], ratio]
             lines.append([*line, *([share] if part == "peers" else [])])
