@@ -1,4 +1,4 @@
-"""What of a person, a pose and a caption is in pictures, measured for `instantid.py`."""
+"""Figures of persons, poses and captions in pictures, which `instantid.py` explains."""
 
 import argparse
 import math
@@ -130,7 +130,7 @@ class Table:
         return compared(a, b, self.persons)
 
     def copy(self, images: Tensor) -> float:
-        """Returns how much nearer samples are to the picture given than to others (`instantid.py`)."""
+        """Returns how much nearer samples are to the picture given than to others, as `instantid.py` says."""
 
         def rmse(a: Tensor, b: Tensor) -> Tensor:
             return (a.float() - b.float()).square().flatten(1).mean(1).sqrt()
