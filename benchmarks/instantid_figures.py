@@ -130,7 +130,7 @@ class Table:
         return compared(a, b, self.persons)
 
     def copy(self, images: Tensor) -> float:
-        """Returns how much nearer samples are to the picture given than to others, as `instantid.py` says."""
+        """Returns how much nearer samples are to the picture given than to others of the person."""
 
         def rmse(a: Tensor, b: Tensor) -> Tensor:
             return (a.float() - b.float()).square().flatten(1).mean(1).sqrt()

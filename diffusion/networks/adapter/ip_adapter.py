@@ -135,7 +135,7 @@ class IPAdapter(Network):
         h, skips = base.encode(seen, emb, sources)
         if (added := self.added(read, seen, t, label, conditions)) is not None:
             h, skips = h + added[-1], [a + b for a, b in zip(skips, added)]
-        return base.decode(h, skips, emb, sources)
+        return base.decode(h, skips, emb, x_t, sources)
 
     def added(
         self, read: Encoding, seen: Tensor, t: Tensor, label: Tensor | None, cond: Conditions
