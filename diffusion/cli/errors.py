@@ -148,7 +148,7 @@ class Complaint:
         if where.split(".")[-1] == "network":  # any module, but not a part of one
             networks = sys.modules["diffusion.networks"]
             parts = names_of((networks.Conditioner, networks.TokenEncoder))
-            names = [n for n in names if n in networks.__all__ and n not in parts]
+            names = [n for n in names if n in dir(networks) and n not in parts]
         last = name.split(".")[-1]
         if near := {n.lower(): n for n in names}.get(last.lower()) or most_like(last, names):
             right = f"the nearest is '{near}'"

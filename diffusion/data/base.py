@@ -7,20 +7,15 @@ Pictures stay uint8 until they are on the device.
 
 from abc import ABC
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
-from torch import Tensor
 
-from diffusion.common.hashing import bytes_digest
-from diffusion.common.pixels import scaled
 from diffusion.common.validate import check_counts
-from diffusion.data.batches import Batches
 from diffusion.data.controls.base import Control
 from diffusion.data.controls.beside import Beside, check_beside, shares
+from diffusion.data.described import Described
 from diffusion.data.requests.base import Ask, Requests, in_order
 from diffusion.data.requests.controlled import Controlled
 from diffusion.data.requests.edits import Edits
@@ -28,12 +23,12 @@ from diffusion.data.requests.given_controls import GivenControls
 from diffusion.data.requests.given_pictures import ImagePrompts, OwnPictures
 from diffusion.data.requests.labels import Labels, apportioned, is_even, requested_classes
 from diffusion.data.requests.prompts import Captions
-from diffusion.data.requests.small_pictures import SmallPictures, area_means
-from diffusion.spec import Batch, DataSpec
+from diffusion.data.requests.small_pictures import area_means
+from diffusion.spec import Batch
 
 
-class Images(Batches, ABC):
-    """Data with the values v = 0 .. levels − 1, trained on as x = 2 v / (levels − 1) − 1.
+class Images(Described, ABC):
+    """`Described` data, and what samples are asked to be.
 
     A subclass says `shape`, `num_classes` and `levels`, and sets `train_set`, `val_set` and
     `test_set` in `setup`.
@@ -50,19 +45,10 @@ class Images(Batches, ABC):
         image_prompt: A picture, or a folder of pictures, that samples are to be like, for networks
             that read an `ImageEmbedding`; true for the real pictures whose captions or classes the
             samples have; null for none.
-        **kwargs: As for `Batches`.
+        **kwargs: As for `Described`.
 
     Attributes:
         has_beside: Which controls pictures may come with, None for none.
-        shape: (C, H, W), or (D,) for points.
-        num_classes: Number of classes, None without labels.
-        classes: Their names, if they have some; a label is a place among them.
-        levels: Number of grey levels, None for continuous data.
-        ask: The split whose captions are asked for; None where the data has none.
-        prompt: The kind of short captions that batches have as "prompt"; None for none.
-        texts: All captions and prompts, once the data is set up; None where it has none.
-        low: What batches have as small pictures, "low_res", or None.
-        mentioned: What was left out of the data, a line each.
         done: Called once the weights are in place: the samples `predict` need not draw again.
 
     Raises:
@@ -70,14 +56,6 @@ class Images(Batches, ABC):
     """
 
     has_beside: ClassVar[type[Beside] | None] = None
-    shape: tuple[int, ...]
-    num_classes: int | None = None
-    classes: Sequence[str] = ()
-    levels: int | None = 256
-    ask: str | None = None
-    prompt: str | None = None
-    texts: list[str] | None = None
-    low: SmallPictures | None = None
 
     def __init__(
         self,
@@ -100,64 +78,7 @@ class Images(Batches, ABC):
         self.invert_control, self.image_prompt = invert_control, image_prompt
         check_beside(self.beside, self.has_beside, type(self).__name__)
         self.done: Callable[[], set[int]] = set
-        self.mentioned: list[str] = []
-        self._counts: dict[str, list[int]] = {}
         self.allow_zero_length_dataloader_with_multiple_devices = True  # with little to predict
-
-    def mention(self, text: str) -> None:
-        """Warns of what is left out of the data, now and in the summary before training."""
-        self.mentioned.append(text)
-        rank_zero_warn(text)
-
-    @property
-    def spec(self) -> DataSpec:
-        """What the data is, as checkpoints keep it; right once `is_known`."""
-        captioned = self.ask is not None or self.texts is not None
-        kinds = (tuple(self.shape), self.num_classes, tuple(self.classes), self.levels)
-        return DataSpec(type(self).__name__, *kinds, captioned)
-
-    @property
-    def grid(self) -> int:
-        """How many pixels of a picture's side are one of the small picture's; 1 without these.
-
-        Crops begin at multiples of it, so that their small pictures are crops of the small picture.
-        """
-        return 1 if self.low is None else self.shape[-1] // self.low.size
-
-    @property
-    def specs(self) -> list[DataSpec]:
-        """What a network sees: `spec`, and that of the crops which training reads, if it does.
-
-        Raises:
-            ValueError: If a crop is no part of a picture, or of its small version.
-        """
-        if self.crop is None:
-            return [self.spec]
-        channels, *sides = self.shape
-        if self.crop > min(sides, default=0):
-            raise ValueError(
-                f"data.crop: {self.crop}; expected at most {min(sides, default=0)}, the side of "
-                "the pictures"
-            )
-        if self.crop % self.grid:
-            raise ValueError(
-                f"data.crop: {self.crop}; expected a multiple of {self.grid}, the side of the "
-                "square that is one pixel of the small picture"
-            )
-        return [self.spec, replace(self.spec, shape=(channels, self.crop, self.crop))]
-
-    @property
-    def is_known(self) -> bool:
-        """Whether `spec` needs nothing to be read or restored any more."""
-        return True
-
-    def restore(self, spec: DataSpec) -> None:
-        """Takes the classes from a checkpoint, which samples are asked for by."""
-        self.num_classes, self.classes = spec.num_classes, spec.classes
-
-    def remedy(self, spec: DataSpec) -> str:
-        """Returns which argument would make this the data that a checkpoint was trained on."""
-        return ""
 
     def asked_classes(self) -> list[int] | None:
         """Returns the numbers of the classes that `predict` asks for in turn, None without classes.
@@ -286,24 +207,6 @@ class Images(Batches, ABC):
         counts = None if self.labels is not None or drawn else self.class_counts("train")
         return None if counts is None or is_even(counts) else counts
 
-    def class_counts(self, split: str) -> list[int] | None:
-        """Returns the number of pictures of each class of a split; None without classes."""
-        pictures = self.split(split)
-        if self.num_classes is None:
-            return None
-        if split not in self._counts:
-            known = pictures.conditions(range(len(pictures)))
-            batches = [known] if "label" in known else self.batches(split)
-            labels = torch.cat([batch["label"] for batch in batches])
-            self._counts[split] = [int(n) for n in labels.bincount(minlength=self.num_classes)]
-        return self._counts[split]
-
-    def fingerprint(self, split: str) -> str:
-        """Returns 16 hexadecimal digits that change when a picture of a split does."""
-        pictures = self.split(split)
-        settings = f"{type(self).__name__} {self.shape} {self.levels} {len(pictures)} "
-        return bytes_digest(settings.encode(), pictures.digest())
-
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Normalises pictures where they are now, on the device, and adds small ones if wanted.
 
@@ -323,9 +226,3 @@ class Images(Batches, ABC):
                 found, device = ask.start(batch), batch["index"].device
                 batch = {**batch, **{key: value.to(device) for key, value in found.items()}}
         return batch
-
-    def normalize(self, images: Tensor) -> Tensor:
-        """Returns bytes 0 .. levels − 1 as x, float32 in [−1, 1], the ends exact; points as is."""
-        if self.levels is None or images.dtype != torch.uint8:
-            return images
-        return scaled(images, self.levels)

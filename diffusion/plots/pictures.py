@@ -78,7 +78,6 @@ def clouds(points: Sequence[Tensor], titles: Sequence[str]) -> Tensor:
 
 def curve(logs: Sequence[Path], path: Path) -> bool:
     """Draws the losses of metrics.csv files against the images seen; False if there are none."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     rows = [row for log in logs for row in csv.DictReader(log.open())]
@@ -86,7 +85,6 @@ def curve(logs: Sequence[Path], path: Path) -> bool:
     last = max(images, default=0)
     each = images[last] / max(1, last) if images else 0.0
     figure = Figure(figsize=(6, 3.6), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
     ax = figure.subplots()
     for name in ("train/loss", *(f"train/loss_q{i}" for i in (1, 2, 3, 4)), "val/loss"):
         losses = {int(row["step"]): float(row[name]) for row in rows if row.get(name)}
@@ -104,11 +102,9 @@ def curve(logs: Sequence[Path], path: Path) -> bool:
 
 def lengths(figures: Mapping[str, float], name: str, path: Path) -> None:
     """Draws a figure against the length of the average; other keys than numbers are lines."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 3.4), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
     ax = figure.subplots()
     points = {float(key): y for key, y in figures.items() if key[:1].isdigit()}
     ax.plot(*zip(*sorted(points.items())), "o-", markersize=4)

@@ -111,11 +111,9 @@ def axes(path: Path, ylabel: str) -> Iterator[Any]:
         path: Where to.
         ylabel: What the shares are of.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 3.8), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
     ax = figure.subplots()
     yield ax
     ax.set(ylabel=ylabel, ylim=(0, 1.02))

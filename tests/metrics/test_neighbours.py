@@ -6,8 +6,7 @@ import torch
 
 from diffusion.data import Images, Memory, Versions
 from diffusion.data.sets import ImageSet
-from diffusion.metrics import Card, NearCopies, SampleBatch
-from diffusion.metrics import neighbours as module
+from diffusion.metrics import Card, NearCopies, SampleBatch, neighbours as module
 from diffusion.metrics.neighbours import nearest, neighbours
 from diffusion.metrics.real_images import collect, shown
 from diffusion.metrics.report.card import find_nearest

@@ -1,5 +1,3 @@
 """Avatars: drawn persons, several pictures of each, and the truth of a swap."""
 
-from diffusion.data.avatars.avatars import Avatars
-
-__all__ = ["Avatars"]
+from diffusion.data.avatars.avatars import Avatars as Avatars

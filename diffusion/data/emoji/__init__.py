@@ -1,5 +1,3 @@
 """Emoji: captioned colour pictures in four styles of drawing."""
 
-from diffusion.data.emoji.emoji import Emoji
-
-__all__ = ["Emoji"]
+from diffusion.data.emoji.emoji import Emoji as Emoji

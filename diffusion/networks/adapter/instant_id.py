@@ -1,11 +1,11 @@
 """InstantID (Wang et al. 2024, https://arxiv.org/abs/2401.07519)."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 
 from torch import Tensor
 
-from diffusion.networks.adapter.ip_adapter import IPAdapter
+from diffusion.networks.adapter.ip_adapter import Conditions, IPAdapter
 from diffusion.networks.conditioning.base import distinct
 from diffusion.networks.conditioning.control_map import ControlMap
 from diffusion.networks.conditioning.token_encoder import Encoding, TokenEncoder
@@ -61,20 +61,12 @@ class InstantID(IPAdapter):
                 "the base's text, in whose place IdentityNet reads them"
             )
 
-    def controlled(
-        self,
-        h: Tensor,
-        skips: list[Tensor],
-        read: Encoding,
-        seen: Tensor,
-        t: Tensor,
-        label: Tensor | None,
-        conditions: Mapping[str, Tensor],
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Returns the maps that the decoder reads, each with what IdentityNet adds to it."""
-        if (control := self.map.control(conditions, seen)) is None:
-            return h, skips
+    def added(
+        self, read: Encoding, seen: Tensor, t: Tensor, label: Tensor | None, cond: Conditions
+    ) -> Sequence[Tensor] | None:
+        """Returns what IdentityNet adds to the maps that the decoder reads; None without points."""
+        if (control := self.map.control(cond, seen)) is None:
+            return None
         texts = {self.stream: replace(read, pooled=None)}
-        found = self.branch(control, seen, texts, t, label, conditions)
-        added = scaled(found, conditions.get(self.map.strength))
-        return h + added[-1], [a + b for a, b in zip(skips, added)]
+        found = self.branch(control, seen, texts, t, label, cond)
+        return scaled(found, cond.get(self.map.strength))

@@ -1,7 +1,7 @@
 """IP-Adapter (Ye et al. 2023, https://arxiv.org/abs/2308.06721)."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -14,6 +14,8 @@ from diffusion.networks.locked import Locked
 from diffusion.networks.unet.token_attention import Source, Streams, TokenAttention
 from diffusion.networks.unet.unet import UNet
 from diffusion.spec import DataSpec
+
+Conditions = Mapping[str, Tensor]
 
 
 class WeighedTokens(Tokens):
@@ -131,18 +133,11 @@ class IPAdapter(Network):
         read = self.tokens(conditions, x_t)
         sources = {**(sources or {}), self.tokens.name: self.source(read, conditions)}
         h, skips = base.encode(seen, emb, sources)
-        h, skips = self.controlled(h, skips, read, seen, t, label, conditions)
+        if (added := self.added(read, seen, t, label, conditions)) is not None:
+            h, skips = h + added[-1], [a + b for a, b in zip(skips, added)]
         return base.decode(h, skips, emb, x_t, sources)
 
-    def controlled(
-        self,
-        h: Tensor,
-        skips: list[Tensor],
-        read: Encoding,
-        seen: Tensor,
-        t: Tensor,
-        label: Tensor | None,
-        conditions: Mapping[str, Tensor],
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Returns the maps that the decoder reads; as they are, without an `IdentityNet`."""
-        return h, skips
+    def added(
+        self, read: Encoding, seen: Tensor, t: Tensor, label: Tensor | None, cond: Conditions
+    ) -> Sequence[Tensor] | None:
+        """Returns what is added to the maps that the decoder reads; here nothing."""

@@ -56,12 +56,7 @@ class EMA(L.Callback):
 
     @torch.no_grad()
     def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *_args: Any, **_options: Any
     ) -> None:
         """Averages once an optimizer step, not once a micro-batch."""
         if trainer.global_step == self.steps or not self.average:

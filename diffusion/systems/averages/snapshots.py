@@ -73,16 +73,11 @@ class Snapshots(L.Callback):
         )
 
     def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *_args: Any, **_options: Any
     ) -> None:
         """Averages once an optimizer step, and writes every n-th."""
         for ema in self.tracked.values():
-            ema.on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+            ema.on_train_batch_end(trainer, pl_module)
         if self.tracked and trainer.global_step % self.every_n_steps == 0:
             self._write(trainer)
 

@@ -5,26 +5,24 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from diffusion.common.validate import check_counts
 from diffusion.data import Images
-from diffusion.data.captioned_images import Factual
 from diffusion.networks.captioning.caption_network import CaptionNetwork
 from diffusion.networks.captioning.search import Beam, Search
 from diffusion.noise import SeededNoise
-from diffusion.systems.base import Scoring, StepOutput, channels_last
-from diffusion.systems.captioning import hallucination
+from diffusion.systems.base import StepOutput, channels_last
+from diffusion.systems.captioning.writing import Writing, counted, nll
 from diffusion.systems.noisy_classifier import check_crop, random_crop
 from diffusion.systems.retrieval import Pairs, loss_among_all, numbers
 from diffusion.systems.texts import texts_of
-from diffusion.systems.trainer import data_of, gather_rows
+from diffusion.systems.trainer import gather_rows
 
 
-class Captioner(Scoring):
+class Captioner(Writing):
     """Trains p(y | x) of captions by caption · L_Cap + contrastive · L_Con (CoCa, equation 4).
 
     L_Cap is the mean of −log p(y_l | y_<l, x) over all tokens, the end among them (equation 3);
@@ -57,6 +55,8 @@ class Captioner(Scoring):
         ValueError: If a number is out of range.
     """
 
+    name, entry = "captioner", "captions"
+
     def __init__(
         self,
         network: CaptionNetwork,
@@ -79,16 +79,6 @@ class Captioner(Scoring):
         self.search = Beam() if search is None else search
         self.caption, self.contrastive = caption, contrastive
 
-    @property
-    def reads_labels(self) -> bool:
-        """Never."""
-        return False
-
-    @property
-    def reads_texts(self) -> bool:
-        """Always."""
-        return True
-
     def check(self, data: Images) -> None:
         """See `System`."""
         texts_of(data)
@@ -99,10 +89,7 @@ class Captioner(Scoring):
     def on_fit_start(self) -> None:
         """Starts from another model's weights if asked to, and learns the words of the captions."""
         super().on_fit_start()
-        data, vocabulary = data_of(self.trainer), self.network.vocabulary
-        assert isinstance(data, Images)
-        pictures = data.split("train").each()
-        known = pictures.conditions(range(len(pictures)))
+        (data, known), vocabulary = self.training_texts(), self.network.vocabulary
         batches = [known] if "text" in known else data.batches("train")
         texts = [text for batch in batches for text in batch["text"]]
         vocabulary.learn(texts)
@@ -158,7 +145,7 @@ class Captioner(Scoring):
         self.sums[0] += counted(logits, tokens)
         self.found.append((f, g, numbers(batch["text"])))
 
-    def _figures(self) -> dict[str, float]:
+    def counts(self) -> dict[str, float]:
         """Returns what was counted, over all processes."""
         sums = self.trainer.strategy.reduce(self.sums.clone(), reduce_op="sum").double().cpu()
         figures: dict[str, float] = {}
@@ -173,58 +160,21 @@ class Captioner(Scoring):
         recall = Pairs.from_each(*gathered).figures(self.network.scale.cpu())["recall@1"]
         return {"loss": math.log(figures["perplexity"]), **figures, "recall@1": recall}
 
-    def on_validation_epoch_end(self) -> None:
-        """Logs it."""
-        figures = {f"val/{name}": value for name, value in self._figures().items()}
-        self.log_figures(figures, "val/perplexity", "val/token_accuracy")
-
-    def on_test_epoch_start(self) -> None:
-        """Begins to count, also what is true."""
-        self.on_validation_epoch_start()
-        data = data_of(self.trainer)
-        assert isinstance(data, Images)
-        self.others, self.written = data, list[tuple[str, str]]()
-        self.tally = None
-        if isinstance(data, Factual) and data.truth:
-            self.tally = hallucination.Tally(data, self.device)
-
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Validates, writes captions, and compares them with those of training pictures."""
         self.validation_step(batch, batch_idx)
         if not batch:
             return
-        noise, train = self.fixed_noise(batch_idx, len(batch["image"])), self.others.split("train")
+        data, noise = self._data(), self.fixed_noise(batch_idx, len(batch["image"]))
+        assert data is not None
+        train = data.split("train")
         other = train.__getitems__(noise.integers(len(train)).tolist())
         tokens = self.read(batch["text"])
-        images = self.others.normalize(other["image"].to(self.device))
+        images = data.normalize(other["image"].to(self.device))
         self.sums[1] += counted(self.network(images, tokens)[0], tokens)
         written, _ = self.captions(batch["image"], noise)
-        self.written += zip(batch["text"], written)
+        self.written += [
+            {"true": true, "written": text} for true, text in zip(batch["text"], written)
+        ]
         if self.tally is not None:
             self.tally.add(written, other["text"], batch["text"])
-
-    def on_test_epoch_end(self) -> None:
-        """Logs all figures, and writes them with this process's captions."""
-        figures = self._figures()
-        if self.tally is not None:
-            figures |= self.tally.figures(self.trainer.strategy)
-        pairs = [{"true": true, "written": written} for true, written in self.written]
-        record = {"figures": figures, "captions": pairs}
-        self.report(record, "captioner.json", "captioner.png", hallucination.plot)
-
-
-def nll(logits: Tensor, tokens: Tensor) -> Tensor:
-    """Returns −log p of each token, (B, N), 0 behind the end.
-
-    Args:
-        logits: (B, N, K) in float32.
-        tokens: (B, N), −1 behind the end.
-    """
-    return F.cross_entropy(logits.transpose(1, 2), tokens, ignore_index=-1, reduction="none")
-
-
-def counted(logits: Tensor, tokens: Tensor) -> Tensor:
-    """Returns the sum of `nll`, how many tokens are the likeliest, and how many there are, (3,)."""
-    there = tokens >= 0
-    hits = (logits.argmax(2) == tokens) & there
-    return torch.stack([nll(logits, tokens).sum(), hits.sum(), there.sum()])

@@ -12,18 +12,15 @@ from torch import Tensor
 from diffusion.common.hashing import digest
 from diffusion.common.validate import check_shares
 from diffusion.data import Images
-from diffusion.data.captioned_images import Factual
 from diffusion.networks.captioning.prompt_network import PromptNetwork
 from diffusion.networks.captioning.search import Beam, Search
 from diffusion.noise import SeededNoise
-from diffusion.systems.base import Scoring, StepOutput
-from diffusion.systems.captioning import hallucination
-from diffusion.systems.captioning.captioner import counted, nll
+from diffusion.systems.base import StepOutput
 from diffusion.systems.captioning.shortened import added, joined, renamed, shortened
-from diffusion.systems.trainer import data_of
+from diffusion.systems.captioning.writing import Writing, counted, nll
 
 
-class PromptUpsampler(Scoring):
+class PromptUpsampler(Writing):
     """Learns what to add to a short prompt: p(y | prompt), y what a detailed caption has more.
 
     The loss is the mean of −log p(y_l | y_<l, prompt). (DALL-E 3 has GPT-4 in its place.) The
@@ -48,6 +45,8 @@ class PromptUpsampler(Scoring):
         ValueError: If a number is out of range.
     """
 
+    name, entry = "prompt_upsampler", "texts"
+
     def __init__(
         self,
         network: PromptNetwork,
@@ -62,16 +61,6 @@ class PromptUpsampler(Scoring):
         self.network, self.renamed = network, renamed
         self.search = Beam() if search is None else search
 
-    @property
-    def reads_labels(self) -> bool:
-        """Never."""
-        return False
-
-    @property
-    def reads_texts(self) -> bool:
-        """Always."""
-        return True
-
     def check(self, data: Images) -> None:
         """See `System`."""
         if data.prompt is None:
@@ -83,10 +72,7 @@ class PromptUpsampler(Scoring):
     def on_fit_start(self) -> None:
         """Learns the words of all captions and prompts to train on."""
         super().on_fit_start()
-        data = data_of(self.trainer)
-        assert isinstance(data, Images)
-        pictures = data.split("train").each()
-        known = pictures.conditions(range(len(pictures)))
+        _, known = self.training_texts()
         every = chain(known["prompt"], map(added, known["prompt"], known["text"]))
         self.network.vocabulary.learn(f" {text}" for text in every)
 
@@ -120,7 +106,7 @@ class PromptUpsampler(Scoring):
             tokens = self.read([added(*pair) for pair in zip(batch["prompt"], batch["text"])])
             self.sums += counted(self.network(self.read(batch["prompt"]), tokens), tokens)
 
-    def _figures(self) -> dict[str, float]:
+    def counts(self) -> dict[str, float]:
         """Returns what was counted, over all processes."""
         sums = self.trainer.strategy.reduce(self.sums.clone(), reduce_op="sum")
         loss, hits, n = sums.double().tolist()
@@ -128,39 +114,18 @@ class PromptUpsampler(Scoring):
             "loss": loss / n, "perplexity": math.exp(loss / n), "token_accuracy": hits / n
         }  # fmt: skip
 
-    def on_validation_epoch_end(self) -> None:
-        """Logs it."""
-        figures = {f"val/{name}": value for name, value in self._figures().items()}
-        self.log_figures(figures, "val/perplexity", "val/token_accuracy")
-
-    def on_test_epoch_start(self) -> None:
-        """Begins to count, also what is true."""
-        self.on_validation_epoch_start()
-        data = data_of(self.trainer)
-        self.rows = list[dict[str, str]]()
-        known = isinstance(data, Factual) and data.truth
-        self.tally = hallucination.Tally(data, self.device) if known else None
-
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Validates, and rewrites the prompts."""
         self.validation_step(batch, batch_idx)
         if not batch:
             return
         written, true = self.rewrite(batch["prompt"]), batch["text"]
-        self.rows += [
+        self.written += [
             {"prompt": prompt, "rewritten": text, "true": own}
             for prompt, text, own in zip(batch["prompt"], written, true)
         ]
         if self.tally is not None:
             self.tally.add(written, [*true[1:], true[0]], true)
-
-    def on_test_epoch_end(self) -> None:
-        """Logs all figures, and writes this process's texts."""
-        figures = self._figures()
-        if self.tally is not None:
-            figures |= self.tally.figures(self.trainer.strategy)
-        record = {"figures": figures, "texts": self.rows}
-        self.report(record, "prompt_upsampler.json", "prompt_upsampler.png", hallucination.plot)
 
     @torch.no_grad()
     def rewrite(self, prompts: Sequence[str]) -> list[str]:

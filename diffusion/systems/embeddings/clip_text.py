@@ -60,9 +60,7 @@ class ClipText(FromFile, FrozenClipText):
         checkpoint: As for `ClipImage`.
         trust: Whether you made it, so that all the classes it names may be made.
 
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is something else.
+    Raises what `TrainedNetwork` does.
     """
 
     def __init__(self, checkpoint: str, trust: bool = False) -> None:

@@ -74,9 +74,7 @@ class PersonEmbedding(FromFile, FrozenPersonEmbedding):
         checkpoint: The file, such as runs/identity_avatars/checkpoints/last.ckpt.
         trust: Whether you made it, so that all the classes it names may be made.
 
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is something else.
+    Raises what `TrainedNetwork` does.
     """
 
     def __init__(self, checkpoint: str, trust: bool = False) -> None:

@@ -60,9 +60,7 @@ class Trained(Frozen):
         checkpoint: The file, such as runs/classifier_fashion/checkpoints/last.ckpt.
         trust: Whether you made it, so that all the classes it names may be made.
 
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is something else.
+    Raises what `TrainedNetwork` does.
     """
 
     def __init__(self, checkpoint: str, trust: bool = False) -> None:
@@ -157,9 +155,7 @@ class TrainedClip(FrozenClip):
         checkpoint: The file, such as runs/clip_emoji/checkpoints/last.ckpt.
         trust: Whether you made it, so that all the classes it names may be made.
 
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is something else.
+    Raises what `TrainedNetwork` does.
     """
 
     def __init__(self, checkpoint: str, trust: bool = False) -> None:
@@ -183,9 +179,7 @@ class TrainedDenoiser(FrozenDenoiser):
         checkpoint: The file, or an exported folder.
         trust: Whether you made it, so that all the classes it names may be made.
 
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is something else.
+    Raises what `TrainedNetwork` does.
     """
 
     def __init__(self, checkpoint: str, trust: bool = False) -> None:

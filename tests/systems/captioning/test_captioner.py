@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from tiny import TINY
 
 from diffusion.networks import Beam, CaptionNetwork, ViT
-from diffusion.systems.captioning.captioner import Captioner, counted, nll
+from diffusion.systems.captioning.captioner import Captioner
 from diffusion.systems.captioning.hallucination import Tally, counts
 from diffusion.systems.captioning.trained_tower import TrainedTower
+from diffusion.systems.captioning.writing import counted, nll
 from diffusion.systems.contrastive import Contrastive
 
 ALONE = SimpleNamespace(reduce=lambda x, reduce_op: x)

@@ -9,9 +9,9 @@ import torch
 from diffusion.data import ImageText
 from diffusion.networks import PromptNetwork
 from diffusion.noise import SeededNoise
-from diffusion.systems.captioning.captioner import nll
 from diffusion.systems.captioning.prompt_upsampler import PromptUpsampler
 from diffusion.systems.captioning.shortened import WORD, added, joined, renamed, shortened
+from diffusion.systems.captioning.writing import nll
 
 PAIRS = [
     (f"a {colour} {thing}", f"{thing} in {colour} paint, drawn")
