@@ -18,6 +18,9 @@ that learned the captioner's detailed captions (configs/prompt_upsampler_emoji.y
 are, recall@1 and class are of the pictures' short captions and colours of their long ones, so that
 rows compare. Averages are those of σ_rel = 0.1 after the last step that all generators have.
 
+`--start weights/glide_emoji` begins all of them with this model's weights, but for all that reads
+its text, which starts anew: they know pictures, and learn from their captions what words mean.
+
 `--weights noisy_0=FOLDER … upsampler=FOLDER` takes exported folders in the place of trainings, each
 after its own steps and with its own averages; then these generators alone are measured.
 """
@@ -43,7 +46,7 @@ from torch import Tensor
 from diffusion.common.files import written_aside
 from diffusion.common.pixels import quantize
 from diffusion.common.validate import first_few
-from diffusion.common.weights import read
+from diffusion.common.weights import read, state
 from diffusion.data import AltText, CaptionFile, CaptionSource, Emoji
 from diffusion.guidance import ClassifierFree, Static
 from diffusion.metrics import (
@@ -61,6 +64,7 @@ from diffusion.plots.captioned import labelled
 from diffusion.sampler import Sampler
 from diffusion.step import UniPC
 from diffusion.systems.captioning.prompt_upsampler import PromptUpsampler
+from diffusion.systems.checkpoints.start import STREAM
 from diffusion.systems.diffusion import Diffusion
 from diffusion.systems.frozen import TrainedClip
 
@@ -153,8 +157,21 @@ def command(args: argparse.Namespace, one: Generator) -> list[str]:
         "snapshots.every_n_steps": args.every,
         "snapshots.widths": f"[{WIDTH}]",
         "trainer.max_steps": args.steps,
+        "model.lr_scheduler.init_args.total": args.steps,
     } | ({"data.batch_size": args.batch_size} if args.batch_size else {})
+    if args.start:
+        more["model.start"] = trunk(args)
     return fit(args, CONFIG, one.folder, data, more)
+
+
+def trunk(args: argparse.Namespace) -> Path:
+    """Writes a model's weights without what reads its tokens, and returns the file."""
+    path: Path = args.out / "trunk.ckpt"
+    found = state(read(args.start), "--start", args.start)
+    kept = {name: weight for name, weight in found.items() if not STREAM.search(name)}
+    with written_aside(path) as part:
+        torch.save({"state_dict": kept}, part)
+    return path
 
 
 def upsampler(args: argparse.Namespace) -> list[str]:
@@ -379,6 +396,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--among", nargs="+", help="folders' names: trains these alone")
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--upsampler_steps", type=int, default=3000, help="of the upsampler")
+    parser.add_argument("--start", type=Path, help="a model whose text is learned anew")
     parser.add_argument("--every", type=int, default=EVERY, help="steps from snapshot to snapshot")
     parser.add_argument("--batch_size", type=int, help="by default the configuration's")
     parser.add_argument("--n", type=int, default=N, help="captions of a split")

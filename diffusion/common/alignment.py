@@ -27,6 +27,13 @@ class Face:
     points: Tensor
     score: float
 
+    @property
+    def is_profile(self) -> bool:
+        """Whether the nose is as far out as an eye, or nearly: by a tenth of the eyes' distance."""
+        left, right, nose = self.points[:3].double()
+        along = right - left
+        return abs(((nose - left) @ along / along.square().sum()).item() - 0.5) > 0.4
+
 
 class Finder(ABC):
     """Finds faces in pictures."""

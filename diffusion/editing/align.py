@@ -8,8 +8,8 @@ from rich import get_console
 def align(*, folder: str, output: str, size: int = 128, root: str = "data") -> None:
     """Writes the face of each photograph of a folder, aligned by five points, for IdentityFolder.
 
-    Subfolders are persons and stay so. Photographs without a face or with several are named and
-    left out.
+    Subfolders are persons and stay so. Photographs without a face, with several, or of a
+    profile are named and left out.
 
     Args:
         folder: Where they are.
@@ -23,7 +23,7 @@ def align(*, folder: str, output: str, size: int = 128, root: str = "data") -> N
     from diffusion.common.validate import check_counts, first_few
     from diffusion.data.reading.decoding import read_whole
     from diffusion.data.reading.listing import list_pictures
-    from diffusion.editing.swapped import find_faces
+    from diffusion.editing.find_faces import find_faces
     from diffusion.networks.identity.face_finder import FaceFinder
     from diffusion.plots.pictures import save
     from diffusion.systems.swapping import paste_back
@@ -46,5 +46,7 @@ def align(*, folder: str, output: str, size: int = 128, root: str = "data") -> N
         if len(left) == len(names):
             raise ValueError(f"folder: {folder}; expected photographs of one face each, none is")
     if left:
-        get_console().print(f"left out, without exactly one face: {first_few(left, 10)}")
+        get_console().print(
+            f"left out, without exactly one face from the front: {first_few(left, 10)}"
+        )
     get_console().print(f"wrote {output}: {len(names) - len(left)} faces of {len(names)} pictures")

@@ -54,6 +54,18 @@ def halves(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.contiguous() for name, value in found.items()}
 
 
+def of_network(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the network's tensors of a system's, by its own names, as its `state_dict` has them.
+
+    Not what a system has beside it: a critic, the digest of an encoder, a learned process.
+    """
+    for prefix in ("denoiser.network.", "network."):
+        own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        if own:
+            return own
+    return dict(state)
+
+
 def card(name: str, content: Mapping[str, Any], license: str, measured: str) -> str:
     """Returns README.md.
 
@@ -64,7 +76,6 @@ def card(name: str, content: Mapping[str, Any], license: str, measured: str) -> 
         measured: The figures of the last test, in Markdown.
     """
     state, data = content["state_dict"], content.get("data") or {}
-    network = {k.removeprefix("denoiser.").removeprefix("network."): v for k, v in state.items()}
     size = sum(value.numel() for value in state.values())
     shape = " x ".join(map(str, data.get("shape") or ())) or "samples"
     return f"""---
@@ -76,7 +87,7 @@ tags: [diffusion]
 
 {size:,} parameters, averages of {content.get("global_step", 0):,} steps on \
 {data.get("name") or "data that is not stated"}, {shape}, in half precision, with its \
-configuration. Digest of the network: `{weights_digest(network)}`.
+configuration. Digest of the network: `{weights_digest(of_network(state))}`.
 
     diffusion predict --ckpt_path {name}
 

@@ -4,7 +4,7 @@ import torch
 from scipy.ndimage import map_coordinates
 from skimage.transform import SimilarityTransform
 
-from diffusion.common.alignment import TEMPLATE, inverse, similarity, warped
+from diffusion.common.alignment import TEMPLATE, Face, inverse, similarity, warped
 
 
 def test_the_similarity_is_that_of_scikit_image():
@@ -52,3 +52,16 @@ def test_warping_by_halves_takes_the_means_of_squares():
     assert torch.allclose(warped(image, half, (8, 8)), expected, atol=1e-5)
     same = torch.eye(2, 3)[None].expand(2, -1, -1)
     assert warped(image, same, (16, 16)) == pytest.approx(image, abs=1e-5)
+
+
+# Five points that MTCNN finds in scikit-image's pictures: a man from the side, a woman from ahead.
+SIDE_ON = ((134.4, 147.4), (153.0, 148.6), (151.8, 168.9), (131.9, 181.3), (145.0, 181.8))
+AHEAD = ((105.0, 101.7), (148.2, 104.1), (125.1, 129.4), (102.4, 140.7), (146.3, 143.2))
+
+
+def test_a_profile_is_told_by_its_nose():
+    for points, expected in ((SIDE_ON, True), (AHEAD, False), (TEMPLATE, False)):
+        face = Face((0.0, 0.0, 1.0, 1.0), torch.tensor(points), 1.0)
+        assert face.is_profile == expected
+        turned = torch.tensor(points) @ torch.tensor([[0.6, 0.8], [-0.8, 0.6]])
+        assert Face((0.0, 0.0, 1.0, 1.0), turned, 1.0).is_profile == expected

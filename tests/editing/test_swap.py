@@ -1,13 +1,14 @@
 """`diffusion swap` and `diffusion align`, with a swapper that is not trained."""
 
 import copy
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from skimage.data import astronaut
+from skimage.data import astronaut, camera
 from tiny import TINY
 
 from diffusion.data import IdentityFolder
@@ -57,6 +58,7 @@ def trained(once):
         Image.fromarray(np.concatenate([FACE, FACE[:, ::-1]], 1)).save("two.png")
         Image.fromarray(FACE).convert("L").save("grey.png")
         Image.fromarray(FACE[:20, :20]).save("small.png")
+        Image.fromarray(camera()[:256, 100:356]).save("profile.png")
         Image.fromarray(np.full((90, 120, 3), 200, np.uint8)).save("none.png")
     return made.folder
 
@@ -109,10 +111,21 @@ def test_aligned_pictures_are_taken_whole(command, run):
     assert "diffusion.swap" in about
 
 
+def test_the_mark_has_the_digest_of_the_exports_card(command, run):
+    """One digest of a model's weights, whatever the system has beside its network."""
+    run("export", "--to", "safetensors", "--ckpt", "swapper/checkpoints/last.ckpt", "--output", "x")
+    said = re.search("Digest of the network: `(.{16})`", Path("x/README.md").read_text())[1]
+    for path in ("swapper/checkpoints/last.ckpt", "x"):
+        run(*command("none", "none", "--output", "y.png", "--aligned"), "--ckpt_path", path)
+        assert pixels("y.png")[1]["diffusion.model"] == f"Swapper {said}, {path}"
+
+
 LOOKED_FOR = [  # by the face finder, which takes its time
     ("none", "one", (), "source: none.png; expected a face of at least 20 pixels"),
     ("one", "none", (), "target: none.png; expected a face of at least 20 pixels"),
     ("small", "one", (), "source: small.png; expected a face of at least 20 pixels"),
+    ("profile", "one", (), "source: profile.png; expected a face from the front, the one that was"),
+    ("one", "profile", (), "target: profile.png; expected a face from the front, the one that was"),
     ("two", "one", (), "source: two.png; expected 1 face, there are 2: cut out one"),
     ("one", "two", ("--face", "3"), "face: 3; expected 1 … 2, or 0 for all"),
     ("no", "one", (), "source: no.png; expected a picture, there is no such file"),
@@ -124,6 +137,9 @@ LOOKED_FOR = [  # by the face finder, which takes its time
     [
         *(pytest.param(*case, marks=pytest.mark.slow) for case in LOOKED_FOR),
         ("one", "one", ("--output", "a.jpg"), "output: a.jpg; expected a name that ends with .png"),
+        ("one", "one", ("--prompt", "a man"), "prompt: expected nothing, as a Swapper draws by no"),
+        ("one", "one", ("--base", "b.ckpt"), "base: expected nothing, as the checkpoint names no"),
+        ("one", "one", ("--grown", "2"), "grown: 2.0; expected at most 1 without --aligned"),
         ("one", "one", ("--encoder", "no.ckpt"), "checkpoint: no.ckpt; expected a file of weights"),
     ],
 )

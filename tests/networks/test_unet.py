@@ -134,6 +134,21 @@ def test_patch_is_undone_exactly():
     assert torch.equal(network(x_t, t), F.silu(x_t))
 
 
+def test_an_input_skip_adds_scales_of_the_pixels_of_a_patch():
+    plain, skipping = tiny(), tiny(input_skip=True)
+    missing, _ = skipping.load_state_dict(plain.state_dict(), strict=False)
+    assert missing == ["input_scale.weight", "input_scale.bias"]
+    x, t, label = batch()
+    torch.testing.assert_close(skipping(x, t, label), plain(x, t, label), rtol=0, atol=0)
+    scales = torch.tensor([0.5, 2.0, -1.0, 3.0])
+    torch.nn.init.zeros_(skipping.conv_out.weight)
+    skipping.input_scale.bias.data.copy_(scales)
+    expected = x * scales.view(2, 2).repeat(14, 14)
+    torch.testing.assert_close(skipping(x, t, label), expected, rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match="expected 1 with input_skip"):
+        tiny(input_skip=True, out_channels=2)
+
+
 @pytest.mark.parametrize(
     ("family", "sums"),
     [("ddpm", [[45.0, 39.0], [66.0, 50.0]]), ("openai", [[10.0, 24.0], [51.0, 90.0]])],

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from tiny import TINY
 
+from diffusion.common.hashing import weights_digest
 from diffusion.common.pixels import quantize
 from diffusion.data.captioned_images import CaptionedImages
 from diffusion.data.identities.another import WithAnother
@@ -15,6 +16,7 @@ from diffusion.data.identities.base import Identities
 from diffusion.data.identities.key_points import KeyPoints
 from diffusion.data.sets import Memory
 from diffusion.pipeline import Pipeline
+from diffusion.systems.checkpoints.restorable import Restorable
 
 HERE = "test_instantid_runs.Posed"
 TEXT = "\n".join(
@@ -138,6 +140,54 @@ SOME_SLOW = [
 def test_what_does_not_fit_is_one_line(wrong, here, refused):
     flags, message = WRONG[wrong]
     assert message in refused("predict", "--trust", f"--ckpt_path={here.last}", *flags)
+
+
+def test_a_face_is_swapped_without_training_and_marked(here, refused, run, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save("target.png")
+    (here.folder / "target.txt").write_text(TEXT)
+    swap = ["swap", "--trust", "--source=me.png", "--target=target.png", "--aligned"]
+    wide = [*swap, "--grown=1.5", "--prompt=a red person", "--seed=3"]
+    for path, flags in ((here.last, swap), (here.last, wide)):
+        run(*flags, f"--ckpt_path={path}", f"--output={tmp_path}/c.png")
+        with Image.open(tmp_path / "c.png") as picture:
+            found, about = np.array(picture).astype(int), dict(picture.info)
+        changed = (found != pixels).any(2)
+        assert changed[8:14, 11:18].mean() > 0.9  # between eyes and mouth
+        assert not changed[:, :3].any()  # beside the middle square
+        assert not changed[:, 27:].any()
+        assert changed.mean() > 0.1
+    digest = weights_digest(
+        Restorable.load_from_checkpoint(here.last, trust=True).denoiser.network.state_dict()
+    )
+    assert about["diffusion.model"] == f"InstantID {digest}, {here.last}"
+    assert "was swapped by a model" in about["diffusion.swap"]
+    base = f"--ckpt_path={here.folder / 'base/checkpoints/last.ckpt'}"
+    line = refused(*swap, base, "--output=d.png")
+    assert line.startswith("network: UNet; expected an InstantID of pixels")
+    (here.folder / "base").rename(here.folder / "moved")
+    try:
+        flags = [*swap, f"--ckpt_path={here.last}", "--output=d.png"]
+        assert "(where it is now: --encoder, --base)" in refused(*flags)
+        run(*flags, "--base=moved/checkpoints/last.ckpt")
+    finally:
+        (here.folder / "moved").rename(here.folder / "base")
+
+
+@pytest.mark.slow
+def test_a_persons_picture_is_taken_as_it_is(here, refused, run):
+    """Grey, of 20 pixels, of one: no face is looked for, the encoder sees the middle square."""
+    folder = here.folder / "given"
+    folder.mkdir()
+    for name, shape in (("grey", (40, 30)), ("small", (20, 20, 3)), ("tiny", (1, 1, 3))):
+        Image.fromarray(np.full(shape, 90, np.uint8)).save(folder / f"{name}.png")
+    flags = ["predict", "--trust", f"--ckpt_path={here.last}", PROMPT, POSE, DRAW[1]]
+    run(*flags, "--data.samples=3", "--data.identity=given", "--writer.folder=of given")
+    drawn = np.load(next((here.folder / "of given").glob("*.npz")))["images"]
+    assert len(drawn) == 3
+    (folder / "words.png").write_text("no picture")
+    line = refused(*flags, "--data.samples=1", "--data.identity=given/words.png")
+    assert line.startswith("data.identity: given/words.png; expected a picture")
 
 
 @pytest.mark.slow

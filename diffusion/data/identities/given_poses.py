@@ -75,8 +75,13 @@ def given_points(pose: str, finder: Finder | None) -> Tensor:
     return torch.stack([points_of(file, finder) for file in files or listed(path, KEY)])
 
 
-def points_of(file: Path, finder: Finder | None) -> Tensor:
+def points_of(file: Path, finder: Finder | None, key: str = KEY) -> Tensor:
     """Returns the five points of a text, of a picture with a text beside it, or found in one.
+
+    Args:
+        file: The text, or the picture.
+        finder: What finds faces; None for nothing.
+        key: What errors call it.
 
     Returns:
         Shares of the middle square's side, float32 (5, 2).
@@ -87,23 +92,23 @@ def points_of(file: Path, finder: Finder | None) -> Tensor:
     """
     text = file.with_suffix(POINTS)
     if text.is_file():
-        return read_points(text)
-    picture = try_read(read_picture, KEY, file, SIDE, 3, other=f"a text of {LINES}")
+        return read_points(text, key)
+    picture = try_read(read_picture, key, file, SIDE, 3, other=f"a text of {LINES}")
     if finder is None:
         raise ValueError(
-            f"{KEY}: {file}; expected {text.name} beside it, {LINES}; or data.finder, such as "
+            f"{key}: {file}; expected {text.name} beside it, {LINES}; or data.finder, such as "
             "FaceFinder for photographs, which misses many drawn faces"
         )
     if len(faces := finder(picture)) != 1:
         count = "no face" if not faces else f"{len(faces)} faces"
         raise ValueError(
-            f"{KEY}: {file}; expected one face, seen from the front, {count} found; or "
+            f"{key}: {file}; expected one face, seen from the front, {count} found; or "
             f"{text.name} beside it, {LINES}"
         )
     return faces[0].points.float() / SIDE
 
 
-def read_points(file: Path) -> Tensor:
+def read_points(file: Path, key: str = KEY) -> Tensor:
     """Returns the points of a text, (5, 2).
 
     Raises:
@@ -115,8 +120,8 @@ def read_points(file: Path) -> Tensor:
     except (UnicodeDecodeError, ValueError):
         found = []
     if len(found) != 5 or any(len(line) != 2 for line in found):
-        raise ValueError(f"{KEY}: {file}; expected {LINES}")
+        raise ValueError(f"{key}: {file}; expected {LINES}")
     points = torch.tensor(found)
     if not ((points > -0.5) & (points < 1.5)).all():
-        raise ValueError(f"{KEY}: {file}; expected {LINES}: 0 … 1, not pixels")
+        raise ValueError(f"{key}: {file}; expected {LINES}: 0 … 1, not pixels")
     return points

@@ -132,7 +132,7 @@ class IPAdapter(Network):
         sources = {**(sources or {}), self.tokens.name: self.source(read, conditions)}
         h, skips = base.encode(seen, emb, sources)
         h, skips = self.controlled(h, skips, read, seen, t, label, conditions)
-        return base.decode(h, skips, emb, sources)
+        return base.decode(h, skips, emb, x_t, sources)
 
     def controlled(
         self,

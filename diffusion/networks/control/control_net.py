@@ -17,7 +17,7 @@ from diffusion.networks.unet.style import zero
 from diffusion.networks.unet.unet import UNet
 
 DEPTH = 12  # residuals before the middle's in the paper's network
-DECODER = ("up", "norm_out", "conv_out")
+DECODER = ("up", "norm_out", "conv_out", "input_scale")
 ENCODER = ("embedding", "conv_in", "down", "middle", "streams", "level")
 
 
@@ -144,7 +144,7 @@ class ControlNet(Network):
                 factors = conditions.get(one.strength)
                 maps = [a + b for a, b in zip(maps, scaled(added, factors))]
         decoder = base if self.decoder is None else self.decoder
-        return decoder.decode(maps[-1], maps[:-1], emb, sources)
+        return decoder.decode(maps[-1], maps[:-1], emb, x_t, sources)
 
 
 def scaled(residuals: Sequence[Tensor], strength: Tensor | None) -> Sequence[Tensor]:

@@ -40,6 +40,9 @@ class UNet(Encoder):
             makes it an upsampler, `Known` one that inpaints.
         skip_scale: What the maps that the way down left behind are multiplied by before the way up
             reads them: 1/√2 in Imagen's Efficient UNet (its appendix B).
+        input_skip: Whether the output has s_c(t) x_t, too, with a scale s_c of each channel of a
+            patch, by a layer of the embedding that starts at zero. `V` and `Eps` ask for the noise
+            of every pixel, and patches of 4 have more pixels than a small network has channels.
 
     Raises:
         ValueError: If the sizes do not fit together.
@@ -53,9 +56,15 @@ class UNet(Encoder):
         streams: dict[str, Stream] | None = None,
         inputs: Sequence[Conditioner] = (),
         skip_scale: float = 1.0,
+        input_skip: bool = False,
         **kwargs: Any,
     ) -> None:
         check_counts("network", out_channels=out_channels)
+        if input_skip and out_channels not in (None, in_channels):
+            raise ValueError(
+                f"network.out_channels: {out_channels}; expected {in_channels} with input_skip, "
+                "which adds the input to the output"
+            )
         streams, joined = streams or {}, [one.channels(in_channels) for one in inputs]
         if 0 in joined:
             raise ValueError(
@@ -81,6 +90,8 @@ class UNet(Encoder):
         width, self.out_channels = self.widths[1], out_channels or in_channels
         self.norm_out = self.style.norm(width)
         self.conv_out = zero(nn.Conv2d(width, self.out_channels * self.patch**2, 3, padding=1))
+        n = self.conv_out.out_channels
+        self.input_scale = zero(nn.Linear(self.style.emb_width, n)) if input_skip else None
         width, told = self.style.emb_width, "level" in self.required
         self.level = LevelEmbedding(width // 4, width) if told else None
 
@@ -112,7 +123,7 @@ class UNet(Encoder):
         """
         emb, sources = self.embed(self.encodings(x_t, conditions), t, label, conditions)
         h, skips = self.encode(self.see(x_t, conditions), emb, sources)
-        return self.decode(h, skips, emb, sources)
+        return self.decode(h, skips, emb, x_t, sources)
 
     def see(self, x_t: Tensor, conditions: Mapping[str, Tensor]) -> Tensor:
         """Returns x_t and the channels that `inputs` join to it, (B, C + …, H, W)."""
@@ -142,13 +153,18 @@ class UNet(Encoder):
         h: Tensor,
         skips: Sequence[Tensor],
         emb: Tensor,
+        x_t: Tensor,
         sources: Mapping[str, Source] | None = None,
     ) -> Tensor:
-        """Returns the output (B, out_channels, H, W) for what `encode` returned."""
+        """Returns the output (B, out_channels, H, W) for what `encode` returned of x_t."""
         for layer, skip in zip(self.up, reversed(skips)):
             skip = skip if self.skip_scale == 1 else self.skip_scale * skip
             h = self.run(layer, torch.cat([h, skip], dim=1), emb, sources)
-        return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(h))), self.patch)
+        out = self.conv_out(F.silu(self.norm_out(h)))
+        if self.input_scale is not None:
+            scale = self.input_scale(emb)[:, :, None, None]
+            out = out + scale * F.pixel_unshuffle(x_t, self.patch)
+        return F.pixel_shuffle(out, self.patch)
 
 
 class Upsampler(UNet):

@@ -1,5 +1,6 @@
 """Where training starts: from the weights of another model (fine-tuning)."""
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from diffusion.common.weights import read, state
+from diffusion.networks.unet.unet import UNet
 from diffusion.spec import DataSpec
 from diffusion.systems.checkpoints.contents import check_tensors, same_shape
 
@@ -25,7 +27,9 @@ def begin(module: nn.Module, path: Path) -> DataSpec | None:
     an `Inpainter`'s does: it then has zeros for the new ones, so that they count for nothing until
     they are trained (Nichol et al. 2021, "Image inpainting"). And it may have streams of tokens
     that the other has not, or has with another encoder: all tensors of such a stream stay as they
-    are, which is said.
+    are, which is said. And its patches may be k times as wide, for images k times as large: it then
+    begins with the means of k x k pixels, net(x) = up_k(other(down_k(x))), which is said, too. An
+    `input_skip` that the other has not is 0 at first.
 
     Args:
         module: What will be trained.
@@ -41,6 +45,7 @@ def begin(module: nn.Module, path: Path) -> DataSpec | None:
     content = read(path, KEY)
     saved, mine = state(content, KEY, path), module.state_dict()
     spec = DataSpec.read(content)
+    saved = _of_wider_patches(module, saved, path)
     if anew := _new_streams(mine, saved):
         rank_zero_info(f"{KEY}: {path} has other streams; {', '.join(sorted(anew))} start anew")
         mine, saved = _without(mine, anew), _without(saved, anew)
@@ -52,6 +57,34 @@ def begin(module: nn.Module, path: Path) -> DataSpec | None:
         else:
             here.zero_()[:, : there.shape[1]] = there
     return spec
+
+
+def _of_wider_patches(
+    module: nn.Module, saved: Mapping[str, Tensor], path: Path
+) -> Mapping[str, Tensor]:
+    """Returns a file's tensors, but for convolutions of patches, which fit k times as wide ones.
+
+    Channel c p² + row p + column of `pixel_unshuffle` is read by W[c, row // k, column // k] / k²
+    and written by W[c, row // k, column // k].
+    """
+    found = dict(saved)
+    for name, net in module.named_modules():
+        last = saved.get(f"{name}.conv_out.weight")
+        if not isinstance(net, UNet) or last is None:
+            continue
+        if net.input_scale is not None:
+            zeros = {f"{name}.input_scale.{k}": x for k, x in net.input_scale.state_dict().items()}
+            found = {**zeros, **found}
+        k = math.isqrt(net.conv_out.out_channels // len(last))
+        if k < 2 or k * k * len(last) != net.conv_out.out_channels or net.patch % k:
+            continue
+        side = net.patch // k
+        rank_zero_info(f"{KEY}: {path} has patches of {side}; here {net.patch}, from means of {k}")
+        for key, dim in ((WIDENED, 1), ("conv_out.weight", 0), ("conv_out.bias", 0)):
+            x = saved[f"{name}.{key}"].unflatten(dim, (-1, side, side))
+            x = x.repeat_interleave(k, dim + 1).repeat_interleave(k, dim + 2)
+            found[f"{name}.{key}"] = x.flatten(dim, dim + 2) / (k * k if dim else 1)
+    return found
 
 
 def _fits(name: str, here: Tensor, there: Tensor) -> bool:

@@ -10,13 +10,23 @@ MIDDLE, AXES = (0.49, 0.5), (0.38, 0.46)  # of the ellipse, as shares of an alig
 SOFT = 0.12  # over which share of the picture it fades
 
 
-def face_mask(size: int) -> Tensor:
-    """Returns 1 on the face of an aligned picture, 0 outside, smooth between, (1, size, size)."""
-    places = (torch.arange(size) + 0.5) / size
+def face_mask(size: int, points: Tensor | None = None, grown: float = 1.0) -> Tensor:
+    """Returns 1 on a face, 0 outside, smooth between, (1, size, size).
+
+    Args:
+        size: Height and width of the picture.
+        points: Its five points in pixels, (5, 2); None where it is aligned.
+        grown: How many times larger than a face's the ellipse is.
+    """
+    places = torch.arange(size) + 0.5
     y, x = torch.meshgrid(places, places, indexing="ij")
-    (a, b), (u, v) = AXES, MIDDLE
+    if points is not None:
+        (A,) = similarity(points[None].cpu(), size * torch.tensor(TEMPLATE)).float()
+        x, y = (row[0] * x + row[1] * y + row[2] for row in A)
+    x, y = x / size, y / size
+    (a, b), (u, v) = (grown * axis for axis in AXES), MIDDLE
     radius = (((x - u) / a).square() + ((y - v) / b).square()).sqrt()
-    way = ((1 - radius) * min(AXES) / SOFT).clamp(0, 1)
+    way = ((1 - radius) * min(a, b) / SOFT).clamp(0, 1)
     return (way * way * (3 - 2 * way))[None]
 
 

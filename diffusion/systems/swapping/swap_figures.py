@@ -56,7 +56,7 @@ class SwapFigures:
     @torch.no_grad()
     def add(
         self,
-        swap: Callable[[Tensor, Tensor], Tensor],
+        swap: Callable[[Mapping[str, Any], Tensor], Tensor],
         data: Identities,
         split: str,
         targets: Sequence[int],
@@ -65,7 +65,7 @@ class SwapFigures:
         """Measures the pairs of a batch.
 
         Args:
-            swap: From targets and sources to swaps.
+            swap: From a batch, whose "image" are the targets, and sources to swaps.
             data: Whose batch it is.
             split: And of which split.
             targets: The numbers of its pictures there.
@@ -79,7 +79,7 @@ class SwapFigures:
         source = data.normalize(pictures.__getitems__(sources)["image"].to(x.device))
         truth = self._truth(data, split, sources, targets)
         truth = None if truth is None else truth.to(x)
-        out, back = (swap(x, y).float().clamp(-1, 1) for y in (source, batch["identity"]))
+        out, back = (swap(batch, y).float().clamp(-1, 1) for y in (source, batch["identity"]))
         found: dict[tuple[str, str], Tensor] = {}
         ways = {SWAPPER: out, TARGET: x, SOURCE: source}
         for way, shown in (ways if truth is None else {**ways, TRUTH: truth}).items():

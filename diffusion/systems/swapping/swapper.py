@@ -50,6 +50,8 @@ class Swapper(Scoring):
             more like the target than like the source; None for never.
         optimizer: From parameters to an optimizer, for G and for D; SimSwap's by default.
         lr_scheduler: From an optimizer to a schedule that moves once a step, or None.
+        start: A checkpoint whose averaged weights of G and D training starts from, see `begin`;
+            both optimizers start anew.
 
     Raises:
         ValueError: If a number is out of range, or encoder and network do not fit.
@@ -71,8 +73,9 @@ class Swapper(Scoring):
         patience: int | None = 2000,
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
+        start: str | None = None,
     ) -> None:
-        super().__init__(optimizer, lr_scheduler)
+        super().__init__(optimizer, lr_scheduler, start)
         self.automatic_optimization = False
         check_counts("model", least=0, warmup=warmup, patience=patience)
         weights = {"identity": identity, "features": features, "reconstruction": reconstruction}
@@ -216,7 +219,8 @@ class Swapper(Scoring):
         if batch and isinstance(data, Identities):  # else another process has the last one
             first = self.number(batch_idx) * data.batch_size
             targets = range(first, first + len(batch["image"]))
-            self.found.add(self.swap, data, split, targets, batch)
+            swap = lambda batch, source: self.swap(batch["image"], source)  # noqa: E731
+            self.found.add(swap, data, split, targets, batch)
 
     def on_validation_epoch_end(self) -> None:
         """Logs the figures, and stops training that returns the target."""

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from diffusion.networks import Stream, TextTransformer, UNet
 from diffusion.systems.checkpoints.start import begin
@@ -104,3 +105,24 @@ def test_streams_that_the_other_has_not_start_anew(streams, anew, tmp_path, capl
     assert any(f".{anew}." in name for name in state)
     for name, x in state.items():
         assert torch.equal(x, before[name] if f".{anew}." in name else old[name]), name
+
+
+def test_wider_patches_start_as_the_other_on_means_of_pixels(tmp_path, caplog):
+    def network(k):
+        kinds = {"channels": 8, "multipliers": [1, 2], "attention": [4], "blocks": 1, "groups": 4}
+        net = UNet(image_size=8 * k, patch=2 * k, input_skip=k > 1, **kinds).double()
+        torch.nn.init.normal_(net.conv_out.weight, std=0.1)
+        return net
+
+    torch.manual_seed(0)
+    old, net = network(1), network(2)
+    torch.nn.init.normal_(old.conv_out.bias)
+    torch.save(
+        {"state_dict": {f"n.{k}": v for k, v in old.state_dict().items()}}, tmp_path / "old.ckpt"
+    )
+    with caplog.at_level("INFO"):
+        begin(torch.nn.ModuleDict({"n": net}), tmp_path / "old.ckpt")
+    assert "has patches of 2; here 4, from means of 2" in caplog.text
+    x, t = torch.randn(2, 3, 16, 16, dtype=torch.double), torch.tensor([3, 700])
+    small = old(F.avg_pool2d(x, 2), t)
+    torch.testing.assert_close(net(x, t), F.interpolate(small, scale_factor=2), rtol=0, atol=1e-12)

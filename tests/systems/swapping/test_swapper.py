@@ -68,6 +68,34 @@ def test_a_run_resumes_bit_for_bit(tmp_path, same):
     assert any(name.startswith("encoder.base_") for name in whole["state_dict"])
 
 
+def test_training_starts_from_the_weights_of_another_run(tmp_path, same):
+    """Of G and of D, the averaged ones; both optimizers, averages and steps start anew."""
+    fit(tmp_path / "first", 2, warmup=1)
+    file = tmp_path / "first/step_0000002.ckpt"
+    saved = torch.load(file, weights_only=True)
+    assert len(saved["optimizer_states"]) == 2
+    seen = {}
+
+    class Watch(L.Callback):
+        def on_train_start(self, trainer, pl_module):
+            seen["weights"] = copy.deepcopy(dict(pl_module.state_dict()))
+            seen["states"] = [len(one.state) for one in trainer.optimizers]
+            seen["step"] = trainer.global_step
+
+    torch.manual_seed(5)
+    system, made = swapper(start=str(file)), trainer(tmp_path / "second", 1)
+    made.callbacks.append(Watch())
+    made.fit(system, Colours(batch_size=6))
+    assert same(seen["weights"], dict(saved["state_dict"]))
+    assert not same(dict(saved["state_dict"]), dict(saved["raw_state_dict"]))
+    assert (seen["states"], seen["step"]) == ([0, 0], 0)
+    assert all(len(one.state) for one in made.optimizers)
+    other = swapper(start=str(file))
+    other.encoder = encoder(seed=3)
+    with pytest.raises(ValueError, match=r"model\.start: .* as model\.encoder, this one"):
+        trainer(tmp_path / "third", 1).fit(other, Colours(batch_size=6))
+
+
 @pytest.mark.parametrize("still", [0, 1])
 def test_a_step_of_one_leaves_the_other_alone(tmp_path, still, same):
     """With a rate of 0 for one of them, not even its buffers move."""
