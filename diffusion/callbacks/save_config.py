@@ -19,10 +19,9 @@ class SaveConfig(SaveConfigCallback):
     file, because a checkpoint has the text too, under "config".
     """
 
-    @property
-    def text(self) -> str:
-        """The merged configuration as YAML."""
-        return self.parser.dump(self.config, skip_none=False)
+    def __init__(self, *args: Any, text: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.text = text  # the merged configuration as YAML
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Writes the file; that of training only once it begins, as it may still be refused."""

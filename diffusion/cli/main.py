@@ -7,11 +7,13 @@ import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
+import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -28,6 +30,7 @@ from diffusion.cli.parser import TRACEBACK, OneLine, fail
 from diffusion.cli.runs import loggers
 from diffusion.cli.runs.exit_status import ending
 from diffusion.cli.runs.run_folder import check_room, claim
+from diffusion.cli.yaml_reader import FAST
 from diffusion.common.files import file_of, reason
 from diffusion.data.base import Images
 from diffusion.data.reading.workers import lost
@@ -73,6 +76,23 @@ class CLI(LightningCLI):
             raise ValueError(f"seed_everything: {seed}; expected 0 .. {2**32 - 1}")
         super()._set_seed()
 
+    @cached_property
+    def text(self) -> str:
+        """The merged configuration as YAML, which is made once, as it takes long.
+
+        What is in it was checked when it was read.
+        """
+        parser, config = self._parser(self.command), self.config[self.command]
+        return parser.dump(config, skip_none=False, skip_validation=True)
+
+    @cached_property
+    def config_dump(self) -> dict[str, Any]:
+        """What Lightning takes the hyperparameters of model and data from."""
+        return yaml.load(self.text, Loader=FAST)
+
+    def _dump_config(self) -> None:
+        """Nothing: `config_dump` is made of the one text."""
+
     def before_instantiate_classes(self) -> None:
         """Checks the trainer's options, finds the checkpoint, and hands on the prompts.
 
@@ -91,6 +111,7 @@ class CLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Claims the run's folder once there are weights, and adds loggers if it has none."""
         config, fits = self.config[self.command], self.command == "fit"
+        self.save_config_kwargs["text"] = self.text
         latest.check_weights(self.model, self.command, self.folder, config.ckpt_path)
         if fits and isinstance(self.model, System):
             self.model.check_start(config.ckpt_path)

@@ -6,6 +6,8 @@ import yaml
 from yaml.constructor import ConstructorError
 from yaml.error import MarkedYAMLError
 
+FAST = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader  # for what we wrote ourselves
+
 
 class Twice(ConstructorError):
     """A key that is there twice."""
