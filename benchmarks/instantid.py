@@ -29,7 +29,7 @@ from diffusion.data import Avatars, KeyPoints
 from diffusion.plots import pictures
 
 SHOWN = 8
-PROMPT = "a smiling person in a blue sweater"
+PROMPT = ""  # so that nothing but the pictures says who it is
 
 
 WAYS = [
@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=300)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--scale", type=float, default=3.0, help="of classifier-free guidance")
+    parser.add_argument("--scale", type=float, default=2.0, help="of classifier-free guidance")
     parser.add_argument("--landmark_steps", type=int, default=800)
     parser.add_argument("--only", nargs="+", choices=["sheets", "table"])
     parser.add_argument("--root", default="data", help="where the avatars are")

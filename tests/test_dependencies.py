@@ -23,7 +23,8 @@ def named(requirements):
 
 
 def imported(folder):
-    ours = {path.stem for path in (ROOT / "tests").rglob("*.py")} | {"diffusion"}
+    written = [path for kind in ("tests", "benchmarks") for path in (ROOT / kind).rglob("*.py")]
+    ours = {path.stem for path in written} | {"diffusion"}
     found = set()
     for path in (ROOT / folder).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
