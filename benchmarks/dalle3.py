@@ -44,7 +44,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from diffusion.common.files import written_aside
-from diffusion.common.pixels import quantize
+from diffusion.common.pixels import quantize, scaled
 from diffusion.common.validate import first_few
 from diffusion.common.weights import read, state
 from diffusion.data import AltText, CaptionFile, CaptionSource, Emoji
@@ -376,7 +376,7 @@ def sheet(args: argparse.Namespace) -> None:
             found.append(torch.cat([torch.load(file)[:SHOWN] for file in there]))
             names.append(one.name)
     if found:
-        page = labelled(pictures.grid(torch.cat(found), len(found[0])), names)
+        page = labelled(pictures.grid(scaled(torch.cat(found)), len(found[0])), names)
         pictures.save(page, args.to / "dalle3.png")
 
 
