@@ -59,10 +59,11 @@ class Sheet:
 
     Args:
         root: Where the data are.
+        dalle3: Where dalle3.py's generators are.
     """
 
-    def __init__(self, root: str) -> None:
-        self.root, self.by = root, Draw(last("dalle2_prior_emoji"))
+    def __init__(self, root: str, dalle3: str) -> None:
+        self.root, self.dalle3, self.by = root, dalle3, Draw(last("dalle2_prior_emoji"))
         self.rows, self.names = list[Tensor](), list[str]()
 
     def add(self, name: str, draw: Callable[[], Tensor], *needed: str) -> None:
@@ -164,7 +165,7 @@ def one_network(sheet: Sheet) -> None:
 def captions(sheet: Sheet) -> None:
     """DALL-E 3, by two generators that differ in their captions."""
     for name, words in (("noisy_0", "bad captions"), ("detailed_0", "a captioner's captions")):
-        path = f"runs/dalle3/{name}/checkpoints/last.ckpt"
+        path = f"{sheet.dalle3}/{name}/checkpoints/last.ckpt"
         sheet.add(
             f"2023 DALL-E 3: learned from {words}",
             lambda path=path: sheet.drawn(path, UniPC(), 10, 3, PROMPTS),
@@ -174,14 +175,14 @@ def captions(sheet: Sheet) -> None:
 
 def control(sheet: Sheet) -> None:
     """ControlNet: silhouettes of real pictures of the prompts' next neighbours in the data."""
-    data = Emoji(sheet.root, captions="short", controls={"silhouette": Silhouette()})
+    data = Emoji(sheet.root, captions="short", controls={"silhouettes": Silhouette()})
     data.setup("test")
     asked = data.on_after_batch_transfer(data.measured(range(N)), 0)
     path = last("controlnet_emoji_silhouettes")
-    sheet.add("silhouettes of real pictures", lambda: 2 * asked["silhouette"] - 1, path)
+    sheet.add("silhouettes of real pictures", lambda: 2 * asked["silhouettes"] - 1, path)
     sheet.add(
         "2023 ControlNet: obeyed, with their captions",
-        lambda: sheet.drawn(path, UniPC(), 10, 3, asked["text"], silhouette=asked["silhouette"]),
+        lambda: sheet.drawn(path, UniPC(), 10, 3, asked["text"], silhouettes=asked["silhouettes"]),
         path,
     )
 
@@ -224,9 +225,10 @@ def main() -> None:
     """Draws the sheet."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--root", default="data", help="where the data are")
+    parser.add_argument("--dalle3", default="runs/dalle3", help="where dalle3.py's generators are")
     parser.add_argument("--to", type=Path, default=Path("docs/results/timeline.png"))
     args = parser.parse_args()
-    sheet = Sheet(args.root)
+    sheet = Sheet(args.root, args.dalle3)
     for part in (digits, one_network, captions, control, persons):
         part(sheet)
     page = labelled(pictures.grid(torch.cat(sheet.rows), N), sheet.names)
