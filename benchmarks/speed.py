@@ -141,7 +141,10 @@ def tables(rows: Sequence[Mapping[str, str]], page: Path, picture: Path) -> None
             line = [row["network"], what, row["batch"], ms, row["images_per_second"], ratio]
             lines.append([*line, *([share] if part == "peers" else [])])
         whole = [*head, "of the peak"] if part == "peers" else head
-        in_doc(page, part, markdown(whole, lines) if lines else "Not measured yet.")
+        text = markdown(whole, lines) if lines else "Not measured yet."
+        if lines and part == "peers":
+            text += "\n\n![Ratios with their quartiles](results/speed.png)"
+        in_doc(page, part, text)
     drawn = [row for row in rows if row["part"] in PARTS]
     if drawn:
         figure = Figure(figsize=(9, 0.22 * len(drawn) + 1), dpi=110, layout="constrained")
