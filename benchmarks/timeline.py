@@ -32,7 +32,6 @@ from diffusion.plots.captioned import labelled
 from diffusion.sampler import Sampler
 from diffusion.step import DDIM, DDPM, Step, UniPC
 from diffusion.systems.cascade import Cascade
-from diffusion.systems.diffusion import Diffusion
 from diffusion.systems.frozen import Trained
 from diffusion.systems.swapping.swap_figures import source_of
 from diffusion.systems.swapping.swapper import Swapper
@@ -107,12 +106,12 @@ def digits(sheet: Sheet) -> None:
     base, classifier = last("quickstart"), last("classifier_digits")
 
     def guided(*guides: Guidance) -> Tensor:
-        model = Diffusion.load_from_checkpoint(base).eval()
+        model = sheet.by.model(base)
         model.sampler = Sampler(DDIM(), 50, [ClassifierFree(0.0), *guides, Static()])
         return model.generate({"label": torch.arange(N)}, range(N))
 
     def dpm() -> Tensor:
-        return Diffusion.load_from_checkpoint(last("dpm_digits")).eval().generate(n_of(N), range(N))
+        return sheet.by.model(last("dpm_digits")).generate({"index": torch.arange(N)}, range(N))
 
     sheet.add("2015 DPM: a network undoes noise, step by step", dpm, last("dpm_digits"))
     sheet.add(
@@ -121,11 +120,6 @@ def digits(sheet: Sheet) -> None:
         base,
         classifier,
     )
-
-
-def n_of(n: int) -> dict[str, Tensor]:
-    """Returns requests that ask for nothing."""
-    return {"index": torch.arange(n)}
 
 
 def one_network(sheet: Sheet) -> None:
@@ -197,7 +191,7 @@ def persons(sheet: Sheet) -> None:
     path, swapper = last("instantid_avatars"), "runs/swapper_avatars/export"
 
     def drawn() -> Tensor:
-        model = Diffusion.load_from_checkpoint(path).eval()
+        model = sheet.by.model(path)
         guides = [ImageStrength("identity", 0.8), ControlStrength("pose", 0.8)]
         model.sampler = Sampler(UniPC(), 12, [ClassifierFree(2.0), Static(), *guides])
         pose = asked["pose"][:1].expand_as(who)

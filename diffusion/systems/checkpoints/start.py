@@ -16,6 +16,7 @@ from diffusion.systems.checkpoints.contents import check_tensors, same_shape
 
 KEY = "model.start"
 WIDENED = "conv_in.weight"
+FOLDED = {WIDENED: 1, "conv_out.weight": 0, "conv_out.bias": 0}  # and where patches are channels
 STREAM = re.compile(r"\.(?:streams\.(?:encoders|norms|pooled)|keys_values)\.(\w+)\.")
 
 
@@ -64,6 +65,8 @@ def _of_wider_patches(
 ) -> Mapping[str, Tensor]:
     """Returns a file's tensors, but for convolutions of patches, which fit k times as wide ones.
 
+    An input skip that the file has not is what it is here, zero.
+
     Channel c p² + row p + column of `pixel_unshuffle` is read by W[c, row // k, column // k] / k²
     and written by W[c, row // k, column // k].
     """
@@ -79,11 +82,14 @@ def _of_wider_patches(
         if k < 2 or k * k * len(last) != net.conv_out.out_channels or net.patch % k:
             continue
         side = net.patch // k
+        parts = {f"{name}.{key}": dim for key, dim in FOLDED.items()}
+        if any(p not in saved or saved[p].shape[dim] % side**2 for p, dim in parts.items()):
+            continue  # of another model, as `check_tensors` says
         rank_zero_info(f"{KEY}: {path} has patches of {side}; here {net.patch}, from means of {k}")
-        for key, dim in ((WIDENED, 1), ("conv_out.weight", 0), ("conv_out.bias", 0)):
-            x = saved[f"{name}.{key}"].unflatten(dim, (-1, side, side))
+        for part, dim in parts.items():
+            x = saved[part].unflatten(dim, (-1, side, side))
             x = x.repeat_interleave(k, dim + 1).repeat_interleave(k, dim + 2)
-            found[f"{name}.{key}"] = x.flatten(dim, dim + 2) / (k * k if dim else 1)
+            found[part] = x.flatten(dim, dim + 2) / (k * k if dim else 1)
     return found
 
 
