@@ -128,5 +128,5 @@ def test_wider_patches_start_as_the_other_on_means_of_pixels(tmp_path, caplog):
     torch.testing.assert_close(net(x, t), F.interpolate(small, scale_factor=2), rtol=0, atol=1e-12)
     cut = {f"n.{k}": v for k, v in old.state_dict().items() if k != "conv_in.weight"}
     torch.save({"state_dict": cut}, tmp_path / "cut.ckpt")
-    with pytest.raises(ValueError, match="is of another model: n.conv_in.weight is nothing"):
+    with pytest.raises(ValueError, match=r"is of another model: n\.conv_in\.weight is nothing"):
         begin(torch.nn.ModuleDict({"n": net}), tmp_path / "cut.ckpt")
