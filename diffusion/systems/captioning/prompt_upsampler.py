@@ -16,7 +16,7 @@ from diffusion.networks.captioning.prompt_network import PromptNetwork
 from diffusion.networks.captioning.search import Beam, Search
 from diffusion.noise import SeededNoise
 from diffusion.systems.base import StepOutput
-from diffusion.systems.captioning.shortened import added, joined, renamed, shortened
+from diffusion.systems.captioning.shortened import added, distinct, joined, renamed, shortened
 from diffusion.systems.captioning.writing import Writing, counted, nll
 
 
@@ -35,7 +35,7 @@ class PromptUpsampler(Writing):
 
     Args:
         network: The encoder and the decoder.
-        search: How y is chosen; by default greedily.
+        search: How y is chosen; by default greedily, of whole words of training captions.
         renamed: Share of the pairs in which a word is renamed, 0 … 1.
         optimizer: From parameters to an optimizer.
         lr_scheduler: From an optimizer to a schedule that moves once a step, or None.
@@ -59,7 +59,7 @@ class PromptUpsampler(Writing):
         super().__init__(optimizer, lr_scheduler, start)
         check_shares("model", renamed=renamed)
         self.network, self.renamed = network, renamed
-        self.search = Beam() if search is None else search
+        self.search = Beam(spell=False) if search is None else search
 
     def check(self, data: Images) -> None:
         """See `System`."""
@@ -151,5 +151,5 @@ class PromptUpsampler(Writing):
             states = self.network.look(self.read(texts), self.network.pooled(texts))
             tokens, _ = self.search(self.network, states, noise.uniform)
             rows = (vocabulary.text(row) for row in tokens.tolist())
-            found |= {text: joined(text, row.strip()) for text, row in zip(texts, rows)}
+            found |= {text: joined(text, distinct(row.strip())) for text, row in zip(texts, rows)}
         return [found[prompt] for prompt in prompts]
