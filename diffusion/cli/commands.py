@@ -18,6 +18,7 @@ COMMANDS = {
     "import": "diffusion.cli.convert.import_",
     "interpolate": "diffusion.editing.interpolate.interpolate",
     "invert": "diffusion.editing.invert.invert",
+    "prepare": "diffusion.data.reading.prepare.prepare",
     "reword": "diffusion.editing.reword.reword",
     "swap": "diffusion.editing.swap.swap",
     "truncate": "diffusion.editing.truncate.truncate",
