@@ -14,10 +14,10 @@ export MALLOC_MMAP_THRESHOLD_ ?= 1073741824
 export MALLOC_TRIM_THRESHOLD_ ?= 1073741824
 export MALLOC_TOP_PAD_ ?= 67108864
 
-# Types are checked while data is fetched.
+# Types are checked while data is fetched and the first tests run.
 MAKEFLAGS += --jobs=2
 
-.PHONY: help demo test data slow notebooks lint format types docs gpu bench tables lock clean
+.PHONY: help demo test quick data slow notebooks lint format types docs gpu bench tables lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,7 +50,9 @@ demo: .venv/installed ## Train on 1,797 real digits for minutes, draw, and measu
 	  $(BIN)/diffusion test --ckpt_path runs/quickstart/checkpoints/last.ckpt; \
 	fi
 
-test: lint types data ## Lint, types, real data, and all tests but the slow ones
+test: lint types quick ## Lint, types, real data, and all tests but the slow ones
+
+quick: data
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 data: .venv/tests ## Fetch real data and small pretrained networks for the tests, 340 MB, into data/
