@@ -178,7 +178,11 @@ class System(Restorable, ABC):
         """
         step, world = self.trainer.global_step, self.trainer.world_size
         part = batch_idx % self.trainer.accumulate_grad_batches
-        torch.manual_seed(seed(self.seed, self.global_rank, step, part))
+        number = seed(self.seed, self.global_rank, step, part)
+        if self.device.type == "cpu":  # `torch.manual_seed` asks every kind of device, for 1 ms
+            torch.default_generator.manual_seed(number)
+        else:
+            torch.manual_seed(number)
         first = (step << 32) + part * n * world + self.global_rank
         numbers = range(first, first + n * world, world)
         return SeededNoise(self.seed, numbers, self.device, Use.TRAINING)

@@ -83,6 +83,11 @@ class PromptUpsampler(Writing):
         """
         return self.network.vocabulary.read([f" {text}" for text in texts]).to(self.device)
 
+    def said(self, prompts: Sequence[str], more: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Returns the logits (B, N, K) of what is added to prompts, and its tokens (B, N)."""
+        tokens = self.read(more)
+        return self.network(self.read(prompts), tokens, self.network.pooled(prompts)), tokens
+
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> StepOutput:
         """The loss of shortened and renamed pairs."""
         noise = self.step_noise(batch_idx, len(batch["text"]))
@@ -91,8 +96,8 @@ class PromptUpsampler(Writing):
         for prompt, text, (u, *more) in zip(batch["prompt"], batch["text"], draws):
             pair = shortened(prompt, more[0]), added(prompt, text)
             pairs.append(renamed(*pair, more[1], more[2]) if u < self.renamed else pair)
-        prompts, tokens = (self.read(texts) for texts in zip(*pairs))
-        each, there = nll(self.network(prompts, tokens), tokens), tokens >= 0
+        logits, tokens = self.said(*zip(*pairs))
+        each, there = nll(logits, tokens), tokens >= 0
         losses = each.sum(1) / there.sum(1)
         return {"loss": each.sum() / there.sum(), "losses": losses.detach()}
 
@@ -103,8 +108,8 @@ class PromptUpsampler(Writing):
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Counts tokens."""
         if batch:  # else another process has the last one
-            tokens = self.read([added(*pair) for pair in zip(batch["prompt"], batch["text"])])
-            self.sums += counted(self.network(self.read(batch["prompt"]), tokens), tokens)
+            more = [added(*pair) for pair in zip(batch["prompt"], batch["text"])]
+            self.sums += counted(*self.said(batch["prompt"], more))
 
     def counts(self) -> dict[str, float]:
         """Returns what was counted, over all processes."""
@@ -143,7 +148,7 @@ class PromptUpsampler(Writing):
         for texts in by_size.values():
             numbers = [int(digest(text), 16) >> 1 for text in texts]
             noise = SeededNoise(0, numbers, self.device)
-            states = self.network.look(self.read(texts))
+            states = self.network.look(self.read(texts), self.network.pooled(texts))
             tokens, _ = self.search(self.network, states, noise.uniform)
             rows = (vocabulary.text(row) for row in tokens.tolist())
             found |= {text: joined(text, row.strip()) for text, row in zip(texts, rows)}
