@@ -1,25 +1,31 @@
-r"""Fewer evaluations: weights/glide_emoji distilled to 8, 4, 2 and 1, beside the best solvers.
+r"""Fewer evaluations: a model distilled to 8, 4, 2 and 1, beside the best solvers.
 
-`python benchmarks/distillation.py` trains configs/distilled_emoji.yaml and its halvings, each for
-its share of `--seconds` (stages that are there already stay), and measures in one run: 150 captions
-with two seeds of noise each, distance in EfficientNet's features (no FID), recall of the captions
-by weights/judge_emoji, and the wall time of a picture. docs/results/distillation.csv and .png.
-Teacher and solvers are guided with scale 3, which costs two passes an evaluation; the students draw
-without guidance, which they were taught.
+`python benchmarks/distillation.py --on emoji` trains configs/distilled_emoji.yaml and its halvings,
+each for its share of `--steps` (stages that are there already stay), and measures them in one run
+with their teacher under several solvers: docs/results/distillation_emoji.csv and .png.
+
+    emoji    of weights/glide_emoji: 150 captions with two seeds of noise each, distance in
+             EfficientNet's features, captions found by weights/judge_emoji. Teacher and solvers are
+             guided with scale 3, two passes an evaluation; students draw without, as they learnt
+    fashion  of runs/ddpm_fashion_short, made as benchmarks/adm.py says: 1,000 pictures, distance
+             and labels by LeNet; no guidance
+
+Neither distance is FID.
 """
 
 import argparse
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import torch
-from bench import SPLITS, Row, Split, fill, measured
-from matplotlib.figure import Figure
+from bench import SPLITS, Bench, Row, fill, measured, plot
 from text_to_image import SEEDS, asking, request
 
 from diffusion.cli.main import main as diffusion
 from diffusion.common.pixels import quantize
+from diffusion.data import FashionMNIST
 from diffusion.guidance import ClassifierFree, Guidance, Static
 from diffusion.metrics import EfficientNet, FrechetDistance, Measure, SampleBatch, TextMeasure
 from diffusion.networks import TextEncoder
@@ -28,32 +34,113 @@ from diffusion.step import DDIM, DPMSolver, Step, UniPC
 from diffusion.systems.diffusion import Diffusion
 from diffusion.systems.frozen import TrainedClip
 
-TEACHER, CONFIG = "weights/glide_emoji", "configs/distilled_emoji.yaml"
-STAGES = {8: 0.4, 4: 0.25, 2: 0.2, 1: 0.15}  # evaluations, and their share of the time
-SOLVERS: dict[str, Callable[[], Step]] = {"UniPC": UniPC, "DPM-Solver++": DPMSolver, "DDIM": DDIM}
-STEPS = (4, 5, 8, 10, 20, 50)
+STAGES = {8: 0.2, 4: 0.3, 2: 0.25, 1: 0.25}  # evaluations, and their share of the steps
+SOLVERS: dict[str, tuple[Callable[[], Step], Sequence[int]]] = {  # and their evaluations
+    "UniPC": (UniPC, (4, 8, 20)),
+    "DPM-Solver++ 2M": (DPMSolver, (4, 8, 20)),
+    "SDE-DPM-Solver++ 2M": (lambda: DPMSolver(eta=1.0), (8, 20, 50)),
+    "DDIM": (DDIM, (4, 8, 50)),
+}
 
 
-def checkpoint(runs: Path, n: int) -> Path:
+class Study(Protocol):
+    """A teacher, and how its students are measured."""
+
+    @property
+    def teacher(self) -> str:
+        """Its checkpoint."""
+        ...
+
+    @property
+    def scale(self) -> float:
+        """How it is guided where it draws; 1 is not."""
+        ...
+
+    @property
+    def panels(self) -> list[str]:
+        """The figures that are plotted."""
+        ...
+
+    def row(self, model: Diffusion, sampler: Sampler, what: str) -> Row:
+        """Returns the figures of a way of drawing, with `seconds_per_image`."""
+        ...
+
+
+class OfFashion:
+    """See `Study`."""
+
+    scale, panels = 1.0, ["fd_lenet", "label_accuracy"]
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.teacher = str(args.runs / "ddpm_fashion_short/checkpoints/last.ckpt")
+        self.root, self.n, self.bench = args.root, args.n or 1000, None
+
+    def row(self, model: Diffusion, sampler: Sampler, what: str) -> Row:
+        """See `Study`."""
+        if self.bench is None:
+            self.bench = Bench(FashionMNIST(root=self.root), self.n, 250, Path(".cache"))
+        return {"n": self.n} | self.bench(model, sampler, what)
+
+
+class OfEmoji:
+    """See `Study`."""
+
+    scale, panels = 3.0, ["fd_effnet", "clip_r1"]
+    teacher = "weights/glide_emoji"
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.root, self.split, self.n = args.root, args.split, args.n or 150
+        self.texts: list[str] = []
+        self.measures: list[Measure] = [
+            TextMeasure(TrainedClip("weights/judge_emoji")),
+            FrechetDistance(EfficientNet(root=args.root)),
+        ]
+
+    def row(self, model: Diffusion, sampler: Sampler, what: str) -> Row:
+        """See `Study`."""
+        if not self.texts:
+            data = asking(self.root, self.split)
+            self.texts = request(data, range(self.n))["text"]
+            for measure in self.measures:
+                measure.to(model.device).prepare(data, Path(".cache"))
+        for part in model.modules():
+            if isinstance(part, TextEncoder):
+                part.remember(self.texts, Path(".cache"), progress=False)
+        model.sampler = sampler
+        model.generate({"text": self.texts[:2]}, [0, 1])  # warm
+        each, began = list[torch.Tensor](), time.perf_counter()
+        for seed in SEEDS:
+            noise = [100_000 * seed + i for i in range(len(self.texts))]
+            each.append(quantize(model.generate({"text": self.texts}, noise)).cpu())
+        seconds = (time.perf_counter() - began) / len(self.texts) / len(SEEDS)
+        samples = SampleBatch(torch.cat(each).to(model.device), texts=self.texts * len(SEEDS))
+        row: Row = {"n": len(samples.images), "seconds_per_image": round(seconds, 5)}
+        found = measured(self.measures, samples)
+        return row | {name: round(x.value, 4) for name, x in found.items()}
+
+
+STUDIES: dict[str, Callable[[argparse.Namespace], Study]] = {"emoji": OfEmoji, "fashion": OfFashion}
+
+
+def checkpoint(args: argparse.Namespace, n: int) -> Path:
     """Returns where the student of n evaluations is."""
-    return runs / f"distilled_emoji_{n}/checkpoints/last.ckpt"
+    return args.runs / f"distilled_{args.on}_{n}/checkpoints/last.ckpt"
 
 
-def distil(args: argparse.Namespace) -> None:
+def distil(args: argparse.Namespace, teacher: str) -> None:
     """Trains the stages that are not there yet, each from the one before."""
-    before = TEACHER
     for n, share in STAGES.items():
-        path, seconds = checkpoint(args.runs, n), round(share * args.seconds)
+        path, steps = checkpoint(args, n), round(share * args.steps)
         if not path.exists():
             flags = [
-                *("fit", "--config", CONFIG, "--wandb", "off", "--model.start", before),
-                *("--model.objective.teacher.checkpoint", before),
+                *("fit", "--config", f"configs/distilled_{args.on}.yaml", "--wandb", "off"),
+                *("--model.start", teacher, "--model.objective.teacher.checkpoint", teacher),
                 *("--model.objective.steps", str(n), "--model.sampler.steps", str(n)),
-                *("--trainer.max_steps", str(args.most), "--data.batch_size", str(args.batch)),
-                *("--trainer.max_time", f"00:00:{seconds // 60:02}:{seconds % 60:02}"),
-                *("--trainer.val_check_interval", "1000000", "--data.download", "false"),
-                *("--data.root", args.root, "--data.num_workers", "0"),
-                *("--trainer.enable_progress_bar", "false", "--trainer.devices", "1"),
+                *("--trainer.max_steps", str(steps), "--model.lr_scheduler.total", str(steps)),
+                *("--data.batch_size", str(args.batch), "--data.root", args.root),
+                *("--data.num_workers", "0", "--trainer.devices", "1"),
+                *("--trainer.val_check_interval", "1000000"),
+                *("--trainer.enable_progress_bar", "false"),
                 *("--trainer.default_root_dir", str(path.parents[1])),
                 *("--trainer.accelerator", "gpu" if args.device == "cuda" else "cpu"),
                 *("--trainer.precision", "bf16-mixed" if args.device == "cuda" else "32-true"),
@@ -61,105 +148,53 @@ def distil(args: argparse.Namespace) -> None:
             if n != max(STAGES):
                 flags += ["--model.objective.guidance", "[]", "--model.objective.substeps", "2"]
             diffusion(flags)
-        before = str(path)
+        teacher = str(path)
 
 
-class Measured:
-    """Draws the captions of a split by a model, and measures.
-
-    Args:
-        args: Of the command line.
-        split: Whose captions.
-    """
-
-    def __init__(self, args: argparse.Namespace, split: Split) -> None:
-        data = asking(args.root, split)
-        self.texts = request(data, range(args.n))["text"]
-        self.device = args.device
-        self.measures: list[Measure] = [
-            TextMeasure(TrainedClip("weights/judge_emoji")),
-            FrechetDistance(EfficientNet(root=args.root)),
-        ]
-        for measure in self.measures:
-            measure.to(args.device).prepare(data, Path(".cache"))
-        self.models: dict[str, Diffusion] = {}
-
-    def model(self, path: str) -> Diffusion:
-        """Returns a model that has read the texts; warmed up."""
-        if path not in self.models:
-            model = Diffusion.load_from_checkpoint(path).eval().to(self.device)
-            for part in model.modules():
-                if isinstance(part, TextEncoder):
-                    part.remember(self.texts, Path(".cache"), progress=False)
-            self.models[path] = model
-        return self.models[path]
-
-    def __call__(self, path: str, step: Step, steps: int, scale: float) -> Row:
-        """Returns the figures of a way of drawing."""
-        model = self.model(path)
-        guides: list[Guidance] = [ClassifierFree(scale)] if scale != 1 else []
-        model.sampler = Sampler(step, steps, [*guides, Static()])
-        model.generate({"text": self.texts[:2]}, [0, 1])
-        each, began = list[torch.Tensor](), time.perf_counter()
-        for seed in SEEDS:
-            noise = [100_000 * seed + i for i in range(len(self.texts))]
-            each.append(quantize(model.generate({"text": self.texts}, noise)).cpu())
-        seconds = time.perf_counter() - began
-        samples = SampleBatch(torch.cat(each).to(self.device), texts=self.texts * len(SEEDS))
-        row: Row = {"n": len(samples.images), "seconds": round(seconds / len(samples.images), 6)}
-        found = measured(self.measures, samples)
-        return row | {name: round(x.value, 4) for name, x in found.items()}
-
-
-def ways(args: argparse.Namespace) -> list[tuple[Row, str, Callable[[], Step], float]]:
-    """Returns (key, model, step, scale) of the teacher's solvers and of the students there are."""
-    rows: list[tuple[Row, str, Callable[[], Step], float]] = [
-        ({"way": name, "evaluations": n}, TEACHER, step, 3.0)
-        for n in STEPS
-        for name, step in SOLVERS.items()
-    ]
+def ways(args: argparse.Namespace, study: Study) -> list[tuple[Row, str, Callable[[], Sampler]]]:
+    """Returns (key, model, sampler) of the students there are and of the teacher's solvers."""
+    rows: list[tuple[Row, str, Callable[[], Sampler]]] = []
     for n in STAGES:
-        if (path := checkpoint(args.runs, n)).exists():
-            rows.insert(0, ({"way": "distilled", "evaluations": n}, str(path), DDIM, 1.0))
+        if (path := checkpoint(args, n)).exists():
+            key: Row = {"way": "distilled", "evaluations": n}
+            rows.append((key, str(path), lambda n=n: Sampler(DDIM(), n, [Static()])))
+    guides: list[Guidance] = [] if study.scale == 1 else [ClassifierFree(study.scale)]
+    for name, (step, counts) in SOLVERS.items():
+        for n in counts:
+            make = lambda s=step, n=n: Sampler(s(), n, [*guides, Static()])  # noqa: E731
+            rows.append(({"way": name, "evaluations": n}, study.teacher, make))
     return rows
-
-
-def plot(path: Path, rows: Sequence[dict[str, str]]) -> None:
-    """Draws distance and recall against seconds a picture."""
-    figure = Figure(figsize=(9, 3.6), dpi=110, layout="constrained")
-    for ax, y in zip(figure.subplots(1, 2), ("fd_effnet", "clip_r1")):
-        for way in dict.fromkeys(row["way"] for row in rows):
-            mine = [row for row in rows if row["way"] == way]
-            points = sorted((float(row["seconds"]), float(row[y])) for row in mine)
-            ax.plot(*zip(*points), "o-", label=way)
-        ax.set(xscale="log", xlabel="seconds a picture", title=y)
-    figure.axes[0].legend(fontsize=8)
-    figure.savefig(path)
 
 
 def main() -> None:
     """Trains and measures what is not there yet."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--on", choices=STUDIES, default="emoji")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--seconds", type=float, default=1200, help="of training, all stages")
-    parser.add_argument("--most", type=int, default=100_000, help="steps of a stage at most")
-    parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--n", type=int, default=150, help="captions")
-    parser.add_argument("--split", choices=SPLITS, default="train")
-    parser.add_argument("--root", default="data", help="where the emoji are")
+    parser.add_argument("--steps", type=int, default=1500, help="of training, all stages")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--n", type=int, help="captions or pictures; otherwise as above")
+    parser.add_argument("--split", choices=SPLITS, default="train", help="of the emoji")
+    parser.add_argument("--root", default="data", help="where the data are")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--to", type=Path, default=Path("docs/results"))
     parser.add_argument("--only", choices=["train", "measure"])
     args = parser.parse_args()
+    study = STUDIES[args.on](args)
     if args.only != "measure":
-        distil(args)
+        distil(args, study.teacher)
     if args.only != "train":
-        measure = Measured(args, args.split)
-        rows = fill(args.to / "distillation.csv", [
-            (key, lambda m=model, s=step, k=key, w=scale: measure(m, s(), int(k["evaluations"]), w))
-            for key, model, step, scale in ways(args)
-        ])  # fmt: skip
-        plot(args.to / "distillation.png", rows)
+        models = dict[str, Diffusion]()
+
+        def run(key: Row, path: str, make: Callable[[], Sampler]) -> Row:
+            if path not in models:
+                models[path] = Diffusion.load_from_checkpoint(path).eval().to(args.device)
+            return study.row(models[path], make(), f"{key['way']}, {key['evaluations']}")
+
+        each = [(k, lambda k=k, p=p, m=m: run(k, p, m)) for k, p, m in ways(args, study)]
+        name = f"distillation_{args.on}"
+        rows = fill(args.to / f"{name}.csv", each)
+        plot(args.to / f"{name}.png", rows, "seconds_per_image", study.panels, by="way")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """What speed.py measures of `fit`, beside a bare loop, and of guidance."""
 
 import argparse
-import csv
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +11,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from bench import Row
-from speed import Ways, compared, in_turn, quartiles, timed
+from lightning.pytorch import Callback
+from speed import Ways, compared, in_turn, timed
 from torch import nn
 
 from diffusion.cli.main import main as diffusion
@@ -54,9 +54,32 @@ class Loop:
             self.optimizer.step()
 
 
-def fit_rates(config: str, root: str, steps: int) -> list[float]:
-    """Returns images per second as `fit` logs them, but for the first figure."""
-    every = max(2, steps // 5)
+class Beside(Callback):
+    """After each step of `fit`, a step of the bare loop, so that both meet the same machine.
+
+    Attributes:
+        loop: The bare loop.
+        seconds: Of each step of both.
+    """
+
+    loop: Loop
+    seconds: dict[str, list[float]]
+    before: float | None = None
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        """Takes the time of the step that ended, trains the bare loop, takes its time."""
+        ended = time.perf_counter()
+        self.loop()
+        now = time.perf_counter()
+        if self.before is not None:
+            self.seconds["bare loop"].append(now - ended)
+            self.seconds["fit"].append(ended - self.before)
+        self.before = now
+
+
+def fit_beside(config: str, root: str, steps: int, loop: Loop) -> dict[str, list[float]]:
+    """Returns the seconds of steps of `fit` and of the loop, one after the other."""
+    Beside.loop, Beside.seconds = loop, {"bare loop": [], "fit": []}
     with tempfile.TemporaryDirectory() as folder:
         more = ("--data.root", root, "--data.download", "false") if "fashion" in config else ()
         diffusion([
@@ -64,12 +87,11 @@ def fit_rates(config: str, root: str, steps: int) -> list[float]:
             *("--trainer.max_steps", str(steps), "--model.lr_scheduler.total", "100000"),
             *("--trainer.val_check_interval", str(steps + 1), "--trainer.limit_val_batches", "0"),
             *("--samples.every_n_steps", str(steps + 1), "--trainer.accelerator", "cpu"),
-            *("--trainer.log_every_n_steps", str(every), "--trainer.default_root_dir", folder),
+            *("--trainer.log_every_n_steps", "10", "--trainer.default_root_dir", folder),
             *("--trainer.enable_progress_bar", "false", "--trainer.gradient_clip_val", "1.0"),
+            *("--trainer.callbacks+", f"{__name__}.Beside"),
         ])  # fmt: skip
-        rows = csv.DictReader(next(Path(folder).glob("csv/*/metrics.csv")).open())
-        found = [row["train/images_per_second"] for row in rows]
-    return [float(x) for x in found if x][1:]
+    return Beside.seconds
 
 
 def shell(args: argparse.Namespace) -> list[Row]:
@@ -80,15 +102,9 @@ def shell(args: argparse.Namespace) -> list[Row]:
             print(f"ddpm_fashion is left out: there is no {args.root}")
             continue
         data.batch_size, config = 64, f"configs/{name}.yaml"
-        loop, seconds = Loop(config, data), dict[str, list[float]]()
+        loop = Loop(config, data)
         loop(2)
-        for _ in range(max(1, args.repeats // 2)):
-            start = time.perf_counter()
-            loop(args.steps)
-            step = (time.perf_counter() - start) / args.steps
-            rate = quartiles(fit_rates(config, args.root, args.steps))[1]
-            seconds.setdefault("bare loop", []).append(step)
-            seconds.setdefault("fit", []).append(data.batch_size / rate)
+        seconds = fit_beside(config, args.root, args.steps, loop)
         about = {"part": "shell", "network": name}
         rows += compared(seconds, data.batch_size, what="a step of training", **about)
         ema, ways = EMA(), dict[str, Callable[[], object]]()

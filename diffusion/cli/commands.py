@@ -19,6 +19,7 @@ COMMANDS = {
     "interpolate": "diffusion.editing.interpolate.interpolate",
     "interval": "diffusion.cli.choosing.interval.interval",
     "invert": "diffusion.editing.invert.invert",
+    "prepare": "diffusion.data.reading.prepare.prepare",
     "reword": "diffusion.editing.reword.reword",
     "swap": "diffusion.editing.swap.swap",
     "truncate": "diffusion.editing.truncate.truncate",

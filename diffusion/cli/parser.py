@@ -22,6 +22,15 @@ class OneLine(ArgumentParser):
             super().error(message, ex)
         fail(one_line(message, known(self)))
 
+    def parse_object(self, obj: Any, namespace: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Parses an object on top of another, and once if they are the same.
+
+        jsonargparse checks values of classes on top of themselves, which would double the time at
+        every level that they are nested.
+        """
+        base = None if namespace == obj else namespace
+        return super().parse_object(obj, base, *args, **kwargs)
+
 
 def known(parser: ArgumentParser) -> dict[str, Any]:
     """Returns the keys that a parser and its subcommands know, with the types of their values."""

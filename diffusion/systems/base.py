@@ -5,6 +5,7 @@ import re
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, TypeVar
 
@@ -17,6 +18,7 @@ from lightning.pytorch.core.optimizer import (
 )
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from diffusion.common import weights
 from diffusion.common.files import kept
@@ -30,6 +32,7 @@ from diffusion.systems.checkpoints.agreement import agree
 from diffusion.systems.checkpoints.restorable import Restorable
 from diffusion.systems.checkpoints.resume import adopt
 from diffusion.systems.checkpoints.start import KEY, begin
+from diffusion.systems.fused import align, fused
 from diffusion.systems.trainer import callbacks_of, check_schedule, check_stage, data_of
 
 GOLDEN_RATIO = 0.6180339887498949
@@ -60,7 +63,7 @@ class System(Restorable, ABC):
     as the training's step, for `trainer.max_steps`, averages, checkpoints, and the step's noise.
 
     Args:
-        optimizer: From parameters to an optimizer.
+        optimizer: From parameters to an optimizer; see `fused`.
         lr_scheduler: From an optimizer to a schedule that moves once a step, or None.
         start: A checkpoint whose averaged weights training starts from, see `begin`; None for
             initial ones. Not needed to resume or to load the result.
@@ -87,7 +90,8 @@ class System(Restorable, ABC):
             self.save_hyperparameters(logger=False)
         if "_instantiator" not in self.hparams:
             self.hparams.clear()
-        self.optimizer, self.lr_scheduler, self.start = optimizer, lr_scheduler, start
+        self.optimizer: OptimizerCallable = partial(fused, optimizer)
+        self.lr_scheduler, self.start = lr_scheduler, start
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
 
     @property
@@ -178,7 +182,11 @@ class System(Restorable, ABC):
         """
         step, world = self.trainer.global_step, self.trainer.world_size
         part = batch_idx % self.trainer.accumulate_grad_batches
-        torch.manual_seed(seed(self.seed, self.global_rank, step, part))
+        number = seed(self.seed, self.global_rank, step, part)
+        if self.device.type == "cpu":  # `torch.manual_seed` asks every kind of device, for 1 ms
+            torch.default_generator.manual_seed(number)
+        else:
+            torch.manual_seed(number)
         first = (step << 32) + part * n * world + self.global_rank
         numbers = range(first, first + n * world, world)
         return SeededNoise(self.seed, numbers, self.device, Use.TRAINING)
@@ -210,6 +218,10 @@ class System(Restorable, ABC):
             if isinstance(other, LightningOptimizer):
                 other._on_before_step = other._on_after_step = do_nothing_closure
         return found
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Lays gradients out as a fused step takes them to be."""
+        align(optimizer)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Remembers the step, to see that it is followed by the next one."""

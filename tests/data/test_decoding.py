@@ -9,6 +9,8 @@ from PIL import Image
 from diffusion.data import ImageFolder
 from diffusion.data.reading.decoding import looks_complete, read_picture, square
 
+MODES = {1: "L", 3: "RGB"}
+
 
 def pixels(path, size, channels=3):
     return read_picture(path, size, channels).permute(1, 2, 0).numpy()
@@ -153,6 +155,22 @@ def test_large_jpegs_are_decoded_small_and_look_the_same(tmp_path, photo, progre
     difference = np.abs(pixels(tmp_path / "a.jpg", 32) - full)
     assert difference.max() <= 12
     assert difference.mean() < 2
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("side", "suffix"), [(127, "jpg"), (128, "jpg"), (500, "png")])
+def test_only_a_jpeg_of_four_times_the_size_is_decoded_smaller(tmp_path, side, suffix, channels):
+    """Twice the size is the least, so that the filter that follows averages as it would."""
+    noise = np.random.default_rng(0).integers(0, 256, (side, 160, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying on its left side
+    Image.fromarray(noise).save(tmp_path / f"a.{suffix}", quality=95, exif=exif)
+    with Image.open(tmp_path / f"a.{suffix}") as file:
+        whole = square(file.transpose(Image.Transpose.ROTATE_270), 32, MODES[channels])
+    found = pixels(tmp_path / f"a.{suffix}", 32, channels).astype(int)
+    difference = np.abs(found - np.asarray(whole).reshape(32, 32, channels))
+    assert (difference.max() > 0) == (side == 128)
+    assert difference.mean() < 6  # of the noise's 74
 
 
 def test_only_the_promised_formats_are_opened(tmp_path, photo):

@@ -37,6 +37,7 @@ class EMA(L.Callback):
             raise ValueError(f"ema.decay: {decay}; expected 0 ≤ decay < 1")
         self.decay, self.warmup, self.given, self.steps = decay, warmup, rate, 0
         self.average: dict[str, Tensor] = {}
+        self.trained: list[torch.nn.Parameter] = []
         self.swapped = False
 
     def rate(self, n: int) -> float:
@@ -47,12 +48,12 @@ class EMA(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begins with the weights as they are, unless a checkpoint brought averages."""
-        trained = self._trained(pl_module)
         if self.decay:
-            kept = self.average
+            kept, trained = self.average, self._trained(pl_module)
             self.average = {
                 k: kept[k].to(p) if k in kept else p.detach().clone() for k, p in trained.items()
             }
+            self.trained = [*trained.values()]  # once: to walk over all modules takes its time
 
     @torch.no_grad()
     def on_train_batch_end(
@@ -62,12 +63,7 @@ class EMA(L.Callback):
         if trainer.global_step == self.steps or not self.average:
             return
         self.steps = trainer.global_step
-        trained = self._trained(pl_module)
-        torch._foreach_lerp_(
-            list(self.average.values()),
-            [trained[k].detach() for k in self.average],
-            1 - self.rate(self.steps),
-        )
+        torch._foreach_lerp_([*self.average.values()], self.trained, 1 - self.rate(self.steps))
 
     @contextmanager
     def averaged(self, module: L.LightningModule) -> Iterator[None]:

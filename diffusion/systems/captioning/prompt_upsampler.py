@@ -16,7 +16,7 @@ from diffusion.networks.captioning.prompt_network import PromptNetwork
 from diffusion.networks.captioning.search import Beam, Search
 from diffusion.noise import SeededNoise
 from diffusion.systems.base import StepOutput
-from diffusion.systems.captioning.shortened import added, joined, renamed, shortened
+from diffusion.systems.captioning.shortened import added, distinct, joined, renamed, shortened
 from diffusion.systems.captioning.writing import Writing, counted, nll
 
 
@@ -35,7 +35,7 @@ class PromptUpsampler(Writing):
 
     Args:
         network: The encoder and the decoder.
-        search: How y is chosen; by default greedily.
+        search: How y is chosen; by default greedily, of whole words of training captions.
         renamed: Share of the pairs in which a word is renamed, 0 … 1.
         optimizer: From parameters to an optimizer.
         lr_scheduler: From an optimizer to a schedule that moves once a step, or None.
@@ -59,7 +59,7 @@ class PromptUpsampler(Writing):
         super().__init__(optimizer, lr_scheduler, start)
         check_shares("model", renamed=renamed)
         self.network, self.renamed = network, renamed
-        self.search = Beam() if search is None else search
+        self.search = Beam(spell=False) if search is None else search
 
     def check(self, data: Images) -> None:
         """See `System`."""
@@ -83,6 +83,11 @@ class PromptUpsampler(Writing):
         """
         return self.network.vocabulary.read([f" {text}" for text in texts]).to(self.device)
 
+    def said(self, prompts: Sequence[str], more: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Returns the logits (B, N, K) of what is added to prompts, and its tokens (B, N)."""
+        tokens = self.read(more)
+        return self.network(self.read(prompts), tokens, self.network.pooled(prompts)), tokens
+
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> StepOutput:
         """The loss of shortened and renamed pairs."""
         noise = self.step_noise(batch_idx, len(batch["text"]))
@@ -91,8 +96,8 @@ class PromptUpsampler(Writing):
         for prompt, text, (u, *more) in zip(batch["prompt"], batch["text"], draws):
             pair = shortened(prompt, more[0]), added(prompt, text)
             pairs.append(renamed(*pair, more[1], more[2]) if u < self.renamed else pair)
-        prompts, tokens = (self.read(texts) for texts in zip(*pairs))
-        each, there = nll(self.network(prompts, tokens), tokens), tokens >= 0
+        logits, tokens = self.said(*zip(*pairs))
+        each, there = nll(logits, tokens), tokens >= 0
         losses = each.sum(1) / there.sum(1)
         return {"loss": each.sum() / there.sum(), "losses": losses.detach()}
 
@@ -103,8 +108,8 @@ class PromptUpsampler(Writing):
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Counts tokens."""
         if batch:  # else another process has the last one
-            tokens = self.read([added(*pair) for pair in zip(batch["prompt"], batch["text"])])
-            self.sums += counted(self.network(self.read(batch["prompt"]), tokens), tokens)
+            more = [added(*pair) for pair in zip(batch["prompt"], batch["text"])]
+            self.sums += counted(*self.said(batch["prompt"], more))
 
     def counts(self) -> dict[str, float]:
         """Returns what was counted, over all processes."""
@@ -143,8 +148,8 @@ class PromptUpsampler(Writing):
         for texts in by_size.values():
             numbers = [int(digest(text), 16) >> 1 for text in texts]
             noise = SeededNoise(0, numbers, self.device)
-            states = self.network.look(self.read(texts))
+            states = self.network.look(self.read(texts), self.network.pooled(texts))
             tokens, _ = self.search(self.network, states, noise.uniform)
             rows = (vocabulary.text(row) for row in tokens.tolist())
-            found |= {text: joined(text, row.strip()) for text, row in zip(texts, rows)}
+            found |= {text: joined(text, distinct(row.strip())) for text, row in zip(texts, rows)}
         return [found[prompt] for prompt in prompts]

@@ -24,6 +24,15 @@ def joined(prompt: str, more: str) -> str:
     return f"{prompt.rstrip('. ')}{STOP}{more}" if more and prompt.strip() else prompt
 
 
+def distinct(more: str) -> str:
+    """Returns what is added, without items of its list that an earlier item is or ends with."""
+    kept = list[str]()
+    for item in more.split(", "):
+        if not any(f" {before}".endswith(f" {item}") for before in kept):
+            kept.append(item)
+    return ", ".join(kept)
+
+
 def shortened(prompt: str, u: float) -> str:
     """Returns the whole prompt in half of all cases, else its last words, 1 … all equally often.
 

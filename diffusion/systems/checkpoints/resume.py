@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from diffusion.common.schedules import move
+from diffusion.systems.fused import laid_out_as
 
 OPTIMIZERS = "optimizer_states"
 SCHEDULES = "lr_schedulers"
@@ -92,6 +93,8 @@ def _state(saved: Mapping[str, Any], optimizer: Optimizer) -> dict[int, dict[str
                     f"ckpt_path: its optimizer's {name} is {tuple(there[name].shape)} where a "
                     f"tensor of the model is {tuple(p.shape)}; expected a checkpoint of this model"
                 )
+            if of_p and isinstance(there[name], Tensor):
+                there[name] = laid_out_as(p, there[name])
     return state
 
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from diffusion.data import ImageText
-from diffusion.networks import PromptNetwork
+from diffusion.networks import PromptNetwork, TextEncoder
+from diffusion.networks.conditioning.token_encoder import Encoding
 from diffusion.noise import SeededNoise
 from diffusion.systems.captioning.prompt_upsampler import PromptUpsampler
-from diffusion.systems.captioning.shortened import WORD, added, joined, renamed, shortened
+from diffusion.systems.captioning.shortened import WORD, added, distinct, joined, renamed, shortened
 from diffusion.systems.captioning.writing import nll
 
 PAIRS = [
@@ -19,6 +20,7 @@ PAIRS = [
     for thing in ("fox", "house", "clock")
 ]
 STEPS = 150
+KINDS = {"animal": ["fox", "wolf", "narwhal"], "building": ["house", "hut", "barn"]}
 UNSEEN = ["a narwhal", "a purple narwhal riding a unicycle.", "zebra-crossing", "ein Über-Hund"]
 
 
@@ -31,6 +33,7 @@ def test_what_is_added_and_joined_is_the_caption():
     assert joined("a fox. ", "orange") == "a fox. orange"
     assert joined("a fox", "") == "a fox"
     assert joined("", "orange") == ""
+    assert distinct("red picture, showing sun, sun, day, sun") == "red picture, showing sun, day"
 
 
 def test_prompts_are_shortened_from_the_front():
@@ -115,6 +118,38 @@ def test_a_step_is_the_same_in_any_division(trained, monkeypatch):
     unlike = losses[0] > 0.5  # what is not known by heart
     assert 0 < unlike.sum() < 9
     assert torch.equal(unlike, torch.cat(losses[1:]) > 0.5)
+
+
+class Meanings(TextEncoder):
+    """The vector of a text's last word, which words of one meaning share."""
+
+    values, width, pooled_width, length = ("",), 4, 4, 8
+
+    def read(self, texts):
+        kinds = [[text.split()[-1] in words for words in KINDS.values()] for text in texts]
+        return {"": torch.tensor(kinds).float().repeat(1, 2)}
+
+    def sizes(self, texts):
+        return [1] * len(texts)
+
+    def forward(self, values):
+        return Encoding(values[""][:, None], pooled=values[""])
+
+
+def test_what_an_encoder_knows_of_a_word_is_said_of_one_that_was_never_seen():
+    torch.manual_seed(0)
+    network = PromptNetwork(Meanings(), width=16, reads=1, depth=1, looks=1, length=16, rows=300)
+    module = PromptUpsampler(network)
+    pairs = [(f"a {word}", f"a {kind}") for kind, words in KINDS.items() for word in words[:-1]]
+    network.vocabulary.learn(f" {text}" for pair in pairs for text in pair)
+    optimizer = torch.optim.AdamW(module.parameters(), 1e-2)
+    for _ in range(40):
+        logits, tokens = module.said(*zip(*pairs))
+        optimizer.zero_grad()
+        nll(logits, tokens).sum().backward()
+        optimizer.step()
+    unseen = [f"a {words[-1]}" for words in KINDS.values()]
+    assert module.eval().rewrite(unseen) == [f"{x}. a {kind}" for x, kind in zip(unseen, KINDS)]
 
 
 def test_a_run_trains_and_tests(tmp_path):
