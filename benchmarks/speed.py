@@ -5,7 +5,7 @@ r"""Speed beside other packages and beside bare loops: `make bench` writes docs/
 What is compared runs in turn in one process, in an order that turns around from round to round, so
 that neither the machine nor its other work decides: medians and quartiles over rounds, and ratios
 within rounds. Rows go to docs/results/speed.csv and memory.csv, tables and the plot are made from
-them (`--parts tables` makes these alone). Six minutes on two idle cores, and as many for memory;
+them (`--parts tables` makes these alone). Six minutes on two idle cores, memory not counted;
 the times of a busy machine say nothing, its memory does.
 """
 
