@@ -81,7 +81,7 @@ docs: .venv/tests ## Run the examples inside the documentation
 gpu: ## On a machine with a GPU and no network: checks, rates, trainings, into runs/gpu
 	for part in tests bench train; do $(PYTHON) benchmarks/gpu.py $$part || exit 1; done
 
-bench: .venv/tests ## Speed beside diffusers, denoising-diffusion-pytorch and bare loops, 6 minutes
+bench: .venv/tests ## Speed beside diffusers, denoising-diffusion-pytorch and bare loops, 6 minutes, then memory
 	[ -d .cache/peers ] || $(BIN)/python -m pip install --quiet --no-deps --target .cache/peers \
 	  $(PEERS) || echo "denoising-diffusion-pytorch cannot be had, and is left out"
 	TQDM_DISABLE=1 PYTHONPATH=.cache/peers $(BIN)/python benchmarks/speed.py --threads 2

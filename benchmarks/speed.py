@@ -1,11 +1,12 @@
 r"""Speed beside other packages and beside bare loops: `make bench` writes docs/benchmarks.md.
 
-    python benchmarks/speed.py [--threads 2] [--parts peers shell guidance] [--repeats 7]
+    python benchmarks/speed.py [--threads 2] [--parts peers shell guidance memory] [--repeats 7]
 
 What is compared runs in turn in one process, in an order that turns around from round to round, so
 that neither the machine nor its other work decides: medians and quartiles over rounds, and ratios
-within rounds. Rows go to docs/results/speed.csv, tables and the plot are made from it (`--parts
-tables` makes them alone). Six minutes on two idle cores; the figures of a busy machine say nothing.
+within rounds. Rows go to docs/results/speed.csv and memory.csv, tables and the plot are made from
+them (`--parts tables` makes these alone). Six minutes on two idle cores, memory not counted;
+the times of a busy machine say nothing, its memory does.
 """
 
 import argparse
@@ -161,11 +162,36 @@ def tables(rows: Sequence[Mapping[str, str]], page: Path, picture: Path) -> None
         figure.savefig(picture)
 
 
+def memory_table(rows: Sequence[Mapping[str, str]]) -> str:
+    """Returns the peaks beside the first way's, and what checkpointing costs in time."""
+    peaks = [row for row in rows if row["part"] == "memory"]
+    same = ("network", "size", "batch")
+    ours = {tuple(row[k] for k in same): row for row in peaks if row["way"] == "ours"}
+    head = ["network", "pictures", "batch", "way", "training, MB", "ratio", "DDIM, MB", "ratio"]
+    lines = list[list[str]]()
+    for row in peaks:
+        picture, first = f"{row['size']} × {row['size']}", ours[tuple(row[k] for k in same)]
+        line = [row["network"], picture, row["batch"], row["way"]]
+        for what in ("step", "draw"):
+            ratio = float(row[what]) / float(first[what])
+            line += [f"{float(row[what]):.0f}", f"{ratio:.2f}"]
+        lines.append(line)
+    times = [
+        [row["way"], row["batch"], f"{row['ratio']} ({row['ratio_q25']} … {row['ratio_q75']})"]
+        for row in rows
+        if row["part"] == "checkpointing"
+    ]
+    head_times = ["way", "batch", "time of a training step, ratio (quartiles)"]
+    return f"{markdown(head, lines)}\n\n{markdown(head_times, times)}"
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Measures, and writes the page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--parts", nargs="*", choices=[*PARTS, "tables"], default=[*PARTS])
+    parser.add_argument(
+        "--parts", nargs="*", choices=[*PARTS, "memory", "tables"], default=[*PARTS, "memory"]
+    )
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--channels", type=int, default=64, help="of the network beside peers'")
     parser.add_argument("--size", type=int, default=32, help="of its pictures")
@@ -175,11 +201,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--to", type=Path, default=Path("docs"))
     args = parser.parse_args(argv)
     path, page = args.to / "results/speed.csv", args.to / "benchmarks.md"
-    if args.parts != ["tables"]:
+    space = args.to / "results/memory.csv"
+    torch.set_num_threads(args.threads)
+    if set(args.parts) & set(PARTS):
         from speed_peers import peers
         from speed_shell import guidance, shell
 
-        torch.set_num_threads(args.threads)
         rows: list[Row] = [{"part": "machine", "way": machine()}]
         found = peaks(args.repeats, 16 * args.channels)
         rows += found
@@ -187,8 +214,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         for part, measure in zip(PARTS, (partial(peers, peak=peak), shell, guidance)):
             rows += measure(args) if part in args.parts else []
         write(path, rows)
+    if "memory" in args.parts:
+        from speed_memory import memory
+
+        write(space, memory(args))
     with path.open() as file:
         tables(list(csv.DictReader(file)), page, args.to / "results/speed.png")
+    if space.exists():
+        with space.open() as file:
+            in_doc(page, "memory", memory_table(list(csv.DictReader(file))))
 
 
 if __name__ == "__main__":

@@ -11,12 +11,13 @@ from diffusion.cli import arguments
 
 COMMANDS = {
     "align": "diffusion.editing.align.align",
-    "average": "diffusion.cli.average.average",
+    "average": "diffusion.cli.choosing.average.average",
     "caption": "diffusion.cli.captioning.caption.caption",
     "compare": "diffusion.metrics.report.compare.compare",
     "export": "diffusion.cli.convert.export",
     "import": "diffusion.cli.convert.import_",
     "interpolate": "diffusion.editing.interpolate.interpolate",
+    "interval": "diffusion.cli.choosing.interval.interval",
     "invert": "diffusion.editing.invert.invert",
     "prepare": "diffusion.data.reading.prepare.prepare",
     "reword": "diffusion.editing.reword.reword",

@@ -114,3 +114,35 @@ def lengths(figures: Mapping[str, float], name: str, path: Path) -> None:
     ax.legend(fontsize=8)
     with kept(path) as aside:
         figure.savefig(aside)
+
+
+def ends(
+    curves: Mapping[str, Sequence[tuple[float, float, float, float | None]]],
+    lines: Mapping[str, tuple[float, float | None]],
+    choice: tuple[int, int],
+    names: tuple[str, str | None],
+    path: Path,
+) -> None:
+    """Draws figures against the ends of an interval of guidance, one below the other.
+
+    Args:
+        curves: Points (t, first figure, its error, second figure) by what was moved.
+        lines: Figures to compare with, by name.
+        choice: The interval that was chosen, shaded.
+        names: The figures' names; a second one that is None is not drawn.
+        path: The file.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.5, 5.2 if names[1] else 3.2), dpi=120, layout="constrained")
+    for k, ax in enumerate(figure.subplots(2 if names[1] else 1, squeeze=False)[:, 0]):
+        for name, points in curves.items():
+            t, first, error, second = zip(*sorted(points))
+            ax.errorbar(t, (first, second)[k], None if k else error, fmt="o-", ms=4, label=name)
+        for name, values in lines.items():
+            ax.axhline(values[k], linestyle=":", color="grey", label=name)
+        ax.axvspan(*choice, alpha=0.12, label=f"chosen: {choice[0]} … {choice[1]}")
+        ax.set(xlabel="t", ylabel=names[k])
+    figure.axes[0].legend(fontsize=8)
+    with kept(path) as aside:
+        figure.savefig(aside)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from diffusion.common.hashing import share_of
@@ -107,6 +108,16 @@ class Emoji(CaptionedImages):
             raise ValueError(
                 f"data.styles: {styles}; expected [{LINED}], as the others have no line drawings "
                 f"for data.controls.{next(iter(self.beside))}"
+            )
+
+    def setup(self, stage: str) -> None:
+        """See `CaptionedImages`; prompts that name no style, as all captions do, are warned of."""
+        super().setup(stage)
+        texts = [x for x in self.prompts or [] if x and not said_facts(x, frozenset())["style"]]
+        if texts:
+            rank_zero_warn(
+                f"data.prompts: {first_few(texts)} without a style, as no caption is; expected "
+                f"{', '.join(self.styles)} in each, such as 'a {self.styles[0]} emoji of a fox'"
             )
 
     def prepare_data(self) -> None:

@@ -1,25 +1,19 @@
 """`diffusion average`: the best length of an average of weights, found when training is over."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import lightning as L
 from rich import get_console
-from torch import Tensor
 
-from diffusion.callbacks.metrics import Metrics
 from diffusion.cli.checkpoint_config import read_checkpoint, run_of
-from diffusion.cli.main import CLI, layered_options, quiet
+from diffusion.cli.choosing.parts import Parts
 from diffusion.common.progress import bar
 from diffusion.interop import exported_model
 from diffusion.metrics.report.record import write_record
 from diffusion.plots.pictures import lengths
 from diffusion.systems.averages.post_hoc import found, reconstructed
 from diffusion.systems.averages.power import gamma_of
-from diffusion.systems.trainer import DEFAULTS
 
 WIDTHS = (0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.12, 0.15, 0.2, 0.25)
-LOSS, DISTANCES = "val/loss", ("fd_", "fid@")
 
 
 def average(
@@ -64,8 +58,7 @@ def average(
             f"are none in {run / 'snapshots'} up to step {step}"
         )
     flags = [f"--config={file}" for file in config or []] + ["--trust"] * trust
-    alone = ["--trainer.logger=false", "--wandb=off", "--trainer.devices=1"]
-    parts = Parts(["validate", "--ckpt_path", ckpt_path, *flags, *alone])
+    parts = Parts(ckpt_path, flags)
     figures = {"checkpoint": parts.measured(path)}
     with bar("lengths", keep=True) as progress:
         task = progress.add_task("Measuring", total=len(tried))
@@ -84,38 +77,3 @@ def average(
     before = f"the checkpoint's own average {figures['checkpoint']:.4g}"
     get_console().print(f"σ_rel {best:g}: {words}; {before}")
     get_console().print(f"wrote {target}, {run / 'average.png'} and average.json")
-
-
-class Parts(CLI):
-    """What the command line makes of a configuration, to be measured with other weights."""
-
-    def __init__(self, args: Sequence[str]) -> None:
-        quiet()
-        with layered_options(args) as options:
-            super().__init__(L.LightningModule, L.LightningDataModule, **options)
-        config = self.config_init["validate"]
-        self.metrics: Metrics = config.metrics
-        self.metrics.validate = True
-        about = {key: config.trainer[key] for key in ("accelerator", "limit_val_batches")}
-        precision = config.trainer.precision or "32-true"
-        silent = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-        options = {**DEFAULTS, **silent, **about, "devices": 1, "precision": precision}
-        self.own = L.Trainer(**options, callbacks=[self.metrics])
-        self.figure = LOSS
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        """Nothing yet."""
-
-    def measured(self, weights: Path | Mapping[str, Tensor]) -> float:
-        """Returns the figure, whose name is `figure` from then on.
-
-        Args:
-            weights: A checkpoint, or a state.
-        """
-        path = weights if isinstance(weights, Path) else None
-        if not isinstance(weights, Path):
-            self.model.load_state_dict(weights)
-        self.own.validate(self.model, self.datamodule, ckpt_path=path, verbose=False)
-        names = [name for name in self.metrics.figures if name.startswith(DISTANCES)]
-        self.figure = names[0] if names else LOSS
-        return float(self.metrics.figures[names[0]] if names else self.own.callback_metrics[LOSS])

@@ -1,0 +1,1 @@
+"""Commands that choose something of a trained model by what it draws."""
