@@ -34,7 +34,7 @@ PARTS = (
     *("optimizer", "lr_scheduler", "start", "codec"),
 )
 NAMED = ("last", "best", "hpc", "null")  # checkpoints that are no paths
-ALONE = ("aligned", "help", "print_config", "trust")  # flags without a value
+ALONE = ("aligned", "help", "print_config", "spell", "trust")  # flags without a value
 YAML = (".yaml", ".yml", ".json")
 ORDER = (
     "Flags win over files wherever they stand, and a later --config over an earlier one. "

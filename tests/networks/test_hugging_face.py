@@ -120,5 +120,7 @@ def test_more_positions_than_it_has(tmp_path):
 
 def test_transformers_is_not_there(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(ModuleNotFoundError, match="transformers is not installed; get it with"):
+    with pytest.raises(
+        FileNotFoundError, match="transformers, which is not installed; pip install"
+    ):
         HuggingFace(str(tmp_path))

@@ -1,40 +1,41 @@
 """`diffusion caption`: captions of any folder of pictures, or of the data of a captioner."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import lightning as L
 import torch
 from rich import get_console
-from torch import Tensor
 
 from diffusion.cli.captioning.caption_files import BesideFiles, Destination, OneFile
+from diffusion.cli.captioning.describer import Describer, Trained
+from diffusion.cli.captioning.published_captioner import PublishedCaptioner
 from diffusion.cli.main import CLI, layered_options, quiet
-from diffusion.common.hashing import bytes_digest
-from diffusion.common.pixels import scaled
 from diffusion.common.progress import bar
 from diffusion.common.validate import check_counts, first_few
 from diffusion.data.captioned_images import Factual
-from diffusion.networks.captioning.search import Beam, Sampling, Search
-from diffusion.noise import SeededNoise
+from diffusion.networks.captioning.search import Beam, Sampling
 from diffusion.systems.captioning.captioner import Captioner
 
 
 def caption(
     *,
-    ckpt_path: str,
+    ckpt_path: str | None = None,
+    hugging_face: str | None = None,
     folder: str | None = None,
     output: str | None = None,
     format: Literal["txt", "json"] = "txt",
     key: str = "synthetic",
+    prompt: str | None = None,
+    length: int | None = None,
     n: int = 1,
     beam: int = 1,
     temperature: float | None = None,
     top_p: float = 0.9,
     spell: bool = False,
     seed: int = 0,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     config: list[str] | None = None,
     trust: bool = False,
 ) -> None:
@@ -45,11 +46,15 @@ def caption(
 
     Args:
         ckpt_path: The checkpoint of a `Captioner`, or an exported folder.
+        hugging_face: In its place an image-to-text model of `transformers`: its name on the Hugging
+            Face Hub, or a folder.
         folder: Of pictures, with subfolders; the captions of 1.jpg go to 1.txt or 1.json beside it.
         output: Without a folder, the JSON file {name: [caption, …]} of all pictures of the data
             that the checkpoint names, such as `Emoji`.
         format: "txt" has one caption, "json" a list of n under `key`.
         key: Of the .json files, which `ImageText` takes captions of by `captions: {key: weight}`.
+        prompt: With `hugging_face`, what a model that chats is asked, or how captions begin.
+        length: With `hugging_face`, the most tokens to write; by default as the model has it.
         n: How many captions of each picture, 1 … 100; more than one need a temperature.
         beam: How many beginnings a beam follows; 1 is greedy.
         temperature: Draws captions by chance in place of a beam.
@@ -57,42 +62,70 @@ def caption(
         spell: Words that are no tokens may be spelled in bytes; otherwise captions have only words
             of the training captions.
         seed: Of what is drawn.
-        batch_size: Pictures at once.
+        batch_size: Pictures at once; by default 64, with `hugging_face` 8.
         config: With `output`, one over the checkpoint's own, for its data. It may be repeated.
         trust: The checkpoint is your own: also classes that are not of this package are made.
     """
+    if (ckpt_path is None) == (hugging_face is None):
+        raise ValueError(
+            f"ckpt_path: {ckpt_path}, hugging_face: {hugging_face}; expected one of them, a "
+            "Captioner's checkpoint or an image-to-text model"
+        )
     if (folder is None) == (output is None):
         raise ValueError(
             f"folder: {folder}, output: {output}; expected one of them, a folder of pictures or a "
             "JSON file for those of the checkpoint's data"
         )
-    check_counts("caption", n=n, batch_size=batch_size)
+    check_counts("caption", n=n, batch_size=batch_size, length=length)
     check_counts("caption", least=0, most=2**32 - 1, seed=seed)
     if n > 1 and (temperature is None or n > 100 or (folder is not None and format == "txt")):
         raise ValueError(f"n: {n}; expected 1, or with --temperature and --format json at most 100")
     search = Beam(beam, spell) if temperature is None else Sampling(temperature, top_p, spell)
-    module = Captioner.load_from_checkpoint(ckpt_path, trust=trust, key="ckpt_path")
-    if module.spec is None:
-        raise ValueError(f"ckpt_path: {ckpt_path}; expected one that says what it was trained on")
-    module.eval().to("cuda" if torch.cuda.is_available() else "cpu")
-    shape = module.spec.shape
-    if folder is not None:
-        to: Destination = BesideFiles(Path(folder).expanduser(), shape, format, key)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if hugging_face is not None:
+        others = {"output": output, "config": config, "spell": spell, "trust": trust}
+        check_unused("hugging_face", others)
+        writes: Describer = PublishedCaptioner(
+            hugging_face, search, seed, n, prompt=prompt, length=length, device=device
+        )
     else:
-        data = Parts(ckpt_path, config or [], trust).datamodule
-        if not isinstance(data, Factual):
+        check_unused("ckpt_path", {"prompt": prompt, "length": length})
+        module = Captioner.load_from_checkpoint(str(ckpt_path), trust=trust, key="ckpt_path")
+        if module.spec is None:
             raise ValueError(
-                f"output: {output}; expected a checkpoint of data that names its pictures, such as "
-                f"Emoji, this one is of {type(data).__name__}: use --folder"
+                f"ckpt_path: {ckpt_path}; expected one that says what it was trained on"
             )
-        data.setup("fit")
-        to = OneFile(Path(str(output)).expanduser(), data.names, data.pictures)
-    run(module, search, to, seed=seed, n=n, batch_size=batch_size)
+        writes = Trained(module.eval().to(device), search, seed, n)
+    if folder is not None:
+        to: Destination = BesideFiles(Path(folder).expanduser(), writes.read, format, key)
+    else:
+        to = of_data(str(ckpt_path), str(output), config or [], trust)
+    run(writes, to, batch_size or writes.at_once)
 
 
-def run(
-    module: Captioner, search: Search, to: Destination, *, seed: int, n: int, batch_size: int
-) -> None:
+def check_unused(key: str, options: Mapping[str, object]) -> None:
+    """Refuses options that say nothing to what a key names."""
+    if found := [f"{name}: {value}" for name, value in options.items() if value]:
+        raise ValueError(f"{', '.join(found)}; expected none with --{key}")
+
+
+def of_data(ckpt_path: str, output: str, config: Sequence[str], trust: bool) -> OneFile:
+    """Returns the file for all pictures of a checkpoint's data.
+
+    Raises:
+        ValueError: If the data do not name their pictures.
+    """
+    data = Parts(ckpt_path, config, trust).datamodule
+    if not isinstance(data, Factual):
+        raise ValueError(
+            f"output: {output}; expected a checkpoint of data that names its pictures, such as "
+            f"Emoji, this one is of {type(data).__name__}: use --folder"
+        )
+    data.setup("fit")
+    return OneFile(Path(output).expanduser(), data.names, data.pictures)
+
+
+def run(writes: Describer, to: Destination, batch_size: int) -> None:
     """Writes the captions that are missing, and a page with all.
 
     Raises:
@@ -108,8 +141,7 @@ def run(
             read = {name: x for name in names if (x := to.read(name)) is not None}
             unreadable += [name for name in names if name not in read]
             if read:
-                x = scaled(torch.stack([*read.values()])).to(module.device)
-                to.write(dict(zip(read, captions(module, search, x, [*read], seed, n))))
+                to.write(dict(zip(read, writes(read))))
             progress.update(task, advance=len(names))
     if missing and len(unreadable) == len(missing):
         raise ValueError(
@@ -123,16 +155,6 @@ def run(
     )
     if unreadable:
         say(f"left out {len(unreadable)} that cannot be read: {first_few(unreadable)}")
-
-
-def captions(
-    module: Captioner, search: Search, x: Tensor, names: Sequence[str], seed: int, n: int
-) -> list[list[str]]:
-    """Returns n captions of each picture (B, C, H, W) in [−1, 1], drawn by its name."""
-    numbers = [int(bytes_digest(name.encode()), 16) >> 1 for name in names]
-    noise = SeededNoise(seed, numbers, module.device)
-    drawn = [module.captions(x, noise.of(i), search)[0] for i in range(n)]
-    return [list(texts) for texts in zip(*drawn)]
 
 
 class Parts(CLI):

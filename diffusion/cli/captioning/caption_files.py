@@ -10,7 +10,6 @@ from urllib.parse import quote
 from torch import Tensor
 
 from diffusion.common.files import check_writable, kept, written_aside
-from diffusion.data.reading.decoding import read_picture
 from diffusion.data.reading.listing import list_pictures
 from diffusion.data.sets import ImageSet
 from diffusion.metrics.report import html
@@ -58,7 +57,7 @@ class BesideFiles(Destination):
 
     Args:
         root: The folder.
-        shape: (C, H, W) that pictures are read as: the shorter side resized, the centre cropped.
+        picture: Reads one, uint8 (C, H, W), or raises ValueError.
         format: "txt" or "json".
         key: Of a .json file.
 
@@ -66,8 +65,10 @@ class BesideFiles(Destination):
         FileNotFoundError: If it is missing or holds no picture.
     """
 
-    def __init__(self, root: Path, shape: Sequence[int], format: str, key: str) -> None:
-        self.root, self.shape, self.format, self.field = root, shape, format, key
+    def __init__(
+        self, root: Path, picture: Callable[[Path], Tensor], format: str, key: str
+    ) -> None:
+        self.root, self.picture, self.format, self.field = root, picture, format, key
         self.key, found = f"folder: {root}", list_pictures(root, "folder").names
         self.pictures = list({self._file(name): name for name in reversed(found)}.values())[::-1]
         self.total = len(self.pictures)
@@ -85,7 +86,7 @@ class BesideFiles(Destination):
     def read(self, name: str) -> Tensor | None:
         """See `Destination`."""
         try:
-            return read_picture(self.root / name, self.shape[-1], self.shape[0])
+            return self.picture(self.root / name)
         except ValueError:
             return None
 

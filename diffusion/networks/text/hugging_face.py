@@ -40,8 +40,7 @@ class HuggingFace(FrozenText):
         revision: The commit, tag or branch on the Hub.
 
     Raises:
-        ModuleNotFoundError: If `transformers` is not installed.
-        FileNotFoundError: If there is no such model.
+        FileNotFoundError: If there is no such model, or no `transformers`.
         ValueError: If the model is of another kind, or `length` out of range.
     """
 
@@ -85,20 +84,35 @@ class HuggingFace(FrozenText):
         return sha.hexdigest()
 
     def _published(self, name: str, **settings: Any) -> Any:
-        """Returns what a class of `transformers` makes of the model's files."""
-        try:
-            import transformers
-        except ModuleNotFoundError:
-            raise ModuleNotFoundError(
-                "HuggingFace: transformers is not installed; get it with `pip install transformers`"
-            ) from None
-        try:
-            return getattr(transformers, name).from_pretrained(
-                self.name_or_path, revision=self.revision, **settings
-            )
-        except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise FileNotFoundError(
-                f"HuggingFace.name_or_path: {self.name_or_path!r}; expected a model of the Hub "
-                f"or a folder with one ({reason[:200]})"
-            ) from None
+        key = "HuggingFace.name_or_path"
+        return published(name, self.name_or_path, key, revision=self.revision, **settings)
+
+
+def published(kind: str, name_or_path: str, key: str, **settings: Any) -> Any:
+    """Returns what a class of `transformers` makes of a model's files; their own code is not run.
+
+    Args:
+        kind: The class, such as "AutoTokenizer".
+        name_or_path: The model's name on the Hugging Face Hub, or a folder.
+        key: What errors call it.
+        settings: Of the class's `from_pretrained`.
+
+    Raises:
+        FileNotFoundError: If there is no such model, or no `transformers`.
+    """
+    try:
+        import transformers
+    except ModuleNotFoundError:
+        raise FileNotFoundError(
+            f"{key}: {name_or_path!r}; expected the package transformers, which is not installed; "
+            "pip install 'diffusion-template[hugging-face]'"
+        ) from None
+    try:
+        made = getattr(transformers, kind)
+        return made.from_pretrained(name_or_path, trust_remote_code=False, **settings)
+    except (OSError, ValueError, ImportError) as error:  # the last: of what a tokenizer needs
+        reason = " ".join(str(error).split())
+        raise FileNotFoundError(
+            f"{key}: {name_or_path!r}; expected a model of the Hub or a folder with one "
+            f"({reason[:200]})"
+        ) from None
