@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import lightning as L
 import torch
 import torch.nn.functional as F
 from bench import Row
@@ -66,7 +67,9 @@ class Beside(Callback):
     seconds: dict[str, list[float]]
     before: float | None = None
 
-    def on_train_batch_end(self, *args: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *_args: Any, **_options: Any
+    ) -> None:
         """Takes the time of the step that ended, trains the bare loop, takes its time."""
         ended = time.perf_counter()
         self.loop()

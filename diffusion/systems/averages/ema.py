@@ -37,7 +37,7 @@ class EMA(L.Callback):
             raise ValueError(f"ema.decay: {decay}; expected 0 ≤ decay < 1")
         self.decay, self.warmup, self.given, self.steps = decay, warmup, rate, 0
         self.average: dict[str, Tensor] = {}
-        self.trained: list[torch.nn.Parameter] = []
+        self.trained: list[Tensor] = []
         self.swapped = False
 
     def rate(self, n: int) -> float:
