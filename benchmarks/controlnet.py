@@ -132,10 +132,10 @@ def ways(args: argparse.Namespace, drawer: Drawer) -> list[str]:
     return args.ways
 
 
-def draw(args: argparse.Namespace, drawer: Drawer) -> None:
-    """Draws all ways; sample i of seed k has noise 100,000 k + i."""
+def draw(args: argparse.Namespace, drawer: Drawer, trained: Drawer) -> None:
+    """Draws all ways by what is asked of a trained one; sample i of seed k has noise 10⁵ k + i."""
     for split in args.splits:
-        data = asking(args.root, split, drawer)
+        data = asking(args.root, split, trained)
         for way in ways(args, drawer):
             for seed in args.seeds:
                 where = folder(args, drawer, way, split, seed)
@@ -223,8 +223,8 @@ def main() -> None:
     trained = drawers(args)
     judge = TrainedClip(args.judge)
     for base, drawer in trained:
-        draw(args, base)
-        draw(args, drawer)
+        draw(args, base, drawer)
+        draw(args, drawer, drawer)
     for base, drawer in trained:
         table(args, base, drawer, judge)
 

@@ -72,6 +72,10 @@ def test_its_adherence_is_measured(here):
     here("test", "--ckpt_path", here.last, "--metrics.n=6", f"--metrics.measures=[{ADHERENCE}]")
     figures = json.loads((here.folder / "run/metrics.json").read_text())["figures"]
     assert {"adherence_low@6", "adherence_low_share@6"} <= figures.keys()
+    here("test", "--ckpt_path", here.last, "--metrics.n=6", f"--metrics.measures=[{ADHERENCE}]",
+         f"--model.sampler.guidance={ZERO}")  # fmt: skip
+    base = json.loads((here.folder / "run/metrics.json").read_text())["figures"]
+    assert figures["adherence_low_none@6"] == base["adherence_low@6"] != figures["adherence_low@6"]
 
 
 def test_a_cascade_hands_each_stage_the_control_at_its_size():
