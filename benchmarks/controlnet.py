@@ -163,10 +163,9 @@ def table(args: argparse.Namespace, base: Drawer, drawer: Drawer, judge: Trained
     """Measures all ways of a control on both splits; rows that are there already stay."""
     for split, captions in ((split, SPLITS[split]) for split in args.splits):
         data = asking(args.root, split, drawer)
-        measures: list[Measure] = [
-            Adherence(), TextMeasure(judge), AskedColours(),
-            FrechetDistance(EfficientNet(root=args.root)),
-        ]  # fmt: skip
+        measures: list[Measure] = [Adherence(), FrechetDistance(EfficientNet(root=args.root))]
+        if tuple(data.shape) == judge.shape:
+            measures += [TextMeasure(judge), AskedColours()]
         for measure in measures:
             measure.prepare(data, Path(".cache"))
 

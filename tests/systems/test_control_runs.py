@@ -79,7 +79,7 @@ def test_its_adherence_is_measured(here):
 
 
 def test_a_cascade_hands_each_stage_the_control_at_its_size():
-    """In means of what becomes one pixel, where a stage is smaller than the samples."""
+    """In means of what becomes one pixel, as these are grey, where a stage is smaller."""
     small = {"in_channels": 1, "channels": 8, "multipliers": [1], "attention": [], "blocks": 1}
     base = UNet(8, groups=4, **small)
     net = ControlNet(Locked(base), {"low": Hint(channels=3, widths=(4,))})
