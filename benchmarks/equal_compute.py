@@ -5,6 +5,7 @@ All networks are trained from nothing on the same data for as many steps of as m
     diffusion fit --config configs/imagen_emoji.yaml --seed_everything SEED
     diffusion fit --config configs/imagen_emoji.yaml --config configs/text/transformer.yaml …
     diffusion fit --config configs/imagen_emoji.yaml --config configs/text/bag.yaml …
+    diffusion fit --config configs/imagen_emoji.yaml --config configs/objective/flow.yaml …
     diffusion fit --config configs/dalle2_decoder_emoji.yaml --model.start null …
 
 `python benchmarks/equal_compute.py` draws what is not there yet into runs/equal_compute and
@@ -15,6 +16,7 @@ are seen, but not together.
     frozen MiniLM   Imagen's way, joined to all attention
     transformer     GLIDE's way, trained with the pictures
     bag of words    a trained vector for each word, without the words beside it
+    flow, Muon      MiniLM again, by the recipe that is the best on Fashion-MNIST
     DALL-E 2        the prior and a decoder that also reads MiniLM
     CLIP guidance   the transformer's network without its caption, guided by weights/clip_emoji
 """
@@ -31,6 +33,7 @@ NAMES = {
     "imagen_emoji": "frozen MiniLM",
     "text_transformer": "transformer",
     "text_bag": "bag of words",
+    "emoji_flow": "flow, Muon",
 }
 LAST = "checkpoints/last.ckpt"
 
