@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffusion import __version__
 from diffusion.callbacks.generation import by_stage, digests, sampling, stages
 from diffusion.callbacks.recipe import difference
 from diffusion.common.files import written_aside
@@ -154,7 +153,7 @@ def _refused(folder: Path, why: str) -> ValueError:
 
 
 def origin_of(module: Any, weights: Sequence[str] | None = None) -> dict[str, str]:
-    """Returns how pictures are made: seed, sampler, weights and version.
+    """Returns how pictures are made: seed, sampler and weights.
 
     Args:
         module: What draws.
@@ -164,7 +163,6 @@ def origin_of(module: Any, weights: Sequence[str] | None = None) -> dict[str, st
         "seed": str(stages(module)[0].get("seed")),
         "sampler": json.dumps(by_stage(module, sampling)),
         "weights": " ".join(weights or digests(module)),
-        "version": __version__,
     }
 
 

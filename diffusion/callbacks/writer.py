@@ -189,7 +189,7 @@ class Writer(L.Callback):
 
 
 def origin(trainer: L.Trainer, module: Any, weights: Sequence[str] | None = None) -> dict[str, str]:
-    """Returns how pictures are made, for their text chunks: seed, sampler, weights and version.
+    """Returns how pictures are made, for their text chunks: seed, sampler and weights.
 
     Args:
         trainer: Whose `Writer` may say that they say nothing, which gives {}.

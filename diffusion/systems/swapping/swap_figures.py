@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffusion.common.pixels import quantize
+from diffusion.common.pixels import quantize, text_chunks
 from diffusion.data.identities.another import WithAnother
 from diffusion.data.identities.base import Identities
 from diffusion.systems.frozen.identities import FrozenIdentity
@@ -129,16 +129,16 @@ class SwapFigures:
             found.setdefault(way, {})[name] = value
         return found
 
-    def record(self, strategy: Any, encoder: str) -> dict[str, Any]:
+    def record(self, strategy: Any, **digests: str) -> dict[str, Any]:
         """Returns what a test found, as JSON can hold it.
 
         Args:
             strategy: The Trainer's.
-            encoder: The digest of what conditions.
+            **digests: Of what swaps, `weights`, and of what conditions, `encoder`.
         """
         rows = self.rows(strategy)
         judge = None if self.judge is None else self.judge.digest
-        about = {"pairs": self.pairs, "judge": judge, "encoder": encoder}
+        about = {"pairs": self.pairs, "judge": judge, **digests}
         return {"figures": rows[SWAPPER], "rows": rows, **about}
 
     def plot(self, record: Mapping[str, Any], path: Path) -> None:
@@ -147,7 +147,8 @@ class SwapFigures:
 
         pixels = quantize(torch.cat(self.shown)[:SHOWN])  # (rows, columns, C, H, W)
         page = pixels.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1).expand(-1, -1, 3)
-        Image.fromarray(page.numpy()).save(path, "PNG")
+        about = {"weights": record["weights"]}
+        Image.fromarray(page.numpy()).save(path, "PNG", pnginfo=text_chunks(about))
 
 
 def source_of(pictures: WithAnother, i: int) -> int:

@@ -9,6 +9,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
+from diffusion.common.hashing import weights_digest
 from diffusion.common.validate import check_counts
 from diffusion.data import Images
 from diffusion.data.identities.base import Identities, of_persons
@@ -239,5 +240,9 @@ class Swapper(Scoring):
 
     def on_test_epoch_end(self) -> None:
         """Logs them, and writes them."""
-        record = self.found.record(self.trainer.strategy, self.encoder.digest)
+        digests = {
+            "weights": weights_digest(self.network.state_dict()),
+            "encoder": self.encoder.digest,
+        }
+        record = self.found.record(self.trainer.strategy, **digests)
         self.report(record, "swap.json", "swap.png", self.found.plot)
