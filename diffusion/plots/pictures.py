@@ -27,7 +27,7 @@ def grid(images: Tensor, columns: int) -> Tensor:
     return make_grid(images, nrow=columns, padding=2, pad_value=255)
 
 
-def beside(controls: Sequence[Tensor], images: Tensor, columns: int) -> Tensor:
+def after_controls(controls: Sequence[Tensor], images: Tensor, columns: int) -> Tensor:
     """Returns rows that begin with what they are controlled by, (B / columns · m, 3, H, W).
 
     A row has m pictures: those of the controls, in [−1, 1], and `columns` images.

@@ -137,8 +137,13 @@ LOOKED_FOR = [  # by the face finder, which takes its time
     [
         *(pytest.param(*case, marks=pytest.mark.slow) for case in LOOKED_FOR),
         ("one", "one", ("--output", "a.jpg"), "output: a.jpg; expected a name that ends with .png"),
-        ("one", "one", ("--prompt", "a man"), "prompt: expected nothing, as a Swapper draws by no"),
-        ("one", "one", ("--base", "b.ckpt"), "base: expected nothing, as the checkpoint names no"),
+        (
+            "one",
+            "one",
+            ("--prompt", "a man"),
+            "prompt: given; expected nothing, as a Swapper draws",
+        ),
+        ("one", "one", ("--base", "b.ckpt"), "base: given; expected nothing, as the checkpoint"),
         ("one", "one", ("--grown", "2"), "grown: 2.0; expected at most 1 without --aligned"),
         ("one", "one", ("--encoder", "no.ckpt"), "checkpoint: no.ckpt; expected a file of weights"),
     ],

@@ -293,6 +293,6 @@ def test_its_residuals_are_those_of_diffusers(published, guess):
 
 
 def scaled_of(branch, control, x_t, t, strength):
-    from diffusion.networks.control.control_net import scaled
+    from diffusion.networks.control.control_net import scaled_residuals
 
-    return scaled(branch(control, x_t, {}, t, None, {}), strength)
+    return scaled_residuals(branch(control, x_t, {}, t, None, {}), strength)

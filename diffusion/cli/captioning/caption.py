@@ -9,7 +9,7 @@ import torch
 from rich import get_console
 
 from diffusion.cli.captioning.caption_files import BesideFiles, Destination, OneFile
-from diffusion.cli.captioning.describer import Describer, Trained
+from diffusion.cli.captioning.describer import Describer, OwnCaptioner
 from diffusion.cli.captioning.published_captioner import PublishedCaptioner
 from diffusion.cli.main import CLI, layered_options, quiet
 from diffusion.common.progress import bar
@@ -95,12 +95,12 @@ def caption(
             raise ValueError(
                 f"ckpt_path: {ckpt_path}; expected one that says what it was trained on"
             )
-        writes = Trained(module.eval().to(device), search, seed, n)
+        writes = OwnCaptioner(module.eval().to(device), search, seed, n)
     if folder is not None:
         to: Destination = BesideFiles(Path(folder).expanduser(), writes.read, format, key)
     else:
         to = of_data(str(ckpt_path), str(output), config or [], trust)
-    run(writes, to, batch_size or writes.at_once)
+    write_missing(writes, to, batch_size or writes.at_once)
 
 
 def check_unused(key: str, options: Mapping[str, object]) -> None:
@@ -115,7 +115,7 @@ def of_data(ckpt_path: str, output: str, config: Sequence[str], trust: bool) -> 
     Raises:
         ValueError: If the data do not name their pictures.
     """
-    data = Parts(ckpt_path, config, trust).datamodule
+    data = DataOf(ckpt_path, config, trust).datamodule
     if not isinstance(data, Factual):
         raise ValueError(
             f"output: {output}; expected a checkpoint of data that names its pictures, such as "
@@ -125,7 +125,7 @@ def of_data(ckpt_path: str, output: str, config: Sequence[str], trust: bool) -> 
     return OneFile(Path(output).expanduser(), data.names, data.pictures)
 
 
-def run(writes: Describer, to: Destination, batch_size: int) -> None:
+def write_missing(writes: Describer, to: Destination, batch_size: int) -> None:
     """Writes the captions that are missing, and a page with all.
 
     Raises:
@@ -157,7 +157,7 @@ def run(writes: Describer, to: Destination, batch_size: int) -> None:
         say(f"left out {len(unreadable)} that cannot be read: {first_few(unreadable)}")
 
 
-class Parts(CLI):
+class DataOf(CLI):
     """The data module of a checkpoint's configuration, with nothing run."""
 
     def __init__(self, ckpt_path: str, config: Sequence[str], trust: bool) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from diffusion.common.pixels import quantize, text_chunks
 from diffusion.data.identities.another import WithAnother
 from diffusion.data.identities.base import Identities
+from diffusion.spec import Batch
 from diffusion.systems.frozen.identities import FrozenIdentity
 from diffusion.systems.swapping.paste_back import face_mask
 from diffusion.systems.trainer import gather_rows
@@ -60,7 +61,7 @@ class SwapFigures:
         data: Identities,
         split: str,
         targets: Sequence[int],
-        batch: Mapping[str, Any],
+        batch: Batch,
     ) -> None:
         """Measures the pairs of a batch.
 
@@ -164,9 +165,7 @@ def source_of(pictures: WithAnother, i: int) -> int:
     raise ValueError("data: pictures of one person; expected two persons to swap")
 
 
-def about(
-    out: Tensor, target: Tensor, truth: Tensor | None, batch: Mapping[str, Any]
-) -> dict[str, Tensor]:
+def about(out: Tensor, target: Tensor, truth: Tensor | None, batch: Batch) -> dict[str, Tensor]:
     """Returns the figures of pictures that need no judge, (B,) each."""
     if truth is None:
         outside = (1 - face_mask(out.shape[-1])).to(out)[None]
