@@ -4,12 +4,13 @@ r"""What ControlNets make of controls and captions of seen and unseen concepts, 
 there yet into runs/controlnet, twenty pictures a file, and measures it: docs/results/controlnet.csv
 has a row for each control, kind of captions, way and seed. The ways are "none", the base without
 control; the strengths; "guess" mode; and "conflict", each caption with the control of another
-sample at strength 1. FD-EffNet is no FID. `controlnet_pictures.py` draws pictures.
+sample at strength 1. Data are as a control was trained with them: its size, its styles. FD-EffNet
+is no FID. `controlnet_pictures.py` draws pictures.
 """
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -56,19 +57,22 @@ class Drawer:
         name: Of its control; "none" for a base.
         control: The control that it was trained with; None for a base.
         sampler: Solver and number of steps, and the scale of the captions' guidance.
+        data: What `Emoji` is made with besides.
     """
 
     model: Diffusion
     name: str
     control: Control | None
     sampler: tuple[str, int, float]
+    data: Mapping[str, Any]
 
     @property
     def mark(self) -> str:
         """What its pictures depend on, as a name of a folder."""
         solver, steps, scale = self.sampler
         weights = weights_digest(self.model.denoiser.network.state_dict())
-        return f"{self.name}-{weights}-{solver}{steps}-s{scale:g}"
+        of = "".join(f"-{style}" for style in self.data.get("styles") or [])
+        return f"{self.name}-{weights}-{solver}{steps}-s{scale:g}{of}"
 
     def __call__(self, batch: Any, noise: Sequence[int], way: str) -> Tensor:
         """Returns pictures (B, 3, H, W) of requests; the way says how strong the control is."""
@@ -81,27 +85,26 @@ class Drawer:
         return self.model.generate(move_data_to_device(batch, self.model.device), noise).cpu()
 
 
-def drawers(args: argparse.Namespace) -> list[Drawer]:
-    """Returns the base and what was trained upon it, as the command line names them."""
+def drawers(args: argparse.Namespace) -> list[tuple[Drawer, Drawer]]:
+    """Returns what was trained, as the command line names it, each behind its base."""
     sampler = args.solver, args.steps, args.scale
-    found = [
-        Drawer(
-            Diffusion.load_from_checkpoint(args.base).eval().to(args.device), NONE, None, sampler
-        )
-    ]
+    base, found = Diffusion.load_from_checkpoint(args.base).eval().to(args.device), []
     for path in args.controls:
         model = Diffusion.load_from_checkpoint(path).eval().to(args.device)
         config = yaml.safe_load(torch.load(path, weights_only=True)["config"])
-        ((name, about),) = config["data"]["init_args"]["controls"].items()
-        kind = vars(diffusion.data)[about["class_path"].rsplit(".", 1)[-1]]
-        found.append(Drawer(model, name, kind(**about.get("init_args", {})), sampler))
+        about = config["data"]["init_args"]
+        data = {key: about[key] for key in ("size", "low_size", "styles") if about.get(key)}
+        ((name, control),) = about["controls"].items()
+        kind = vars(diffusion.data)[control["class_path"].rsplit(".", 1)[-1]]
+        trained = Drawer(model, name, kind(**control.get("init_args", {})), sampler, data)
+        found.append((replace(trained, model=base, name=NONE, control=None), trained))
     return found
 
 
 def asking(root: str, split: Split, drawer: Drawer) -> Images:
     """Returns the data, whose samples have the captions of a split and a drawer's control."""
     controls = {} if drawer.control is None else {drawer.name: drawer.control}
-    data = Emoji(root=root, ask=split, controls=controls)
+    data = Emoji(root=root, ask=split, controls=controls, **drawer.data)
     data.setup("test")
     return data
 
@@ -129,10 +132,10 @@ def ways(args: argparse.Namespace, drawer: Drawer) -> list[str]:
     return args.ways
 
 
-def draw(args: argparse.Namespace, drawer: Drawer) -> None:
-    """Draws all ways; sample i of seed k has noise 100,000 k + i."""
+def draw(args: argparse.Namespace, drawer: Drawer, trained: Drawer) -> None:
+    """Draws all ways by what is asked of a trained one; sample i of seed k has noise 10⁵ k + i."""
     for split in args.splits:
-        data = asking(args.root, split, drawer)
+        data = asking(args.root, split, trained)
         for way in ways(args, drawer):
             for seed in args.seeds:
                 where = folder(args, drawer, way, split, seed)
@@ -153,17 +156,16 @@ def drawn(args: argparse.Namespace, where: Path) -> Tensor:
     """Returns the pictures of a way that there are, uint8 (n, 3, H, W)."""
     lasts = [(i, min(i + AT_ONCE, args.n) - 1) for i in range(0, args.n, AT_ONCE)]
     files = takewhile(Path.exists, (where / f"{i:04}-{last:04}.pt" for i, last in lasts))
-    return torch.cat([torch.empty(0, 3, 32, 32).byte(), *map(torch.load, files)])
+    return torch.cat([torch.empty(0), *map(torch.load, files)]).byte()
 
 
 def table(args: argparse.Namespace, base: Drawer, drawer: Drawer, judge: TrainedClip) -> None:
     """Measures all ways of a control on both splits; rows that are there already stay."""
     for split, captions in ((split, SPLITS[split]) for split in args.splits):
         data = asking(args.root, split, drawer)
-        measures: list[Measure] = [
-            Adherence(), TextMeasure(judge), AskedColours(),
-            FrechetDistance(EfficientNet(root=args.root)),
-        ]  # fmt: skip
+        measures: list[Measure] = [Adherence(), FrechetDistance(EfficientNet(root=args.root))]
+        if tuple(data.shape) == judge.shape:
+            measures += [TextMeasure(judge), AskedColours()]
         for measure in measures:
             measure.prepare(data, Path(".cache"))
 
@@ -217,11 +219,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--judge", default="weights/judge_emoji")
     args = parser.parse_args()
-    base, *trained = drawers(args)
+    trained = drawers(args)
     judge = TrainedClip(args.judge)
-    for drawer in (base, *trained):
-        draw(args, drawer)
-    for drawer in trained:
+    for base, drawer in trained:
+        draw(args, base, drawer)
+        draw(args, drawer, drawer)
+    for base, drawer in trained:
         table(args, base, drawer, judge)
 
 

@@ -130,7 +130,7 @@ def main() -> None:
     if sys.argv[1:] == ["--sketch"]:
         return draw_sketches(Path("docs/results/sketches"))
     args = arguments(__doc__).parse_args()
-    for drawer in drawers(args)[1:]:
+    for _, drawer in drawers(args):
         data = asking(args.root, "test", drawer)
         samples(drawer, data, args.to)
         captions(drawer, data, args.to)

@@ -24,6 +24,7 @@ but those of the last picture, which are drawn as configs/imagen_emoji_cascade.y
 import argparse
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -77,11 +78,14 @@ def remembered(path: Path, draw: Callable[[], Tensor]) -> Tensor:
     return scaled(torch.load(path))
 
 
-def drawn(model: Diffusion, request: dict[str, Tensor | list[str]], n: int) -> Tensor:
-    """Returns n samples, of which sample i has noise i."""
+def drawn(
+    model: Diffusion, request: dict[str, Tensor | list[str]], n: int, seed: int = 0
+) -> Tensor:
+    """Returns n samples, of which sample i has noise 100,000 seed + i."""
     parts = [range(i, min(i + AT_ONCE, n)) for i in range(0, n, AT_ONCE)]
     cut = [{k: v[part.start : part.stop] for k, v in request.items()} for part in parts]
-    return torch.cat([model.generate(batch, part) for batch, part in zip(cut, parts)])
+    noise = [[100_000 * seed + i for i in part] for part in parts]
+    return torch.cat([model.generate(batch, part) for batch, part in zip(cut, noise)])
 
 
 def distance(a: Tensor, b: Tensor) -> float:
@@ -115,20 +119,23 @@ def thresholds(args: argparse.Namespace) -> None:
     for measure in measures:
         measure.prepare(data, Path(".cache"))
 
-    def images(name: str, s: float) -> Tensor:
+    def images(name: str, s: float, seed: int = 0) -> Tensor:
         model.sampler = Sampler(UniPC(), STEPS, [ClassifierFree(s), *THRESHOLDS[name]])
-        path = args.drawn / f"{name}-s{s:g}-{args.n}.pt"
-        return remembered(path, lambda: drawn(model, {"text": texts}, args.n))
+        path = args.drawn / f"{name}-s{s:g}-{args.n}-{seed}.pt"
+        return remembered(path, lambda: drawn(model, {"text": texts}, args.n, seed))
 
-    def run(name: str, s: float) -> Row:
-        found = images(name, s)
+    def run(name: str, s: float, seed: int) -> Row:
+        found = images(name, s, seed)
         row: Row = {"n": args.n, **limits(found)}
         row |= {f"{name}_real": value for name, value in limits(real).items()}
         seen = measured(measures, SampleBatch(quantize(found), texts=texts))
         return row | {k: round(x.value, 4) for k, x in seen.items()}
 
-    keys: list[Row] = [{"threshold": name, "scale": s} for s in SCALES for name in THRESHOLDS]
-    rows = [(key, lambda k=key: run(str(k["threshold"]), float(k["scale"]))) for key in keys]
+    of = ((seed, s, name) for seed in args.seeds for s in SCALES for name in THRESHOLDS)
+    rows = [
+        ({"threshold": name, "scale": s, "seed": seed}, partial(run, name, s, seed))
+        for seed, s, name in of
+    ]
     fill(args.to / "imagen_thresholds.csv", rows)
     shown = [images(name, s)[list(SHOWN)] for name in THRESHOLDS for s in SCALES]
     names = [f"{name}, s = {s:g}" for name in THRESHOLDS for s in SCALES]
@@ -259,6 +266,9 @@ def main() -> None:
     parser.add_argument("--drawn", type=Path, default=Path("runs/imagen_drawn"))
     parser.add_argument("--to", type=Path, default=Path("docs/results"))
     parser.add_argument("--n", type=int, default=100)
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[0], help="of the thresholds' noise"
+    )
     parser.add_argument("--few", type=int, default=32, help="of 128 × 128 pixels, and real")
     parser.add_argument("--only", nargs="*", choices=PARTS)
     args = parser.parse_args()

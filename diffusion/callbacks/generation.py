@@ -1,8 +1,8 @@
 """The images that metrics measure: drawn by all processes, timed and counted."""
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import lightning as L
@@ -13,9 +13,11 @@ from torch import Tensor
 from diffusion.common.hashing import weights_digest
 from diffusion.common.pixels import quantize
 from diffusion.common.progress import bar
+from diffusion.guidance import ControlStrength
 from diffusion.metrics.base import Figure, Measure, SampleBatch
 from diffusion.metrics.evaluations import Evaluations, evaluation_figures
 from diffusion.metrics.report.record import plain
+from diffusion.networks import ControlNet
 from diffusion.process import Process
 from diffusion.sampler import Sampler
 from diffusion.spec import Batch
@@ -132,6 +134,23 @@ def sampling(
         "spacing": sampler.spacing,
         "guidance": [plain(guide) for guide in sampler.guidance],
     }
+
+
+@contextmanager
+def without_controls(module: Any) -> Iterator[bool]:
+    """Has what draws draw at strength 0 of all its controls, as its base; whether it has any."""
+    before = list[tuple[Sampler, Sequence[Any]]]()
+    for stage in stages(module):
+        network, sampler = stage.get("network"), stage.get("sampler")
+        if isinstance(network, ControlNet) and sampler:
+            before.append((sampler, sampler.guidance))
+            others = (x for x in sampler.guidance if not isinstance(x, ControlStrength))
+            sampler.guidance = [*others, *(ControlStrength(x.name, 0.0) for x in network.maps)]
+    try:
+        yield bool(before)
+    finally:
+        for sampler, guidance in before:
+            sampler.guidance = guidance
 
 
 def draws_bars(trainer: L.Trainer) -> bool:

@@ -13,10 +13,19 @@ from lightning.pytorch.utilities import rank_zero_warn
 from rich import get_console
 from torch import Tensor
 
-from diffusion.callbacks.generation import by_stage, digests, draws_bars, generate, guides, sampling
+from diffusion.callbacks.generation import (
+    by_stage,
+    digests,
+    draws_bars,
+    generate,
+    guides,
+    sampling,
+    without_controls,
+)
 from diffusion.common.files import check_writable, kept
 from diffusion.common.validate import check_counts
 from diffusion.guidance.clip import Clip
+from diffusion.metrics.adherence import Adherence
 from diffusion.metrics.base import Figure, Measure, SampleBatch
 from diffusion.metrics.captions.text_score import Scorer, TextMeasure
 from diffusion.metrics.distance import FrechetDistance, KernelDistance
@@ -108,6 +117,7 @@ class Metrics(L.Callback):
         self.figures: dict[str, float] = {}
         self._validations = 0
         self._measures: list[Measure] | None = None
+        self._base: dict[str, Figure] | None = None
         self._warned = set[str]()
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -141,7 +151,7 @@ class Metrics(L.Callback):
         if self.extractor is None and not named:
             rank_zero_warn("Metrics: no labels and no extractor, so no distance; give Inception")
         check_writable(self.cache, "metrics.cache")
-        self._measures = self._wanted()
+        self._measures, self._base = self._wanted(), None
         # States are in float64, which MPS lacks.
         device = torch.device("cpu") if pl_module.device.type == "mps" else pl_module.device
         with one_first(trainer, "metrics"):
@@ -195,7 +205,7 @@ class Metrics(L.Callback):
         self, trainer: L.Trainer, module: L.LightningModule, prefix: str
     ) -> tuple[dict[str, Figure], dict[str, Any], SampleBatch]:
         """Returns figures, on the first process what they were measured with, and first images."""
-        measures = self._measures or []
+        measures, base = self._measures or [], self._uncontrolled(trainer, module)
         for measure in measures:
             measure.reset()
         costs, made = generate(trainer, module, self.n, self.batch_size, measures)
@@ -208,11 +218,24 @@ class Metrics(L.Callback):
                     about |= measure.entries
                     warnings |= dict.fromkeys(measure.warnings)
         self._warn(warnings)
-        figures = trainer.strategy.broadcast(figures | costs)
+        figures = trainer.strategy.broadcast(figures | base | costs)
         self.figures = {name: figure.value for name, figure in figures.items()}
         for name, value in self.figures.items():
             module.log(f"{prefix}/{name}", value, sync_dist=True)
         return figures, {"warnings": list(warnings), **about}, made
+
+    def _uncontrolled(self, trainer: L.Trainer, module: L.LightningModule) -> dict[str, Figure]:
+        """Returns how far samples without controls keep to them, drawn once, as the base stays."""
+        kept_to = [x for x in self._measures or [] if isinstance(x, Adherence)]
+        if self._base is None and kept_to:
+            self._base, measure = dict[str, Figure](), kept_to[0]
+            with without_controls(module) as controlled:
+                if controlled:
+                    measure.reset()
+                    generate(trainer, module, self.n, self.batch_size, [measure])
+                    with measure.sync_context():
+                        self._base = measure.uncontrolled() if trainer.is_global_zero else {}
+        return self._base or {}
 
     def _warn(self, warnings: Iterable[str | None]) -> None:
         """Says each once."""

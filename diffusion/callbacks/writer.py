@@ -48,7 +48,8 @@ class Writer(L.Callback):
             "images" (N, H, W, C) uint8, "labels" and "index", as evaluation suites read it.
         metadata: Whether pictures say in text chunks how they were made, see `origin`, also the
             grids that are drawn in training and testing.
-        upsampled: The prompts that texts were made of, by the texts; the page shows both.
+        upsampled: The prompts that texts were made of, by what the texts end with; the page shows
+            both.
     """
 
     def __init__(
@@ -179,7 +180,8 @@ class Writer(L.Callback):
         labels = [predictions.label_of(file) for file in shown.values()]
         names = ["" if y is None else class_name(self.data.classes, y) for y in labels]
         texts = [self.texts.get(f"{number:06d}", name) for number, name in zip(shown, names)]
-        texts = [f"{self.upsampled[x]} → {x}" if x in self.upsampled else x for x in texts]
+        shorter = [[s for end, s in self.upsampled.items() if x.endswith(end)] for x in texts]
+        texts = [f"{found[0]} → {x}" if found else x for x, found in zip(texts, shorter)]
         images, columns = scaled(samples), math.ceil(len(samples) ** 0.5)
         batch = self.data.request([*shown]) if self.data.controls else {}
         batch = self.data.on_after_batch_transfer(batch, 0)

@@ -15,6 +15,7 @@ from diffusion.metrics.control_score import SCORES
 from diffusion.metrics.real_images import Data
 
 REAL = "real images of the controls"
+ALONE = "samples drawn without controls"
 EXCHANGED = "samples with the controls exchanged"
 SAME = 1 / 255  # mean squared difference of two controls of one picture, at most
 ROUNDING = 1e-3  # the distance of what differs by no more
@@ -31,7 +32,8 @@ class Adherence(Measure):
     "adherence_NAME_ceiling@n" what real images of these controls get, c; and
     "adherence_NAME_share@n" = (o − s) / (c − s), 0 where controls are ignored, 1 where they are
     kept to as by real images. It is the figure that counts, as in small pictures much is within one
-    pixel by chance; the RMSE's numerator and denominator are both negative.
+    pixel by chance; the RMSE's numerator and denominator are both negative. Of a `ControlNet` also
+    "adherence_NAME_none@n", what its base gets with the same captions and noise.
 
     A real image of a control is one of the split `ask` that has it, without captions of validation
     or training; where one is missing, as for a sketch, there are neither ceiling nor share. Real
@@ -87,6 +89,11 @@ class Adherence(Measure):
         for name in self.channels:
             figures |= self.compared(name, n, seen[name], given[name], self._real[1].get(name))
         return figures
+
+    def uncontrolled(self) -> dict[str, Figure]:
+        """Returns "adherence_NAME_none@n", if the samples were drawn without their controls."""
+        own = {k: x for k, x in self.evaluate().items() if not (x.real or x.leading)}
+        return {k.replace("@", "_none@"): x.floor(x.value, of=ALONE) for k, x in own.items()}
 
     def compared(
         self, name: str, n: int, seen: Tensor, given: Tensor, real: Tensor | None

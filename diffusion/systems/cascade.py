@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion.common.hashing import weights_digest
@@ -22,14 +23,16 @@ from diffusion.systems.texts import remember
 from diffusion.systems.trainer import check_stage, data_of
 
 HANDED = frozenset(("low_res", "embedding"))
+PICTURED = {"embedding"}  # what a first stage may read, of the data's `image_prompt`
 
 
 class Cascade(Generative, Restorable):
     """Draws x_0 of the first stage, then of each next one given that of the one before.
 
     What is handed on is `low_res`, a picture, or `embedding`, a vector of a stage whose codec only
-    encodes. A cascade only samples: `diffusion predict` and `test` work as for a single model, and
-    `fit` is of each stage alone. Every stage reads the batch's texts and labels itself.
+    encodes; a first stage that reads one has it of the data's `image_prompt`. A cascade only
+    samples: `diffusion predict` and `test` work as for a single model, and `fit` is of each stage
+    alone. Every stage reads the batch's texts and labels itself.
 
     Args:
         checkpoints: Of `Diffusion` modules (in Python also these themselves), the base first; from
@@ -73,7 +76,7 @@ class Cascade(Generative, Restorable):
             trained = {"p_uncond": stage.p_uncond} if stage.trained is None else stage.trained
             check_forgotten(stage.sampler, trained, stage.denoiser.contract)
             reads = HANDED.intersection(stage.denoiser.conditions or ())
-            if reads != wanted:
+            if reads != wanted and (wanted or reads != PICTURED):
                 raise ValueError(
                     f"model.checkpoints: stage {number} reads {sorted(reads)}; expected "
                     f"{sorted(wanted)}: a base model first, then models with an Upsampler, or that "
@@ -243,4 +246,6 @@ def request_of(batch: Batch, stage: Diffusion) -> dict[str, Any]:
     if len(stage.shape) != 3:
         return {k: v for k, v in mine.items() if k not in ("known", "mask")}
     size = (stage.shape[1], stage.shape[2])
+    if isinstance(prompt := mine.get("image_prompt"), Tensor):
+        mine["image_prompt"] = F.interpolate(prompt, size, mode="area")
     return stage.denoiser.contract.resized(resize_known(mine, size), size)

@@ -11,7 +11,9 @@ from emoji_archives import GROUPS, HALF, codes_of, emojibase, npm, pack, scistag
 from diffusion.common import packages
 from diffusion.data import AltText, CaptionFile, Emoji
 from diffusion.data.emoji import drawings
+from diffusion.data.emoji.captions import captions
 from diffusion.data.emoji.facts import said_facts
+from diffusion.data.emoji.table import Entry
 
 REAL = Path(__file__).parents[2] / "data"
 CONCEPTS = [(f"1F{i:03X}", f"face {i}", 0, False) for i in range(80)]
@@ -144,7 +146,7 @@ def test_both_captions_take_turns_for_every_tone(archives):
 
 
 def test_samples_are_asked_for_by_prompts_or_by_captions(archives):
-    asked = made(archives, prompts=["a red fox", "a blue dog"])
+    asked = made(archives, prompts=["a red fox", "a blue dog"], complete=False)
     wanted = {"index": [2, 1], "text": ["a red fox", "a blue dog"]}
     request = asked.request([2, 1])
     assert {**request, "index": request["index"].tolist()} == wanted
@@ -171,7 +173,7 @@ def test_classes_are_asked_for_in_turn(archives):
 
 
 def test_prompts_need_no_data(tmp_path):
-    data = Emoji(root=str(tmp_path / "none"), prompts=["b", "a"], samples=3)
+    data = Emoji(root=str(tmp_path / "none"), prompts=["b", "a"], samples=3, complete=False)
     data.trainer = SimpleNamespace(predicting=True, global_rank=0, world_size=1)
     data.prepare_data()
     data.setup("predict")
@@ -313,3 +315,23 @@ def test_captions_of_several_kinds_stay_within_their_split(archives):
     assert {*batch["prompt"]} <= short["train"]
     with pytest.raises(ValueError, match=r"data\.captions: shrt, no captions of this kind; .*long"):
         Emoji(captions={"shrt": 1.0})
+
+
+def test_prompts_without_a_style_are_made_captions_and_it_is_said(archives):
+    asked = ["a strawberry", "an openmoji emoji of a fox", ""]
+    data = Emoji(root=str(archives), size=8, prompts=asked, download=False)
+    with pytest.warns(UserWarning, match="'a strawberry' without a style.*asked for as 'a google"):
+        data.setup("predict")
+    whole = "a google emoji of a strawberry"
+    assert data.prompts == [whole, *asked[1:]]
+    assert data.texts == sorted(data.prompts)
+    assert data.request([0, 1, 2, 3])["text"] == [*data.prompts, whole]
+    strawberry = Entry("1F353", "1F353", "strawberry", "food-fruit")
+    assert captions("short", "google", strawberry, []) == (whole,)
+
+
+def test_prompts_stay_as_they_are_if_asked_to(archives):
+    data = Emoji(root=str(archives), size=8, prompts=["a fox"], complete=False, download=False)
+    with pytest.warns(UserWarning, match="'a fox' without a style.*'a google emoji of a fox'"):
+        data.setup("predict")
+    assert data.prompts == ["a fox"]

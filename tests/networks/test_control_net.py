@@ -21,6 +21,7 @@ from diffusion.networks import (
     UNet,
     Upsampler,
 )
+from diffusion.networks.conditioning.control_map import ControlMap
 from diffusion.networks.control.control_net import Branch, LockedBranch
 from diffusion.process import Cosine
 
@@ -296,3 +297,19 @@ def scaled_of(branch, control, x_t, t, strength):
     from diffusion.networks.control.control_net import scaled_residuals
 
     return scaled_residuals(branch(control, x_t, {}, t, None, {}), strength)
+
+
+def test_a_line_stays_a_line_where_a_stage_is_smaller():
+    """A drawing of zeros and ones; of grey values the means are taken."""
+    one = ControlMap("lines", 1)
+    control = torch.zeros(2, 1, 16, 16)
+    control[0, 0, 5] = 1  # a line across
+    control[1, 0].fill_diagonal_(1)
+    small = one.resized({"lines": control}, (8, 8))["lines"]
+    across = torch.zeros(8, 8)
+    across[2] = 1
+    assert torch.equal(small[:, 0], torch.stack([across, torch.eye(8)]))
+    assert torch.equal(one.resized({"lines": small}, (8, 8))["lines"], small)
+    grey = control / 2
+    means = one.resized({"lines": grey}, (8, 8))["lines"]
+    assert torch.equal(means, F.avg_pool2d(grey, 2))

@@ -72,10 +72,14 @@ def test_its_adherence_is_measured(here):
     here("test", "--ckpt_path", here.last, "--metrics.n=6", f"--metrics.measures=[{ADHERENCE}]")
     figures = json.loads((here.folder / "run/metrics.json").read_text())["figures"]
     assert {"adherence_low@6", "adherence_low_share@6"} <= figures.keys()
+    here("test", "--ckpt_path", here.last, "--metrics.n=6", f"--metrics.measures=[{ADHERENCE}]",
+         f"--model.sampler.guidance={ZERO}")  # fmt: skip
+    base = json.loads((here.folder / "run/metrics.json").read_text())["figures"]
+    assert figures["adherence_low_none@6"] == base["adherence_low@6"] != figures["adherence_low@6"]
 
 
 def test_a_cascade_hands_each_stage_the_control_at_its_size():
-    """In means of what becomes one pixel, where a stage is smaller than the samples."""
+    """In means of what becomes one pixel, as these are grey, where a stage is smaller."""
     small = {"in_channels": 1, "channels": 8, "multipliers": [1], "attention": [], "blocks": 1}
     base = UNet(8, groups=4, **small)
     net = ControlNet(Locked(base), {"low": Hint(channels=3, widths=(4,))})

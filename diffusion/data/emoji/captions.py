@@ -23,7 +23,12 @@ def short(style: str, entry: Entry) -> str:
     """Returns the style, the name and the skin tones."""
     name = entry.name.replace("’", "'").replace("keycap: ", "keycap ").replace(": ", ", ")
     tones = f" with {' and '.join(entry.tones)} skin" if entry.tones else ""
-    return f"{_article(style)}{style} emoji of {_article(name)}{name}{tones}"
+    return of_style(style, f"{_article(name)}{name}{tones}")
+
+
+def of_style(style: str, what: str) -> str:
+    """Returns what every caption begins with, and what there is to see, with its article."""
+    return f"{_article(style)}{style} emoji of {what}"
 
 
 def long(style: str, entry: Entry, colours: list[str]) -> str:

@@ -17,7 +17,7 @@ from diffusion.data.captioned_images import CaptionedImages, offering_prompts
 from diffusion.data.captions.base import CaptionSource
 from diffusion.data.captions.blend import Blend, blended, check_blend
 from diffusion.data.controls.drawn import Drawn
-from diffusion.data.emoji.captions import captions
+from diffusion.data.emoji.captions import captions, of_style
 from diffusion.data.emoji.drawings import draw_styles, drawn_styles, read_drawings
 from diffusion.data.emoji.facts import STYLES, Facts, said_facts, true_facts
 from diffusion.data.emoji.line_drawings import with_lines
@@ -51,6 +51,8 @@ class Emoji(CaptionedImages):
             {short: 0.05, synthetic: 0.95}, by which one is drawn at each visit, see `Blend`.
         sources: Kinds of captions besides "short" and "long", by the keys in `captions`.
         prompt: The kind that batches have too, as "prompt", for what makes captions of prompts.
+        complete: Whether prompts that name no style, as all captions do, are made captions of the
+            first one: "a strawberry" is "a google emoji of a strawberry".
         train_share: Share of the training pictures that are trained on, by concept and style. A
             smaller share is part of a larger one.
         download: Get what is missing.
@@ -80,6 +82,7 @@ class Emoji(CaptionedImages):
         captions: Literal["short", "long", "both"] | dict[str, float] = "short",
         sources: dict[str, CaptionSource] | None = None,
         prompt: str | None = None,
+        complete: bool = True,
         train_share: float = 1.0,
         download: bool = True,
         **kwargs: Any,
@@ -100,7 +103,7 @@ class Emoji(CaptionedImages):
         if not 0 < train_share <= 1:
             raise ValueError(f"data.train_share: {train_share}; expected more than 0, at most 1")
         self.root, self.captions, self.download, self.reason = root, captions, download, ""
-        self.train_share = train_share
+        self.train_share, self.complete = train_share, complete
         self.pictures: Memory = UNREAD
         self.names, self.truth = list[str](), dict[str, Facts]()
         self.styles = [style for style in STYLES if style in chosen]
@@ -111,14 +114,20 @@ class Emoji(CaptionedImages):
             )
 
     def setup(self, stage: str) -> None:
-        """See `CaptionedImages`; prompts that name no style, as all captions do, are warned of."""
-        super().setup(stage)
-        texts = [x for x in self.prompts or [] if x and not said_facts(x, frozenset())["style"]]
-        if texts:
-            rank_zero_warn(
-                f"data.prompts: {first_few(texts)} without a style, as no caption is; expected "
-                f"{', '.join(self.styles)} in each, such as 'a {self.styles[0]} emoji of a fox'"
+        """See `CaptionedImages`; prompts that name no style are made captions, or warned of."""
+        bare = [x for x in self.prompts or [] if x and not said_facts(x, frozenset())["style"]]
+        if bare:
+            known = (
+                f"data.prompts: {first_few([*map(repr, bare)])} without a style, as no caption is"
             )
+            whole = of_style(self.styles[0], bare[0])
+            if self.complete:
+                texts = self.prompts or []
+                self.prompts = [of_style(self.styles[0], x) if x in bare else x for x in texts]
+                rank_zero_warn(f"{known}; asked for as {whole!r}, or so, by data.complete")
+            else:
+                rank_zero_warn(f"{known}; expected {', '.join(self.styles)} in each: {whole!r}")
+        super().setup(stage)
 
     def prepare_data(self) -> None:
         """Draws what has not been drawn yet; prompts and labels need no data to be asked for.

@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -49,7 +50,13 @@ class ControlMap(Conditioner):
         return found
 
     def resized(self, batch: Batch, size: tuple[int, int]) -> Batch:
-        """See `Conditioner`; means of what becomes one pixel."""
+        """See `Conditioner`; means of what becomes one pixel, and of a drawing lines.
+
+        A control of zeros and ones alone is a drawing: a line of one pixel is 1/f of a pixel wide
+        where f x f become one, and its mean a is made min(1, f a), so that it stays a line.
+        """
         if not isinstance(control := batch.get(self.name), Tensor):
             return batch
-        return {**batch, self.name: F.interpolate(control, size, mode="area")}
+        means, f = F.interpolate(control, size, mode="area"), control.shape[-1] / size[1]
+        drawing = ((control == 0) | (control == 1)).all()
+        return {**batch, self.name: torch.where(drawing, (max(f, 1.0) * means).clamp(max=1), means)}

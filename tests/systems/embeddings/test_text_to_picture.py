@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from captioned import Bag, Captioned, SmallClipImage, SmallClipText
 
 from diffusion.candidates import Candidates
 from diffusion.condition import Forget
-from diffusion.networks import EmbeddingPrior, ImageEmbedding, Stream, UNet
+from diffusion.networks import EmbeddingPrior, ImageEmbedding, Stream, UNet, Upsampler
 from diffusion.objective import Simple
 from diffusion.parameterization import X0, V
 from diffusion.pipeline import trainer
@@ -86,8 +87,24 @@ def test_a_decoder_of_another_clip_is_refused(stages):
 def test_a_decoder_alone_draws_by_its_text(stages):
     _, mine, _ = stages
     assert mine.generate({"text": TEXTS}, [0, 1]).shape == (2, 3, 8, 8)
-    with pytest.raises(ValueError, match=r"stage 1 reads \['embedding'\]; expected \[\]"):
-        Cascade([mine])
+
+
+def upsampler():
+    net = Upsampler(image_size=16, channels=8, multipliers=[1], attention=[], blocks=1, groups=4)
+    torch.nn.init.normal_(net.conv_out.weight, std=0.3)
+    return Diffusion(net, Cosine(20), X0(), Simple(), Sampler(DDIM(), 2))
+
+
+def test_variations_of_a_picture_go_through_an_upsampler(stages):
+    """The decoder reads the picture at its own size, the means of what becomes one pixel."""
+    _, mine, _ = stages
+    cascade = Cascade([mine, top := upsampler()])
+    picture = torch.rand(2, 3, 16, 16) * 2 - 1
+    drawn = cascade.generate({"text": ["", ""], "image_prompt": picture}, [3, 4])
+    small = F.avg_pool2d(picture, 2)
+    x_0 = mine.generate({"text": ["", ""], "image_prompt": small}, [3, 4])
+    assert torch.equal(drawn, top.generate({"low_res": x_0}, [3, 4]))
+    assert not torch.equal(x_0, mine.generate({"text": ["", ""]}, [3, 4]))
 
 
 def test_a_picture_is_not_read_where_the_prior_draws_its_embedding(stages):

@@ -5,6 +5,7 @@ from functools import partial
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.plugins import MixedPrecision
 from PIL import Image
 from swapping import Colours, encoder, swapper
 
@@ -147,6 +148,27 @@ def test_it_trains_in_lower_precision_with_schedules(tmp_path):
     rates = [o.param_groups[0]["lr"] for o in system.trainer.optimizers]
     assert rates == pytest.approx([2e-3 * 3 / 4] * 2)
     assert all(p.isfinite().all() for p in system.parameters())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("scale", "left"), [(32.0, 32.0), (4096.0, 1024.0)])
+def test_both_learn_in_float16_under_one_scale(tmp_path, scale, left):
+    """As 16-mixed has it, and as in float32; a scale too large costs G its first steps alone."""
+    moved = []
+    for scaler in (None, torch.amp.GradScaler("cpu", init_scale=scale)):
+        torch.manual_seed(0)
+        system = swapper()
+        before = {k: p.detach().clone() for k, p in system.named_parameters()}
+        plugins = [MixedPrecision("16-mixed", "cpu", scaler)] if scaler else []
+        fitter = trainer(tmp_path / str(bool(scaler)), 6 if scale == 32 else 12, plugins=plugins)
+        fitter.fit(system, Colours(batch_size=6))
+        after = {k: p - before[k] for k, p in system.named_parameters()}
+        parts = [[v for k, v in after.items() if k.startswith(x)] for x in ("network", "discrim")]
+        moved.append([torch.cat([v.flatten() for v in part]) for part in parts])
+    assert scaler.get_scale() <= left
+    (g, d), (half_g, half_d) = moved
+    assert torch.cosine_similarity(d, half_d, 0) > 0.85
+    assert torch.cosine_similarity(g, half_g, 0) > (0.9 if scale == left else 0.3)
 
 
 def test_losses_are_those_of_the_formula():
