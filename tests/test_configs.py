@@ -362,7 +362,8 @@ def captioned(folder):
 
 # Of the paper's size, or much like another: made small, they differ in little.
 LARGE = {"dalle2_decoder", "dalle2_prior", "imagen_1024", "imagen_256", "imagen_base"}
-ALIKE = {"adm_imagenet128", "adm_imagenet256", "adm_imagenet512", "circles", "controlnet_circles"}
+ALIKE = {"adm_imagenet128", "adm_imagenet256", "adm_imagenet512", "circles"}
+ALIKE |= {"controlnet_circles", "controlnet_emoji_upsampler"}
 ALIKE |= {"ddpm_folder", "flow_fashion", "glide_avatars", "glide_emoji_inpaint"}
 ALIKE |= {"instantid_avatars", "ip_adapter_avatars"}
 ALIKE |= {"adm_fashion", "dalle2_decoder_emoji", "dalle3_emoji", "ddpm_folder_small", "dpm_digits"}
