@@ -76,7 +76,7 @@ format: .venv/tests ## Let ruff mend what it can
 	$(BIN)/ruff format .
 
 docs: .venv/tests ## Run the examples inside the documentation
-	$(BIN)/python -m pytest --doctest-glob='*.md' docs README.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --doctest-glob='*.md' docs README.md
 
 gpu: ## On a machine with a GPU and no network: checks, rates, trainings, into runs/gpu
 	for part in tests bench train; do $(PYTHON) benchmarks/gpu.py $$part || exit 1; done

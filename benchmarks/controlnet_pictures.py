@@ -77,7 +77,7 @@ def draw_sketches(to: Path) -> None:
 
 def page(path: Path, control: Tensor, images: Tensor, texts: Sequence[str], columns: int) -> None:
     """Writes rows of a control, (rows, c, H, W), and images, with all their texts in order."""
-    rows = pictures.beside([control], images, columns)
+    rows = pictures.after_controls([control], images, columns)
     pictures.save(captioned(rows, texts, columns + 1), path)
 
 

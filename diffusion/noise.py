@@ -1,3 +1,4 @@
+# pyright: strict, reportUnknownMemberType=false, reportUnknownArgumentType=false
 """Random numbers by counting: sample i gets the same in any batch and on any device.
 
 Philox4x32-10 turns a key and a counter into four words of 32 bits, without any state. Their fields

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,29 @@ def test_no_room_is_crowded_and_no_name_stands_on_two_doors():
         names += files
     twice = {name for name in names if names.count(name) > 1}
     assert twice <= {"__init__.py", "base.py"}
+
+
+SAME = {"f1", "main", "names", "plot", "record"}  # each does what the others of its name do
+
+
+def test_no_two_functions_or_classes_of_one_name():
+    """Where a name stands in two files, it has two meanings, or the code is there twice."""
+    names = Counter(
+        node.name
+        for path, _ in modules()
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert {name for name, n in names.items() if n > 1} == SAME
+
+
+def test_the_core_and_the_base_files_are_typed_strictly():
+    lax = [
+        str(path.relative_to(ROOT))
+        for path, of in modules()
+        if (of in CORE or path.name == "base.py") and "# pyright: strict" not in path.read_text()
+    ]
+    assert lax == []
 
 
 def test_nothing_that_runs_imports_other_peoples_diffusion():

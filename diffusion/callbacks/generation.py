@@ -1,7 +1,7 @@
 """The images that metrics measure: drawn by all processes, timed and counted."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -20,6 +20,7 @@ from diffusion.metrics.report.record import plain
 from diffusion.networks import ControlNet
 from diffusion.process import Process
 from diffusion.sampler import Sampler
+from diffusion.spec import Batch
 from diffusion.systems.trainer import data_of, gather_rows
 
 FIRST = 512  # images that stay, to be shown
@@ -72,7 +73,7 @@ def generate(
     return evaluation_figures(evaluations, seconds / drawn), made
 
 
-def _requested(module: Any, data: Any, batch: Mapping[str, Any], n: int) -> dict[str, Any]:
+def _requested(module: Any, data: Any, batch: Batch, n: int) -> dict[str, Any]:
     """Returns what the first n samples of a batch are asked to be, as `SampleBatch` has it."""
     # A label is asked for by itself, or with the caption of a picture that has it.
     labelled = module.reads_anything if "text" in batch else module.reads_labels

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffusion import __version__
 from diffusion.callbacks.generation import by_stage, digests, sampling, stages
 from diffusion.callbacks.recipe import difference
 from diffusion.common.files import written_aside
 from diffusion.common.hashing import bytes_digest
 from diffusion.data.requests.base import in_order
 from diffusion.plots.captioned import class_name
+from diffusion.spec import Batch
 
 NUMBERED = re.compile(r"(\d{6,})(?:_(\d+))?\.(?:png|npy)")  # 000042_3.png: number and label
 SETTINGS, CAPTIONS = "settings.json", "captions.json"
@@ -154,7 +154,7 @@ def _refused(folder: Path, why: str) -> ValueError:
 
 
 def origin_of(module: Any, weights: Sequence[str] | None = None) -> dict[str, str]:
-    """Returns how pictures are made: seed, sampler, weights and version.
+    """Returns how pictures are made: seed, sampler and weights.
 
     Args:
         module: What draws.
@@ -164,11 +164,10 @@ def origin_of(module: Any, weights: Sequence[str] | None = None) -> dict[str, st
         "seed": str(stages(module)[0].get("seed")),
         "sampler": json.dumps(by_stage(module, sampling)),
         "weights": " ".join(weights or digests(module)),
-        "version": __version__,
     }
 
 
-def stems(module: Any, batch: Mapping[str, Any]) -> list[str]:
+def stems(module: Any, batch: Batch) -> list[str]:
     """Returns the name of each picture's file, as `numbered` reads it, without its ending."""
     stems = [f"{number:06d}" for number in batch["index"].tolist()]
     if not module.reads_labels or "label" not in batch:
@@ -176,7 +175,7 @@ def stems(module: Any, batch: Mapping[str, Any]) -> list[str]:
     return [f"{stem}_{label}" for stem, label in zip(stems, batch["label"].tolist())]
 
 
-def asked_for(module: Any, batch: Mapping[str, Any], data: Any) -> Iterator[dict[str, str]]:
+def asked_for(module: Any, batch: Batch, data: Any) -> Iterator[dict[str, str]]:
     """Yields what each picture of a batch was asked to be: its number, label, prompt and controls.
 
     Args:

@@ -24,7 +24,7 @@ from diffusion.systems.trainer import callbacks_of, data_of
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnSamples:
     """Samples.
 
     Attributes:
@@ -124,13 +124,13 @@ class SamplePictures(L.Callback):
             way = labelled(way, drawn.names[:: self.columns if of_each else 1])
         pictures.save(way, run / "trajectory.png", about)
 
-    def _page(self, drawn: Drawn, title: str) -> Tensor:
+    def _page(self, drawn: DrawnSamples, title: str) -> Tensor:
         """Returns the samples as a picture."""
         if drawn.x_0.ndim == 2:
             return pictures.clouds([drawn.x_0], [title])
         if drawn.controls:
             m = len(drawn.controls) + self.columns
-            page = pictures.beside(drawn.controls, drawn.x_0, self.columns)
+            page = pictures.after_controls(drawn.controls, drawn.x_0, self.columns)
             names = drawn.names or [""] * (len(page) // m)
             return captioned(page, [x for name in names for x in (name, *[""] * (m - 1))], m)
         if len(drawn.names) == len(drawn.x_0) > len(drawn.way[0]):
@@ -138,9 +138,9 @@ class SamplePictures(L.Callback):
         return labelled(pictures.grid(drawn.x_0, self.columns), drawn.names)
 
     @torch.no_grad()
-    def _draw(self, trainer: L.Trainer, module: Any) -> Drawn:
+    def _draw(self, trainer: L.Trainer, module: Any) -> DrawnSamples:
         """Draws all samples, `batch_size` at once."""
-        data, parts = data_of(trainer), list[Drawn]()
+        data, parts = data_of(trainer), list[DrawnSamples]()
         texts, points = data.texts is not None, len(data.shape) != 3
         rows = self.rows or (not texts and data.num_classes) or self.columns
         n = self.points if points else rows * self.columns
@@ -170,11 +170,11 @@ class SamplePictures(L.Callback):
                     progress.advance(task)
                     progress.refresh()  # beneath the trainer's own bar it is not redrawn by itself
                 controls = [batch[k][first].cpu() for k in data.controls if k in batch]
-                parts.append(Drawn(module.decoded(x).cpu(), way, names, controls))
+                parts.append(DrawnSamples(module.decoded(x).cpu(), way, names, controls))
         way = [torch.cat(moment) for moment in zip(*(part.way for part in parts))]
         x_0 = torch.cat([part.x_0 for part in parts])
         controls = [torch.cat(one) for one in zip(*(part.controls for part in parts))]
-        return Drawn(x_0, way, [name for part in parts for name in part.names], controls)
+        return DrawnSamples(x_0, way, [name for part in parts for name in part.names], controls)
 
     def _batch(self, data: Any, numbers: Sequence[int], n: int, rows: int) -> dict[str, Tensor]:
         """Returns what samples are to be where each row has a class."""

@@ -20,6 +20,7 @@ from diffusion.common.pixels import quantize, scaled
 from diffusion.common.progress import bar
 from diffusion.plots import pictures
 from diffusion.plots.captioned import captioned, class_name
+from diffusion.spec import Batch
 from diffusion.systems.generative import Generative
 from diffusion.systems.trainer import callbacks_of, data_of
 
@@ -114,7 +115,7 @@ class Writer(L.Callback):
         trainer: L.Trainer,
         pl_module: L.LightningModule,
         outputs: Any,
-        batch: dict[str, Any],
+        batch: Batch,
         *_args: Any,
         **_options: Any,
     ) -> None:
@@ -185,13 +186,16 @@ class Writer(L.Callback):
         batch = self.data.request([*shown]) if self.data.controls else {}
         batch = self.data.on_after_batch_transfer(batch, 0)
         if controls := [batch[name] for name in self.data.controls if name in batch]:
-            images, columns = pictures.beside(controls, images, 1), columns * (len(controls) + 1)
+            images, columns = (
+                pictures.after_controls(controls, images, 1),
+                columns * (len(controls) + 1),
+            )
             texts = [x for text in texts for x in (*[""] * len(controls), text)]
         return captioned(images, texts, columns) if any(texts) else pictures.grid(images, columns)
 
 
 def origin(trainer: L.Trainer, module: Any, weights: Sequence[str] | None = None) -> dict[str, str]:
-    """Returns how pictures are made, for their text chunks: seed, sampler, weights and version.
+    """Returns how pictures are made, for their text chunks: seed, sampler and weights.
 
     Args:
         trainer: Whose `Writer` may say that they say nothing, which gives {}.

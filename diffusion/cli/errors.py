@@ -40,12 +40,12 @@ def one_line(message: str, known: Mapping[str, Any] = types.MappingProxyType({})
     for pattern, explain in CAUSES.items():
         match = re.search(pattern, complaint.message)
         if match and (line := explain(complaint, *match.groups())):
-            return shortened(line)
+            return cut_short(line)
     lines = [line.strip().removeprefix("- ") for line in complaint.nest.splitlines()]
     text = " ".join(line for line in lines if not ASIDE.match(line)) or " ".join(lines)
     text = re.sub(r'Parser key "[^"]+": ', "", text)
     says_where = not complaint.key or re.match(r"[\w.]+[:=]", text)  # as our own errors do
-    return shortened(text if says_where else f"{complaint.key}: {text}")
+    return cut_short(text if says_where else f"{complaint.key}: {text}")
 
 
 def blamed(options: Mapping[str, Any], message: str) -> str:
@@ -68,7 +68,7 @@ def cause(message: str) -> str:
     return message if end is None else end[2] or end[1]
 
 
-def shortened(text: str) -> str:
+def cut_short(text: str) -> str:
     """Returns a text that is not too long, cut between two words."""
     return textwrap.shorten(text, LONGEST, placeholder=" …")
 

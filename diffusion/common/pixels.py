@@ -1,7 +1,12 @@
 """Between the bytes of an image file and the model's numbers in [−1, 1]."""
 
+from collections.abc import Mapping
+
 import torch
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
+
+from diffusion import __version__
 
 
 def scaled(images: Tensor, levels: int = 256) -> Tensor:
@@ -30,3 +35,15 @@ def quantize(x: Tensor) -> Tensor:
         x: Images of any shape, floating point.
     """
     return (x.float().clamp(-1, 1) * 127.5 + 128).clamp(0, 255).to(torch.uint8)
+
+
+def text_chunks(about: Mapping[str, str]) -> PngInfo:
+    """Returns a PNG's text chunks "diffusion.seed" and the like, which say how it was made.
+
+    Args:
+        about: What they say, to which the version is added; nothing if it is empty.
+    """
+    info = PngInfo()
+    for key, text in ({**about, "version": __version__} if about else {}).items():
+        info.add_itxt(f"diffusion.{key}", text)
+    return info

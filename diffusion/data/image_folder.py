@@ -10,7 +10,7 @@ from diffusion.common.hashing import share_of
 from diffusion.common.validate import check_choice, check_counts, check_shares, first_few
 from diffusion.data.base import Images
 from diffusion.data.controls.beside import Beside
-from diffusion.data.reading.beside_files import check_sizes, file_of, with_controls
+from diffusion.data.reading.beside_files import check_sizes, control_file, with_controls
 from diffusion.data.reading.class_folders import ClassFolders, classes_remedy
 from diffusion.data.reading.decoding import is_readable
 from diffusion.data.reading.image_files import Files
@@ -143,7 +143,7 @@ class ImageFolder(Images):
             for name in names
             if all(
                 is_readable(root / file, size, channels)
-                for file in (name, *(file_of(name, control) for control in self.beside))
+                for file in (name, *(control_file(name, control) for control in self.beside))
             )
         ]
         if bad := sorted({*names} - {*kept}):

@@ -9,7 +9,7 @@ from typing import Any
 from diffusion.common.validate import first_few
 from diffusion.data.captioned_images import CaptionedImages
 from diffusion.data.captions.base import CaptionSource
-from diffusion.data.captions.blend import Blend, blended, check_weights
+from diffusion.data.captions.blend import Blend, blended, check_blend
 from diffusion.data.image_folder import ImageFolder
 from diffusion.data.reading.image_files import Files
 from diffusion.data.requests.prompts import plain_text
@@ -49,7 +49,7 @@ class ImageText(CaptionedImages, ImageFolder):
     ) -> None:
         super().__init__(**kwargs)
         if captions is not None:
-            check_weights(captions)
+            check_blend(captions)
         self.weights, self.sources, self.prompt = captions, sources or {}, prompt
         self.captions: dict[str, Sequence[str]] = {}
         self.bounds: dict[str, Sequence[float]] = {}
@@ -78,11 +78,11 @@ class ImageText(CaptionedImages, ImageFolder):
         own = {kind: [found.get(kind, ()) for found in beside] for kind in kinds}
         texts, bounds = own[KEYS[0]], [(1.0,)] * len(names)
         if self.weights is not None:
-            check_weights(self.weights, [*own, *self.sources])
+            check_blend(self.weights, [*own, *self.sources])
             texts, bounds = blended(self.weights, own, self.sources, names, self.mention)
         prompts = texts
         if self.prompt is not None:
-            check_weights({self.prompt: 1.0}, [*own, *self.sources], "prompt")
+            check_blend({self.prompt: 1.0}, [*own, *self.sources], "prompt")
             prompts, _ = blended({self.prompt: 1.0}, own, self.sources, names, self.mention)
         self.captions = {n: found for n, found, p in zip(names, texts, prompts) if found and p}
         self.prompt_of = dict(zip(names, prompts))

@@ -42,7 +42,7 @@ def align(*, folder: str, output: str, size: int = 128, root: str = "data") -> N
                 continue
             path = aside / f"{name}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            save(quantize(paste_back.align(picture, face.points, size)[0][0]), path)
+            save(quantize(paste_back.aligned_face(picture, face.points, size)[0][0]), path)
         if len(left) == len(names):
             raise ValueError(f"folder: {folder}; expected photographs of one face each, none is")
     if left:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from diffusion.codec import Codec, Pixels
 from diffusion.common.files import kept
+from diffusion.common.hashing import weights_digest
 from diffusion.common.pixels import rounded, scaled
 from diffusion.condition import Condition
 from diffusion.data.reading.decoding import read_picture
@@ -116,6 +117,24 @@ class Embedded:
         with evaluating(system.denoiser):
             return sampler(system.denoiser, system.process, latents.x_T, cond)
 
+    def sheet(
+        self, images: Tensor, texts: Sequence[str], columns: int, output: str, scale: float
+    ) -> Path:
+        """Writes a page of pictures drawn at a scale, and returns its path; it says how.
+
+        One that is there is renamed.
+        """
+        path = Path(output).expanduser()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        about = {
+            "sampler": f"DDIM, {self.sampler.steps} steps, classifier-free scale {scale:g}",
+            "weights": weights_digest(self.system.denoiser.network.state_dict()),
+            "prompt": self.prompt,
+        }
+        with kept(path) as aside:
+            save(captioned(images, texts, columns), aside, about)
+        return path
+
     def between(self, a: Latents, b: Latents, weights: Tensor) -> Latents:
         """Returns slerp of both latents at weights (N,), those of one picture each: N latents."""
         assert a.z is not None
@@ -171,12 +190,3 @@ def apart(a: Tensor, b: Tensor) -> Tensor:
     """Returns the RMSE of pictures (B, ...) in levels of 255, (B,), as 8 bits show them."""
     levels = rounded(a).float() - rounded(b).float()
     return levels.flatten(1).square().mean(1).sqrt()
-
-
-def sheet(images: Tensor, texts: Sequence[str], columns: int, output: str) -> Path:
-    """Writes a page of pictures, and returns its path; one that is there is renamed."""
-    path = Path(output).expanduser()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with kept(path) as aside:
-        save(captioned(images, texts, columns), aside)
-    return path

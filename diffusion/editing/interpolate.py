@@ -33,7 +33,7 @@ def interpolate(
     """
     import torch
 
-    from diffusion.editing.embedded import Embedded, Latents, sheet
+    from diffusion.editing.embedded import Embedded, Latents
 
     if len(pictures) != 2:
         raise ValueError(f"pictures: {len(pictures)}; expected two")
@@ -48,5 +48,5 @@ def interpolate(
     weights = torch.linspace(0, 1, frames)
     drawn = model.draw(model.between(a, b, weights), scale)
     names = [Path(pictures[0]).name, *(f"{w:.2f}" for w in weights), Path(pictures[1]).name]
-    path = sheet(torch.cat([x_0[:1], drawn, x_0[1:]]), names, len(names), output)
+    path = model.sheet(torch.cat([x_0[:1], drawn, x_0[1:]]), names, len(names), output, scale)
     get_console().print(f"wrote {path}")

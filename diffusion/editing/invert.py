@@ -35,7 +35,7 @@ def invert(
     import torch
     from safetensors.torch import save_file
 
-    from diffusion.editing.embedded import Embedded, apart, sheet
+    from diffusion.editing.embedded import Embedded, apart
 
     check_writable(Path(output).expanduser().parent, "output")
     model = Embedded(ckpt_path, prompt, steps, trust, wants_z=False)
@@ -54,7 +54,7 @@ def invert(
         get_console().print(
             f"{way}: RMSE {errors.mean():.2f} of 255 (n = {len(x_0)}, DDIM, {steps} steps)"
         )
-    path = sheet(torch.cat(rows), names, len(x_0), f"{output}.png")
+    path = model.sheet(torch.cat(rows), names, len(x_0), f"{output}.png", scale)
     found = {"x_T": latents.x_T} | ({} if latents.z is None else {"z": latents.z})
     tensors = path.with_suffix(".safetensors")
     with kept(tensors) as aside:

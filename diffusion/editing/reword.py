@@ -42,7 +42,7 @@ def reword(
     import torch
 
     from diffusion.common.hashing import weights_digest
-    from diffusion.editing.embedded import Embedded, Latents, sheet, slerp
+    from diffusion.editing.embedded import Embedded, Latents, slerp
     from diffusion.systems.embeddings.clip_image import FrozenClipImage
     from diffusion.systems.embeddings.clip_text import FrozenClipText
     from diffusion.systems.frozen.guides import FrozenClip, clip_parts
@@ -71,4 +71,4 @@ def reword(
     drawn = model.draw(Latents(same, turned), scale).unflatten(0, (len(x_0), frames))
     page = torch.cat([x_0[:, None], drawn], 1).flatten(0, 1)
     names = [f"{before} → {after}", *(f"θ = {w:.2f}" for w in weights)] * len(x_0)
-    get_console().print(f"wrote {sheet(page, names, frames + 1, output)}")
+    get_console().print(f"wrote {model.sheet(page, names, frames + 1, output, scale)}")

@@ -19,7 +19,7 @@ from diffusion.networks.identity.face_finder import FaceFinder
 from diffusion.systems.checkpoints.restorable import Restorable
 from diffusion.systems.diffusion import Diffusion
 from diffusion.systems.swapping.diffusion_swap import DiffusionSwap
-from diffusion.systems.swapping.paste_back import align, face_mask, paste_back
+from diffusion.systems.swapping.paste_back import aligned_face, face_mask, paste_back
 from diffusion.systems.swapping.swapper import Swapper
 
 # From a target, a source (1, C, H, W) and the target's five points to a swap and its mask.
@@ -64,7 +64,9 @@ class Swapping:
             kind, shape = type(network).__name__, system.shape
         elif isinstance(system, Swapper):
             if given := [name for name, value in {**drawing, "base": base}.items() if value]:
-                raise ValueError(f"{given[0]}: expected nothing, as a Swapper draws by no sampler")
+                raise ValueError(
+                    f"{given[0]}: given; expected nothing, as a Swapper draws by no sampler"
+                )
             kind, network = "Swapper", system.network
             shape = (network.in_channels, network.image_size, network.image_size)
             mask = torch.ones(1, 1, *shape[1:]) if aligned else face_mask(shape[-1])[None]
@@ -102,13 +104,13 @@ class Swapping:
                 points = self.size * self._points(Path(target).expanduser())
             return self._pasted(b, before, matrix, identity, points), "the picture"
         (found,) = find_faces(self.finder, a, f"source: {source}", most=1)
-        identity, _ = align(a, found.points, self.size)
+        identity, _ = aligned_face(a, found.points, self.size)
         every = find_faces(self.finder, b, f"target: {target}")
         if not 0 <= face <= len(every):
             raise ValueError(f"face: {face}; expected 1 … {len(every)}, or 0 for all")
         chosen = every if face == 0 else every[face - 1 : face]
         for one in chosen:
-            before, matrix = align(b, one.points, self.size)
+            before, matrix = aligned_face(b, one.points, self.size)
             points = one.points.double() @ matrix[0, :, :2].T + matrix[0, :, 2]
             b = self._pasted(b, before, matrix, identity, points)
         return b, f"{len(chosen)} face{'s' if len(chosen) > 1 else ''}"
@@ -127,7 +129,7 @@ class Swapping:
 
     def _whole(self, picture: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the middle square of a picture as the model reads it, and what brought it."""
-        matrix = centre(picture, self.size)
+        matrix = middle_square(picture, self.size)
         return warped(picture[None], matrix, (self.size, self.size)), matrix
 
     def _points(self, target: Path) -> Tensor:
@@ -170,10 +172,10 @@ def _checkpoint(settings: Mapping[str, Any], name: str) -> str:
             made = part.get("init_args") if isinstance(part, Mapping) else None
             if isinstance(made, Mapping) and isinstance(file := made.get("checkpoint"), str):
                 return file
-    raise ValueError(f"{name}: expected nothing, as the checkpoint names no file for it")
+    raise ValueError(f"{name}: given; expected nothing, as the checkpoint names no file for it")
 
 
-def centre(picture: Tensor, size: int) -> Tensor:
+def middle_square(picture: Tensor, size: int) -> Tensor:
     """Returns what brings the middle square of a picture (3, H, W) to a size, (1, 2, 3)."""
     H, W = picture.shape[1:]
     s, side = size / min(H, W), min(H, W)

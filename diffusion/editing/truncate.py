@@ -37,7 +37,7 @@ def truncate(
     import torch
 
     from diffusion.data.reading.listing import list_pictures
-    from diffusion.editing.embedded import Embedded, Latents, sheet, truncated
+    from diffusion.editing.embedded import Embedded, Latents, truncated
 
     check_writable(Path(output).expanduser().parent, "output")
     root = Path(folder).expanduser()
@@ -56,4 +56,4 @@ def truncate(
     rows = torch.cat([x_0, model.draw(latents, scale)])
     texts = [Path(one).name for one in pictures]
     texts += [f"{k} of {codec.width}" for k in chosen for _ in pictures]
-    get_console().print(f"wrote {sheet(rows, texts, len(x_0), output)}")
+    get_console().print(f"wrote {model.sheet(rows, texts, len(x_0), output, scale)}")

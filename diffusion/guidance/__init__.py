@@ -1,3 +1,4 @@
+# pyright: strict
 """Guidance: a function from a denoiser to a denoiser, so that a list of them composes."""
 
 from diffusion.guidance.autoguidance import Autoguidance as Autoguidance

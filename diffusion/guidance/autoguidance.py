@@ -1,3 +1,4 @@
+# pyright: strict, reportUnnecessaryIsInstance=false
 """Guidance by a worse version of the model (Karras et al. 2024; https://arxiv.org/abs/2406.02507)."""
 
 from collections.abc import Sequence

@@ -1,3 +1,4 @@
+# pyright: strict, reportUnnecessaryIsInstance=false
 """Guidance by a classifier of noisy images (Dhariwal & Nichol 2021; https://arxiv.org/abs/2105.05233).
 
 The score that `Gradient` follows is log p(y | x_t, t).

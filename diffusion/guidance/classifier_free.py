@@ -1,3 +1,4 @@
+# pyright: strict
 """Classifier-free guidance (Ho & Salimans 2022; https://arxiv.org/abs/2207.12598)."""
 
 from collections.abc import Iterable, Sequence

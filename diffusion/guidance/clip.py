@@ -1,3 +1,4 @@
+# pyright: strict, reportUnnecessaryIsInstance=false
 """Guidance by how well a picture fits a text (GLIDE, Nichol et al. 2021, section 2.4 and 4.4).
 
 https://arxiv.org/abs/2112.10741. CLIP has an encoder f of pictures and an encoder g of texts c, and

@@ -1,3 +1,4 @@
+# pyright: strict
 """How strongly a control, or a picture, is obeyed, and when (ControlNet, IP-Adapter)."""
 
 from collections.abc import Sequence

@@ -1,3 +1,4 @@
+# pyright: strict
 """Guidance by the gradient of a score (Dhariwal & Nichol 2021; https://arxiv.org/abs/2105.05233).
 
 The score function of p(x_t | c) is that of p(x_t) plus ∇ log p(c | x_t), and −ε̂ / σ_t estimates

@@ -1,3 +1,4 @@
+# pyright: strict
 """Inpainting by a model that was not trained for it: what is known replaces what is estimated."""
 
 from dataclasses import replace

@@ -1,3 +1,4 @@
+# pyright: strict
 """Products p(x_0) r(x_0) / Z with a second distribution (Sohl-Dickstein et al. 2015, section 2.5).
 
 r says what is known of x_0: here a picture y with noise, to be denoised. (Where pixels are known

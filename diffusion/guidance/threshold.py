@@ -1,3 +1,4 @@
+# pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false
 """Keeping x̂_0 in the data's range (Imagen, section 2.3; https://arxiv.org/abs/2205.11487)."""
 
 import torch

@@ -13,7 +13,7 @@ from diffusion.spec import Batch
 Rule = Literal["all", "even", "odd"]
 
 
-class Control(Protocol):
+class ReadsControl(Protocol):
     """What a picture is controlled by: images in [−1, 1] ↦ (B, c, H, W) in [0, 1].
 
     Attributes:
@@ -42,7 +42,7 @@ class Data(Protocol):
     ask: str | None
 
     @property
-    def controls(self) -> Mapping[str, Control]:
+    def controls(self) -> Mapping[str, ReadsControl]:
         """See above."""
         ...
 

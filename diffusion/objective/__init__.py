@@ -1,3 +1,4 @@
+# pyright: strict
 """Objectives: (denoiser, x_0, condition) → one loss per sample, and how often which t is drawn."""
 
 from diffusion.objective.base import MinSNR as MinSNR, Objective as Objective, Simple as Simple

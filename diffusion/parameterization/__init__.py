@@ -1,3 +1,4 @@
+# pyright: strict
 """What the network's output means: x̂_0, and the reverse variance if it says that too."""
 
 from diffusion.parameterization.base import Parameterization as Parameterization, check as check

@@ -8,11 +8,11 @@ from types import MappingProxyType
 
 import numpy as np
 import torch
-from PIL import Image, PngImagePlugin
+from PIL import Image
 from torch import Tensor
 
 from diffusion.common.files import kept, written_aside
-from diffusion.common.pixels import rounded
+from diffusion.common.pixels import rounded, text_chunks
 
 SMALLEST = 32  # images are shown at least this wide, each pixel a square
 
@@ -27,7 +27,7 @@ def grid(images: Tensor, columns: int) -> Tensor:
     return make_grid(images, nrow=columns, padding=2, pad_value=255)
 
 
-def beside(controls: Sequence[Tensor], images: Tensor, columns: int) -> Tensor:
+def after_controls(controls: Sequence[Tensor], images: Tensor, columns: int) -> Tensor:
     """Returns rows that begin with what they are controlled by, (B / columns · m, 3, H, W).
 
     A row has m pictures: those of the controls, in [−1, 1], and `columns` images.
@@ -49,14 +49,11 @@ def save(picture: Tensor, path: Path, about: Mapping[str, str] = MappingProxyTyp
     Args:
         picture: The pixels.
         path: The file.
-        about: What its text chunks say: under "diffusion.sampler" and the like how it was made.
+        about: See `text_chunks`.
     """
-    info = PngImagePlugin.PngInfo()
-    for key, text in about.items():
-        info.add_itxt(f"diffusion.{key}", text)
     pixels = picture.cpu().permute(1, 2, 0).numpy().squeeze(2 if len(picture) == 1 else ())
     with written_aside(path, durable=False) as aside:
-        Image.fromarray(pixels).save(aside, "PNG", pnginfo=info)
+        Image.fromarray(pixels).save(aside, "PNG", pnginfo=text_chunks(about))
 
 
 def clouds(points: Sequence[Tensor], titles: Sequence[str]) -> Tensor:

@@ -1,3 +1,4 @@
+# pyright: strict
 """Forward processes: q(x_t | x_0) for t = 0 … T, fixed or learned, of points or of bits."""
 
 from diffusion.process.base import (

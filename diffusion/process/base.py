@@ -146,7 +146,7 @@ class Process:
         if variance == "large":
             return torch.where((s == 0).reshape(small.shape), small, forward).log().to(x.dtype)
         if v is None:
-            raise ValueError("variance: 'learned' needs a network with twice the channels out")
+            raise ValueError("variance: learned; expected a network with twice the channels out")
         log_small, log_large = small.log().to(x.dtype), forward.log().to(x.dtype)
         return v * log_large + (1 - v) * log_small
 

@@ -1,3 +1,4 @@
+# pyright: strict
 """Steps: one reverse transition, x_t → x_s for any s < t."""
 
 from diffusion.step.base import Step as Step

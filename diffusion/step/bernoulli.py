@@ -1,3 +1,4 @@
+# pyright: strict
 """Ancestral sampling of bits."""
 
 from typing import ClassVar

@@ -1,3 +1,4 @@
+# pyright: strict
 """DDIM and, as its case η = 1, DDPM's ancestral sampling."""
 
 import torch

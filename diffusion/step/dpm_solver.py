@@ -1,3 +1,4 @@
+# pyright: strict
 """DPM-Solver++(2M) for the ODE and for the SDE (Lu et al. 2022)."""
 
 from copy import copy

@@ -1,3 +1,4 @@
+# pyright: strict
 """EDM's second-order sampler (Karras et al. 2022, algorithms 1 and 2)."""
 
 import math

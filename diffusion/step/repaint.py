@@ -1,3 +1,4 @@
+# pyright: strict
 """Going back and forth, so that what was drawn can agree with what was given."""
 
 from torch import Tensor

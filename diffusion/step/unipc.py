@@ -1,3 +1,4 @@
+# pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false
 """UniPC: a predictor and a corrector that share each evaluation (Zhao et al. 2023)."""
 
 import math
@@ -93,7 +94,7 @@ class UniPC(Step):
         """Returns a_i, in float64."""
         if len(r) == 1:
             return torch.full_like(r, 0.5)
-        phi, rights = torch.expm1(-h) / -h, []
+        phi, rights = torch.expm1(-h) / -h, list[Tensor]()
         for n in range(1, len(r) + 1):
             phi = (phi - 1 / math.factorial(n)) / -h
             rights.append(-h * math.factorial(n) * phi / B)

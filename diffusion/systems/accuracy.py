@@ -12,7 +12,7 @@ from torch import Tensor
 from diffusion.process import Process
 
 
-class Tally:
+class AccuracyTally:
     """Sums of losses and of hits in bins, on the device, so that no batch waits for them.
 
     Args:

@@ -1,3 +1,5 @@
+# pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownParameterType=false, reportPrivateUsage=false
 """What every trained module has in common: an optimizer, averages, and randomness by the step."""
 
 import os
@@ -32,7 +34,7 @@ from diffusion.systems.checkpoints.agreement import agree
 from diffusion.systems.checkpoints.restorable import Restorable
 from diffusion.systems.checkpoints.resume import adopt
 from diffusion.systems.checkpoints.start import KEY, begin
-from diffusion.systems.fused import align, fused
+from diffusion.systems.fused import fused, lay_out
 from diffusion.systems.trainer import callbacks_of, check_schedule, check_stage, data_of
 
 GOLDEN_RATIO = 0.6180339887498949
@@ -221,7 +223,7 @@ class System(Restorable, ABC):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Lays gradients out as a fused step takes them to be."""
-        align(optimizer)
+        lay_out(optimizer)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Remembers the step, to see that it is followed by the next one."""

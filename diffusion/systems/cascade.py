@@ -1,6 +1,6 @@
 """Stages in a row: a base model, then upsamplers (Ho et al. 2021, CDM; GLIDE, DALL-E 2, Imagen)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from diffusion.data import Images
 from diffusion.networks import Augmentation, LowResolution, image_embeddings
 from diffusion.networks.conditioning.inpainting import resize_known
 from diffusion.sampler import Sampler
+from diffusion.spec import Batch
 from diffusion.systems.checkpoints.agreement import agree
 from diffusion.systems.checkpoints.restorable import Restorable
 from diffusion.systems.checks import check_forgotten, check_given
@@ -192,7 +193,7 @@ class Cascade(Generative, Restorable):
             part.sampler.begin(part.process)
 
     @torch.no_grad()
-    def trajectory(self, batch: Mapping[str, Any], seeds: Sequence[int]) -> Iterator[Tensor]:
+    def trajectory(self, batch: Batch, seeds: Sequence[int]) -> Iterator[Tensor]:
         """Yields the last stage's x at every time."""
         *before, last = self._stages()
         given: dict[str, Any] = {}
@@ -239,7 +240,7 @@ def handed(stage: Diffusion) -> str:
     return "low_res" if len(stage.shape) == 3 else "embedding"
 
 
-def request_of(batch: Mapping[str, Any], stage: Diffusion) -> dict[str, Any]:
+def request_of(batch: Batch, stage: Diffusion) -> dict[str, Any]:
     """Returns a batch for a stage of its own size, without what the stage before gives."""
     mine = {k: v for k, v in batch.items() if k not in HANDED}
     if len(stage.shape) != 3:

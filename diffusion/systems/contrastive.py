@@ -1,7 +1,6 @@
 """CLIP, and the CLIP of noisy pictures (Radford et al. 2021; GLIDE, Nichol et al. 2021, 4.4)."""
 
 from functools import partial
-from typing import Any
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -14,6 +13,7 @@ from diffusion.networks import adapt
 from diffusion.networks.towers import LARGEST, Towers
 from diffusion.noise import SeededNoise
 from diffusion.process import Process
+from diffusion.spec import Batch
 from diffusion.systems import retrieval
 from diffusion.systems.base import Scoring, StepOutput, channels_last
 from diffusion.systems.noisy_classifier import check_crop, random_crop
@@ -77,7 +77,7 @@ class Contrastive(Scoring):
         check_crop(self.crop, data.spec)
         remember(self.network, data, self.cache, self.trainer)
 
-    def read(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+    def read(self, batch: Batch) -> dict[str, Tensor]:
         """Returns what the text tower reads of batch["text"], on this module's device."""
         values = self.network.text.read(batch["text"])
         return {k: moved(v, self.device) for k, v in values.items()}
@@ -103,7 +103,7 @@ class Contrastive(Scoring):
         """
         return loss_among_all(self, (images, texts, number), self.network.scale)
 
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> StepOutput:
+    def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:
         """One loss, at random times and noise."""
         noise = self.step_noise(batch_idx, len(batch["image"]))
         with torch.no_grad():  # as CLIP's code does, so that λ does not get stuck beyond its bound
@@ -130,7 +130,7 @@ class Contrastive(Scoring):
         self.images: list[list[Tensor]] = [[] for _ in times]
         self.texts, self.numbers = [], []
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Keeps f of each picture at fixed times and noise, and g of its text."""
         if not batch:  # another process has the last one
             return

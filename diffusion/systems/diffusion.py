@@ -1,6 +1,6 @@
 """The LightningModule: names the parts, trains them, and samples from them. No maths here."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import chain
 from typing import Any
@@ -22,7 +22,7 @@ from diffusion.objective import Objective
 from diffusion.parameterization import Parameterization
 from diffusion.process import Process
 from diffusion.sampler import Sampler
-from diffusion.spec import grey
+from diffusion.spec import Batch, grey
 from diffusion.systems.base import StepOutput, System, channels_last, spread_times
 from diffusion.systems.checkpoints.agreement import agree
 from diffusion.systems.checkpoints.restorable import settings_of
@@ -186,7 +186,7 @@ class Diffusion(Generative, System):
         for guide in self.sampler.guidance:
             guide.check(self.process, spec)
 
-    def condition(self, batch: Mapping[str, Any]) -> Condition:
+    def condition(self, batch: Batch) -> Condition:
         """Returns what of a batch of requests the network or the guidance reads."""
         found = {k: batch[k] for k in self.sampler.needs if isinstance(batch.get(k), Tensor)}
         found |= self.denoiser.contract.read(batch)
@@ -194,7 +194,7 @@ class Diffusion(Generative, System):
             found |= guide.read(batch)
         return self._condition(found)
 
-    def network_condition(self, batch: Mapping[str, Any]) -> Condition:
+    def network_condition(self, batch: Batch) -> Condition:
         """Returns what of a batch the network reads: all that a loss needs, without guidance.
 
         What is drawn for it is drawn by "noise", the samples' `SeededNoise`.
@@ -259,7 +259,7 @@ class Diffusion(Generative, System):
         }
 
     @torch.no_grad()
-    def trajectory(self, batch: Mapping[str, Any], seeds: Sequence[int]) -> Iterator[Tensor]:
+    def trajectory(self, batch: Batch, seeds: Sequence[int]) -> Iterator[Tensor]:
         """Yields x_T, or what else the sampler starts from, then x at every time down to x_0.
 
         Arguments as for `Generative`.

@@ -40,7 +40,7 @@ def _fits(p: Tensor) -> bool:
     return plain and torch.empty_like(p, device="meta").stride() == p.stride()
 
 
-def align(optimizer: Optimizer) -> None:
+def lay_out(optimizer: Optimizer) -> None:
     """Lays gradients out in memory as their parameters are.
 
     Autograd does so by itself. The fused kernel of a CPU takes it for granted, and is silently

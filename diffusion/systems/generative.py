@@ -2,11 +2,13 @@
 """What draws samples: the contract that callbacks, metrics and `Pipeline` are written for."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from diffusion.spec import Batch
 
 
 class Generative(ABC):
@@ -49,7 +51,7 @@ class Generative(ABC):
         """
 
     @abstractmethod
-    def trajectory(self, batch: Mapping[str, Any], seeds: Sequence[int]) -> Iterator[Tensor]:
+    def trajectory(self, batch: Batch, seeds: Sequence[int]) -> Iterator[Tensor]:
         """Yields x at every time, from noise down to the samples; `decoded` shows what it is.
 
         Args:
@@ -63,7 +65,7 @@ class Generative(ABC):
         return x
 
     @torch.no_grad()
-    def generate(self, batch: Mapping[str, Any], seeds: Sequence[int]) -> Tensor:
+    def generate(self, batch: Batch, seeds: Sequence[int]) -> Tensor:
         """Returns samples (B, *shape), in the data's range but not clamped to it.
 
         Arguments as for `trajectory`.
@@ -73,9 +75,9 @@ class Generative(ABC):
             pass
         return self.decoded(x)
 
-    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Returns the samples of the numbers batch["index"]."""
         return self.generate(batch, batch["index"].tolist())
 
-    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:  # noqa: B027
+    def test_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: B027
         """Nothing: callbacks measure the samples."""

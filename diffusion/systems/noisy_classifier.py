@@ -84,7 +84,7 @@ class NoisyClassifier(Scoring):
 
     def on_validation_epoch_start(self) -> None:
         """Begins to count."""
-        self.tally = accuracy.Tally(4, self.device)
+        self.tally = accuracy.AccuracyTally(4, self.device)
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Fixed times and noise, so that it compares from one time to the next."""
@@ -107,7 +107,7 @@ class NoisyClassifier(Scoring):
         """Chooses the times, evenly from 1 to T."""
         T = self.process.T
         self.times = torch.linspace(1, T, min(TIMES, T)).round().long()
-        self.tally = accuracy.Tally(len(self.times), self.device)
+        self.tally = accuracy.AccuracyTally(len(self.times), self.device)
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Each image at some of the times."""

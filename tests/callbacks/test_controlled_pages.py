@@ -27,7 +27,7 @@ def control(numbers):
 
 def test_a_row_of_controls_and_images():
     x, one, three = torch.rand(4, 1, 2, 2) * 2 - 1, torch.rand(2, 1, 2, 2), torch.rand(2, 3, 2, 2)
-    page = pictures.beside([one, three], x, 2)
+    page = pictures.after_controls([one, three], x, 2)
     assert page.shape == (8, 3, 2, 2)
     for row in range(2):
         first = page[4 * row : 4 * row + 4]

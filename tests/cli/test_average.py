@@ -4,7 +4,7 @@ import shutil
 import pytest
 
 from diffusion.common.weights import read
-from diffusion.systems.averages.post_hoc import found, reconstructed
+from diffusion.systems.averages.post_hoc import reconstructed, snapshots_until
 from diffusion.systems.diffusion import Diffusion
 
 
@@ -23,7 +23,7 @@ def test_the_best_length_is_written_as_a_model(averaged, same):
     assert set(record["figures"]) == {"checkpoint", "0.04", "0.2"}
     best = min(("0.04", "0.2"), key=record["figures"].get)
     content = read(folder / "averaged")
-    weights = reconstructed(found(folder / "snapshots", 4), float(best), 4)
+    weights = reconstructed(snapshots_until(folder / "snapshots", 4), float(best), 4)
     assert same({k: content["state_dict"][k] for k in weights}, halved(weights))
     assert content["state_dict"].keys() == averaged.load()["state_dict"].keys()
     assert f"σ_rel = {float(best):g}" in (folder / "averaged/README.md").read_text()

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 from tiny import TINY
 
-from diffusion.cli.captioning.caption import run as write_all
+from diffusion.cli.captioning.caption import write_missing as write_all
 from diffusion.cli.captioning.caption_files import OneFile
-from diffusion.cli.captioning.describer import Trained
+from diffusion.cli.captioning.describer import OwnCaptioner
 from diffusion.networks import Beam
 from diffusion.systems.captioning.captioner import Captioner
 
@@ -174,5 +174,5 @@ def test_what_was_written_before_an_interruption_stays(captioner, tmp_path):
 
     to.read = interrupted
     with pytest.raises(KeyboardInterrupt):
-        write_all(Trained(module, Beam(), seed=0, n=1), to, batch_size=2)
+        write_all(OwnCaptioner(module, Beam(), seed=0, n=1), to, batch_size=2)
     assert list(json.loads((tmp_path / "found.json").read_text())) == data.names[:4]

@@ -156,7 +156,7 @@ def test_an_unknown_command(refused):
 def test_a_checkpoint_of_another_model(refused, fitted):
     line = refused("test", "--ckpt_path", fitted.last, "--model.network.channels", "16")
     assert "another model" in line
-    assert "(32, 8), expected (64, 16)" in line
+    assert "(32, 8); expected (64, 16)" in line
 
 
 @pytest.mark.parametrize("kind", ["missing", "cut", "empty", "text", "pickle", "weights"])

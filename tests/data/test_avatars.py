@@ -10,7 +10,7 @@ import torch
 from diffusion.data import Avatars, KeyPoints
 from diffusion.data.avatars import people
 from diffusion.data.avatars.artist import Cast
-from diffusion.data.avatars.avatar_caption import caption
+from diffusion.data.avatars.avatar_caption import avatar_caption
 from diffusion.data.avatars.dicebear import STYLES
 from diffusion.data.avatars.kind import micah
 from diffusion.data.avatars.people import Look, looks
@@ -194,7 +194,7 @@ def test_captions_say_who_and_how():
         (0, 0),
         False,
     )
-    assert caption(kind, person, look) == (
+    assert avatar_caption(kind, person, look) == (
         "a smiling person with a red quiff, fair skin, a red beard and round blue glasses, "
         "in an orange sweater"
     )

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from diffusion.data import Beside, Drawn, ImageFolder, ImageText
-from diffusion.data.controls.base import grey
+from diffusion.data.controls.base import luma
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def made(root, kind=ImageFolder, **kwargs):
 
 
 def agrees(batch):
-    return (batch["depth"] - grey(batch["image"])).abs().max() < 1.5 / 255
+    return (batch["depth"] - luma(batch["image"])).abs().max() < 1.5 / 255
 
 
 def test_both_are_cropped_resized_and_mirrored_together(folder):

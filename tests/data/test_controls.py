@@ -11,7 +11,7 @@ from skimage.measure import label
 from skimage.transform import resize
 
 from diffusion.data import Canny, ColourBlocks, LowPass, Outline, Silhouette
-from diffusion.data.controls.base import check_control, grey, reached
+from diffusion.data.controls.base import check_control, luma, reached
 
 
 def photo(name, size):
@@ -46,11 +46,11 @@ def drawings():
 @pytest.mark.parametrize("name", ["camera", "astronaut", "chelsea", "coffee", "coins", "page"])
 def test_edges_are_those_of_scikit_image(name, size):
     image = photo(name, size)
-    luma = grey(image)[0, 0].numpy().astype(np.float64)
+    y = luma(image)[0, 0].numpy().astype(np.float64)
     for sigma, low, high in ((1.0, 0.1, 0.2), (2.0, 0.05, 0.3)):
         found = Canny(sigma, low, high)(image)
         assert set(found.unique().tolist()) <= {0, 1}
-        wanted = canny(luma, sigma, low, high)
+        wanted = canny(y, sigma, low, high)
         assert wanted.mean() > 0.04 or sigma > 1
         assert (found[0, 0].numpy() != wanted).mean() <= 0.002
 
@@ -77,7 +77,7 @@ def test_grey_is_what_pillow_makes_of_colours():
     pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
     image = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 127.5 - 1
     wanted = np.array(Image.fromarray(pixels).convert("L"))
-    assert np.abs(grey(image)[0, 0].numpy() * 255 - wanted).max() < 1
+    assert np.abs(luma(image)[0, 0].numpy() * 255 - wanted).max() < 1
 
 
 def test_a_silhouette_is_all_but_the_ground_that_the_border_reaches(drawings):

@@ -7,6 +7,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from diffusion import __version__
+
 CLIP = str(Path(__file__).parents[2] / "weights/clip_emoji")
 DECODER = {
     "model": {
@@ -70,7 +72,10 @@ def test_invert(there, capsys):
     found = load_file("inverted.safetensors")
     assert found["x_T"].shape == (2, 3, 32, 32)
     torch.testing.assert_close(found["z"].norm(dim=1), torch.full((2,), 128**0.5))
-    assert Path("inverted.png").is_file()
+    said = Image.open("inverted.png").text
+    assert said["diffusion.sampler"] == "DDIM, 4 steps, classifier-free scale 3"
+    assert said["diffusion.version"] == __version__
+    assert len(said["diffusion.weights"]) == 16
     there("invert", "pictures/0.png", "--ckpt_path", there.last, "--steps=4", "--scale=1")
     assert len(list(there.folder.glob("inverted*.png"))) == 2  # the first is renamed
 
@@ -83,7 +88,9 @@ def test_the_others_write_a_page_each(there):
           "--clip", CLIP, "--frames=3")  # fmt: skip
     there("truncate", "pictures/0.png", *last, "--folder=pictures", "--dims=2", "--dims=128")
     for name in ("interpolation", "reworded", "truncated"):
-        assert Image.open(f"{name}.png").width > 128
+        page = Image.open(f"{name}.png")
+        assert page.width > 128
+        assert page.text.keys() >= {"diffusion.sampler", "diffusion.weights", "diffusion.version"}
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from waves import filled, images
 
 import diffusion
 from diffusion.metrics.features.efficientnet import network_input
-from diffusion.networks.efficientnet_lite0 import Conv, Lite0, load_lite0, renamed
+from diffusion.networks.efficientnet_lite0 import Conv, Lite0, by_our_names, load_lite0
 
 ROOT = Path(diffusion.__file__).parents[1] / "data"  # what `make data` has fetched
 CAT, ESPRESSO = 285, 967  # ImageNet's Egyptian cat and espresso
@@ -37,7 +37,7 @@ def test_gives_what_the_published_code_gives(published):
 
 def test_every_published_name_is_known_and_none_is_missing(published):
     ours = Lite0().state_dict()
-    assert set(renamed(dict.fromkeys(published["names"].tolist()))) == set(ours)
+    assert set(by_our_names(dict.fromkeys(published["names"].tolist()))) == set(ours)
     assert sum(p.numel() for p in Lite0().parameters()) == 4_652_008
 
 

@@ -294,9 +294,9 @@ def test_its_residuals_are_those_of_diffusers(published, guess):
 
 
 def scaled_of(branch, control, x_t, t, strength):
-    from diffusion.networks.control.control_net import scaled
+    from diffusion.networks.control.control_net import scaled_residuals
 
-    return scaled(branch(control, x_t, {}, t, None, {}), strength)
+    return scaled_residuals(branch(control, x_t, {}, t, None, {}), strength)
 
 
 def test_a_line_stays_a_line_where_a_stage_is_smaller():

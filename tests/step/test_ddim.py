@@ -234,7 +234,9 @@ def test_samples_are_the_data_set():
 
 def test_learned_variance_needs_a_network_that_says_it():
     it = Cosine(10)
-    with pytest.raises(ValueError, match="'learned' needs a network with twice the channels"):
+    with pytest.raises(
+        ValueError, match="variance: learned; expected a network with twice the channels"
+    ):
         Sampler(DDPM("learned"))(Gaussian(it), it, torch.randn(2, 1))
 
 

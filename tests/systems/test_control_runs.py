@@ -20,7 +20,7 @@ from diffusion.pipeline import Pipeline
 from diffusion.process import Cosine
 from diffusion.sampler import Sampler
 from diffusion.step import DDIM
-from diffusion.systems.averages.post_hoc import found as snapshots, reconstructed
+from diffusion.systems.averages.post_hoc import reconstructed, snapshots_until as snapshots
 from diffusion.systems.cascade import Cascade
 from diffusion.systems.diffusion import Diffusion
 

@@ -13,7 +13,7 @@ from diffusion.common.muon import MuonWithAdamW
 from diffusion.data import SwissRoll
 from diffusion.systems.base import StepOutput, System
 from diffusion.systems.checkpoints.resume import adopt
-from diffusion.systems.fused import align, fused
+from diffusion.systems.fused import fused, lay_out
 
 
 def parameters():
@@ -30,7 +30,7 @@ def moved(optimizer, params, steps=5, seed=1):
     for _ in range(steps):
         for p in params:
             p.grad = torch.randn(p.shape, generator=generator)
-        align(optimizer)
+        lay_out(optimizer)
         optimizer.step()
     return [p.detach().clone() for p in params]
 

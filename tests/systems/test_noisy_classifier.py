@@ -289,7 +289,7 @@ def test_a_test_writes_the_accuracy_by_time(classified, classify):
 
 
 def test_a_tally_is_over_samples_not_batches():
-    tally = accuracy.Tally(4, torch.device("cpu"))
+    tally = accuracy.AccuracyTally(4, torch.device("cpu"))
     strategy = types.SimpleNamespace(reduce=lambda x, reduce_op: 2 * x)  # as if of two processes
     tally.add(torch.tensor([0, 0, 2]), torch.tensor([1.0, 3.0, 5.0]), torch.tensor([1, 0, 1]) > 0)
     tally.add(torch.tensor([2]), torch.tensor([7.0]), torch.tensor([False]))

@@ -4,14 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-import lightning as L
 import torch
 from rich import get_console
 
 from diffusion.cli.captioning.caption_files import BesideFiles, Destination, OneFile
-from diffusion.cli.captioning.describer import Describer, Trained
+from diffusion.cli.captioning.describer import Describer, OwnCaptioner
 from diffusion.cli.captioning.published_captioner import PublishedCaptioner
-from diffusion.cli.main import CLI, layered_options, quiet
+from diffusion.cli.choosing.parts import Parts
 from diffusion.common.progress import bar
 from diffusion.common.validate import check_counts, first_few
 from diffusion.data.captioned_images import Factual
@@ -95,12 +94,12 @@ def caption(
             raise ValueError(
                 f"ckpt_path: {ckpt_path}; expected one that says what it was trained on"
             )
-        writes = Trained(module.eval().to(device), search, seed, n)
+        writes = OwnCaptioner(module.eval().to(device), search, seed, n)
     if folder is not None:
         to: Destination = BesideFiles(Path(folder).expanduser(), writes.read, format, key)
     else:
         to = of_data(str(ckpt_path), str(output), config or [], trust)
-    run(writes, to, batch_size or writes.at_once)
+    write_missing(writes, to, batch_size or writes.at_once)
 
 
 def check_unused(key: str, options: Mapping[str, object]) -> None:
@@ -115,7 +114,8 @@ def of_data(ckpt_path: str, output: str, config: Sequence[str], trust: bool) -> 
     Raises:
         ValueError: If the data do not name their pictures.
     """
-    data = Parts(ckpt_path, config, trust).datamodule
+    flags = [*(f"--config={file}" for file in config), *["--trust"] * trust]
+    data = Parts(ckpt_path, flags).datamodule
     if not isinstance(data, Factual):
         raise ValueError(
             f"output: {output}; expected a checkpoint of data that names its pictures, such as "
@@ -125,7 +125,7 @@ def of_data(ckpt_path: str, output: str, config: Sequence[str], trust: bool) -> 
     return OneFile(Path(output).expanduser(), data.names, data.pictures)
 
 
-def run(writes: Describer, to: Destination, batch_size: int) -> None:
+def write_missing(writes: Describer, to: Destination, batch_size: int) -> None:
     """Writes the captions that are missing, and a page with all.
 
     Raises:
@@ -155,18 +155,3 @@ def run(writes: Describer, to: Destination, batch_size: int) -> None:
     )
     if unreadable:
         say(f"left out {len(unreadable)} that cannot be read: {first_few(unreadable)}")
-
-
-class Parts(CLI):
-    """The data module of a checkpoint's configuration, with nothing run."""
-
-    def __init__(self, ckpt_path: str, config: Sequence[str], trust: bool) -> None:
-        quiet()
-        alone = ["--trainer.logger=false", "--wandb=off", "--trainer.devices=1"]
-        args = ["validate", "--ckpt_path", ckpt_path, *(f"--config={file}" for file in config)]
-        args += ["--trust"] * trust + alone
-        with layered_options(args) as options:
-            super().__init__(L.LightningModule, L.LightningDataModule, **options)
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        """Nothing."""

@@ -134,9 +134,9 @@ class OneFile(Destination):
         self.found: dict[str, list[str]] = {}
         if path.exists():
             try:
-                known = json.loads(path.read_text(encoding="utf-8-sig"))
+                known = dict(json.loads(path.read_text(encoding="utf-8-sig")))
                 self.found = {name: [str(x) for x in texts] for name, texts in known.items()}
-            except (ValueError, TypeError, AttributeError):
+            except (ValueError, TypeError):
                 raise ValueError(
                     f"{self.key} is there; expected JSON {{name: [caption, …]}}, or no file"
                 ) from None

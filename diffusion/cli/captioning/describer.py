@@ -38,7 +38,7 @@ class Describer(ABC):
         """Returns the captions of each of some pictures, by name, as `read` gave them."""
 
 
-class Trained(Describer):
+class OwnCaptioner(Describer):
     """A captioner of this project.
 
     Args:

@@ -10,7 +10,7 @@ from diffusion.common.progress import bar
 from diffusion.interop import exported_model
 from diffusion.metrics.report.record import write_record
 from diffusion.plots.pictures import lengths
-from diffusion.systems.averages.post_hoc import found, reconstructed
+from diffusion.systems.averages.post_hoc import reconstructed, snapshots_until
 from diffusion.systems.averages.power import gamma_of
 
 WIDTHS = (0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.12, 0.15, 0.2, 0.25)
@@ -51,7 +51,7 @@ def average(
     for width in tried:
         gamma_of(width)
     step = content["global_step"]
-    snapshots = found(run / "snapshots", step)
+    snapshots = snapshots_until(run / "snapshots", step)
     if not snapshots:
         raise FileNotFoundError(
             f"ckpt_path: {path}; expected a run with snapshots (snapshots.every_n_steps), there "

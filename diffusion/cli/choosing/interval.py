@@ -67,7 +67,7 @@ def interval(
     flags += [f"--metrics.n={n}"] * (n is not None)
     flags += [f"--model.sampler.steps={steps}"] * (steps is not None)
     parts = Parts(ckpt_path, [*flags, "--trainer.limit_val_batches=1"])
-    found = Measured(parts, path)
+    found = MeasuredInterval(parts, path)
     times = found.model.sampler.times(found.model.process)
     grid = cut(times, found.model.process.T, pieces)
     with bar("intervals", keep=True) as progress:
@@ -99,7 +99,7 @@ def interval(
     console.print(f"wrote {target}, {run / 'interval.csv'} and interval.png", soft_wrap=True)
 
 
-class Measured:
+class MeasuredInterval:
     """Draws and measures with an interval of guidance, always with the same noise and requests.
 
     Args:

@@ -16,7 +16,7 @@ from diffusion.common.files import check_writable, written_aside
 from diffusion.common.hashing import digest
 from diffusion.common.packages import obtain
 from diffusion.common.progress import bar
-from diffusion.data.avatars.dicebear import STYLES, Style
+from diffusion.data.avatars.dicebear import STYLES, PartsStyle
 from diffusion.data.avatars.kind import KINDS, Kind
 from diffusion.data.avatars.people import Look, Person, looks, people
 from diffusion.data.reading.svg import drawn, on_white
@@ -35,7 +35,7 @@ class Artist:
     """
 
     kind: Kind
-    style: Style
+    style: PartsStyle
 
     def picture(self, person: Person, look: Look, size: int) -> np.ndarray:
         """Returns a person with a look, uint8 (3, size, size)."""
@@ -145,7 +145,7 @@ class Cast:
         Raises:
             FileNotFoundError: If it could not be fetched.
         """
-        return Artist(self.kind, Style.read(obtain(STYLES, root / "packages"), self.style))
+        return Artist(self.kind, PartsStyle.read(obtain(STYLES, root / "packages"), self.style))
 
     def draw(self, root: Path, size: int) -> None:
         """Draws all pictures and writes the file, if it is not there.

@@ -6,7 +6,7 @@ from diffusion.data.avatars.kind import Kind
 from diffusion.data.avatars.people import Look, Person
 
 
-def caption(kind: Kind, person: Person, look: Look) -> str:
+def avatar_caption(kind: Kind, person: Person, look: Look) -> str:
     """Returns what a picture shows: the mouth, then hair, skin and what is worn."""
     said = {
         part: kind.words[part][variant]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diffusion.common.validate import check_choice, check_counts
 from diffusion.data.avatars.artist import Cast
-from diffusion.data.avatars.avatar_caption import caption
+from diffusion.data.avatars.avatar_caption import avatar_caption
 from diffusion.data.avatars.people import MOST
 from diffusion.data.captioned_images import CaptionedImages, offering_prompts
 from diffusion.data.identities.another import WithAnother
@@ -85,7 +85,7 @@ class Avatars(Identities, CaptionedImages):
         size, cast = self.shape[-1], self.cast
         images, landmarks = cast.read(self._root, size)
         people = [cast.people[one.person] for one in cast.avatars]
-        texts = [[caption(cast.kind, p, x.look)] for p, x in zip(people, cast.avatars)]
+        texts = [[avatar_caption(cast.kind, p, x.look)] for p, x in zip(people, cast.avatars)]
         everything = Memory(images, None, texts)
         of_split = {
             split: [i for i, person in enumerate(cast.people) if person.split == split]

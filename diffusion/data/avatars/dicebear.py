@@ -26,7 +26,7 @@ Parts = Mapping[str, str]  # the variant of each part; a part that is not named 
 
 
 @dataclass(frozen=True)
-class Style:
+class PartsStyle:
     """A style's parts on a square canvas.
 
     Args:
@@ -36,7 +36,7 @@ class Style:
     content: Mapping[str, Any]
 
     @classmethod
-    def read(cls, archive: Path, name: str) -> "Style":
+    def read(cls, archive: Path, name: str) -> "PartsStyle":
         """Returns a style of the package."""
         with zipfile.ZipFile(archive) as wheel:
             return cls(json.loads(wheel.read(f"dicebear_styles/{name}.json")))

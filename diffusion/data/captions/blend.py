@@ -34,7 +34,7 @@ class Blend:
         return bisect_right(self.bounds[picture], share_of(f"{self.seed} {picture} {visit}"))
 
 
-def check_weights(
+def check_blend(
     weights: Mapping[str, float], known: Sequence[str] | None = None, key: str = "captions"
 ) -> None:
     """Refuses weights of sources that there are not, or that are no shares of one whole.

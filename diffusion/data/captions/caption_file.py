@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from diffusion.data.captions.base import CaptionSource, Texts
 from diffusion.data.requests.prompts import plain_text
@@ -35,10 +34,12 @@ class CaptionFile(CaptionSource):
         if not path.is_file():
             raise FileNotFoundError(f"data.sources: {path}; expected a JSON file, there is none")
         try:
-            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8-sig"))
-            lists = {k: [v] if isinstance(v, str) else v for k, v in found.items()}
-            return {stem(k): tuple(filter(None, map(plain_text, v))) for k, v in lists.items()}
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            found = dict(json.loads(path.read_text(encoding="utf-8-sig")))
+            lists = {stem(k): [v] if isinstance(v, str) else [*v] for k, v in found.items()}
+            if not all(isinstance(text, str) for texts in lists.values() for text in texts):
+                raise TypeError("a caption is no text")
+            return {k: tuple(filter(None, map(plain_text, v))) for k, v in lists.items()}
+        except (ValueError, TypeError, RecursionError) as error:
             expected = "expected JSON {picture: caption or list of captions}"
             raise ValueError(f"data.sources: {path}; {expected} ({error})") from None
 

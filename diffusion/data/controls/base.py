@@ -56,12 +56,12 @@ def check_control(name: str, control: Control, shape: Sequence[int]) -> None:
         raise ValueError(f"data.controls.{name}: {low:g} … {high:g}; expected values in [0, 1]")
 
 
-def colours(image: Tensor) -> Tensor:
+def in_colour(image: Tensor) -> Tensor:
     """Returns (x + 1) / 2 of images x (B, 1 or 3, H, W), grey ones repeated, (B, 3, H, W)."""
     return ((image + 1) / 2).expand(-1, 3, -1, -1)
 
 
-def grey(image: Tensor) -> Tensor:
+def luma(image: Tensor) -> Tensor:
     """Returns the luma of images (B, 1 or 3, H, W) in [−1, 1], (B, 1, H, W) in [0, 1]."""
     if image.shape[1] == 1:
         return (image + 1) / 2
@@ -78,7 +78,7 @@ def block_means(image: Tensor, n: int) -> Tensor:
     height, width = image.shape[2:]
     if height % n or width % n:
         raise ValueError(f"data.controls: {n}; expected a divisor of {height} and {width}")
-    return F.avg_pool2d(colours(image), n)
+    return F.avg_pool2d(in_colour(image), n)
 
 
 def reached(start: Tensor, where: Tensor, corners: bool) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffusion.data.controls.base import Control, grey, reached
+from diffusion.data.controls.base import Control, luma, reached
 
 TIE = 1e-5  # relative; equal slopes, as on both sides of a step, stay equal on any device
 
@@ -45,7 +45,7 @@ class Canny(Control):
 
     def __call__(self, image: Tensor) -> Tensor:
         """See `Control`."""
-        across, down, slope = gradient(smooth(grey(image.float()), self.sigma))
+        across, down, slope = gradient(smooth(luma(image.float()), self.sigma))
         line = (slope >= self.low) & is_ridge(across, down, slope)
         line &= F.pad(torch.ones_like(line[:, :, 2:, 2:]), (1, 1, 1, 1))
         return reached(line & (slope >= self.high), line, corners=True).to(image.dtype)

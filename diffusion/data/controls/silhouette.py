@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from diffusion.common.pixels import ground
-from diffusion.data.controls.base import Control, colours, reached
+from diffusion.data.controls.base import Control, in_colour, reached
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Silhouette(Control):
 
     def __call__(self, image: Tensor) -> Tensor:
         """See `Control`."""
-        x = colours(image)
+        x = in_colour(image)
         edge = torch.zeros(x.shape[2:], dtype=torch.bool, device=x.device)
         edge[[0, -1], :] = True
         edge[:, [0, -1]] = True

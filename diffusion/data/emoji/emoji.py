@@ -15,7 +15,7 @@ from diffusion.common.hashing import share_of
 from diffusion.common.validate import check_choice, first_few
 from diffusion.data.captioned_images import CaptionedImages, offering_prompts
 from diffusion.data.captions.base import CaptionSource
-from diffusion.data.captions.blend import Blend, blended, check_weights
+from diffusion.data.captions.blend import Blend, blended, check_blend
 from diffusion.data.controls.drawn import Drawn
 from diffusion.data.emoji.captions import captions, of_style
 from diffusion.data.emoji.drawings import draw_styles, drawn_styles, read_drawings
@@ -95,11 +95,11 @@ class Emoji(CaptionedImages):
             raise ValueError(f"data.styles: {styles}; expected some of {', '.join(STYLES)}")
         self.sources, self.prompt = sources or {}, prompt
         if prompt is not None:
-            check_weights({prompt: 1.0}, [*KINDS, *self.sources], "prompt")
+            check_blend({prompt: 1.0}, [*KINDS, *self.sources], "prompt")
         if isinstance(captions, str):
             check_choice("data", (*KINDS, "both"), captions=captions)
         else:
-            check_weights(captions, [*KINDS, *self.sources])
+            check_blend(captions, [*KINDS, *self.sources])
         if not 0 < train_share <= 1:
             raise ValueError(f"data.train_share: {train_share}; expected more than 0, at most 1")
         self.root, self.captions, self.download, self.reason = root, captions, download, ""

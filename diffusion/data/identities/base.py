@@ -1,3 +1,4 @@
+# pyright: strict
 """Data whose pictures are of known persons."""
 
 import re
@@ -110,8 +111,10 @@ class Identities(Images):
     def _points(self, split: str, number: int) -> Tensor:
         """Returns the points of a picture of a split, shares of the side, (1, 5, 2)."""
         pictures = self.split(split)
-        known = pictures.conditions([number]) if number < len(pictures) else {}
-        if not isinstance(points := known.get("landmarks"), Tensor):
+        points = None
+        if number < len(pictures):
+            points = pictures.conditions([number]).get("landmarks")
+        if not isinstance(points, Tensor):
             raise ValueError(
                 f"{KEY}: {split}:{number}; expected the number of a picture with landmarks, of "
                 f"{len(pictures)} in {split}"

@@ -80,7 +80,7 @@ class Faces(Identities):
                 f"`download: true` where there is a network, or run there: "
                 f"{' '.join(PACKAGE.command)}"
             )
-        photographs = read(obtain(PACKAGE, self._folder))
+        photographs = read_faces(obtain(PACKAGE, self._folder))
         points = torch.from_numpy(np.load(POINTS)).double().view(-1, 5, 2)
         pictures = Memory(aligned(photographs, points, self.shape[-1]))
         persons = torch.arange(len(photographs)) // PICTURES
@@ -101,7 +101,7 @@ class Faces(Identities):
         return Path(self.root).expanduser() / "packages"
 
 
-def read(archive: Path) -> Tensor:
+def read_faces(archive: Path) -> Tensor:
     """Returns the photographs, person by person, uint8 (400, 1, 112, 92)."""
     from PIL import Image
 

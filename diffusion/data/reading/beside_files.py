@@ -8,7 +8,7 @@ from diffusion.common.validate import first_few
 from diffusion.data.reading.decoding import upright_size
 
 
-def file_of(picture: str, control: str) -> str:
+def control_file(picture: str, control: str) -> str:
     """Returns the path of a control of a picture."""
     return f"{os.path.splitext(picture)[0]}.{control}.png"
 
@@ -30,12 +30,12 @@ def with_controls(
     if not endings:
         return names
     there, pictures = {*names}, [name for name in names if not name.endswith(endings)]
-    kept = [name for name in pictures if {file_of(name, x) for x in controls} <= there]
+    kept = [name for name in pictures if {control_file(name, x) for x in controls} <= there]
     if not kept:
         raise FileNotFoundError(
             f"data.controls: {', '.join(controls)}; expected files beside the {len(pictures)} "
-            f"pictures, such as {' and '.join(file_of('cat.jpg', x) for x in controls)} beside "
-            "cat.jpg"
+            f"pictures, such as {' and '.join(control_file('cat.jpg', x) for x in controls)} "
+            "beside cat.jpg"
         )
     if left_out := [name for name in pictures if name not in {*kept}]:
         mention(
@@ -53,7 +53,7 @@ def check_sizes(root: Path, names: Iterable[str], controls: Iterable[str]) -> No
     """
     for control in controls:
         for name in names:
-            file = file_of(name, control)
+            file = control_file(name, control)
             size, other = (upright_size(root / path) for path in (name, file))
             if size != other:
                 raise ValueError(

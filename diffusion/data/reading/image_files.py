@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from diffusion.data.captions.blend import Blend
-from diffusion.data.reading.beside_files import file_of
+from diffusion.data.reading.beside_files import control_file
 from diffusion.data.reading.decoding import read_picture
 from diffusion.data.sets import Annotated
 from diffusion.spec import Batch
@@ -66,7 +66,7 @@ class Files(Annotated):
     def digest(self) -> bytes:
         """Returns SHA-256 of names, sizes and times of the files, labels and captions."""
         digest = hashlib.sha256(f"{READING} {self.size} {self.channels}\n".encode())
-        beside = [file_of(name, key) for key in self.beside for name in self.names]
+        beside = [control_file(name, key) for key in self.beside for name in self.names]
         for name in (*self.names, *beside):
             stat = (self.root / name).stat()
             digest.update(os.fsencode(name) + f"\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
@@ -83,7 +83,7 @@ class Files(Annotated):
                 try:
                     name = self.names[index]
                     files = {"image": (name, self.channels)}
-                    files |= {k: (file_of(name, k), c) for k, c in self.beside.items()}
+                    files |= {k: (control_file(name, k), c) for k, c in self.beside.items()}
                     read = {
                         key: read_picture(self.root / file, self.size, channels)
                         for key, (file, channels) in files.items()

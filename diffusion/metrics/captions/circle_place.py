@@ -52,7 +52,7 @@ class CirclePlace(Measure):
         index, place = self.count(samples), centre(outline[:, 0])
         named = (CAPTION.match(text) for text in samples.texts)
         wanted = torch.tensor([CSS[name[1]] if name else (torch.nan,) * 3 for name in named])
-        parts = (*found(samples.images, self.apart), place, wanted)
+        parts = (*circles(samples.images, self.apart), place, wanted)
         rows = torch.cat([part.to(self.device, torch.float32) for part in parts], 1)
         known = rows.isfinite().all(1)
         self.index.append(index[known])
@@ -91,7 +91,7 @@ def centre(weights: Tensor) -> Tensor:
     return torch.stack([mass.sum(1) @ x, mass.sum(2) @ y], 1)
 
 
-def found(images: Tensor, apart: float) -> tuple[Tensor, Tensor]:
+def circles(images: Tensor, apart: float) -> tuple[Tensor, Tensor]:
     """Returns where the circles in images are, (B, 2), and their colours 0 … 255, (B, 3)."""
     x = images.float()
     around = ground(x)[..., None]

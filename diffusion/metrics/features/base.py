@@ -1,3 +1,4 @@
+# pyright: strict
 """Networks whose features the distances are taken in, and what is computed by them once."""
 
 from abc import ABC, abstractmethod

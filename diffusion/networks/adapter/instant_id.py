@@ -9,7 +9,7 @@ from diffusion.networks.adapter.ip_adapter import Conditions, IPAdapter
 from diffusion.networks.conditioning.base import distinct
 from diffusion.networks.conditioning.control_map import ControlMap
 from diffusion.networks.conditioning.token_encoder import Encoding, TokenEncoder
-from diffusion.networks.control.control_net import Branch, scaled
+from diffusion.networks.control.control_net import Branch, scaled_residuals
 from diffusion.networks.control.hint_encoder import Hint
 from diffusion.networks.locked import Locked
 from diffusion.spec import DataSpec
@@ -69,4 +69,4 @@ class InstantID(IPAdapter):
             return None
         texts = {self.stream: replace(read, pooled=None)}
         found = self.branch(control, seen, texts, t, label, cond)
-        return scaled(found, cond.get(self.map.strength))
+        return scaled_residuals(found, cond.get(self.map.strength))

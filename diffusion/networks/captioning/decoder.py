@@ -10,7 +10,7 @@ from diffusion.networks.unet.attention import heads_of
 Past = list[list[Tensor]]  # K and V of every layer, [] before the first token
 
 
-class Look(nn.Module):
+class PictureAttention(nn.Module):
     """h ↦ h + W softmax(QKᵀ/√d) V, Q of LN(h), K and V of the states of a picture."""
 
     def __init__(self, width: int, heads: int) -> None:
@@ -55,7 +55,7 @@ class Decoder(nn.Module):
         check_counts("network", width=width, depth=depth, looks=looks)
         self.depth, every = depth, depth + looks
         self.blocks = nn.ModuleList([Block(width, heads) for _ in range(every)])
-        self.looks = nn.ModuleList([Look(width, heads) for _ in range(looks)])
+        self.looks = nn.ModuleList([PictureAttention(width, heads) for _ in range(looks)])
         self.norm_text, self.norm = nn.LayerNorm(width), nn.LayerNorm(width)
         start(self.blocks, every)
         start(self.looks, every)

@@ -142,12 +142,12 @@ class ControlNet(Network):
             if (control := one.control(conditions, x_t)) is not None:
                 added = self.branches[one.name](control, seen, texts, t, label, conditions)
                 factors = conditions.get(one.strength)
-                maps = [a + b for a, b in zip(maps, scaled(added, factors))]
+                maps = [a + b for a, b in zip(maps, scaled_residuals(added, factors))]
         decoder = base if self.decoder is None else self.decoder
         return decoder.decode(maps[-1], maps[:-1], emb, x_t, sources)
 
 
-def scaled(residuals: Sequence[Tensor], strength: Tensor | None) -> Sequence[Tensor]:
+def scaled_residuals(residuals: Sequence[Tensor], strength: Tensor | None) -> Sequence[Tensor]:
     """Returns s r^(12 (1 − i/n)) times residual i of 0 … n, s and r of each sample (B, 2)."""
     if strength is None:
         return residuals

@@ -40,7 +40,7 @@ BLOCKS = (
 )
 
 
-class Scaled(nn.Module):
+class ScaledConv(nn.Module):
     """s (W x + b) + c: a convolution, and what is left of a batch normalization."""
 
     def __init__(self, ins: int, outs: int, kernel: int, stride: int = 1, padding: int = 0) -> None:
@@ -54,7 +54,7 @@ class Scaled(nn.Module):
         return self.conv(x) * s + c
 
 
-class Block(nn.Module):
+class FaceBlock(nn.Module):
     """ReLU(x + W_2 ReLU(W_1 x)); one that halves has the means of 2 × 2 in place of x.
 
     Where the halves are of other sides or channels, the smaller one is filled up with zeros.
@@ -63,7 +63,7 @@ class Block(nn.Module):
     def __init__(self, ins: int, outs: int, halves: bool) -> None:
         super().__init__()
         first = (2, 0) if halves else (1, 1)  # stride and padding
-        self.conv1, self.conv2 = Scaled(ins, outs, 3, *first), Scaled(outs, outs, 3, 1, 1)
+        self.conv1, self.conv2 = ScaledConv(ins, outs, 3, *first), ScaledConv(outs, outs, 3, 1, 1)
         self.halves = halves
 
     def forward(self, x: Tensor) -> Tensor:
@@ -79,13 +79,15 @@ class Block(nn.Module):
 class FaceNet(nn.Module):
     """Faces (B, 3, 150, 150), (v − mean) / 256 of the levels v → descriptors (B, 128).
 
-    A face is aligned as dlib's chips are: see `align`.
+    A face is aligned as dlib's chips are.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv32_down = Scaled(3, 32, 7, 2)
-        self.blocks = nn.ModuleDict({name: Block(a, b, halves) for name, a, b, halves in BLOCKS})
+        self.conv32_down = ScaledConv(3, 32, 7, 2)
+        self.blocks = nn.ModuleDict(
+            {name: FaceBlock(a, b, halves) for name, a, b, halves in BLOCKS}
+        )
         self.fc = nn.Linear(256, WIDTH, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -41,16 +41,16 @@ class FaceFinder(Finder):
         if len(boxes):
             score, move = refine(crops(x, boxes, 24))
             kept = (score > LEAST[1]).nonzero()[:, 0]
-            kept = kept[apart(boxes[kept], score[kept], 0.7)]
-            boxes = square(moved(boxes[kept], move[kept]))
+            kept = kept[surest(boxes[kept], score[kept], 0.7)]
+            boxes = square_boxes(moved_edges(boxes[kept], move[kept]))
         if not len(boxes):
             return []
         score, move, inside = output(crops(x, boxes, 48))
         size = boxes[:, 2:] - boxes[:, :2] + 1
         points = boxes[:, None, :2] + inside * size[:, None] - 0.5
-        boxes, kept = moved(boxes, move), score > LEAST[2]
+        boxes, kept = moved_edges(boxes, move), score > LEAST[2]
         boxes, score, points = boxes[kept], score[kept], points[kept]
-        found = apart(boxes, score, 0.7, of_smaller=True).tolist()
+        found = surest(boxes, score, 0.7, of_smaller=True).tolist()
         return [Face(tuple(boxes[i].tolist()), points[i], score[i].item()) for i in found]
 
     def _proposed(self, x: Tensor) -> Tensor:
@@ -59,22 +59,22 @@ class FaceFinder(Finder):
         scale, boxes, scores = CELL / self.smallest, list[Tensor](), list[Tensor]()
         while min(height, width) * scale >= CELL:
             small = F.interpolate(x, (int(height * scale + 1), int(width * scale + 1)), mode="area")
-            score, move = self.nets[0](centred(small))
+            score, move = self.nets[0](centred_levels(small))
             row, column = (score[0] > LEAST[0]).nonzero().unbind(1)
             corner = STRIDE * torch.stack([column, row], 1)
             box = torch.cat([((corner + 1) / scale).floor(), ((corner + CELL) / scale).floor()], 1)
-            kept = apart(box, score[0, row, column], 0.5)
+            kept = surest(box, score[0, row, column], 0.5)
             boxes.append(torch.cat([box, move[0, :, row, column].T], 1)[kept])
             scores.append(score[0, row, column][kept])
             scale *= FACTOR
         if not boxes:
             return torch.empty(0, 4)
-        found = torch.cat(boxes)[apart(torch.cat(boxes)[:, :4], torch.cat(scores), 0.7)]
+        found = torch.cat(boxes)[surest(torch.cat(boxes)[:, :4], torch.cat(scores), 0.7)]
         sides = (found[:, 2:4] - found[:, :2]).repeat(1, 2)
-        return square(found[:, :4] + found[:, 4:] * sides)
+        return square_boxes(found[:, :4] + found[:, 4:] * sides)
 
 
-def centred(x: Tensor) -> Tensor:
+def centred_levels(x: Tensor) -> Tensor:
     """Returns (v − 127.5) / 128 of levels v."""
     return (x - 127.5) / 128
 
@@ -88,15 +88,15 @@ def crops(x: Tensor, boxes: Tensor, size: int) -> Tensor:
             :, :, max(top - 1, 0) : min(bottom, height), max(left - 1, 0) : min(right, width)
         ]
         found.append(F.interpolate(inside, (size, size), mode="area"))
-    return centred(torch.cat(found))
+    return centred_levels(torch.cat(found))
 
 
-def moved(boxes: Tensor, move: Tensor) -> Tensor:
+def moved_edges(boxes: Tensor, move: Tensor) -> Tensor:
     """Returns boxes whose edges are moved by shares of their sides, (N, 4)."""
     return boxes + move * (boxes[:, 2:] - boxes[:, :2] + 1).repeat(1, 2)
 
 
-def square(boxes: Tensor) -> Tensor:
+def square_boxes(boxes: Tensor) -> Tensor:
     """Returns squares about the same middles, as large as the longer sides, (N, 4)."""
     sides = boxes[:, 2:] - boxes[:, :2]
     longer = sides.amax(1, keepdim=True)
@@ -104,7 +104,7 @@ def square(boxes: Tensor) -> Tensor:
     return torch.cat([corner, corner + longer], 1)
 
 
-def apart(boxes: Tensor, scores: Tensor, most: float, of_smaller: bool = False) -> Tensor:
+def surest(boxes: Tensor, scores: Tensor, most: float, of_smaller: bool = False) -> Tensor:
     """Returns which boxes stay, the surest first, when those that overlap a surer one go.
 
     Args:

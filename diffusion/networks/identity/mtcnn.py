@@ -55,7 +55,7 @@ class Refinement(nn.Module):
         """Returns p(face), (B,), and how the box is moved, (B, 4)."""
         x = F.max_pool2d(self.prelu1(self.conv1(x)), 3, 2, ceil_mode=True)
         x = F.max_pool2d(self.prelu2(self.conv2(x)), 3, 2, ceil_mode=True)
-        x = flat(self.prelu3(self.conv3(x)))
+        x = flat_maps(self.prelu3(self.conv3(x)))
         x = self.prelu4(self.dense4(x))
         return self.dense5_1(x).softmax(1)[:, 1], self.dense5_2(x)
 
@@ -78,12 +78,12 @@ class Output(nn.Module):
         x = F.max_pool2d(self.prelu1(self.conv1(x)), 3, 2, ceil_mode=True)
         x = F.max_pool2d(self.prelu2(self.conv2(x)), 3, 2, ceil_mode=True)
         x = F.max_pool2d(self.prelu3(self.conv3(x)), 2, 2, ceil_mode=True)
-        x = self.prelu5(self.dense5(flat(self.prelu4(self.conv4(x)))))
+        x = self.prelu5(self.dense5(flat_maps(self.prelu4(self.conv4(x)))))
         points = self.dense6_3(x).view(-1, 2, 5).transpose(1, 2)
         return self.dense6_1(x).softmax(1)[:, 1], self.dense6_2(x), points
 
 
-def flat(x: Tensor) -> Tensor:
+def flat_maps(x: Tensor) -> Tensor:
     """Returns maps (B, C, H, W) as (B, W H C), the order that the authors' layers read."""
     return x.permute(0, 3, 2, 1).flatten(1)
 

@@ -43,7 +43,7 @@ class Snapshot(NamedTuple):
     width: float
 
 
-def found(folder: Path, last: int) -> list[Snapshot]:
+def snapshots_until(folder: Path, last: int) -> list[Snapshot]:
     """Returns the snapshots of a folder up to a step, earliest first.
 
     Raises:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -14,6 +13,7 @@ from diffusion.data import Images
 from diffusion.networks.captioning.caption_network import CaptionNetwork
 from diffusion.networks.captioning.search import Beam, Search
 from diffusion.noise import SeededNoise
+from diffusion.spec import Batch
 from diffusion.systems.base import StepOutput, channels_last
 from diffusion.systems.captioning.writing import Writing, counted, nll
 from diffusion.systems.noisy_classifier import check_crop, random_crop
@@ -103,7 +103,7 @@ class Captioner(Writing):
         """Returns the tokens of texts, (B, N), on this module's device."""
         return self.network.vocabulary.read(texts).to(self.device)
 
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> StepOutput:
+    def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:
         """Both losses."""
         noise = self.step_noise(batch_idx, len(batch["image"]))
         tokens = self.read(batch["text"])
@@ -136,7 +136,7 @@ class Captioner(Writing):
         self.sums = torch.zeros(2, 3, device=self.device)  # beside the own picture, and another
         self.found: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Counts tokens, and keeps f and g."""
         if not batch:  # another process has the last one
             return
@@ -160,7 +160,7 @@ class Captioner(Writing):
         recall = Pairs.from_each(*gathered).figures(self.network.scale.cpu())["recall@1"]
         return {"loss": math.log(figures["perplexity"]), **figures, "recall@1": recall}
 
-    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Validates, writes captions, and compares them with those of training pictures."""
         self.validation_step(batch, batch_idx)
         if not batch:

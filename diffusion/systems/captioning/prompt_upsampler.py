@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from itertools import chain
-from typing import Any
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -15,8 +14,15 @@ from diffusion.data import Images
 from diffusion.networks.captioning.prompt_network import PromptNetwork
 from diffusion.networks.captioning.search import Beam, Search
 from diffusion.noise import SeededNoise
+from diffusion.spec import Batch
 from diffusion.systems.base import StepOutput
-from diffusion.systems.captioning.shortened import added, distinct, joined, renamed, shortened
+from diffusion.systems.captioning.shortened import (
+    added,
+    joined,
+    renamed,
+    shortened,
+    without_repeats,
+)
 from diffusion.systems.captioning.writing import Writing, counted, nll
 
 
@@ -88,7 +94,7 @@ class PromptUpsampler(Writing):
         tokens = self.read(more)
         return self.network(self.read(prompts), tokens, self.network.pooled(prompts)), tokens
 
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> StepOutput:
+    def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:
         """The loss of shortened and renamed pairs."""
         noise = self.step_noise(batch_idx, len(batch["text"]))
         draws: list[list[float]] = noise.uniform((5,)).tolist()
@@ -105,7 +111,7 @@ class PromptUpsampler(Writing):
         """Begins to count."""
         self.sums = torch.zeros(3, device=self.device)
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Counts tokens."""
         if batch:  # else another process has the last one
             more = [added(*pair) for pair in zip(batch["prompt"], batch["text"])]
@@ -119,7 +125,7 @@ class PromptUpsampler(Writing):
             "loss": loss / n, "perplexity": math.exp(loss / n), "token_accuracy": hits / n
         }  # fmt: skip
 
-    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Validates, and rewrites the prompts."""
         self.validation_step(batch, batch_idx)
         if not batch:
@@ -151,5 +157,7 @@ class PromptUpsampler(Writing):
             states = self.network.look(self.read(texts), self.network.pooled(texts))
             tokens, _ = self.search(self.network, states, noise.uniform)
             rows = (vocabulary.text(row) for row in tokens.tolist())
-            found |= {text: joined(text, distinct(row.strip())) for text, row in zip(texts, rows)}
+            found |= {
+                text: joined(text, without_repeats(row.strip())) for text, row in zip(texts, rows)
+            }
         return [found[prompt] for prompt in prompts]

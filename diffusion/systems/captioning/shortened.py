@@ -24,7 +24,7 @@ def joined(prompt: str, more: str) -> str:
     return f"{prompt.rstrip('. ')}{STOP}{more}" if more and prompt.strip() else prompt
 
 
-def distinct(more: str) -> str:
+def without_repeats(more: str) -> str:
     """Returns what is added, without items of its list that an earlier item is or ends with."""
     kept = list[str]()
     for item in more.split(", "):

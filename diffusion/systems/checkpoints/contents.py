@@ -103,7 +103,7 @@ def check_tensors(
             was, want = (
                 "nothing" if x is None else _type_or_shape(x, alike) for x in (there, here)
             )
-            raise ValueError(f"{file} is of another model: {name:.100} is {was}, expected {want}")
+            raise ValueError(f"{file} is of another model: {name:.100} is {was}; expected {want}")
 
 
 def _type_or_shape(x: Tensor, alike: bool) -> str:

@@ -69,7 +69,10 @@ class Restorable(L.LightningModule):
         file, content = f"{key}: {path}", weights.read(path, key)
         weights.state(content, key, path)
         if moved and "hyper_parameters" in content:
-            content = {**content, "hyper_parameters": found(content["hyper_parameters"], moved)}
+            content = {
+                **content,
+                "hyper_parameters": with_moved_files(content["hyper_parameters"], moved),
+            }
         initial = torch.random.fork_rng(devices=[])  # initial weights leave no trace
         with initial, trusting(trust, [f"{cls.__module__}.{cls.__qualname__}"]):
             given = arguments_of(cls, content, file)
@@ -89,16 +92,18 @@ class Restorable(L.LightningModule):
             module.load_state_dict(content["state_dict"], strict=strict)
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:200]
-            raise ValueError(f"{file} is of another model: {reason}") from None
+            raise ValueError(
+                f"{file} is of another model; expected its weights: {reason}"
+            ) from None
         return module.to(map_location or "cpu")
 
 
-def found(value: Any, moved: Mapping[str, str | Path]) -> Any:
+def with_moved_files(value: Any, moved: Mapping[str, str | Path]) -> Any:
     """Returns settings in which files that moved are where they are now."""
     if isinstance(value, Mapping):
-        return {key: found(part, moved) for key, part in value.items()}
+        return {key: with_moved_files(part, moved) for key, part in value.items()}
     if isinstance(value, list):
-        return [found(part, moved) for part in value]
+        return [with_moved_files(part, moved) for part in value]
     return str(moved[value]) if isinstance(value, str) and value in moved else value
 
 

@@ -55,7 +55,7 @@ class FrozenClipImage(Codec):
     def encode(self, x: Tensor) -> Tensor:
         """Returns z (B, D) in float32."""
         pixels = rounded(x)
-        keys = digests(pixels)
+        keys = picture_digests(pixels)
         new = {key: i for i, key in enumerate(keys) if key not in self._known}
         if new:
             z = self._embed(scaled(pixels[list(new.values())]))
@@ -110,7 +110,7 @@ class ClipImage(FromFile, FrozenClipImage):
         super().__init__(TrainedClip(checkpoint, trust))
 
 
-def digests(pixels: Tensor) -> list[bytes]:
+def picture_digests(pixels: Tensor) -> list[bytes]:
     """Returns `KEY` bytes that tell pictures (B, ...) uint8 apart, of each."""
     rows = pixels.cpu().contiguous().numpy()
     return [hashlib.blake2b(row.tobytes(), digest_size=KEY).digest() for row in rows]

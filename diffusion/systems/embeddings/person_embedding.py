@@ -37,7 +37,7 @@ class FrozenPersonEmbedding(Codec):
     def __init__(self, network: nn.Module, width: int, spec: DataSpec | None) -> None:
         super().__init__()
         if spec is None:
-            raise ValueError(f"{KEY}: expected an encoder that says what it was trained on")
+            raise ValueError(f"{KEY}: spec None; expected an encoder that says its data")
         self.shape, self.width = tuple(spec.shape), width
         self.tower = FrozenIdentity(copy.deepcopy(network).float(), width, self.shape)
         self.fingerprint = self.tower.digest

@@ -26,7 +26,7 @@ class TrainedNetwork(LockedNetwork):
     """
 
     def __init__(self, checkpoint: str, trust: bool = False) -> None:
-        module = read(checkpoint, trust, BASE)
+        module = trained_diffusion(checkpoint, trust, BASE)
         super().__init__(module.denoiser, module.spec)
 
     @staticmethod
@@ -49,7 +49,7 @@ class TrainedControl(LockedBranch):
     """
 
     def __init__(self, checkpoint: str, control: str | None = None, trust: bool = False) -> None:
-        network = read(checkpoint, trust, CONTROL).denoiser.network
+        network = trained_diffusion(checkpoint, trust, CONTROL).denoiser.network
         if not isinstance(network, ControlNet):
             kind = type(network).__name__
             raise ValueError(f"{CONTROL}: {checkpoint} is of a {kind}; expected a ControlNet's")
@@ -72,7 +72,7 @@ class TrainedControl(LockedBranch):
         return LockedBranch(Branch(_small(), Hint()), Locked(_small()).mark)
 
 
-def read(checkpoint: str, trust: bool, key: str) -> Diffusion:
+def trained_diffusion(checkpoint: str, trust: bool, key: str) -> Diffusion:
     """Returns the model of a checkpoint.
 
     Raises:

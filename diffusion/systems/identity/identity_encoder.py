@@ -1,7 +1,5 @@
 """An encoder that tells persons apart (ArcFace, Deng et al. 2019, arXiv 1801.07698)."""
 
-from typing import Any
-
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
@@ -10,6 +8,7 @@ from diffusion.common.validate import check_counts
 from diffusion.data import Images
 from diffusion.data.identities.base import of_persons
 from diffusion.networks import adapt
+from diffusion.spec import Batch
 from diffusion.systems.base import Scoring, StepOutput, channels_last
 from diffusion.systems.identity import verification
 from diffusion.systems.identity.angular_margin import AngularMargin
@@ -79,7 +78,7 @@ class IdentityEncoder(Scoring):
         t = torch.zeros(len(images), dtype=torch.int64, device=images.device)
         return self.network(images, t)
 
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> StepOutput:
+    def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:
         """One loss."""
         noise = self.step_noise(batch_idx, len(batch["image"]))
         images = random_crop(batch["image"], self.crop, noise)
@@ -93,7 +92,7 @@ class IdentityEncoder(Scoring):
 
     on_test_epoch_start = on_validation_epoch_start
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Keeps the embeddings."""
         if batch:  # another process has the last one
             self.found.append(self.embed(batch["image"]).float())

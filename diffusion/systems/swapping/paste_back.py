@@ -30,7 +30,7 @@ def face_mask(size: int, points: Tensor | None = None, grown: float = 1.0) -> Te
     return (way * way * (3 - 2 * way))[None]
 
 
-def align(photograph: Tensor, points: Tensor, size: int) -> tuple[Tensor, Tensor]:
+def aligned_face(photograph: Tensor, points: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Returns an aligned face, (1, C, size, size), and the similarity that brought it there.
 
     Args:

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffusion.common.pixels import quantize
+from diffusion.common.pixels import quantize, text_chunks
 from diffusion.data.identities.another import WithAnother
 from diffusion.data.identities.base import Identities
+from diffusion.spec import Batch
 from diffusion.systems.frozen.identities import FrozenIdentity
 from diffusion.systems.swapping.paste_back import face_mask
 from diffusion.systems.trainer import gather_rows
@@ -60,7 +61,7 @@ class SwapFigures:
         data: Identities,
         split: str,
         targets: Sequence[int],
-        batch: Mapping[str, Any],
+        batch: Batch,
     ) -> None:
         """Measures the pairs of a batch.
 
@@ -129,16 +130,16 @@ class SwapFigures:
             found.setdefault(way, {})[name] = value
         return found
 
-    def record(self, strategy: Any, encoder: str) -> dict[str, Any]:
+    def record(self, strategy: Any, **digests: str) -> dict[str, Any]:
         """Returns what a test found, as JSON can hold it.
 
         Args:
             strategy: The Trainer's.
-            encoder: The digest of what conditions.
+            **digests: Of what swaps, `weights`, and of what conditions, `encoder`.
         """
         rows = self.rows(strategy)
         judge = None if self.judge is None else self.judge.digest
-        about = {"pairs": self.pairs, "judge": judge, "encoder": encoder}
+        about = {"pairs": self.pairs, "judge": judge, **digests}
         return {"figures": rows[SWAPPER], "rows": rows, **about}
 
     def plot(self, record: Mapping[str, Any], path: Path) -> None:
@@ -147,7 +148,8 @@ class SwapFigures:
 
         pixels = quantize(torch.cat(self.shown)[:SHOWN])  # (rows, columns, C, H, W)
         page = pixels.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1).expand(-1, -1, 3)
-        Image.fromarray(page.numpy()).save(path, "PNG")
+        about = {"weights": record["weights"]}
+        Image.fromarray(page.numpy()).save(path, "PNG", pnginfo=text_chunks(about))
 
 
 def source_of(pictures: WithAnother, i: int) -> int:
@@ -163,9 +165,7 @@ def source_of(pictures: WithAnother, i: int) -> int:
     raise ValueError("data: pictures of one person; expected two persons to swap")
 
 
-def about(
-    out: Tensor, target: Tensor, truth: Tensor | None, batch: Mapping[str, Any]
-) -> dict[str, Tensor]:
+def about(out: Tensor, target: Tensor, truth: Tensor | None, batch: Batch) -> dict[str, Tensor]:
     """Returns the figures of pictures that need no judge, (B,) each."""
     if truth is None:
         outside = (1 - face_mask(out.shape[-1])).to(out)[None]

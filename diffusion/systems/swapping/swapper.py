@@ -9,12 +9,14 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
+from diffusion.common.hashing import weights_digest
 from diffusion.common.validate import check_counts
 from diffusion.data import Images
 from diffusion.data.identities.base import Identities, of_persons
 from diffusion.networks.identity.projected_discriminator import ProjectedDiscriminator
 from diffusion.networks.identity.swap_generator import SwapGenerator
 from diffusion.noise import seed
+from diffusion.spec import Batch
 from diffusion.systems.base import Scoring, StepOutput, channels_last
 from diffusion.systems.frozen.identities import FrozenIdentity
 from diffusion.systems.swapping.swap_figures import SWAPPER, SwapFigures
@@ -168,7 +170,7 @@ class Swapper(Scoring):
         no, yes = map(self.discriminator, (fake, real))
         return (F.relu(1 + no) + F.relu(1 - yes)).mean()
 
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> StepOutput:
+    def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:
         """A step of G, then one of D."""
         x, real, step = batch["image"], batch["identity"], self.trainer.global_step
         self.step_noise(batch_idx, len(x))
@@ -206,15 +208,15 @@ class Swapper(Scoring):
 
     on_test_epoch_start = on_validation_epoch_start
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Swaps each picture with one of somebody else."""
         self._measure(batch, batch_idx, "val")
 
-    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
         """The same."""
         self._measure(batch, batch_idx, "test")
 
-    def _measure(self, batch: dict[str, Any], batch_idx: int, split: str) -> None:
+    def _measure(self, batch: Batch, batch_idx: int, split: str) -> None:
         data = self._data()
         if batch and isinstance(data, Identities):  # else another process has the last one
             first = self.number(batch_idx) * data.batch_size
@@ -239,5 +241,9 @@ class Swapper(Scoring):
 
     def on_test_epoch_end(self) -> None:
         """Logs them, and writes them."""
-        record = self.found.record(self.trainer.strategy, self.encoder.digest)
+        digests = {
+            "weights": weights_digest(self.network.state_dict()),
+            "encoder": self.encoder.digest,
+        }
+        record = self.found.record(self.trainer.strategy, **digests)
         self.report(record, "swap.json", "swap.png", self.found.plot)

@@ -21,9 +21,9 @@ from diffusion.systems.averages import EMA, Power, Snapshots
 from diffusion.systems.averages.post_hoc import (
     Snapshot,
     coefficients,
-    found,
     inner,
     reconstructed,
+    snapshots_until,
 )
 from diffusion.systems.diffusion import Diffusion
 
@@ -72,7 +72,7 @@ def test_other_lengths_are_reconstructed(tmp_path):
     quiet = {"enable_progress_bar": False, "limit_val_batches": 0, "accelerator": "cpu"}
     fitting = trainer(tmp_path, tracked, snapshots, max_steps=160, **quiet)
     fitting.fit(Diffusion(*parts), Digits(batch_size=8))
-    every = found(tmp_path / "snapshots", 160)
+    every = snapshots_until(tmp_path / "snapshots", 160)
     assert [(one.step, one.width) for one in every[-2:]] == [(160, 0.05), (160, 0.1)]
     assert len(every) == 40
     nearest = {0.03: 0.05, 0.07: 0.05, 0.2: 0.1}

@@ -11,7 +11,14 @@ from diffusion.networks import PromptNetwork, TextEncoder
 from diffusion.networks.conditioning.token_encoder import Encoding
 from diffusion.noise import SeededNoise
 from diffusion.systems.captioning.prompt_upsampler import PromptUpsampler
-from diffusion.systems.captioning.shortened import WORD, added, distinct, joined, renamed, shortened
+from diffusion.systems.captioning.shortened import (
+    WORD,
+    added,
+    joined,
+    renamed,
+    shortened,
+    without_repeats,
+)
 from diffusion.systems.captioning.writing import nll
 
 PAIRS = [
@@ -33,7 +40,10 @@ def test_what_is_added_and_joined_is_the_caption():
     assert joined("a fox. ", "orange") == "a fox. orange"
     assert joined("a fox", "") == "a fox"
     assert joined("", "orange") == ""
-    assert distinct("red picture, showing sun, sun, day, sun") == "red picture, showing sun, day"
+    assert (
+        without_repeats("red picture, showing sun, sun, day, sun")
+        == "red picture, showing sun, day"
+    )
 
 
 def test_prompts_are_shortened_from_the_front():

@@ -70,9 +70,9 @@ def test_what_is_wrong_is_known_before_training(run, base, refused):
     assert "expected a checkpoint of this project" in line("--model.start=plain.ckpt")
     other = line("--model.start=base.ckpt", "--model.network.channels=16")
     assert "model.start: base.ckpt is of another model: denoiser.network." in other
-    assert "(32, 8), expected (64, 16)" in other
+    assert "(32, 8); expected (64, 16)" in other
     fewer = line("--model.start=base.ckpt", "--model.network.num_classes=12")
-    assert "embedding.label.weight is (11, 32), expected (13, 32)" in fewer
+    assert "embedding.label.weight is (11, 32); expected (13, 32)" in fewer
     assert not (run.folder / "run/checkpoints/last.ckpt").exists()
 
 
@@ -83,7 +83,7 @@ def test_fewer_input_channels_are_another_model(run, refused):
         *("fit", "--config", "tiny.yaml", "--model.start", run.last),
         "--trainer.default_root_dir=other",
     )
-    assert "conv_in.weight is (8, 3, 3, 3), expected (8, 1, 3, 3)" in line
+    assert "conv_in.weight is (8, 3, 3, 3); expected (8, 1, 3, 3)" in line
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ import math
 import torch
 
 from diffusion.common.alignment import TEMPLATE, inverse, similarity
-from diffusion.systems.swapping.paste_back import align, face_mask, paste_back
+from diffusion.systems.swapping.paste_back import aligned_face, face_mask, paste_back
 
 
 def posed(angle, scale, move, size=1.0):
@@ -29,22 +29,22 @@ def test_alignment_is_the_inverse_of_the_pose_and_back():
     back = inverse(inverse(matrix))
     assert torch.allclose(back, matrix)
     picture = smooth(120, 140)
-    face, _ = align(picture, points, 64)
-    again = align(face[0], 64 * torch.tensor(TEMPLATE), 64)[0]
+    face, _ = aligned_face(picture, points, 64)
+    again = aligned_face(face[0], 64 * torch.tensor(TEMPLATE), 64)[0]
     assert torch.allclose(again, face, atol=1e-5)  # what is aligned already stays
 
 
 def test_an_unchanged_face_changes_nothing():
     picture = smooth(90, 130)
     points, _ = posed(-0.3, 60.0, (40.0, 12.0))
-    face, matrix = align(picture, points, 32)
+    face, matrix = aligned_face(picture, points, 32)
     assert torch.equal(paste_back(picture, face, face, matrix, face_mask(32)), picture)
 
 
 def test_a_change_comes_back_where_it_was_and_nowhere_else():
     picture = torch.zeros(3, 100, 120)
     points, _ = posed(0.2, 50.0, (50.0, 20.0))
-    face, matrix = align(picture, points, 64)
+    face, matrix = aligned_face(picture, points, 64)
     found = paste_back(picture, face, face + 0.5, matrix, face_mask(64))
     middle = points.mean(0)  # inside the mask
     assert torch.allclose(found[:, int(middle[1]), int(middle[0])], torch.tensor(0.5), atol=1e-3)

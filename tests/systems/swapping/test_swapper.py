@@ -6,10 +6,12 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.plugins import MixedPrecision
+from PIL import Image
 from swapping import Colours, encoder, swapper
 
 from diffusion.callbacks.checkpoint import Checkpoint
 from diffusion.callbacks.monitor import Monitor
+from diffusion.common.hashing import weights_digest
 from diffusion.common.schedules import Warmup
 from diffusion.data import Digits
 from diffusion.networks import SwapGenerator
@@ -240,7 +242,12 @@ def test_a_perfect_swap_and_doing_nothing_are_told_apart(tmp_path):
     assert rows["return the target"]["background"] == 0
     assert rows["return the source"]["source"] == pytest.approx(1, abs=1e-5)
     assert rows["return the target"]["truth"] > 5
-    assert (tmp_path / "swap.png").stat().st_size > 100
+    said = Image.open(tmp_path / "swap.png").text
+    assert (
+        said["diffusion.weights"]
+        == record["weights"]
+        == weights_digest(system.network.state_dict())
+    )
 
 
 @pytest.mark.slow
