@@ -20,7 +20,7 @@ from torch import Tensor
 from diffusion.common.files import written_aside
 from diffusion.common.pixels import quantize, scaled
 from diffusion.data import Emoji
-from diffusion.guidance import ClassifierFree, Static
+from diffusion.guidance import ClassifierFree, Guidance, Static
 from diffusion.metrics import (
     AskedClass,
     AskedColours,
@@ -32,18 +32,23 @@ from diffusion.metrics import (
 from diffusion.plots import pictures
 from diffusion.plots.captioned import captioned
 from diffusion.sampler import Sampler
-from diffusion.step import DDIM, DPMSolver, Step
+from diffusion.step import DDIM, Step, UniPC
 from diffusion.systems.diffusion import Diffusion
 from diffusion.systems.frozen import TrainedClip
 
 Way = tuple[str, float, int]
 N, AT_ONCE = 300, 20
 SHOWN, COLUMNS = 48, 12
-SOLVERS: dict[str, tuple[Step, int]] = {"ddim50": (DDIM(), 50), "dpmpp2m20": (DPMSolver(), 20)}
+SOLVERS: dict[str, tuple[Step, int, list[Guidance]]] = {
+    "ddim50": (DDIM(), 50, []),
+    "ddim50-clipped": (DDIM(), 50, [Static()]),
+    "unipc20": (UniPC(), 20, []),
+}
 # Solver, scale and seed, that of the shipped sampler first.
 WAYS: list[Way] = [
     *[("ddim50", 3.0, seed) for seed in (0, 1)],
-    *[("dpmpp2m20", s, 0) for s in (1.0, 2.0, 6.0)],
+    ("ddim50-clipped", 3.0, 0),
+    *[("unipc20", s, 0) for s in (1.0, 2.0, 3.0, 6.0)],
 ]
 LOW, UPSAMPLED = 32, 100
 
@@ -68,7 +73,8 @@ def draw(root: str, out: Path) -> None:
     for solver, s, seed in WAYS:
         for split in SPLITS:
             data = asking(root, split)
-            model.sampler = Sampler(*SOLVERS[solver], [ClassifierFree(s), Static()])
+            step, steps, threshold = SOLVERS[solver]
+            model.sampler = Sampler(step, steps, [ClassifierFree(s), *threshold])
             for first in range(0, N, AT_ONCE):
                 if (path := file(out, (solver, s, seed), split, first)).exists():
                     continue

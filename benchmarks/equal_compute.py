@@ -19,6 +19,8 @@ are seen, but not together.
     flow, Muon      MiniLM again, by the recipe that is the best on Fashion-MNIST
     DALL-E 2        the prior and a decoder that also reads MiniLM
     CLIP guidance   the transformer's network without its caption, guided by weights/clip_emoji
+
+x̂_0 is not clipped, but where CLIP reads it.
 """
 
 import argparse
@@ -41,14 +43,14 @@ LAST = "checkpoints/last.ckpt"
 def ways(args: argparse.Namespace) -> list[Way]:
     """Returns those whose checkpoints are there: runs/NAME-SEED, made by the commands above."""
     every = [
-        Way(f"{name}, training {seed}", f"{args.runs}/{run}-{seed}/{LAST}", scale)
+        Way(f"{name}, training {seed}", f"{args.runs}/{run}-{seed}/{LAST}", scale, threshold=None)
         for scale in (3, 1)
         for seed in args.trainings
         for run, name in NAMES.items()
     ]
     decoder, transformer = (f"{args.runs}/{x}-0/{LAST}" for x in ("decoder", "text_transformer"))
-    every.append(Way("DALL-E 2, training 0", decoder, 3, "prior"))
-    every.append(Way("DALL-E 2, training 0", decoder, 1, "prior"))
+    every.append(Way("DALL-E 2, training 0", decoder, 3, "prior", threshold=None))
+    every.append(Way("DALL-E 2, training 0", decoder, 1, "prior", threshold=None))
     every.append(Way("CLIP guidance, training 0", transformer, 10, clip=True))
     there = [way for way in every if Path(way.model).exists()]
     if gone := {way.model for way in every} - {way.model for way in there}:

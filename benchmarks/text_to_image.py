@@ -66,7 +66,7 @@ class Way:
     scale: float
     z: Literal["prior", "own picture", "text", "none", ""] = ""
     text: bool = True
-    threshold: type[Guidance] = Static
+    threshold: type[Guidance] | None = Static
     clip: bool = False
 
     @property
@@ -139,7 +139,8 @@ class Draw:
         if way.clip:
             clip = Clip(way.scale, self.clip, "x_0", through=True, shifts=4)
             guides = [ClassifierFree(0), clip]
-        model.sampler = Sampler(UniPC(), STEPS, [*guides, way.threshold()])
+        guides += [way.threshold()] if way.threshold else []
+        model.sampler = Sampler(UniPC(), STEPS, guides)
         texts = batch["text"] if way.text else [""] * len(batch["text"])
         return model.generate(
             {"text": texts} | ({} if z is None else {"embedding": z}), noise
