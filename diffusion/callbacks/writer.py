@@ -186,10 +186,8 @@ class Writer(L.Callback):
         batch = self.data.request([*shown]) if self.data.controls else {}
         batch = self.data.on_after_batch_transfer(batch, 0)
         if controls := [batch[name] for name in self.data.controls if name in batch]:
-            images, columns = (
-                pictures.after_controls(controls, images, 1),
-                columns * (len(controls) + 1),
-            )
+            images = pictures.after_controls(controls, images, 1)
+            columns *= len(controls) + 1
             texts = [x for text in texts for x in (*[""] * len(controls), text)]
         return captioned(images, texts, columns) if any(texts) else pictures.grid(images, columns)
 

@@ -122,8 +122,8 @@ class Emoji(CaptionedImages):
             )
             whole = of_style(self.styles[0], bare[0])
             if self.complete:
-                texts = self.prompts or []
-                self.prompts = [of_style(self.styles[0], x) if x in bare else x for x in texts]
+                whole_of = {x: of_style(self.styles[0], x) for x in bare}
+                self.prompts = [whole_of.get(x, x) for x in self.prompts or []]
                 rank_zero_warn(f"{known}; asked for as {whole!r}, or so, by data.complete")
             else:
                 rank_zero_warn(f"{known}; expected {', '.join(self.styles)} in each: {whole!r}")
