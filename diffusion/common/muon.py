@@ -101,8 +101,10 @@ class MuonWithAdamW(torch.optim.AdamW):
 def orthogonal(G: Tensor, iterations: int = 5) -> Tensor:
     """Returns U S' Vᵀ for G = U S Vᵀ, with S' in 0.68 … 1.14 where S > 0.01 ‖G‖.
 
-    X ← a X + (b X Xᵀ + c (X Xᵀ)²) X, from X = G / ‖G‖, is a quintic polynomial of the singular
-    values; a, b, c are Jordan's, steep at 0 rather than exact at 1.
+    X ← (a + b X Xᵀ + c (X Xᵀ)²) X, from X = G / ‖G‖, is a quintic polynomial of the singular
+    values; a, b, c are Jordan's, steep at 0 rather than exact at 1. All factors are polynomials of
+    A = X Xᵀ and commute, so that they are multiplied as matrices of the shorter side, and G itself
+    twice instead of ten times: P = a + b A + c A², Q ← P Q, A ← P A P, and Q X at the end.
 
     Args:
         G: Matrices, (..., m, n).
@@ -110,10 +112,14 @@ def orthogonal(G: Tensor, iterations: int = 5) -> Tensor:
     """
     a, b, c = COEFFICIENTS
     wide = G.shape[-2] <= G.shape[-1]
-    X = G if wide else G.mT
-    X = X.bfloat16() if X.is_cuda else X.float()
+    X = (G if wide else G.mT).float()
     X = X / X.flatten(-2).norm(dim=-1)[..., None, None].clamp(min=1e-7)
-    for _ in range(iterations):
-        A = X @ X.mT
-        X = a * X + (b * A + c * A @ A) @ X
+    A, Q = X @ X.mT, None
+    for left in reversed(range(iterations)):
+        P = b * A + c * A @ A
+        P.diagonal(dim1=-2, dim2=-1).add_(a)
+        Q = P if Q is None else P @ Q
+        if left:
+            A = P @ A @ P
+    X = Q @ X
     return X if wide else X.mT

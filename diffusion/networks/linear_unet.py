@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from diffusion.common.validate import check_counts
 from diffusion.networks.base import Network
 from diffusion.networks.embedding import sinusoidal
+from diffusion.networks.kernels import attend
 
 
 class RMSNorm(nn.Module):
@@ -97,7 +98,7 @@ class Attention(nn.Module):
         k_0, v_0 = learned.unsqueeze(1).expand(-1, len(h), -1, -1, -1)
         k, v = torch.cat([k_0, k], dim=2), torch.cat([v_0, v], dim=2)
         if self.full:
-            values = F.scaled_dot_product_attention(q, k, v)
+            values = attend(q, k, v)
         else:
             context = k.softmax(2).transpose(2, 3) @ v  # (B, heads, d, d)
             values = q.softmax(3) @ context / q.shape[3] ** 0.5

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from diffusion.common.validate import check_counts
 from diffusion.networks.conditioning.token_encoder import Encoding
+from diffusion.networks.kernels import attend
 from diffusion.networks.text.hashed_words import HashedWords
 from diffusion.networks.unet.attention import heads_of, split_heads
 
@@ -42,7 +43,7 @@ class Block(nn.Module):
             past[:] = [torch.cat(pair, 2) for pair in zip(past, (k, v))] if past else [k, v]
             k, v = past
         alone = causal and q.shape[2] == k.shape[2]
-        values = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=alone)
+        values = attend(q, k, v, mask, causal=alone)
         h = h + self.out(values.transpose(1, 2).flatten(2))
         return h + self.mlp_out(F.gelu(self.mlp_in(self.norm_mlp(h))))
 

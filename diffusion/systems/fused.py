@@ -7,12 +7,15 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
 
+from diffusion.common.muon import MuonWithAdamW
+
+KINDS = (Adam, AdamW, MuonWithAdamW)  # Muon's share of AdamW
 DEVICES = ("cpu", "cuda", "mps", "xpu")  # that PyTorch has such kernels for
 UNTOLD = {"fused": None, "foreach": None, "capturable": False, "differentiable": False}
 
 
 def fused(make: OptimizerCallable, params: Iterable[Tensor]) -> Optimizer:
-    """Returns an optimizer of parameters, an Adam or AdamW fused unless it was told otherwise.
+    """Returns an optimizer of parameters, one of `KINDS` fused unless it was told otherwise.
 
     What it was told is `fused: false`, say, or another of `UNTOLD`. Other optimizers are left as
     they are; PyTorch's SGD and Adagrad take sparse gradients, which their fused kernels refuse.
@@ -27,7 +30,7 @@ def fused(make: OptimizerCallable, params: Iterable[Tensor]) -> Optimizer:
     """
     optimizer = make(params)
     groups = optimizer.param_groups
-    if type(optimizer) in (Adam, AdamW) and all(UNTOLD.items() <= g.items() for g in groups):
+    if type(optimizer) in KINDS and all(UNTOLD.items() <= group.items() for group in groups):
         fits = all(_fits(p) for group in groups for p in group["params"])
         for group in groups if fits else ():
             group["fused"] = True

@@ -39,14 +39,24 @@ def is_fused(optimizer):
     return all(group["fused"] is True for group in optimizer.param_groups)
 
 
-@pytest.mark.parametrize("kind", [Adam, AdamW])
-@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.3, "amsgrad": True}], ids=["", "more"])
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (Adam, {}),
+        (Adam, {"weight_decay": 0.3, "amsgrad": True}),
+        (AdamW, {}),
+        (AdamW, {"weight_decay": 0.3, "amsgrad": True}),
+        (partial(MuonWithAdamW, least=3), {"weight_decay": 0.3}),
+    ],
+    ids=["adam", "adam-more", "adamw", "adamw-more", "muon"],
+)
 def test_a_fused_step_is_the_loops_up_to_rounding(kind, options):
     """Also where gradients are in another memory format than a kernel, which is channels last."""
     every = []
-    for make in (partial(kind, lr=0.1, foreach=False), partial(kind, lr=0.1)):
+    for told in (False, True):
         params = parameters()
-        optimizer = fused(partial(make, **options), params)
+        make = partial(kind, lr=0.1, **options)
+        optimizer = fused(make, params) if told else make(params)
         every.append((is_fused(optimizer), moved(optimizer, params)))
     assert [x for x, _ in every] == [False, True]
     torch.testing.assert_close(every[1][1], every[0][1], rtol=1e-5, atol=1e-6)
@@ -59,7 +69,6 @@ OTHERS = {
     "capturable": partial(AdamW, capturable=True),
     "differentiable": partial(AdamW, differentiable=True),
     "SGD": SGD,
-    "Muon": MuonWithAdamW,
 }
 
 

@@ -1,9 +1,9 @@
 """A causal transformer over the tokens of a text that looks at a picture."""
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion.common.validate import check_counts
+from diffusion.networks.kernels import attend
 from diffusion.networks.transformer import Block, start
 from diffusion.networks.unet.attention import heads_of
 
@@ -33,7 +33,7 @@ class PictureAttention(nn.Module):
         k, v = (x if past else x.transpose(1, 2) for x in k_v)
         if past is not None:
             past[:] = [k, v]
-        values = F.scaled_dot_product_attention(q, k, v)
+        values = attend(q, k, v)
         return h + self.out(values.transpose(1, 2).flatten(2))
 
 

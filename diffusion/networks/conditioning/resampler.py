@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion.common.validate import check_counts
+from diffusion.networks.kernels import attend
 from diffusion.networks.unet.attention import heads_of
 
 
@@ -32,7 +33,7 @@ class ReadBlock(nn.Module):
             part.unflatten(2, (self.heads, -1)).transpose(1, 2)
             for part in (self.query(normed), *both)
         )
-        read = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        read = attend(q, k, v).transpose(1, 2).flatten(2)
         h = h + self.out(read)
         return h + self.mlp_out(F.gelu(self.mlp_in(self.norm_mlp(h))))
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from diffusion.common.packages import Package, obtain
 from diffusion.common.validate import check_counts
+from diffusion.networks.kernels import attend
 from diffusion.networks.text.frozen_text import FrozenText, Pretrained
 
 PACKAGE = Package(
@@ -54,7 +55,7 @@ class Layer(nn.Module):
             part(h).unflatten(2, (self.heads, -1)).transpose(1, 2)
             for part in (self.query, self.key, self.value)
         )
-        values = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        values = attend(q, k, v, mask)
         h = self.norm_attention(h + self.out(values.transpose(1, 2).flatten(2)))
         return self.norm_mlp(h + self.mlp_out(F.gelu(self.mlp_in(h))))
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion.networks.kernels import attend
 from diffusion.networks.unet.style import QKVOrder, Style, zero
 from diffusion.networks.unet.token_attention import Source, TokenAttention
 
@@ -58,7 +58,7 @@ class SelfAttention(nn.Module):
         tokens = self.norm(h).flatten(2).transpose(1, 2)  # (B, H·W, C), a view if channels_last
         q, k, v = split_heads(self.qkv(tokens), self.heads, self.qkv_order)
         if self.tokens is None:
-            values = F.scaled_dot_product_attention(q, k, v)
+            values = attend(q, k, v)
         else:
             values = self.tokens(q, k, v, sources or {})
         values = self.out(values.transpose(1, 2).flatten(2))
@@ -131,5 +131,5 @@ class AttentionPool(nn.Module):
         tokens = h.flatten(2)
         tokens = torch.cat([tokens.mean(2, keepdim=True), tokens], dim=2) + self.position
         q, k, v = split_heads(self.qkv(tokens.transpose(1, 2)), self.heads, "qkv-heads")
-        value = F.scaled_dot_product_attention(q[:, :, :1], k, v)  # (B, heads, 1, C / heads)
+        value = attend(q[:, :, :1], k, v)  # (B, heads, 1, C / heads)
         return self.out(value.flatten(1))

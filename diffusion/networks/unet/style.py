@@ -11,6 +11,7 @@ from typing import Literal, TypeVar
 from torch import nn
 
 from diffusion.common.validate import check_counts
+from diffusion.networks.kernels import GroupNorm
 
 Family = Literal["ddpm", "openai"]
 QKVOrder = Literal["qkv-heads", "heads-qkv"]
@@ -59,7 +60,7 @@ class Style:
     streams: tuple[TokenStyle, ...] = ()
     self_attention: bool = True
 
-    def norm(self, channels: int) -> nn.GroupNorm:
+    def norm(self, channels: int) -> GroupNorm:
         """Returns GroupNorm with `groups` groups, fewer where they would hold too few channels.
 
         The number is the largest divisor of `channels` that is at most min(groups, channels // 4):
@@ -71,7 +72,7 @@ class Style:
         least, eps = (4, 1e-6) if self.family == "ddpm" else (2, 1e-5)
         most = max(1, min(self.groups, channels // least))
         count = next(n for n in range(most, 0, -1) if channels % n == 0)
-        return nn.GroupNorm(count, channels, eps=eps)
+        return GroupNorm(count, channels, eps=eps)
 
     def start(self, layer: Layer, parts: int = 1) -> Layer:
         """Starts a layer as the family does: "ddpm" by `xavier`, "openai" as PyTorch did."""

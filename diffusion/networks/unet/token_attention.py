@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion.networks.conditioning.token_encoder import Encoding, TokenEncoder
 from diffusion.networks.conditioning.tokens import Tokens
+from diffusion.networks.kernels import attend
 from diffusion.networks.unet.style import Route, Style
 
 
@@ -154,7 +154,7 @@ class TokenAttention(nn.Module):
                 both = [zero if b is None else b for b, zero in zip((bias, more), zeros)]
                 bias = torch.cat(both, dim=3)
             k, v = torch.cat([k, more_k], dim=2), torch.cat([v, more_v], dim=2)
-        values = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        values = attend(q, k, v, bias)
         return self.crossed(values, q, sources)
 
     def crossed(self, values: Tensor, q: Tensor, sources: Mapping[str, Source]) -> Tensor:
@@ -162,7 +162,7 @@ class TokenAttention(nn.Module):
         for name, source in sources.items():
             if self.route(name) == "cross":
                 k, v = self.split(name, source)
-                read = F.scaled_dot_product_attention(q, k, v, attn_mask=source.bias(q))
+                read = attend(q, k, v, source.bias(q))
                 read = read if source.strength is None else source.strength.to(read) * read
                 values = values + source.weight * read
         return values
