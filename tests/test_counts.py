@@ -9,7 +9,7 @@ from diffusion.callbacks.metrics import Metrics
 from diffusion.callbacks.samples import SamplePictures
 from diffusion.common.schedules import Warmup
 from diffusion.data import Digits, SwissRoll
-from diffusion.networks import MLP, LinearUNet, TextTransformer, UNet, ViT
+from diffusion.networks import MLP, DiT, LinearUNet, TextTransformer, UNet, ViT
 from diffusion.process import Cosine, Linear, RectifiedFlow, ScaledLinear, Sigmoid, Sohl2015
 
 UNETS = ("in_channels", "out_channels", "blocks", "groups")
@@ -22,6 +22,7 @@ NUMBERS = {
     ("data", SwissRoll): ("points", "batch_size"),
     ("network", UNet): UNETS,
     ("network", LinearUNet): ("in_channels", "out_channels", "channels", "first"),
+    ("network", DiT): ("image_size", "in_channels", "out_channels", "patch", "width", "depth"),
     ("network", MLP): ("dim", "depth"),
     ("network", ViT): ("in_channels", "width", "depth", "out_channels"),
     ("network", TextTransformer): ("width", "depth"),

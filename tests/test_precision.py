@@ -10,7 +10,7 @@ from captioned import Numbers
 
 from diffusion.condition import Condition
 from diffusion.denoiser import FrozenDenoiser, NetworkDenoiser
-from diffusion.networks import MLP, EmbeddingPrior, LinearUNet, Stream, UNet
+from diffusion.networks import MLP, DiT, EmbeddingPrior, LinearUNet, Stream, UNet
 from diffusion.networks.unet.attention import SelfAttention
 from diffusion.networks.unet.style import Style
 from diffusion.objective import Distilled, Hybrid, MinSNR, Simple, VariationalBound
@@ -44,6 +44,10 @@ NETWORKS = {
             1, None, 8, None, (1, 2), heads=(2, 2), head_widths=(8, 8), full=(False, True)
         ),
         {},
+    ),
+    "transformer": (
+        lambda: DiT(8, 1, patch=4, width=32, depth=2, heads=2, num_classes=3),
+        LABELS,
     ),
     "points": (lambda: MLP(width=32, depth=2), {}),
     "prior": (lambda: EmbeddingPrior(6, Numbers(4), 16, 2, 2), TEXTS),

@@ -35,6 +35,7 @@ from diffusion.networks.conditioning.token_encoder import (
 from diffusion.networks.conditioning.tokens import Tokens as Tokens
 from diffusion.networks.control.control_net import ControlNet as ControlNet
 from diffusion.networks.control.hint_encoder import Hint as Hint
+from diffusion.networks.dit import DiT as DiT
 from diffusion.networks.identity.face_embedding import FaceEmbedding as FaceEmbedding
 from diffusion.networks.identity.face_finder import FaceFinder as FaceFinder
 from diffusion.networks.identity.projected_discriminator import (
