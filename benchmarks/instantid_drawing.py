@@ -12,7 +12,7 @@ from torch import Tensor
 
 from diffusion.common.pixels import quantize
 from diffusion.data import Avatars
-from diffusion.guidance import ClassifierFree, ControlStrength, Guidance, ImageStrength, Static
+from diffusion.guidance import ClassifierFree, ControlStrength, Guidance, ImageStrength
 from diffusion.networks import InstantID
 from diffusion.sampler import Sampler
 from diffusion.step import UniPC
@@ -67,7 +67,6 @@ class Draw:
         model = self.models[way.model]
         guides: list[Guidance] = [
             ClassifierFree(self.scale),
-            Static(),
             ImageStrength("identity", way.weight),
         ]
         if isinstance(model.denoiser.network, InstantID):

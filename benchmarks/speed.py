@@ -1,12 +1,12 @@
 r"""Speed beside other packages and beside bare loops: `make bench` writes docs/benchmarks.md.
 
-    python benchmarks/speed.py [--threads 2] [--parts peers shell guidance memory] [--repeats 7]
+    python benchmarks/speed.py [--threads 2] [--parts peers shell guidance kernels memory]
 
 What is compared runs in turn in one process, in an order that turns around from round to round, so
-that neither the machine nor its other work decides: medians and quartiles over rounds, and ratios
-within rounds. Rows go to docs/results/speed.csv and memory.csv, tables and the plot are made from
-them (`--parts tables` makes these alone). Six minutes on two idle cores, memory not counted;
-the times of a busy machine say nothing, its memory does.
+that neither the machine nor its other work decides: medians and quartiles over `--repeats` rounds,
+and ratios within rounds. Rows go to docs/results/speed.csv, kernels.csv and memory.csv, tables and
+the plot are made from them (`--parts tables` makes these alone). Seven minutes on two idle cores,
+memory not counted; the times of a busy machine say nothing, its memory does.
 """
 
 import argparse
@@ -26,7 +26,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 Ways = Mapping[str, Callable[[], object]]
-PARTS = ("peers", "shell", "guidance")
+PARTS = ("peers", "shell", "guidance")  # of speed.csv
+HEAD = ["network", "what", "batch", "ms (quartiles)", "images/s", "ratio (quartiles)"]
+OTHERS = ("kernels", "memory")  # each of a file of its own
 
 
 def in_turn(ways: Ways, repeats: int) -> dict[str, list[float]]:
@@ -123,25 +125,28 @@ def number(value: str) -> str:
     return f"{1000 * float(value):.3g}"
 
 
+def compared_lines(rows: Sequence[Mapping[str, str]], part: str) -> list[list[str]]:
+    """Returns the lines of a part's table under `HEAD`, those of peers with the share of peak."""
+    lines = list[list[str]]()
+    for row in [row for row in rows if row["part"] == part]:
+        ms = f"{number(row['seconds'])} ({number(row['q25'])} … {number(row['q75'])})"
+        ratio = f"{row['ratio']} ({row['ratio_q25']} … {row['ratio_q75']})"
+        share = f"{100 * float(row['share_of_peak']):.0f} %" if row.get("share_of_peak") else "–"
+        what = f"{row['what']}: {row['way']}"
+        line = [row["network"], what, row["batch"], ms, row["images_per_second"], ratio]
+        lines.append([*line, *([share] if part == "peers" else [])])
+    return lines
+
+
 def tables(rows: Sequence[Mapping[str, str]], page: Path, picture: Path) -> None:
     """Writes what the page shows of the rows."""
     in_doc(page, "machine", next(row["way"] for row in rows if row["part"] == "machine"))
     head = ["what", "GFLOP/s"]
     lines = [[row["way"], row["GFLOP_per_second"]] for row in rows if row["part"] == "peak"]
     in_doc(page, "peak", markdown(head, lines))
-    head = ["network", "what", "batch", "ms (quartiles)", "images/s", "ratio (quartiles)"]
     for part in PARTS:
-        mine, lines = [row for row in rows if row["part"] == part], list[list[str]]()
-        for row in mine:
-            ms = f"{number(row['seconds'])} ({number(row['q25'])} … {number(row['q75'])})"
-            ratio = f"{row['ratio']} ({row['ratio_q25']} … {row['ratio_q75']})"
-            share = (
-                f"{100 * float(row['share_of_peak']):.0f} %" if row.get("share_of_peak") else "–"
-            )
-            what = f"{row['what']}: {row['way']}"
-            line = [row["network"], what, row["batch"], ms, row["images_per_second"], ratio]
-            lines.append([*line, *([share] if part == "peers" else [])])
-        whole = [*head, "of the peak"] if part == "peers" else head
+        lines = compared_lines(rows, part)
+        whole = [*HEAD, "of the peak"] if part == "peers" else HEAD
         text = markdown(whole, lines) if lines else "Not measured yet."
         if lines and part == "peers":
             text += "\n\n![Ratios with their quartiles](results/speed.png)"
@@ -190,7 +195,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
-        "--parts", nargs="*", choices=[*PARTS, "memory", "tables"], default=[*PARTS, "memory"]
+        "--parts", nargs="*", choices=[*PARTS, *OTHERS, "tables"], default=[*PARTS, *OTHERS]
     )
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--channels", type=int, default=64, help="of the network beside peers'")
@@ -201,25 +206,34 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--to", type=Path, default=Path("docs"))
     args = parser.parse_args(argv)
     path, page = args.to / "results/speed.csv", args.to / "benchmarks.md"
-    space = args.to / "results/memory.csv"
+    half, space = (args.to / f"results/{name}.csv" for name in OTHERS)
     torch.set_num_threads(args.threads)
     if set(args.parts) & set(PARTS):
         from speed_peers import peers
         from speed_shell import guidance, shell
 
         rows: list[Row] = [{"part": "machine", "way": machine()}]
-        found = peaks(args.repeats, 16 * args.channels)
-        rows += found
-        peak = max(float(row["GFLOP_per_second"]) for row in found[:2]) * 1e9
+        peak_rows = peaks(args.repeats, 16 * args.channels)
+        rows += peak_rows
+        peak = max(float(row["GFLOP_per_second"]) for row in peak_rows[:2]) * 1e9
         for part, measure in zip(PARTS, (partial(peers, peak=peak), shell, guidance)):
             rows += measure(args) if part in args.parts else []
         write(path, rows)
+    if "kernels" in args.parts:
+        from speed_kernels import kernels
+
+        write(half, [{"part": "machine", "way": machine()}, *kernels(args)])
     if "memory" in args.parts:
         from speed_memory import memory
 
         write(space, memory(args))
     with path.open() as file:
         tables(list(csv.DictReader(file)), page, args.to / "results/speed.png")
+    if half.exists():
+        with half.open() as file:
+            found = list(csv.DictReader(file))
+        text = markdown(HEAD, compared_lines(found, "kernels"))
+        in_doc(page, "kernels", f"{found[0]['way']}.\n\n{text}")
     if space.exists():
         with space.open() as file:
             in_doc(page, "memory", memory_table(list(csv.DictReader(file))))

@@ -3,6 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from functools import reduce
 from typing import Any
 
 import torch
@@ -104,7 +105,7 @@ def orthogonal(G: Tensor, iterations: int = 5) -> Tensor:
     X ← (a + b X Xᵀ + c (X Xᵀ)²) X, from X = G / ‖G‖, is a quintic polynomial of the singular
     values; a, b, c are Jordan's, steep at 0 rather than exact at 1. All factors are polynomials of
     A = X Xᵀ and commute, so that they are multiplied as matrices of the shorter side, and G itself
-    twice instead of ten times: P = a + b A + c A², Q ← P Q, A ← P A P, and Q X at the end.
+    twice instead of ten times: P = a + b A + c A², A ← P A P, and the product of all P and X.
 
     Args:
         G: Matrices, (..., m, n).
@@ -114,12 +115,12 @@ def orthogonal(G: Tensor, iterations: int = 5) -> Tensor:
     wide = G.shape[-2] <= G.shape[-1]
     X = (G if wide else G.mT).float()
     X = X / X.flatten(-2).norm(dim=-1)[..., None, None].clamp(min=1e-7)
-    A, Q = X @ X.mT, None
+    A, factors = X @ X.mT, list[Tensor]()
     for left in reversed(range(iterations)):
         P = b * A + c * A @ A
         P.diagonal(dim1=-2, dim2=-1).add_(a)
-        Q = P if Q is None else P @ Q
+        factors.append(P)
         if left:
             A = P @ A @ P
-    X = Q @ X
+    X = reduce(torch.matmul, factors) @ X
     return X if wide else X.mT

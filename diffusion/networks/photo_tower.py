@@ -126,4 +126,5 @@ class PhotoTower(ImageTower):
         if rows:
             found = self.base(x[list(rows.values())]).half().cpu()
             self._seen.update(zip(rows, found))
-        return torch.stack([self._seen[key] for key in keys]).to(x)
+        with torch.autocast("cpu", enabled=False):  # which refuses to stack fp16 in bfloat16
+            return torch.stack([self._seen[key] for key in keys]).to(x)

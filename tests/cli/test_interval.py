@@ -156,3 +156,12 @@ def test_nothing_is_overwritten(searched, capsys, monkeypatch):
 def test_a_sampler_without_guidance(fitted, refused):
     line = refused("interval", "--ckpt_path", fitted.last)
     assert line.startswith("guidance: the sampler has no guidance; expected ClassifierFree")
+
+
+def test_a_network_that_always_reads_its_label(run, refused):
+    """Which `fit` lets through where the sampler does not guide."""
+    run.fit("--model.network.null_class=false", "--model.p_uncond=0")
+    guidance = [{"class_path": "ClassifierFree", "init_args": {"scale": 3.0}}]
+    run.write("guided.yaml", {"model": {"sampler": {"guidance": guidance}}})
+    line = refused("interval", "--ckpt_path", run.last, "--config", "guided.yaml")
+    assert line.startswith("guidance: the network has no ∅; expected ClassifierFree")

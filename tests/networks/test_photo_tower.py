@@ -57,6 +57,15 @@ def test_a_picture_is_computed_once_in_training(tower, monkeypatch):
     assert torch.equal(tower(x, torch.zeros(3)), tower.head(tower.standard(features(x))))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_it_is_trained_in_half_precision(tower, dtype):
+    x, t = torch.rand(3, 3, 8, 8) * 2 - 1, torch.zeros(3, dtype=torch.long)
+    tower.train()
+    with torch.autocast("cpu", dtype):
+        tower(x, t).float().sum().backward()
+    assert all(p.grad.isfinite().all() for p in tower.parameters() if p.requires_grad)
+
+
 def test_only_the_head_is_trained_averaged_and_saved(tower, tmp_path):
     module = Contrastive(Towers(tower, Bag()))
     tower.base(torch.zeros(1, 3, 8, 8))
