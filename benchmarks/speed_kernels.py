@@ -1,4 +1,4 @@
-"""What speed.py measures of kernels.py and muon.py, beside PyTorch's own."""
+"""What speed.py measures of half_precision.py and muon.py, beside PyTorch's own."""
 
 import argparse
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def gradients(made: UNet, x: torch.Tensor, half: bool) -> None:
 
 def of_pytorch(made: UNet, x: torch.Tensor) -> None:
     """Computes them by PyTorch's kernels for half precision."""
-    with mock.patch("diffusion.networks.kernels.slow_in_half", return_value=False):
+    with mock.patch("diffusion.networks.half_precision.slow_in_half", return_value=False):
         gradients(made, x, True)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from diffusion.interop.betas import named_process
 from diffusion.interop.layout import Names, parameter_names
 from diffusion.interop.presets import Model, Settings, node
-from diffusion.networks.linear_unet import Attention, LinearUNet, ResidualBlock
+from diffusion.networks.unet.linear_unet import Attention, LinearUNet, ResidualBlock
 
 # Ours, and the package's: layers outside the levels, of the middle, and the parts of a block.
 OTHERS = {"conv_in": "init_conv", "time_in": "time_mlp.1", "time_out": "time_mlp.3"}

@@ -42,7 +42,6 @@ from diffusion.networks.identity.projected_discriminator import (
     ProjectedDiscriminator as ProjectedDiscriminator,
 )
 from diffusion.networks.identity.swap_generator import SwapGenerator as SwapGenerator
-from diffusion.networks.linear_unet import LinearUNet as LinearUNet
 from diffusion.networks.locked import Locked as Locked
 from diffusion.networks.mlp import MLP as MLP, PixelMLP as PixelMLP
 from diffusion.networks.photo_tower import PhotoTower as PhotoTower
@@ -55,6 +54,7 @@ from diffusion.networks.text.word_vectors import WordVectors as WordVectors
 from diffusion.networks.towers import Towers as Towers
 from diffusion.networks.transformer import TextTransformer as TextTransformer
 from diffusion.networks.unet.classifier_network import ClassifierNetwork as ClassifierNetwork
+from diffusion.networks.unet.linear_unet import LinearUNet as LinearUNet
 from diffusion.networks.unet.token_attention import Stream as Stream
 from diffusion.networks.unet.unet import (
     Inpainter as Inpainter,

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from diffusion.common.validate import check_counts
 from diffusion.networks.base import Network
 from diffusion.networks.embedding import TimeLabelEmbedding, sinusoidal
-from diffusion.networks.kernels import attend
+from diffusion.networks.half_precision import attend
 from diffusion.networks.unet.attention import heads_of, split_heads
 from diffusion.networks.unet.style import xavier, zero
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from diffusion.common.validate import check_counts
 from diffusion.networks.conditioning.token_encoder import Encoding
-from diffusion.networks.kernels import attend
+from diffusion.networks.half_precision import attend
 from diffusion.networks.text.hashed_words import HashedWords
 from diffusion.networks.unet.attention import heads_of, split_heads
 

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from diffusion.common.validate import check_counts
-from diffusion.networks.kernels import attend
+from diffusion.networks.half_precision import attend
 from diffusion.networks.transformer import Block, start
 from diffusion.networks.unet.attention import heads_of
 

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion.common.validate import check_counts
-from diffusion.networks.kernels import attend
+from diffusion.networks.half_precision import attend
 from diffusion.networks.unet.attention import heads_of
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from diffusion.common.packages import Package, obtain
 from diffusion.common.validate import check_counts
-from diffusion.networks.kernels import attend
+from diffusion.networks.half_precision import attend
 from diffusion.networks.text.frozen_text import FrozenText, Pretrained
 
 PACKAGE = Package(

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from diffusion.networks.kernels import attend
+from diffusion.networks.half_precision import attend
 from diffusion.networks.unet.style import QKVOrder, Style, zero
 from diffusion.networks.unet.token_attention import Source, TokenAttention
 

@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 from torch import nn
 
 from diffusion.common.validate import check_counts
-from diffusion.networks.kernels import GroupNorm
+from diffusion.networks.half_precision import GroupNorm
 
 Family = Literal["ddpm", "openai"]
 QKVOrder = Literal["qkv-heads", "heads-qkv"]

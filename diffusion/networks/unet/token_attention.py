@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from diffusion.networks.conditioning.token_encoder import Encoding, TokenEncoder
 from diffusion.networks.conditioning.tokens import Tokens
-from diffusion.networks.kernels import attend
+from diffusion.networks.half_precision import attend
 from diffusion.networks.unet.style import Route, Style
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from diffusion.common.validate import check_counts
 from diffusion.networks.base import Network
 from diffusion.networks.embedding import sinusoidal
-from diffusion.networks.kernels import attend
+from diffusion.networks.half_precision import attend
 
 
 class RMSNorm(nn.Module):

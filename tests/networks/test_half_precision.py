@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from diffusion.networks.kernels import GroupNorm, attend
+from diffusion.networks.half_precision import GroupNorm, attend
 from diffusion.networks.unet.unet import UNet
 
 HALF = [torch.bfloat16, torch.float16]
