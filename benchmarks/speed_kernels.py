@@ -20,10 +20,8 @@ LAST = torch.channels_last
 
 def network() -> UNet:
     """Returns that of configs/flow_emoji.yaml without its texts, dropout and initial zeros."""
-    made = UNet(
-        channels=64, multipliers=[1, 2, 2], attention=[8, 4], blocks=1, head_width=32,
-        scale_shift=True, patch=2,
-    )  # fmt: skip
+    shape: dict[str, Any] = {"channels": 64, "multipliers": [1, 2, 2], "attention": [8, 4]}
+    made = UNet(**shape, blocks=1, head_width=32, scale_shift=True, patch=2)
     for p in made.parameters():
         nn.init.normal_(p, std=0.02) if p.ndim > 1 else None
     return made.to(memory_format=LAST)

@@ -52,9 +52,7 @@ def pair():
         patch_size=2,
         num_embeds_ada_norm=10,
     ).eval()
-    for (
-        block
-    ) in theirs.transformer_blocks:  # as in DiT's code; there h − 1 divides, see `sinusoidal`
+    for block in theirs.transformer_blocks:  # h divides, as in DiT's code; see `sinusoidal`
         block.norm1.emb.time_proj.downscale_freq_shift = 0
     for parameter in theirs.parameters():
         nn.init.normal_(parameter, std=0.2)
