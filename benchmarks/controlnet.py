@@ -11,10 +11,11 @@ is no FID. `controlnet_pictures.py` draws pictures.
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import kept
 import torch
 import yaml
 from bench import SPLITS, Row, Split, fill, measured
@@ -22,10 +23,7 @@ from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
 import diffusion.data
-from diffusion.common.files import written_aside
 from diffusion.common.hashing import weights_digest
-from diffusion.common.pixels import quantize
-from diffusion.common.progress import bar
 from diffusion.data import Emoji, Images
 from diffusion.data.controls.base import Control
 from diffusion.guidance import ClassifierFree, ControlStrength, Guidance, Static
@@ -45,7 +43,6 @@ from diffusion.systems.frozen import TrainedClip
 
 SOLVERS: dict[str, type[Step]] = {"unipc": UniPC, "dpmpp2m": DPMSolver}
 NONE, GUESS, CONFLICT = "none", "guess", "conflict"
-AT_ONCE = 20
 
 
 @dataclass(frozen=True)
@@ -133,34 +130,25 @@ def ways(args: argparse.Namespace, drawer: Drawer) -> list[str]:
 
 
 def draw(args: argparse.Namespace, drawer: Drawer, trained: Drawer) -> None:
-    """Draws all ways by what is asked of a trained one; sample i of seed k has noise 10⁵ k + i."""
+    """Draws all ways by what is asked of a trained one."""
     for split in args.splits:
         data = asking(args.root, split, trained)
-        for way in ways(args, drawer):
-            for seed in args.seeds:
-                where = folder(args, drawer, way, split, seed)
-                where.mkdir(parents=True, exist_ok=True)
-                with bar("images") as progress:
-                    task = progress.add_task(f"{drawer.name} {way} {split} {seed}", total=args.n)
-                    for first in range(0, args.n, AT_ONCE):
-                        numbers = range(first, min(first + AT_ONCE, args.n))
-                        if not (path := where / f"{first:04}-{numbers[-1]:04}.pt").exists():
-                            batch = requests(data, numbers, way, args.n)
-                            images = drawer(batch, [100_000 * seed + i for i in numbers], way)
-                            with written_aside(path) as part:
-                                torch.save(quantize(images), part)
-                        progress.advance(task, len(numbers))
+        cells: list[tuple[str, int]] = [*product(ways(args, drawer), args.seeds)]
+        for way, seed in cells:
 
+            def by(numbers: range, noise: list[int], way: str = way, data: Images = data) -> Tensor:
+                return drawer(requests(data, numbers, way, args.n), noise, way)
 
-def drawn(args: argparse.Namespace, where: Path) -> Tensor:
-    """Returns the pictures of a way that there are, uint8 (n, 3, H, W)."""
-    lasts = [(i, min(i + AT_ONCE, args.n) - 1) for i in range(0, args.n, AT_ONCE)]
-    files = takewhile(Path.exists, (where / f"{i:04}-{last:04}.pt" for i, last in lasts))
-    return torch.cat([torch.empty(0), *map(torch.load, files)]).byte()
+            where, what = folder(args, drawer, way, split, seed), f"{drawer.name} {way} {split}"
+            kept.draw(where, args.n, seed, by, f"{what} {seed}")
 
 
 def table(args: argparse.Namespace, base: Drawer, drawer: Drawer, judge: TrainedClip) -> None:
     """Measures all ways of a control on both splits; rows that are there already stay."""
+
+    def by(way: str) -> Drawer:
+        return base if way == NONE else drawer
+
     for split, captions in ((split, SPLITS[split]) for split in args.splits):
         data = asking(args.root, split, drawer)
         measures: list[Measure] = [Adherence(), FrechetDistance(EfficientNet(root=args.root))]
@@ -170,8 +158,7 @@ def table(args: argparse.Namespace, base: Drawer, drawer: Drawer, judge: Trained
             measure.prepare(data, Path(".cache"))
 
         def run(way: str, seed: int, data: Images = data, split: Split = split) -> Row:
-            by = base if way == NONE else drawer
-            images = drawn(args, folder(args, by, way, split, seed))
+            images = kept.drawn(folder(args, by(way), way, split, seed), args.n)
             asked = requests(data, range(len(images)), way, args.n)
             controls = {drawer.name: asked[drawer.name]}
             samples = SampleBatch(images, texts=asked["text"], controls=controls)
@@ -186,8 +173,7 @@ def table(args: argparse.Namespace, base: Drawer, drawer: Drawer, judge: Trained
             ({**about, "way": way, "seed": seed}, way, seed)
             for way in (NONE, *ways(args, drawer))
             for seed in args.seeds
-            if len(drawn(args, folder(args, base if way == NONE else drawer, way, split, seed)))
-            == args.n
+            if len(kept.drawn(folder(args, by(way), way, split, seed), args.n)) == args.n
         ]
         fill(args.to / "controlnet.csv", [(k, lambda w=w, s=s: run(w, s)) for k, w, s in keys])
 

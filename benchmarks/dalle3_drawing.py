@@ -6,22 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import torch
+import kept
 from bench import SPLITS, Split
 from dalle3_generators import UPSAMPLER, Generator, checkpoint, snapshots
 from safetensors.torch import load_file
 from torch import Tensor
 
 from diffusion.common.files import written_aside
-from diffusion.common.pixels import quantize
 from diffusion.data import Emoji
-from diffusion.guidance import ClassifierFree, Static
-from diffusion.sampler import Sampler
-from diffusion.step import UniPC
 from diffusion.systems.captioning.prompt_upsampler import PromptUpsampler
 from diffusion.systems.diffusion import Diffusion
 
-AT_ONCE, STEPS = 50, 10
 Prompts = Literal["short", "detailed", "upsampled"]
 PROMPTS: tuple[Prompts, ...] = ("short", "detailed", "upsampled")
 
@@ -44,7 +39,6 @@ def loaded(args: argparse.Namespace, one: Generator, step: int) -> Diffusion:
         trained = {name for name, p in model.named_parameters() if p.requires_grad}
         assert not wrong, wrong
         assert not trained & {*left}, left
-    model.sampler = Sampler(UniPC(), STEPS, [ClassifierFree(3.0), Static()])
     return model.to(args.device)
 
 
@@ -68,15 +62,11 @@ def prompts(args: argparse.Namespace, split: Split, kind: Prompts) -> list[str] 
     return [of[text] for text in found]
 
 
-def draw(model: Diffusion, asked: Sequence[str], seed: int, path: Path) -> Tensor:
-    """Returns a picture of each prompt, uint8 (n, 3, 32, 32); sample i has noise 100,000 k + i."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        parts = list[Tensor]()
-        for first in range(0, len(asked), AT_ONCE):
-            part = list(asked[first : first + AT_ONCE])
-            noise = range(100_000 * seed + first, 100_000 * seed + first + len(part))
-            parts.append(quantize(model.generate({"text": part}, noise)).cpu())
-        with written_aside(path) as aside:
-            torch.save(torch.cat(parts), aside)
-    return torch.load(path)
+def draw(model: Diffusion, asked: Sequence[str], seed: int, folder: Path) -> Tensor:
+    """Returns a picture of each prompt, uint8 (n, 3, 32, 32), drawn now or before."""
+
+    def by(numbers: range, noise: list[int]) -> Tensor:
+        return model.generate({"text": [asked[i] for i in numbers]}, noise)
+
+    kept.draw(folder, len(asked), seed, by, folder.name)
+    return kept.drawn(folder, len(asked))

@@ -4,6 +4,7 @@ import argparse
 import csv
 from pathlib import Path
 
+import kept
 import torch
 from bench import SPLITS, Row, Split, fill, measured
 from dalle3_drawing import PROMPTS, Prompts, asking, draw, loaded, prompts
@@ -50,7 +51,7 @@ def measure(args: argparse.Namespace, one: Generator, step: int) -> None:
         def run(kind: Prompts, split: Split = split) -> Row:
             asked = prompts(args, split, kind) or []
             folder = args.out / one.folder / f"drawn_{step}"
-            files = {seed: folder / f"{split}-{kind}-{seed}.pt" for seed in args.seeds}
+            files = {seed: folder / f"{split}-{kind}-{seed}" for seed in args.seeds}
             images = torch.cat([draw(model, asked, seed, file) for seed, file in files.items()])
             found: Row = {"steps": step, "n": len(images)}
             for measures, of in ((by_short, captions[0]), ([colours], captions[1])):  # noqa: B023
@@ -86,9 +87,9 @@ def sheet(args: argparse.Namespace) -> None:
     found, names = list[Tensor](), list[str]()
     for one in sorted(every, key=lambda one: chosen.index(one.folder)):
         folder = args.out / one.folder / f"drawn_{steps(args)[one]}"
-        files = [folder / f"test-{kind}-0.pt" for kind in args.prompts]
-        if there := [file for file in files if file.exists()]:
-            found.append(torch.cat([torch.load(file)[:SHOWN] for file in there]))
+        each = [kept.drawn(folder / f"test-{kind}-0", args.n)[:SHOWN] for kind in args.prompts]
+        if len(row := torch.cat([x for x in each if len(x)])):
+            found.append(row)
             names.append(one.name)
     if found:
         page = labelled(pictures.grid(scaled(torch.cat(found)), len(found[0])), names)

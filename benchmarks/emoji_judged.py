@@ -1,7 +1,7 @@
 r"""What the models of weights/ draw for captions of known and of new concepts, judged.
 
-`python benchmarks/emoji_judged.py` draws what is not there yet into runs/judged, twenty pictures a
-file, and measures it: the table docs/results/judged.csv, of weights/glide_emoji by
+`python benchmarks/emoji_judged.py` draws what is not there yet into runs/judged and
+measures it: the table docs/results/judged.csv, of weights/glide_emoji by
 weights/judge_emoji, by colours and by classes; the sheets judged_blind.png, samples alone, and
 judged_named.png, the same with what was asked for and the caption that the judge finds nearest
 among all of the data; and, printed, the pixel error of weights/glide_emoji_upsampler and of
@@ -9,16 +9,16 @@ bilinear interpolation.
 """
 
 import argparse
-from itertools import takewhile
+from itertools import product
 from pathlib import Path
 
+import kept
 import torch
 import torch.nn.functional as F
 from bench import SPLITS, Row, Split, fill, measured
 from torch import Tensor
 
-from diffusion.common.files import written_aside
-from diffusion.common.pixels import quantize, scaled
+from diffusion.common.pixels import scaled
 from diffusion.data import Emoji
 from diffusion.guidance import ClassifierFree, Guidance, Static
 from diffusion.metrics import (
@@ -37,7 +37,7 @@ from diffusion.systems.diffusion import Diffusion
 from diffusion.systems.frozen import TrainedClip
 
 Way = tuple[str, float, int]
-N, AT_ONCE = 300, 20
+N = 300
 SHOWN, COLUMNS = 48, 12
 SOLVERS: dict[str, tuple[Step, int, list[Guidance]]] = {
     "ddim50": (DDIM(), 50, []),
@@ -60,36 +60,26 @@ def asking(root: str, split: Split) -> Emoji:
     return data
 
 
-def file(out: Path, way: Way, split: Split, first: int) -> Path:
-    """Returns where twenty pictures lie."""
+def folder(out: Path, way: Way, split: Split) -> Path:
+    """Returns where the pictures of a way lie."""
     solver, s, seed = way
-    return out / f"{solver}-s{s:g}-seed{seed}-{split}-{first:03}.pt"
+    return out / f"{solver}-s{s:g}-seed{seed}-{split}"
 
 
 def draw(root: str, out: Path) -> None:
-    """Draws all ways; sample i of seed k has noise 100,000 k + i."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Draws all ways."""
     model = Diffusion.load_from_checkpoint("weights/glide_emoji").eval()
-    for solver, s, seed in WAYS:
-        for split in SPLITS:
-            data = asking(root, split)
-            step, steps, threshold = SOLVERS[solver]
-            model.sampler = Sampler(step, steps, [ClassifierFree(s), *threshold])
-            for first in range(0, N, AT_ONCE):
-                if (path := file(out, (solver, s, seed), split, first)).exists():
-                    continue
-                numbers = range(first, first + AT_ONCE)
-                noise = [100_000 * seed + i for i in numbers]
-                images = model.generate(data.measured(numbers), noise)
-                with written_aside(path) as part:
-                    torch.save(quantize(images), part)
+    cells: list[tuple[Way, Split]] = [*product(WAYS, SPLITS)]
+    for way, split in cells:
+        solver, s, seed = way
+        step, steps, threshold = SOLVERS[solver]
+        model.sampler = Sampler(step, steps, [ClassifierFree(s), *threshold])
+        data = asking(root, split)
 
+        def by(numbers: range, noise: list[int], data: Emoji = data) -> Tensor:
+            return model.generate(data.measured(numbers), noise)
 
-def drawn(out: Path, way: Way, split: Split) -> Tensor:
-    """Returns the pictures of a way that there are, uint8 (n, 3, 32, 32)."""
-    files = [file(out, way, split, first) for first in range(0, N, AT_ONCE)]
-    found = list(takewhile(Path.exists, files))
-    return torch.cat([torch.empty(0, 3, 32, 32).byte(), *map(torch.load, found)])
+        kept.draw(folder(out, way, split), N, seed, by, f"{solver} s = {s:g} {split} {seed}")
 
 
 def table(root: str, out: Path, judge: TrainedClip, path: Path) -> None:
@@ -106,7 +96,7 @@ def table(root: str, out: Path, judge: TrainedClip, path: Path) -> None:
             measure.prepare(data, Path(".cache"))
 
         def run(way: Way, data: Emoji = data, split: Split = split) -> Row:
-            images = drawn(out, way, split)
+            images = kept.drawn(folder(out, way, split), N)
             samples = SampleBatch(images, texts=data.measured(range(len(images)))["text"])
             row: Row = {"n": len(images)}
             found = measured(measures, samples)  # noqa: B023
@@ -117,24 +107,28 @@ def table(root: str, out: Path, judge: TrainedClip, path: Path) -> None:
             {"captions": name, "solver": solver, "scale": s, "seed": seed}
             for solver, s, seed in WAYS
         ]
-        there = [(key, way) for key, way in zip(keys, WAYS) if len(drawn(out, way, split))]
+        there = [
+            (key, way)
+            for key, way in zip(keys, WAYS)
+            if len(kept.drawn(folder(out, way, split), N))
+        ]
         fill(path, [(key, lambda w=way: run(w)) for key, way in there])
 
 
-def sheets(root: str, out: Path, judge: TrainedClip, folder: Path) -> None:
+def sheets(root: str, out: Path, judge: TrainedClip, to: Path) -> None:
     """Draws the first samples of either split alone, and with their captions asked and found."""
     images, texts, every = list[Tensor](), list[str](), list[str]()
     for split in SPLITS:
         data = asking(root, split)
-        images.append(drawn(out, WAYS[0], split)[: SHOWN // 2])
+        images.append(kept.drawn(folder(out, WAYS[0], split), N)[: SHOWN // 2])
         texts += data.measured(range(SHOWN // 2))["text"]
         every = sorted({*(data.texts or ())})
     shown = scaled(torch.cat(images))
     cosines = judge.embed_image(shown) @ judge.embed_text(every).T
     found = [every[i] for i in cosines.argmax(1).tolist()]
     named = [f"{text} · {'found' if text == near else near}" for text, near in zip(texts, found)]
-    pictures.save(pictures.grid(shown, COLUMNS), folder / "judged_blind.png")
-    pictures.save(captioned(shown, named, COLUMNS), folder / "judged_named.png")
+    pictures.save(pictures.grid(shown, COLUMNS), to / "judged_blind.png")
+    pictures.save(captioned(shown, named, COLUMNS), to / "judged_named.png")
 
 
 def upsampled(root: str) -> None:
@@ -146,16 +140,16 @@ def upsampled(root: str) -> None:
     rows = data._captions().rows(range(UPSAMPLED))
     real = scaled(data.val_set.__getitems__(rows)["image"])
     small = batch["low_res"] if batch["low_res"].is_floating_point() else scaled(batch["low_res"])
-    parts = [
-        model.generate({k: v[i : i + AT_ONCE] for k, v in batch.items()}, range(i, i + AT_ONCE))
-        for i in range(0, UPSAMPLED, AT_ONCE)
+    found = [
+        model.generate({k: v[part.start : part.stop] for k, v in batch.items()}, noise)
+        for part, noise in kept.parts(UPSAMPLED, 0)
     ]
     ways = {
-        "glide_emoji_upsampler": torch.cat(parts).clamp(-1, 1),
+        "glide_emoji_upsampler": torch.cat(found).clamp(-1, 1),
         "bilinear": F.interpolate(small, real.shape[2:], mode="bilinear"),
     }
-    for name, found in ways.items():
-        print(f"{name}: RMS {(found - real).square().mean().sqrt():.4f} of {UPSAMPLED} pictures")
+    for name, images in ways.items():
+        print(f"{name}: RMS {(images - real).square().mean().sqrt():.4f} of {UPSAMPLED} pictures")
 
 
 def main() -> None:

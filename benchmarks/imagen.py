@@ -27,6 +27,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import kept
 import torch
 import torch.nn.functional as F
 from bench import Row, fill, measured
@@ -82,10 +83,9 @@ def drawn(
     model: Diffusion, request: dict[str, Tensor | list[str]], n: int, seed: int = 0
 ) -> Tensor:
     """Returns n samples, of which sample i has noise 100,000 seed + i."""
-    parts = [range(i, min(i + AT_ONCE, n)) for i in range(0, n, AT_ONCE)]
-    cut = [{k: v[part.start : part.stop] for k, v in request.items()} for part in parts]
-    noise = [[100_000 * seed + i for i in part] for part in parts]
-    return torch.cat([model.generate(batch, part) for batch, part in zip(cut, noise)])
+    parts = kept.parts(n, seed, AT_ONCE)
+    cut = (({k: v[i.start : i.stop] for k, v in request.items()}, noise) for i, noise in parts)
+    return torch.cat([model.generate(batch, noise) for batch, noise in cut])
 
 
 def distance(a: Tensor, b: Tensor) -> float:

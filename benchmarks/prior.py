@@ -19,6 +19,7 @@ from itertools import combinations
 from pathlib import Path
 from statistics import fmean
 
+import kept
 import torch
 import torch.nn.functional as F
 from bench import SPLITS, Row, fill
@@ -74,11 +75,8 @@ def draws(model: Diffusion, texts: list[str]) -> list[Tensor]:
     """Returns ẑ of all texts, one tensor a seed: sample i of seed k has noise 100,000 k + i."""
     found = list[Tensor]()
     for seed in range(SEEDS):
-        parts = list[Tensor]()
-        for first in range(0, len(texts), AT_ONCE):
-            part = texts[first : first + AT_ONCE]
-            numbers = range(100_000 * seed + first, 100_000 * seed + first + len(part))
-            parts.append(model.generate({"text": part}, numbers))
+        every = kept.parts(len(texts), seed, AT_ONCE)
+        parts = [model.generate({"text": [texts[i] for i in part]}, noise) for part, noise in every]
         found.append(torch.cat(parts))
     return found
 

@@ -24,15 +24,14 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
+import kept
 import torch
 from bench import SPLITS, WITH_PAIRS, Row, Split, fill, measured
 from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from diffusion.common.files import written_aside
-from diffusion.common.pixels import quantize, scaled
-from diffusion.common.progress import bar
+from diffusion.common.pixels import scaled
 from diffusion.data import Emoji, Images
 from diffusion.guidance import ClassifierFree, Clip, Dynamic, Guidance, Static
 from diffusion.metrics import (
@@ -52,7 +51,7 @@ from diffusion.systems.diffusion import Diffusion
 from diffusion.systems.embeddings.clip_text import ClipText
 from diffusion.systems.frozen import TrainedClip
 
-STEPS, N, SEEDS, AT_ONCE, SHOWN = 10, 150, (0, 1), 25, 8
+STEPS, N, SEEDS, SHOWN = 10, 150, (0, 1), 8
 CLIP = "weights/clip_emoji"
 PROMPTS = Path(__file__).parent / "prompts.txt"
 
@@ -159,33 +158,22 @@ def request(data: Images, numbers: Sequence[int]) -> dict[str, Any]:
     return dict(data.on_after_batch_transfer(data.measured(numbers), 0))
 
 
-def file(out: Path, way: Way, split: Split, seed: int, first: int) -> Path:
-    """Returns where some pictures lie."""
-    return out / way.folder / f"{split}-{seed}-{first:03}.pt"
+def folder(out: Path, way: Way, split: Split, seed: int) -> Path:
+    """Returns where the pictures of a way lie."""
+    return out / way.folder / f"{split}-{seed}"
 
 
 def draw(args: argparse.Namespace, every: list[Way], by: Draw) -> None:
-    """Draws all ways; sample i of seed k has noise 100,000 k + i."""
-    cells: list[tuple[Way, Split, int]] = [
-        (way, split, seed) for way in every for split in args.splits for seed in SEEDS
-    ]
+    """Draws all ways."""
     data = {split: asking(args.root, split) for split in args.splits}
-    with bar("images") as progress:
-        task = progress.add_task("Drawing", total=N * len(cells))
-        for (way, split, seed), first in product(cells, range(0, N, AT_ONCE)):
-            path, numbers = file(args.out, way, split, seed, first), range(first, first + AT_ONCE)
-            if not path.exists():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                noise = [100_000 * seed + i for i in numbers]
-                images = by(way, request(data[split], numbers), noise)
-                with written_aside(path) as part:
-                    torch.save(quantize(images), part)
-            progress.advance(task, AT_ONCE)
+    cells: list[tuple[Way, Split, int]] = [*product(every, args.splits, SEEDS)]
+    for way, split, seed in cells:
 
+        def run(numbers: range, noise: list[int], way: Way = way, split: Split = split) -> Tensor:
+            return by(way, request(data[split], numbers), noise)
 
-def drawn(out: Path, way: Way, split: Split, seed: int) -> Tensor:
-    """Returns the pictures of a way, uint8 (N, 3, 32, 32)."""
-    return torch.cat([torch.load(file(out, way, split, seed, i)) for i in range(0, N, AT_ONCE)])
+        what = f"{way.name} s = {way.scale:g} {split} {seed}"
+        kept.draw(folder(args.out, way, split, seed), N, seed, run, what)
 
 
 def table(args: argparse.Namespace, every: list[Way], judge: TrainedClip) -> None:
@@ -200,7 +188,7 @@ def table(args: argparse.Namespace, every: list[Way], judge: TrainedClip) -> Non
         texts = request(data, range(N))["text"]
 
         def run(way: Way, split: Split = split, texts: list[str] = texts) -> Row:
-            each = [drawn(args.out, way, split, seed) for seed in SEEDS]
+            each = [kept.drawn(folder(args.out, way, split, seed), N) for seed in SEEDS]
             samples = SampleBatch(torch.cat(each), texts=texts * len(SEEDS))
             row: Row = {"n": len(samples.images), "steps": STEPS}
             found = measured(measures, samples)  # noqa: B023
@@ -208,11 +196,10 @@ def table(args: argparse.Namespace, every: list[Way], judge: TrainedClip) -> Non
             one, other = (judge.embed_image(scaled(images)) for images in each)
             return row | {"diversity": round((1 - (one * other).sum(1)).mean().item(), 4)}
 
-        last = [[file(args.out, w, split, k, N - AT_ONCE) for k in SEEDS] for w in every]
-        done = [way for way, files in zip(every, last) if all(map(Path.exists, files))]
         keys: list[tuple[Row, Way]] = [
             ({"captions": WITH_PAIRS[split], "way": way.name, "scale": way.scale}, way)
-            for way in done
+            for way in every
+            if all(len(kept.drawn(folder(args.out, way, split, k), N)) == N for k in SEEDS)
         ]
         fill(args.table, [(key, lambda w=way: run(w)) for key, way in keys])
 
