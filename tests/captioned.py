@@ -153,8 +153,8 @@ class SmallClipText(FrozenClipText):
 class SmallIdentity(FrozenPersonEmbedding):
     """An encoder of identities of small pictures, whose weights are drawn once for all."""
 
-    def __init__(self, size: int = 8, seed: int = 0, width: int = 6) -> None:
+    def __init__(self, size: int = 8, seed: int = 0, width: int = 6, channels: int = 3) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            net = ViT(size, patch=4, width=8, depth=1, heads=2, out_channels=width)
-        super().__init__(net, width, DataSpec("Small", (3, size, size)))
+            net = ViT(size, channels, 4, width=8, depth=1, heads=2, out_channels=width)
+        super().__init__(net, width, DataSpec("Small", (channels, size, size)))

@@ -241,7 +241,9 @@ MADE = {"FashionMNIST": fashion, "CIFAR10": cifar10, "ImageFolder": pictures}
 TEXT = {"class_path": "TextTransformer", "init_args": {"width": 8, "depth": 1, "heads": 2}}
 CODEC = {"class_path": "captioned.SmallClipImage", "init_args": {"size": 16}}
 IMAGE = {"class_path": "ImageEmbedding", "init_args": {"codec": CODEC}}
-ENCODERS = {"text": TEXT, "embedding": IMAGE}
+PERSON = {"class_path": "captioned.SmallIdentity", "init_args": {"size": 16, "channels": 1}}
+TOKENS = {"class_path": "IdentityTokens", "init_args": {"encoder": PERSON, "width": 8}}
+ENCODERS = {"text": TEXT, "embedding": IMAGE, "identity": TOKENS}
 
 
 def of_vectors(model):
@@ -295,12 +297,15 @@ def small(config, folder):
         data = {"class_path": "ImageText", "init_args": {**arguments, **made}}
     else:
         data = {"init_args": arguments}
+    if kind == "Faces":
+        network["image_size"] = arguments["size"] = 16
+        arguments["root"] = str(CONFIGS.parent / "data")
     if kind == "ImageFolder":
         network["image_size"] = arguments["size"] = 16
         arguments["val_share"] = 0.2
         if labelled:
             in_classes(folder / "made")
-    captions = kind in ("Heartbeat", "Avatars", "Emoji", "ImageText", "Circles")
+    captions = kind in ("Heartbeat", "Avatars", "Emoji", "ImageText", "Circles", "Faces")
     unlabelled = captions or kind in POINTS or (kind == "ImageFolder" and not labelled)
     extractor = None if unlabelled else LENET
     process = {"init_args": {"T": 20}}

@@ -1,6 +1,6 @@
 """Whether samples show the persons they were asked to be, in the opinion of a judge."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -19,10 +19,17 @@ OTHERS = "samples beside pictures of other persons"
 
 @runtime_checkable
 class IdentityJudge(Protocol):
-    """Embeds pictures so that those of one person are near; `PersonEmbedding` is one."""
+    """Embeds pictures so that those of one person are near.
+
+    `PersonEmbedding` is one, and for photographs `PublicIdentity`.
+    """
 
     def known_by(self) -> tuple[tuple[int, ...], str]:
-        """Returns the shape (C, H, W) of its pictures, and a hash of its weights."""
+        """Returns the shape (C, H, W) of its pictures, () for any, and a hash of its weights."""
+        ...
+
+    def prepare(self, pictures: Iterable[Tensor]) -> None:
+        """Sees what training shows, in batches in [−1, 1], before it judges; most need not."""
         ...
 
     def encode(self, x: Tensor) -> Tensor:
@@ -66,7 +73,7 @@ class IdentityScore(Measure):
             ValueError: If it does.
         """
         key = "metrics.measures.judge"
-        if tuple(data.shape) != tuple(self.shape):
+        if self.shape and tuple(data.shape) != tuple(self.shape):
             raise ValueError(f"{key}: reads pictures {self.shape}; expected {tuple(data.shape)}")
         if self.fingerprint in encoders:
             raise ValueError(
@@ -77,6 +84,7 @@ class IdentityScore(Measure):
     def prepare(self, data: Data, cache: Path, progress: bool = True) -> None:
         """Embeds the real images."""
         super().prepare(data, cache, progress)
+        self.judge.prepare(x.to(self.device) for x in data.shown())
         parts = [
             (self._embed(b["image"]), self._embed(b["identity"]), b["person"])
             for b in data.batches(data.ask or "val", AT_ONCE)

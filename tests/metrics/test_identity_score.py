@@ -6,10 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from captioned import SmallIdentity
+from torch import nn
 
 from diffusion.common.pixels import quantize
 from diffusion.metrics import IdentityScore, SampleBatch
 from diffusion.metrics.identity_score import compared
+from diffusion.systems.frozen import FrozenIdentity
 
 
 class Persons:
@@ -27,6 +29,11 @@ class Persons:
     def batches(self, split, batch_size=500):
         assert split == "test"
         yield {"image": self.image, "identity": self.identity, "person": self.person}
+
+    def shown(self):
+        """Yields other pictures than those judged."""
+        yield self.image.flip(3)
+        yield self.image.flip(2)[:3]
 
 
 def test_cosine_and_rank_are_by_hand():
@@ -81,3 +88,30 @@ def test_samples_of_nobody_have_no_figures():
     measure.prepare(Persons(), Path(".cache"))
     measure.update(SampleBatch(torch.zeros(4, 3, 8, 8, dtype=torch.uint8)))
     assert measure.figures() == {}
+
+
+class Centred(FrozenIdentity):
+    """Judges by the first rows of pictures, and by what they have beyond the mean of training."""
+
+    def __init__(self):
+        super().__init__(nn.Identity(), 24, ())
+        self.mean = torch.zeros(24)
+
+    def raw(self, images):
+        return images[:, :, 0].flatten(1) - self.mean
+
+    def prepare(self, pictures):
+        self.mean = torch.cat([x[:, :, 0].flatten(1) for x in pictures]).mean(0)
+
+
+def test_a_judge_of_any_size_sees_what_training_shows_and_nothing_else():
+    measure, data = IdentityScore(Centred()), Persons()
+    measure.check(data, [])
+    measure.prepare(data, Path(".cache"))
+    rows = torch.cat([data.image.flip(3), data.image.flip(2)[:3]])[:, :, 0].flatten(1)
+    measure.update(SampleBatch(quantize(data.image), torch.arange(6), identities=data.identity))
+    a, b = (x[:, :, 0].flatten(1) - rows.mean(0) for x in (data.image, data.identity))
+    wanted = F.cosine_similarity(a, b).mean().item()
+    found = measure.figures()
+    assert found["identity_cosine_ceiling@6"].value == pytest.approx(wanted, abs=1e-5)
+    assert found["identity_cosine@6"].value == pytest.approx(wanted, abs=2e-3)  # quantized

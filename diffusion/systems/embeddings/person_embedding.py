@@ -1,6 +1,7 @@
 """What an encoder of persons makes of a picture: its embedding, which networks condition on."""
 
 import copy
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +58,10 @@ class FrozenPersonEmbedding(Codec):
     def encode(self, x: Tensor) -> Tensor:
         """Returns e (B, D) of pictures in [−1, 1]."""
         return self.tower.raw(x)
+
+    def prepare(self, pictures: Iterable[Tensor]) -> None:
+        """See `FrozenIdentity`."""
+        self.tower.prepare(pictures)
 
     def spec(self, data: DataSpec) -> DataSpec:
         """See `Codec`.

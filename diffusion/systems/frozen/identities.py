@@ -38,6 +38,15 @@ class FrozenIdentity(Locked):
         with torch.autocast(images.device.type, enabled=False):
             return self(images.float(), t)
 
+    def known_by(self) -> tuple[tuple[int, ...], str]:
+        """See `IdentityJudge`; the shape is () where pictures may have any."""
+        return self.shape, self.digest
+
+    @torch.no_grad()
+    def encode(self, x: Tensor) -> Tensor:
+        """See `IdentityJudge`."""
+        return self.raw(x)
+
     @torch.no_grad()
     def prepare(self, pictures: Iterable[Tensor]) -> None:
         """Sees what training shows, before it judges; most need not.
