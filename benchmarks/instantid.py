@@ -5,6 +5,7 @@ persons, each by another picture of the person, the key points and the caption o
 and measures them: docs/results/instantid.csv has a row a way, in order of their weight. A way is a
 model, λ of the adapter and the strength of IdentityNet; "own" captions name the attributes of the
 person, "none" are empty, "another's" name those of another person, in conflict with the picture.
+A second training is measured by `--training 1 --instantid … --adapter … --main --only table`.
 It also draws two sheets: one person in eight poses, and one pose with eight persons.
 
 Figures: `identity` is the cosine of an encoder that shares no shape, person or seed with the one
@@ -18,9 +19,10 @@ real test pictures), and of other samples' points (`_floor`).
 import argparse
 from pathlib import Path
 
+import kept
 import torch
 from bench import Row, fill
-from instantid_drawing import LAST, Draw, Way, requests
+from instantid_drawing import CAPTIONS, LAST, Draw, Way, requests
 from instantid_figures import AT_ONCE, Table
 from torch import Tensor
 
@@ -32,18 +34,12 @@ SHOWN = 8
 PROMPT = ""  # so that nothing but the pictures says who it is
 
 
-WAYS = [
-    Way("instantid", 0, 0),  # the base
-    Way("instantid", 0.8, 0.8),
-    Way("instantid", 0.8, 0),
-    Way("instantid", 0, 0.8),
-    Way("ip_adapter", 1, 0),
-    *(Way(*of, captions="none") for of in (("instantid", 0.8, 0.8), ("ip_adapter", 1, 0))),
-    *(Way(*of, captions="another's") for of in (("instantid", 0.8, 0.8), ("ip_adapter", 1, 0))),
-    Way("instantid", 0, 0, "none"),
-    Way("instantid", 0, 0, "another's"),
-    *(Way("instantid", weight, 0.8) for weight in (0.4, 1.2)),
-    *(Way("instantid", 0.8, strength) for strength in (0.4, 1.2)),
+BOTH = (("instantid", 0.8, 0.8), ("ip_adapter", 1, 0))
+TRAINED = [Way(*of, captions=captions) for captions in CAPTIONS for of in BOTH]
+BASE = [Way("instantid", 0, 0, captions) for captions in CAPTIONS]
+SWEEPS = [
+    *(Way("instantid", weight, 0.8) for weight in (0, 0.4, 1.2)),
+    *(Way("instantid", 0.8, strength) for strength in (0, 0.4, 1.2)),
     *(Way("ip_adapter", weight, 0) for weight in (0.5, 1.5)),
 ]
 
@@ -56,16 +52,14 @@ def table(args: argparse.Namespace, data: Avatars, by: Draw) -> None:
     def run(way: Way, seed: int) -> Row:
         batch = requests(data, range(args.n), way.captions, args.n)
         drawn = list[Tensor]()
-        for first in range(0, args.n, AT_ONCE):
-            rows = slice(first, min(first + AT_ONCE, args.n))
-            part = {key: value[rows] for key, value in batch.items()}
-            noise = [100_000 * seed + i for i in range(args.n)][rows]
+        for rows, noise in kept.parts(args.n, seed, AT_ONCE):
+            part = {key: value[rows.start : rows.stop] for key, value in batch.items()}
             drawn.append(by(way, part, noise))
         return measure(torch.cat(drawn), batch["text"])
 
     keys = [
-        ({**way.row, "seed": seed}, way, seed)
-        for way in WAYS
+        ({**way.row, "training": args.training, "seed": seed}, way, seed)
+        for way in [*TRAINED, *([] if args.main else [*BASE, *SWEEPS])]
         if way.model in by.models
         for seed in args.seeds
     ]
@@ -110,6 +104,8 @@ def main() -> None:
     parser.add_argument(
         "--text", default=LAST.format("judge_avatars"), help="a CLIP of avatars, or none"
     )
+    parser.add_argument("--training", type=int, default=0, help="its seed, a word of the rows")
+    parser.add_argument("--main", action="store_true", help="without the base and other strengths")
     parser.add_argument("--n", type=int, default=300)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--steps", type=int, default=12)

@@ -20,6 +20,7 @@ from diffusion.systems.diffusion import Diffusion
 from diffusion.systems.texts import remember
 
 LAST = "runs/{}/checkpoints/last.ckpt"
+CAPTIONS = "own", "none", "another's"
 
 
 @dataclass(frozen=True)
