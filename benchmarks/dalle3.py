@@ -63,6 +63,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--prompts", nargs="+", choices=PROMPTS, default=[*PROMPTS])
     parser.add_argument("--weights", nargs="+", type=named, default=[], metavar="NAME=FOLDER")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--precision", help="of training; by default bf16-mixed on a GPU alone")
     parser.add_argument("--jobs", type=int, default=1, help="processes side by side")
     parser.add_argument("--threads", type=int, default=1, help="of each")
     parser.add_argument("--train_until", type=float, default=1e9, help="seconds from the start on")

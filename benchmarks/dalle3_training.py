@@ -123,7 +123,7 @@ def fit(
         "trainer.enable_progress_bar": "false",
         "trainer.accelerator": "gpu" if gpu else "cpu",
         "trainer.devices": 1,
-        "trainer.precision": "bf16-mixed" if gpu else "32-true",
+        "trainer.precision": args.precision or ("bf16-mixed" if gpu else "32-true"),
         **more,
     }
     last = (args.out / folder / "checkpoints/last.ckpt").exists()

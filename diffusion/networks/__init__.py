@@ -4,6 +4,7 @@ from diffusion.networks.adapter.instant_id import InstantID as InstantID
 from diffusion.networks.adapter.ip_adapter import IPAdapter as IPAdapter
 from diffusion.networks.base import ImageTower as ImageTower, Network as Network, adapt as adapt
 from diffusion.networks.captioning.caption_network import CaptionNetwork as CaptionNetwork
+from diffusion.networks.captioning.counted_colours import CountedColours as CountedColours
 from diffusion.networks.captioning.prompt_network import PromptNetwork as PromptNetwork
 from diffusion.networks.captioning.search import (
     Beam as Beam,

@@ -6,7 +6,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from diffusion.networks import Beam, CaptionNetwork, ClassifierNetwork, Sampling, ViT
+from diffusion.networks import (
+    Beam,
+    CaptionNetwork,
+    ClassifierNetwork,
+    CountedColours,
+    Sampling,
+    ViT,
+)
 from diffusion.networks.captioning.vocabulary import BYTES, END, Vocabulary
 
 TEXTS = ["a red fox, asleep", "a red hat's brim", "a fox in a hat", "ein Füchschen – 狐 🦊\n\n_x_ "]
@@ -234,3 +241,33 @@ def test_towers_show_what_they_pool():
     assert states.shape == (2, 16, conv.state_width)
     torch.testing.assert_close(vector, conv.pool(states.transpose(1, 2).unflatten(2, (4, 4))))
     torch.testing.assert_close(vector, conv(x, t))
+
+
+def test_colours_are_counted_pixel_by_pixel_in_their_part():
+    torch.manual_seed(0)
+    tower = ViT(8, 3, 4, 16, 1, 2, 6)
+    made = CountedColours(tower, units=24, cells=2).eval()
+    x, t = torch.randn(2, 3, 8, 8), torch.zeros(2, dtype=torch.int64)
+    vector, states = made.look(x, t)
+    plain, before = tower.look(x, t)
+    assert torch.equal(vector, plain)
+    assert torch.equal(states[:, :-5], before)
+    assert made.state_width == tower.state_width == states.shape[2]
+    order = torch.randperm(16)  # within the upper left part
+    shuffled = x.clone()
+    shuffled[:, :, :4, :4] = x[:, :, :4, :4].flatten(2)[:, :, order].unflatten(2, (4, 4))
+    torch.testing.assert_close(made.look(shuffled, t)[1][:, -5:], states[:, -5:])
+    found = states[:, -5:] - made.place
+    turned = made.look(x.roll(4, 3), t)[1][:, -5:] - made.place  # left and right parts change
+    torch.testing.assert_close(turned[:, [0, 2, 1, 4, 3]], found)
+    share = 0.25  # of the picture is one colour, the rest another: the mean of what each gives
+    two = torch.ones(1, 3, 8, 8)
+    two[:, :, :4, :4] = -0.5
+    one, other = (made.look(torch.full_like(two, v), t[:1])[1][0, -5] for v in (-0.5, 1.0))
+    mixed = made.look(two, t[:1])[1][0, -5]
+    torch.testing.assert_close(mixed, share * one + (1 - share) * other)
+
+
+def test_counted_colours_need_whole_parts():
+    with pytest.raises(ValueError, match=r"network\.cells: 3; expected a divisor of 8"):
+        CountedColours(ViT(8, 3, 4, 16, 1, 2, 6), cells=3)
