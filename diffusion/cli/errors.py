@@ -294,5 +294,12 @@ def _is_list(kind: Any) -> bool:
 
 
 def _arguments(owner: type) -> set[str]:
-    names = {p for c in owner.__mro__ for p in inspect.signature(c.__init__).parameters}
-    return names - {"self", "args", "kwargs"}
+    names = set[str]()
+    for kind in owner.__mro__:
+        parameters = inspect.signature(kind.__init__).parameters
+        names |= {*parameters}
+        if "__init__" in vars(kind) and not any(
+            x.kind is x.VAR_KEYWORD for x in parameters.values()
+        ):
+            break  # nothing more goes on to its bases
+    return names - {"self", "args", "kwargs", "params"}

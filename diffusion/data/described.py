@@ -55,6 +55,11 @@ class Described(Batches, ABC):
         rank_zero_warn(text)
 
     @property
+    def asked_split(self) -> str:
+        """The split of which samples have the captions, or show the persons."""
+        return self.ask or "val"
+
+    @property
     def spec(self) -> DataSpec:
         """What the data is, as checkpoints keep it; right once `is_known`."""
         captioned = self.ask is not None or self.texts is not None

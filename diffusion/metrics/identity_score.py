@@ -87,7 +87,7 @@ class IdentityScore(Measure):
         self.judge.prepare(x.to(self.device) for x in data.shown())
         parts = [
             (self._embed(b["image"]), self._embed(b["identity"]), b["person"])
-            for b in data.batches(data.ask or "val", AT_ONCE)
+            for b in data.batches(data.asked_split, AT_ONCE)
             if "identity" in b
         ]
         self._real = [torch.cat(rows) for rows in zip(*parts)]

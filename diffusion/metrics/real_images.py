@@ -34,12 +34,18 @@ class Data(Protocol):
         shape: One image's, (C, H, W).
         num_classes: Number of classes, None without labels.
         ask: The split whose captions are asked for; None where the data has none.
+        asked_split: That, or else the split whose persons samples show.
         controls: What pictures are controlled by, by name.
     """
 
     shape: tuple[int, ...]
     num_classes: int | None
     ask: str | None
+
+    @property
+    def asked_split(self) -> str:
+        """See above."""
+        ...
 
     @property
     def controls(self) -> Mapping[str, ReadsControl]:

@@ -26,6 +26,9 @@ FLAGS = {
     ("--model.optimizer.lr", "fast"): ("model.optimizer.lr: fast; expected float",),
     ("--model.optimizer.betas", "3"): ("model.optimizer.betas: 3; expected a list of 2",),
     ("--model.optimizer.betas", "[0.9,x]"): ("model.optimizer.betas: x; expected a list of 2",),
+    ("--model.optimizer", "MuonWithAdamW", "--model.optimizer.fused", "null"): (
+        "model.optimizer.fused: MuonWithAdamW has no such argument; expected one of betas, eps",
+    ),
     ("--model.optimizer.lr", "-1"): ("model.optimizer: Invalid learning rate: -1.0",),
     ("--model.start", "no.ckpt"): ("model.start: no.ckpt; expected a file of weights",),
     ("--model.lr_scheduler", "Warmup", "--model.lr_scheduler.warmup", "x"): (

@@ -34,6 +34,25 @@ def test_eight_people_and_two_poses_of_each_are_held_out(data):
     assert (batch["image"] != batch["identity"]).flatten(1).any(1).all()
 
 
+@pytest.mark.parametrize("whom", ["val", "poses"])
+def test_samples_are_asked_to_be_people_of_a_split(whom):
+    asked = Faces(root=str(REAL), download=False, size=32, whom=whom)
+    asked.setup("fit")
+    assert asked.asked_split == whom
+    pictures = asked.split(whom)
+    batch = asked.on_after_batch_transfer(asked.measured(range(len(pictures))), 0)
+    real = next(asked.batches(whom))
+    assert sorted(batch["person"].tolist()) == sorted(real["person"].tolist())
+    shown = {x.numpy().tobytes(): person for x, person in zip(real["image"], real["person"])}
+    given = [shown[x.numpy().tobytes()] for x in batch["identity"]]  # photographs of the split
+    assert given == batch["person"].tolist()
+
+
+def test_people_of_no_split_are_refused():
+    with pytest.raises(ValueError, match=r"data\.whom: all; expected one of"):
+        Faces(whom="all")
+
+
 def test_aligned_faces_have_their_eyes_and_mouths_in_one_place(data):
     """As the detector sees them, which has seen the photographs and not these."""
     find, wanted = FaceFinder(str(REAL)), torch.tensor(TEMPLATE)

@@ -17,7 +17,7 @@ from diffusion.systems.frozen import FrozenIdentity
 class Persons:
     """Two pictures of each of three persons, of which the pairs are known."""
 
-    shape, num_classes, ask, controls = (3, 8, 8), None, "test", {}
+    shape, num_classes, ask, asked_split, controls = (3, 8, 8), None, "test", "test", {}
 
     def __init__(self):
         random = torch.Generator().manual_seed(0)

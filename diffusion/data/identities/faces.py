@@ -3,7 +3,7 @@
 import io
 import zipfile
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -12,9 +12,11 @@ from torch import Tensor
 
 from diffusion.common.alignment import TEMPLATE, similarity, warped
 from diffusion.common.packages import Package, find_archive, obtain
-from diffusion.common.validate import check_counts
+from diffusion.common.validate import check_choice, check_counts
 from diffusion.data.identities.another import WithAnother
 from diffusion.data.identities.base import Identities
+from diffusion.data.requests.base import Ask
+from diffusion.data.requests.prompts import Captions
 from diffusion.data.sets import UNREAD, ImageSet, Memory
 
 PACKAGE = Package(
@@ -39,20 +41,29 @@ class Faces(Identities):
         root: Folder of the package.
         download: Get it if it is not there.
         size: Height and width.
+        whom: The split whose people samples are asked to be: "val" and "test" are the 8 that
+            training has not seen, "train" and "poses" the 32 others.
         **kwargs: As for `Images`.
 
     Raises:
-        ValueError: If a number is out of its range.
+        ValueError: If a number is out of its range, or there is no such split.
     """
 
     SPLITS: ClassVar = ("train", "val", "test", "poses")
     poses_set: ImageSet = UNREAD
 
     def __init__(
-        self, root: str = "data", download: bool = True, size: int = 64, **kwargs: Any
+        self,
+        root: str = "data",
+        download: bool = True,
+        size: int = 64,
+        whom: Literal["train", "val", "test", "poses"] = "val",
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         check_counts("data", least=16, most=128, size=size)
+        check_choice("data", self.SPLITS, whom=whom)
+        self.whom = whom
         self.root, self.download, self.shape = root, download, (1, size, size)
 
     def prepare_data(self) -> None:
@@ -95,6 +106,20 @@ class Faces(Identities):
     def sets(self) -> dict[str, ImageSet]:
         """Returns the splits, "poses" among them."""
         return {**super().sets(), "poses": self.poses_set}
+
+    @property
+    def asked_split(self) -> str:
+        """See `Described`."""
+        return self.whom
+
+    def likenesses(self) -> Captions:
+        """See `Images`."""
+        return Captions(self.split(self.whom), self.whom, None)
+
+    def asks(self) -> list[Ask]:
+        """Returns what is known of the photographs whose people samples are to be."""
+        known = [self.likenesses()] if self.is_set_up and self.identity is None else []
+        return [*super().asks(), *known]
 
     @property
     def _folder(self) -> Path:
