@@ -1,9 +1,10 @@
 r"""Whom the network of configs/faces_by_identity.yaml draws, on one sheet.
 
 `python benchmarks/faces.py` draws docs/results/faces_by_identity.png: eight people each of those
-that training has seen, from photographs that it has not, and of those that it has not seen. Below a
-photograph is what is drawn by it, and below that the training photograph that is nearest to it in
-pixels, mirrored ones among them. Nothing is chosen: the first photograph of each person, noise 0 … 7.
+that training has seen, from photographs that it has not, and of those that it has not seen. Below
+a photograph is what is drawn by it, and below that the training photograph that is nearest to it in
+pixels, mirrored ones among them. Nothing is chosen: the first photograph of each person, noise 0 to
+7.
 """
 
 import argparse
