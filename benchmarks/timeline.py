@@ -31,6 +31,7 @@ from diffusion.plots import pictures
 from diffusion.plots.captioned import labelled
 from diffusion.sampler import Sampler
 from diffusion.step import DDIM, DDPM, Step, UniPC
+from diffusion.systems.captioning.prompt_upsampler import PromptUpsampler
 from diffusion.systems.cascade import Cascade
 from diffusion.systems.frozen import Trained
 from diffusion.systems.swapping.swap_figures import source_of
@@ -46,6 +47,7 @@ PROMPTS = [
 ]
 N, TILE = len(PROMPTS), 128
 GLIDE, UPSAMPLER = "weights/glide_emoji", "weights/glide_emoji_upsampler"
+LONGER = "weights/prompt_upsampler_emoji"
 
 
 def last(name: str) -> str:
@@ -157,14 +159,21 @@ def one_network(sheet: Sheet) -> None:
 
 
 def captions(sheet: Sheet) -> None:
-    """DALL-E 3, by two generators that differ in their captions."""
-    for name, words in (("noisy_0", "bad captions"), ("detailed_0", "a captioner's captions")):
+    """DALL-E 3, by two generators that differ in their captions, each asked as it learned."""
+
+    def row(name: str, words: str, prompts: Callable[[], list[str]]) -> None:
         path = f"{sheet.dalle3}/{name}/checkpoints/last.ckpt"
-        sheet.add(
-            f"2023 DALL-E 3: learned from {words}",
-            lambda path=path: sheet.drawn(path, UniPC(), 10, 3, PROMPTS),
-            path,
-        )
+
+        def draw() -> Tensor:
+            return sheet.by.model(path).generate({"text": prompts()}, range(N))
+
+        sheet.add(f"2023 DALL-E 3: learned from {words}", draw, path)
+
+    def detailed() -> list[str]:
+        return PromptUpsampler.load_from_checkpoint(LONGER).eval().rewrite(PROMPTS)
+
+    row("noisy_0", "bad captions", lambda: PROMPTS)
+    row("detailed_0", "a captioner's captions, prompts made longer", detailed)
 
 
 def control(sheet: Sheet) -> None:
@@ -193,7 +202,7 @@ def persons(sheet: Sheet) -> None:
     def drawn() -> Tensor:
         model = sheet.by.model(path)
         guides = [ImageStrength("identity", 0.8), ControlStrength("pose", 0.8)]
-        model.sampler = Sampler(UniPC(), 12, [ClassifierFree(2.0), Static(), *guides])
+        model.sampler = Sampler(UniPC(), 12, [ClassifierFree(2.0), *guides])
         pose = asked["pose"][:1].expand_as(who)
         return model.generate({"text": [""] * N, "identity": who, "pose": pose}, range(N))
 
