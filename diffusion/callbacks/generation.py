@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from typing import Any
 
 import lightning as L
@@ -14,13 +15,18 @@ from diffusion.common.hashing import weights_digest
 from diffusion.common.pixels import quantize
 from diffusion.common.progress import bar
 from diffusion.guidance import ControlStrength
-from diffusion.metrics.base import Figure, Measure, SampleBatch
+from diffusion.guidance.clip import Clip
+from diffusion.metrics.base import Figure, MadeBy, Measure, SampleBatch
+from diffusion.metrics.captions.text_score import Scorer
 from diffusion.metrics.evaluations import Evaluations, evaluation_figures
 from diffusion.metrics.report.record import plain
 from diffusion.networks import ControlNet
+from diffusion.networks.locked import Locked
+from diffusion.networks.towers import independent_parts
 from diffusion.process import Process
 from diffusion.sampler import Sampler
 from diffusion.spec import Batch
+from diffusion.systems.generative import Generative
 from diffusion.systems.trainer import data_of, gather_rows
 
 FIRST = 512  # images that stay, to be shown
@@ -116,6 +122,20 @@ def guides(module: Any) -> list[Any]:
     """Returns the guidance of all stages."""
     samplers = [stage["sampler"] for stage in stages(module) if "sampler" in stage]
     return [guide for sampler in samplers for guide in sampler.guidance]
+
+
+def made_by(module: L.LightningModule) -> MadeBy:
+    """Returns what a module draws by, so that no judge is part of it.
+
+    Args:
+        module: A `Generative`.
+    """
+    assert isinstance(module, Generative)
+    locked = [x.mark.removeprefix("base_") for x in module.modules() if isinstance(x, Locked)]
+    scorers = [guide.scorer for guide in guides(module) if isinstance(guide, Clip)]
+    guiding = [scorer.fingerprint for scorer in scorers if isinstance(scorer, Scorer)]
+    networks = chain.from_iterable(module.networks().values())
+    return MadeBy(locked, guiding, set[str]().union(*map(independent_parts, networks)))
 
 
 def by_stage(module: Any, describe: Callable[..., Any]) -> Any:

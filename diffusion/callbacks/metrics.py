@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +17,18 @@ from diffusion.callbacks.generation import (
     digests,
     draws_bars,
     generate,
-    guides,
+    made_by,
     sampling,
     without_controls,
 )
 from diffusion.common.files import check_writable, kept
 from diffusion.common.validate import check_counts
-from diffusion.guidance.clip import Clip
-from diffusion.metrics.adherence import Adherence
 from diffusion.metrics.base import Figure, Measure, SampleBatch
-from diffusion.metrics.captions.text_score import Scorer, TextMeasure
+from diffusion.metrics.captions.text_score import TextMeasure
 from diffusion.metrics.distance import FrechetDistance, KernelDistance
 from diffusion.metrics.features.base import Extractor
 from diffusion.metrics.features.lenet import LeNet
 from diffusion.metrics.fidelity import Fidelity
-from diffusion.metrics.identity_score import IdentityScore
 from diffusion.metrics.inception_score import InceptionScore
 from diffusion.metrics.judge import JudgeAccuracy, LabelAccuracy
 from diffusion.metrics.neighbours import NearCopies
@@ -45,8 +41,6 @@ from diffusion.metrics.report.record import (
     stored,
     write_record,
 )
-from diffusion.networks.locked import Locked
-from diffusion.networks.towers import independent_parts
 from diffusion.systems.base import System
 from diffusion.systems.checkpoints.restorable import Restorable
 from diffusion.systems.generative import Generative
@@ -135,16 +129,9 @@ class Metrics(L.Callback):
             rank_zero_warn(f"Metrics: samples of shape {shape} are no images, not measured")
             return
         check_counts("metrics", least=trainer.world_size, n=self.n)
-        if self.text:
-            scorers = [guide.scorer for guide in guides(pl_module) if isinstance(guide, Clip)]
-            guiding = [scorer.fingerprint for scorer in scorers if isinstance(scorer, Scorer)]
-            networks = chain.from_iterable(pl_module.networks().values())
-            parts = set[str]().union(*map(independent_parts, networks))
-            self._warn([self.text.check(data, guiding, parts)])
-        for measure in self.measures:
-            if isinstance(measure, IdentityScore):
-                locked = (x for x in pl_module.modules() if isinstance(x, Locked))
-                measure.check(data, [x.mark.removeprefix("base_") for x in locked])
+        by = made_by(pl_module)
+        for measure in (*([self.text] if self.text else []), *self.measures):
+            self._warn([measure.check(data, by)])
         named = bool(self.measures) and stage != "test"
         if self.extractor is None and data.num_classes and not named:
             self.extractor = LeNet()
@@ -225,16 +212,18 @@ class Metrics(L.Callback):
         return figures, {"warnings": list(warnings), **about}, made
 
     def _uncontrolled(self, trainer: L.Trainer, module: L.LightningModule) -> dict[str, Figure]:
-        """Returns how far samples without controls keep to them, drawn once, as the base stays."""
-        kept_to = [x for x in self._measures or [] if isinstance(x, Adherence)]
-        if self._base is None and kept_to:
-            self._base, measure = dict[str, Figure](), kept_to[0]
+        """Returns figures of samples without controls, drawn once, as the base stays."""
+        beside = [measure for measure in self._measures or [] if measure.beside]
+        if self._base is None and beside:
+            self._base = dict[str, Figure]()
             with without_controls(module) as controlled:
                 if controlled:
-                    measure.reset()
-                    generate(trainer, module, self.n, self.batch_size, [measure])
-                    with measure.sync_context():
-                        self._base = measure.uncontrolled() if trainer.is_global_zero else {}
+                    for measure in beside:
+                        measure.reset()
+                    generate(trainer, module, self.n, self.batch_size, beside)
+                    for measure in beside:
+                        with measure.sync_context():
+                            self._base |= measure.uncontrolled() if trainer.is_global_zero else {}
         return self._base or {}
 
     def _warn(self, warnings: Iterable[str | None]) -> None:

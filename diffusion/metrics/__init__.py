@@ -1,7 +1,12 @@
 """Measures of generated images: quality, labels obeyed, and copies of the training data."""
 
 from diffusion.metrics.adherence import Adherence as Adherence
-from diffusion.metrics.base import Figure as Figure, Measure as Measure, SampleBatch as SampleBatch
+from diffusion.metrics.base import (
+    Figure as Figure,
+    MadeBy as MadeBy,
+    Measure as Measure,
+    SampleBatch as SampleBatch,
+)
 from diffusion.metrics.captions.asked_class import AskedClass as AskedClass
 from diffusion.metrics.captions.asked_colours import AskedColours as AskedColours
 from diffusion.metrics.captions.circle_place import CirclePlace as CirclePlace

@@ -41,7 +41,7 @@ class Adherence(Measure):
     controls, and nothing of one that cannot be computed of a sample (`Beside`).
     """
 
-    higher_is_better = True
+    higher_is_better, beside = True, True
     index: list[Tensor]
     seen_of: list[Tensor]
     given: list[Tensor]
@@ -91,7 +91,7 @@ class Adherence(Measure):
         return figures
 
     def uncontrolled(self) -> dict[str, Figure]:
-        """Returns "adherence_NAME_none@n", if the samples were drawn without their controls."""
+        """Returns "adherence_NAME_none@n"."""
         own = {k: x for k, x in self.evaluate().items() if not (x.real or x.leading)}
         return {k.replace("@", "_none@"): x.floor(x.value, of=ALONE) for k, x in own.items()}
 

@@ -2,7 +2,7 @@
 """What a metric is: a `torchmetrics.Metric` of samples, whose figures carry their meaning."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -115,6 +115,22 @@ class SampleBatch:
         return self._found[extractor]
 
 
+@dataclass(frozen=True)
+class MadeBy:
+    """What draws the samples that are to be judged, as fingerprints.
+
+    Attributes:
+        encoders: Of frozen networks in it, such as what conditions on pictures of persons.
+        guides: Of the CLIPs that guide.
+        parts: Of text encoders, towers and networks that a judge must not share, see
+            `networks.towers.independent_parts`.
+    """
+
+    encoders: Collection[str] = ()
+    guides: Collection[str] = ()
+    parts: Collection[str] = ()
+
+
 class Measure(Metric, ABC):
     """A metric of samples, in one process or several, in any LightningModule or none.
 
@@ -128,9 +144,11 @@ class Measure(Metric, ABC):
         warnings: Why the figures are worth less than they seem; known after `evaluate`.
         entries: What the figures were measured with, as entries of the record, by key. An entry's
             "warning" says why figures that depend on it are not to be compared.
+        beside: Whether samples without their controls are measured too, see `uncontrolled`.
     """
 
     full_state_update = True
+    beside = False
     plot = Metric._plot  # of the numbers; torchmetrics wants it to be asked for
     seen: Tensor
     data: Data
@@ -152,6 +170,18 @@ class Measure(Metric, ABC):
         """
         self.data = data
 
+    def check(self, data: Data, by: MadeBy) -> str | None:
+        """Refuses what cannot be measured, before anything is drawn; returns a warning, if any.
+
+        Args:
+            data: The data module.
+            by: What draws.
+
+        Raises:
+            ValueError: If it cannot.
+        """
+        return None
+
     @abstractmethod
     def update(self, samples: SampleBatch) -> None:
         """Takes a batch into the states, of which `count` is the first."""
@@ -162,6 +192,13 @@ class Measure(Metric, ABC):
 
         A name ends with "@n", the number of images, where the figure depends on it.
         """
+
+    def uncontrolled(self) -> dict[str, Figure]:
+        """Returns the figures of the states, whose samples were drawn without their controls.
+
+        They are drawn once, as what a control is added to stays as it is, and only if `beside`.
+        """
+        return {}
 
     def compute(self) -> dict[str, Tensor]:
         """Returns the numbers by name, as `log_dict` takes them."""

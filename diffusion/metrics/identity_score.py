@@ -1,6 +1,6 @@
 """Whether samples show the persons they were asked to be, in the opinion of a judge."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffusion.common.pixels import scaled
-from diffusion.metrics.base import Figure, Measure, SampleBatch, in_sample_order, with_real
+from diffusion.metrics.base import Figure, MadeBy, Measure, SampleBatch, in_sample_order, with_real
 from diffusion.metrics.real_images import Data
 
 AT_ONCE = 250
@@ -62,12 +62,12 @@ class IdentityScore(Measure):
         for name in ("index", "drawn", "given", "persons"):
             self.add_state(name, [], "cat")
 
-    def check(self, data: Data, encoders: Collection[str]) -> None:
+    def check(self, data: Data, by: MadeBy) -> None:
         """Refuses a judge that reads other pictures, or that conditions what it judges.
 
         Args:
             data: The data module.
-            encoders: The fingerprints of what conditions.
+            by: What draws.
 
         Raises:
             ValueError: If it does.
@@ -75,7 +75,7 @@ class IdentityScore(Measure):
         key = "metrics.measures.judge"
         if self.shape and tuple(data.shape) != tuple(self.shape):
             raise ValueError(f"{key}: reads pictures {self.shape}; expected {tuple(data.shape)}")
-        if self.fingerprint in encoders:
+        if self.fingerprint in by.encoders:
             raise ValueError(
                 f"{key}: it conditions what it would judge; expected another encoder, trained on "
                 "other persons"

@@ -9,7 +9,7 @@ from captioned import SmallIdentity
 from torch import nn
 
 from diffusion.common.pixels import quantize
-from diffusion.metrics import IdentityScore, SampleBatch
+from diffusion.metrics import IdentityScore, MadeBy, SampleBatch
 from diffusion.metrics.identity_score import compared
 from diffusion.systems.frozen import FrozenIdentity
 
@@ -72,15 +72,15 @@ def test_figures_have_floor_and_ceiling_and_do_not_depend_on_batches():
 def test_a_judge_that_conditions_or_reads_other_pictures_is_refused():
     judge = SmallIdentity()
     measure = IdentityScore(judge)
-    measure.check(Persons(), ["something"])
+    measure.check(Persons(), MadeBy(["something"]))
     with pytest.raises(
         ValueError, match=r"judge: it conditions what it would judge; expected anoth"
     ):
-        measure.check(Persons(), ["something", judge.fingerprint])
+        measure.check(Persons(), MadeBy(["something", judge.fingerprint]))
     with pytest.raises(
         ValueError, match=r"judge: reads pictures \(3, 16, 16\); expected \(3, 8, 8"
     ):
-        IdentityScore(SmallIdentity(16)).check(Persons(), [])
+        IdentityScore(SmallIdentity(16)).check(Persons(), MadeBy())
 
 
 def test_samples_of_nobody_have_no_figures():
@@ -106,7 +106,7 @@ class Centred(FrozenIdentity):
 
 def test_a_judge_of_any_size_sees_what_training_shows_and_nothing_else():
     measure, data = IdentityScore(Centred()), Persons()
-    measure.check(data, [])
+    measure.check(data, MadeBy())
     measure.prepare(data, Path(".cache"))
     rows = torch.cat([data.image.flip(3), data.image.flip(2)[:3]])[:, :, 0].flatten(1)
     measure.update(SampleBatch(quantize(data.image), torch.arange(6), identities=data.identity))

@@ -9,7 +9,7 @@ from diffusion.callbacks.generation import sample_numbers
 from diffusion.callbacks.metrics import Metrics
 from diffusion.data import Digits, Memory
 from diffusion.data.sets import ImageSet
-from diffusion.metrics import Card
+from diffusion.metrics import Card, MadeBy, Measure
 from diffusion.metrics.features.base import Extractor, real_features
 from diffusion.metrics.manifold import precision_recall
 from diffusion.systems.generative import Generative
@@ -365,3 +365,24 @@ def test_two_processes_give_what_one_gives(lenet, cache, tmp_path):
         records.append(json.loads((folder / "metrics.json").read_text())["figures"])
         records[-1].pop("seconds_per_image")
     assert records[0] == pytest.approx(records[1], rel=1e-4)
+
+
+class Particular(Measure):
+    """Refuses what is made by somebody it has a part of."""
+
+    def check(self, data, by):
+        assert isinstance(by, MadeBy)
+        raise ValueError(f"metrics.measures: it knows {by.parts}; expected a stranger")
+
+    def update(self, samples):
+        raise AssertionError("nothing is drawn")
+
+    def evaluate(self):
+        return {}
+
+
+def test_every_measure_is_asked_before_anything_is_drawn(tmp_path):
+    module, measures = Replay(), [Particular()]
+    with pytest.raises(ValueError, match=r"it knows frozenset\(\)|it knows set\(\)"):
+        trainer(tmp_path, Metrics(4, measures=measures)).test(module, Digits(), verbose=False)
+    assert module.seeds == []

@@ -7,7 +7,7 @@ from test_metrics_callback import Replay, trainer
 
 from diffusion.callbacks.metrics import Metrics
 from diffusion.data import Digits
-from diffusion.metrics import SampleBatch, TextMeasure
+from diffusion.metrics import MadeBy, SampleBatch, TextMeasure
 from diffusion.metrics.captions.caption_retrieval import exchanged, matching, mean_at, retrieval
 from diffusion.metrics.report.record import stored
 
@@ -152,12 +152,12 @@ def test_a_scorer_that_cannot_tell_is_a_guess():
 
 def test_data_and_scorer_are_checked():
     measure = TextMeasure(Angles())
-    assert measure.check(Hues()) is None
-    assert measure.check(Hues(), ["others"], ["the text encoder Words"]) is None
+    assert measure.check(Hues(), MadeBy()) is None
+    assert measure.check(Hues(), MadeBy((), ["others"], ["the text encoder Words"])) is None
     with pytest.raises(ValueError, match=r"metrics.text.scorer: it guides the sampler; expected"):
-        measure.check(Hues(), ["angles"])
+        measure.check(Hues(), MadeBy(guides=["angles"]))
     with pytest.raises(ValueError, match=r"metrics.text: Digits has no captions"):
-        measure.check(Digits())
+        measure.check(Digits(), MadeBy())
     for key, value, line in [
         ("shape", (3, 8, 8), r"reads images \(3, 8, 8\); expected \(1, 2, 2\)"),
         ("clean", False, "reads noisy images only"),
@@ -165,7 +165,7 @@ def test_data_and_scorer_are_checked():
         scorer = Angles()
         setattr(scorer, key, value)
         with pytest.raises(ValueError, match=rf"metrics.text.scorer: {line}"):
-            TextMeasure(scorer).check(Hues())
+            TextMeasure(scorer).check(Hues(), MadeBy())
 
 
 def test_figures_have_meanings():
@@ -182,7 +182,7 @@ def test_figures_have_meanings():
 
 def test_a_scorer_that_shares_a_part_is_invalid():
     measure, levels = TextMeasure(Angles()), [0, 36, 72, 108, 144, 180]
-    said = measure.check(Hues(), (), ["the text encoder Degrees", "the image tower 1"])
+    said = measure.check(Hues(), MadeBy(parts=["the text encoder Degrees", "the image tower 1"]))
     assert "it shares the text encoder Degrees with what draws" in said
     measure.prepare(Hues(), Path())
     measure.update(made(levels, levels))

@@ -1,13 +1,13 @@
 """How well images fit their captions, by a CLIP: the mean cosine, and retrieval."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from diffusion.common.pixels import scaled
-from diffusion.metrics.base import Figure, SampleBatch
+from diffusion.metrics.base import Figure, MadeBy, SampleBatch
 from diffusion.metrics.captions.base import EXCHANGED, CaptionMeasure, beside_real
 from diffusion.metrics.captions.caption_retrieval import (
     caption_figures,
@@ -79,15 +79,12 @@ class TextMeasure(CaptionMeasure):
         self.scorer = scorer
         self.shared: str | None = None
 
-    def check(
-        self, data: Data, guides: Collection[str] = (), parts: Collection[str] = ()
-    ) -> str | None:
-        """Refuses what cannot be measured; returns a warning where one is due.
+    def check(self, data: Data, by: MadeBy) -> str | None:
+        """Refuses a scorer that cannot judge, and warns of one that shares parts with what draws.
 
         Args:
             data: The data module.
-            guides: The fingerprints of the CLIPs that guide the sampler.
-            parts: Those of all networks that draw or guide, as `Scorer` has them.
+            by: What draws.
 
         Raises:
             ValueError: If the data has no captions, or images that the scorer does not read, or if
@@ -102,11 +99,11 @@ class TextMeasure(CaptionMeasure):
             raise ValueError(
                 "metrics.text.scorer: reads noisy images only; expected one of clean images"
             )
-        if self.scorer.fingerprint in guides:
+        if self.scorer.fingerprint in by.guides:
             raise ValueError(
                 "metrics.text.scorer: it guides the sampler; expected another, which did not"
             )
-        shared = ", ".join(sorted(set(self.scorer.parts) & set(parts)))
+        shared = ", ".join(sorted(set(self.scorer.parts) & set(by.parts)))
         self.shared = (
             f"metrics.text.scorer: it shares {shared} with what draws, so that its figures are "
             "invalid; expected one of its own parts, such as weights/judge_emoji"
