@@ -7,7 +7,8 @@ from functools import partial
 import torch
 from bench import Row
 from cost import cost, flops
-from scaling import H100, Chip, batch, count, model
+from scaling_counts import batch, count, model
+from scaling_rates import H100, Chip
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 

@@ -6,7 +6,7 @@ import pytest
 import speed
 import torch
 from cost import ATTENTION, Op, cost, flops
-from scaling import BUCKET, H100, LATENCY, NVLINK, Chip, reduce_seconds
+from scaling_rates import BUCKET, H100, LATENCY, NVLINK, Chip, reduce_seconds
 from speed import compared
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
