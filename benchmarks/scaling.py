@@ -1,8 +1,9 @@
 """What training costs at any size, and what 8 and 64 GPUs would make of it: docs/scaling.md.
 
 `python benchmarks/scaling.py [--part models | cpu] [--only NAME …]` counts models (nothing is
-computed: see scaling_counts.py), predicts rates of H100s, and compares predictions with what a core of this
-machine does. It writes docs/results/scaling*.csv, and the tables of docs/scaling.md from them.
+computed: see scaling_counts.py), predicts rates of H100s, and compares predictions with what a core
+of this machine does. It writes docs/results/scaling*.csv, and the tables of docs/scaling.md from
+them.
 """
 
 import argparse
