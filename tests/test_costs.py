@@ -6,13 +6,14 @@ import pytest
 import speed
 import torch
 from cost import ATTENTION, Op, cost, flops
+from scaling_counts import model
 from scaling_rates import BUCKET, H100, LATENCY, NVLINK, Chip, reduce_seconds
 from speed import compared
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from diffusion.networks import UNet
+from diffusion.networks import DiT, UNet
 
 C, P, E, B = 8, 64, 32, 3  # channels, positions, width of the embedding, pictures
 
@@ -118,3 +119,36 @@ def test_ratios_are_taken_within_rounds():
     assert [row["ratio"] for row in rows] == ["1.000", "1.500"]  # not the ratio of the medians
     assert (rows[1]["ratio_q25"], rows[1]["ratio_q75"]) == ("1.250", "1.750")
     assert rows[0]["images_per_second"] == "4"
+
+
+def forward_gflops(network, channels, **conditions):
+    """Of a picture, a multiplication with its addition as one, as papers count them."""
+
+    def pictures():
+        x = torch.randn(1, channels, network.image_size, network.image_size)
+        return (x, torch.ones(1).long()), conditions
+
+    return flops(cost(network, pictures, False).forward) / 2e9
+
+
+@pytest.mark.parametrize(
+    ("name", "published"), [("adm_imagenet256", 1120), ("adm_imagenet512", 1983)]
+)
+def test_adm_costs_what_dits_paper_says(name, published):
+    """Peebles & Xie 2023 (https://arxiv.org/abs/2212.09748), section 5.1."""
+    with FakeTensorMode():
+        network, _ = model(name)
+        found = forward_gflops(network, 3, label=torch.ones(1).long())
+    assert found == pytest.approx(published, rel=5e-4)
+
+
+@pytest.mark.parametrize(
+    ("width", "depth", "heads", "published"),
+    [(384, 12, 6, 6.06), (768, 12, 12, 23.01), (1024, 24, 16, 80.71), (1152, 28, 16, 118.64)],
+)
+def test_dit_costs_what_its_paper_says(width, depth, heads, published):
+    """Table 4 of the same: S, B, L and XL, with patches of 2, on latents of 32 x 32 x 4."""
+    with FakeTensorMode():
+        network = DiT(32, 4, 8, 2, width, depth, heads, num_classes=1000)
+        found = forward_gflops(network, 4, label=torch.ones(1).long())
+    assert found == pytest.approx(published, rel=2e-3)
