@@ -197,7 +197,7 @@ def persons(sheet: Sheet) -> None:
     asked = data.on_after_batch_transfer(data.measured(range(4 * N)), 0)
     first = [list(asked["person"]).index(p) for p in asked["person"].unique()][:N]
     who = asked["identity"][first]
-    path, swapper = last("instantid_avatars"), "runs/swapper_avatars/export"
+    path, swapper = last("instantid_avatars"), last("swapper_avatars")
 
     def drawn() -> Tensor:
         model = sheet.by.model(path)
