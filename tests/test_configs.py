@@ -550,8 +550,9 @@ def test_a_captioner_trains_and_tests_when_made_small(path, tmp_path, monkeypatc
     config = merged(capsys, path, CONFIGS / "trainer/gpu.yaml")
     assert config["trainer"]["default_root_dir"] == f"runs/{path.stem}"
     look_through_ones(monkeypatch)
-    image = {"image_size": 8, "hidden": 8, "size": 32}
-    network = {"image": {"init_args": image}, "width": 16, "rows": 300}
+    tower = {"class_path": "PhotoTower", "init_args": {"image_size": 8, "hidden": 8, "size": 32}}
+    image = {"init_args": {"tower": tower, "units": 8}}
+    network = {"image": image, "width": 16, "rows": 300}
     overlay = {
         **SMALL,
         "model": {"network": {"init_args": network}, "start": None},
