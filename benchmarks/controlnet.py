@@ -173,7 +173,7 @@ def table(args: argparse.Namespace, base: Drawer, drawer: Drawer, judge: Trained
             ({**about, "way": way, "seed": seed}, way, seed)
             for way in (NONE, *ways(args, drawer))
             for seed in args.seeds
-            if len(kept.drawn(folder(args, by(way), way, split, seed), args.n)) == args.n
+            if kept.whole(folder(args, by(way), way, split, seed), args.n)
         ]
         fill(args.to / "controlnet.csv", [(k, lambda w=w, s=s: run(w, s)) for k, w, s in keys])
 

@@ -18,8 +18,9 @@ that learned the captioner's detailed captions (configs/prompt_upsampler_emoji.y
 are, recall@1 and class are of the pictures' short captions and colours of their long ones, so that
 rows compare. Averages are those of σ_rel = 0.1 after the last step that all generators have.
 
-`--start weights/glide_emoji` begins all of them with this model's weights, but for all that reads
-its text, which starts anew: they know pictures, and learn from their captions what words mean.
+`--start runs/flow_emoji/checkpoints/last.ckpt` begins all of them with this model's weights, but
+for all that reads its text, which starts anew: they know pictures, and learn from their captions
+what words mean. It has to be of their process and parameterisation, as flow_emoji.yaml is.
 
 `--weights noisy_0=FOLDER … upsampler=FOLDER` takes exported folders in the place of trainings, each
 after its own steps and with its own averages; then these generators alone are measured.

@@ -51,8 +51,9 @@ def measure(args: argparse.Namespace, one: Generator, step: int) -> None:
         def run(kind: Prompts, split: Split = split) -> Row:
             asked = prompts(args, split, kind) or []
             folder = args.out / one.folder / f"drawn_{step}"
-            files = {seed: folder / f"{split}-{kind}-{seed}" for seed in args.seeds}
-            images = torch.cat([draw(model, asked, seed, file) for seed, file in files.items()])
+            images = torch.cat(
+                [draw(model, asked, k, folder / f"{split}-{kind}-{k}") for k in args.seeds]
+            )
             found: Row = {"steps": step, "n": len(images)}
             for measures, of in ((by_short, captions[0]), ([colours], captions[1])):  # noqa: B023
                 batch = SampleBatch(images.to(args.device), texts=of * len(args.seeds))

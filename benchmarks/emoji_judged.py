@@ -110,7 +110,7 @@ def table(root: str, out: Path, judge: TrainedClip, path: Path) -> None:
         there = [
             (key, way)
             for key, way in zip(keys, WAYS)
-            if len(kept.drawn(folder(out, way, split), N))
+            if kept.files(folder(out, way, split), N)[0].exists()
         ]
         fill(path, [(key, lambda w=way: run(w)) for key, way in there])
 

@@ -40,6 +40,11 @@ def draw(folder: Path, n: int, seed: int, by: By, what: str) -> None:
             progress.advance(task, len(numbers))
 
 
+def whole(folder: Path, n: int) -> bool:
+    """Returns whether all n pictures are there."""
+    return all(map(Path.exists, files(folder, n)))
+
+
 def drawn(folder: Path, n: int) -> Tensor:
     """Returns those of n pictures that there are, from the first on, uint8 (≤ n, C, H, W)."""
     found = takewhile(Path.exists, files(folder, n))

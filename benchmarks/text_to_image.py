@@ -199,7 +199,7 @@ def table(args: argparse.Namespace, every: list[Way], judge: TrainedClip) -> Non
         keys: list[tuple[Row, Way]] = [
             ({"captions": WITH_PAIRS[split], "way": way.name, "scale": way.scale}, way)
             for way in every
-            if all(len(kept.drawn(folder(args.out, way, split, k), N)) == N for k in SEEDS)
+            if all(kept.whole(folder(args.out, way, split, k), N) for k in SEEDS)
         ]
         fill(args.table, [(key, lambda w=way: run(w)) for key, way in keys])
 

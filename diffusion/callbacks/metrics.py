@@ -129,9 +129,10 @@ class Metrics(L.Callback):
             rank_zero_warn(f"Metrics: samples of shape {shape} are no images, not measured")
             return
         check_counts("metrics", least=trainer.world_size, n=self.n)
-        by = made_by(pl_module)
-        for measure in (*([self.text] if self.text else []), *self.measures):
-            self._warn([measure.check(data, by)])
+        if judges := [*([self.text] if self.text else []), *self.measures]:
+            by = made_by(pl_module)
+            for judge in judges:
+                self._warn([judge.check(data, by)])
         named = bool(self.measures) and stage != "test"
         if self.extractor is None and data.num_classes and not named:
             self.extractor = LeNet()

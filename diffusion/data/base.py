@@ -155,11 +155,11 @@ class Images(Described, ABC):
     def likenesses(self) -> Captions | None:
         """Returns the real pictures that samples are to be like, or None if there are none.
 
-        They are of validation, or of training where that lacks a class that is asked for.
+        They are of `asked_split`, or of training where validation lacks a class asked for.
         """
         labels, counts = self.asked_classes(), self.class_counts("val")
         lacks = len(self.split("val")) == 0 or (counts and not all(counts[k] for k in labels or ()))
-        split = "train" if lacks else "val"
+        split = "train" if lacks else self.asked_split
         return Captions(self.split(split), split, labels)
 
     def request(self, numbers: Sequence[int]) -> Batch:

@@ -16,7 +16,6 @@ from diffusion.common.validate import check_choice, check_counts
 from diffusion.data.identities.another import WithAnother
 from diffusion.data.identities.base import Identities
 from diffusion.data.requests.base import Ask
-from diffusion.data.requests.prompts import Captions
 from diffusion.data.sets import UNREAD, ImageSet, Memory
 
 PACKAGE = Package(
@@ -117,14 +116,10 @@ class Faces(Identities):
         """See `Described`."""
         return self.whom
 
-    def likenesses(self) -> Captions:
-        """See `Images`."""
-        return Captions(self.split(self.whom), self.whom, None)
-
     def asks(self) -> list[Ask]:
         """Returns what is known of the photographs whose people samples are to be."""
-        known = [self.likenesses()] if self.is_set_up and self.identity is None else []
-        return [*super().asks(), *known]
+        people = self.likenesses() if self.is_set_up and self.identity is None else None
+        return [ask for ask in (*super().asks(), people) if ask is not None]
 
     @property
     def _folder(self) -> Path:
