@@ -296,6 +296,7 @@ class Pipeline:
                     )
                 trained = {"p_uncond": system.p_uncond, "start": system.start}
                 check_forgotten(sampler, trained, system.denoiser.contract)
+                system.check_drawing(sampler)
                 changed.callback(setattr, system, "sampler", system.sampler)
                 system.sampler = sampler
             yield

@@ -26,7 +26,7 @@ SECTIONS = (
 )
 KEYS = (
     *"ckpt_path config data help model print_config prompt prompts return_predictions".split(),
-    *("compile", "seed_everything", "trust", "upsample_prompt", "verbose", "wandb"),
+    *("compile", "seed_everything", "tf32", "trust", "upsample_prompt", "verbose", "wandb"),
     *("weights_only", *SECTIONS),
 )
 PARTS = (

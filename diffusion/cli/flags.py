@@ -3,6 +3,7 @@
 from argparse import SUPPRESS
 from typing import Any
 
+import torch
 from lightning.pytorch.cli import LightningArgumentParser
 
 # Imported so that YAML can name their classes without their modules.
@@ -68,6 +69,11 @@ FLAGS: dict[str, dict[str, Any]] = {
         "default": False,
         "help": "Whether to compile the networks that denoise, which takes a while at first.",
     },
+    "--tf32": {
+        "type": bool,
+        "default": True,
+        "help": "Whether a GPU may round float32 factors to TensorFloat-32, ten bits, to be fast.",
+    },
     "--prompt": {
         "type": TEXTS,
         "help": "A text to draw, such as 'a google emoji of a red fox', for data with captions; "
@@ -100,6 +106,12 @@ def add(parser: LightningArgumentParser) -> None:
     parser.set_defaults({"model": {"class_path": "diffusion.systems.diffusion.Diffusion"}})
     run, checkpoints = "trainer.default_root_dir", "checkpoint.dirpath"
     parser.link_arguments(run, checkpoints, lambda folder: f"{folder}/checkpoints")
+
+
+def allow_tf32(allowed: bool) -> None:
+    """Lets a GPU multiply and convolve in TensorFloat-32, or not, for --tf32."""
+    torch.set_float32_matmul_precision("high" if allowed else "highest")
+    torch.backends.cudnn.allow_tf32 = allowed
 
 
 def compile_networks(model: Any) -> None:

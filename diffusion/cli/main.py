@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ProgressBar
@@ -102,6 +101,7 @@ class CLI(LightningCLI):
         config = self.config[self.command]
         check_trainer(config.trainer)
         check_precision(config.trainer.precision)
+        flags.allow_tf32(config.tf32)
         self.folder = Path(config.trainer.default_root_dir)
         config.ckpt_path = latest.resolve(config.ckpt_path, self.folder, self.command)
         if self.command == "predict" and config.return_predictions is None:
@@ -211,7 +211,6 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     args = sys.argv[1:] if args is None else args
     quiet()
-    torch.set_float32_matmul_precision("high")
     try:
         with layered_options(args) as options:
             CLI(L.LightningModule, L.LightningDataModule, **options)

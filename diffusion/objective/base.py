@@ -11,6 +11,7 @@ from diffusion.denoiser import NetworkDenoiser
 from diffusion.noise import SeededNoise
 from diffusion.process import Process, Variance
 from diffusion.spec import DataSpec
+from diffusion.step import Step
 
 
 class Objective(ABC):
@@ -30,6 +31,18 @@ class Objective(ABC):
         Args:
             process: The forward process.
             data: What will be diffused.
+
+        Raises:
+            ValueError: If they do not fit.
+        """
+
+    def check_drawing(self, process: Process, step: Step, times: Tensor) -> None:  # noqa: B027
+        """Refuses a sampler that its models cannot be drawn with.
+
+        Args:
+            process: The forward process.
+            step: The sampler's step.
+            times: The times that it visits, falling to 0.
 
         Raises:
             ValueError: If they do not fit.

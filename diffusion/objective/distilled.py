@@ -18,7 +18,7 @@ from diffusion.guidance.gradient import check_process
 from diffusion.objective.base import Objective
 from diffusion.process import Process
 from diffusion.spec import DataSpec
-from diffusion.step import DDIM
+from diffusion.step import DDIM, Step
 
 
 class Teacher(ABC):
@@ -77,6 +77,21 @@ class Distilled(Objective):
         check_process(key, teacher.denoiser.process, process)
         if found := teacher.spec.difference(data):
             raise ValueError(f"{key}: it was trained on {found[0]}; expected {found[1]}")
+
+    def check_drawing(self, process: Process, step: Step, times: Tensor) -> None:
+        """Refuses all but what is taught: DDIM with η = 0, over the student's own times."""
+        if not isinstance(step, DDIM) or step.eta != 0:
+            eta = f" of eta {step.eta}" if isinstance(step, DDIM) else ""
+            raise ValueError(
+                f"model.sampler.step: {type(step).__name__}{eta}; expected DDIM of eta 0, one step "
+                "of which the student has been taught"
+            )
+        own = self._times(process, times.device)[:: self.substeps].flip(0)
+        if not torch.equal(times, own[-len(times) :]):
+            raise ValueError(
+                f"model.sampler: {len(times) - 1} steps over the times {times.tolist()}; expected "
+                f"steps: {self.steps}, spacing: trailing, as the student knows {own.tolist()}"
+            )
 
     def _known(self, device: torch.device) -> FrozenDenoiser:
         if self._read is None:

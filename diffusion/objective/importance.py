@@ -12,6 +12,7 @@ from diffusion.noise import SeededNoise
 from diffusion.objective.base import Objective
 from diffusion.process import Process
 from diffusion.spec import DataSpec
+from diffusion.step import Step
 
 
 class ImportanceSampled(Objective):
@@ -43,6 +44,10 @@ class ImportanceSampled(Objective):
     def check(self, process: Process, data: DataSpec) -> None:
         """See `Objective`."""
         self.objective.check(process, data)
+
+    def check_drawing(self, process: Process, step: Step, times: Tensor) -> None:
+        """See `Objective`."""
+        self.objective.check_drawing(process, step, times)
 
     def probabilities(self, T: int, device: torch.device | str = "cpu") -> Tensor:
         """Returns p_1 … p_T, shape (T,)."""

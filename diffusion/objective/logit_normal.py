@@ -12,6 +12,7 @@ from diffusion.noise import SeededNoise
 from diffusion.objective.base import Objective
 from diffusion.process import Process
 from diffusion.spec import DataSpec
+from diffusion.step import Step
 
 
 class LogitNormal(Objective):
@@ -45,6 +46,10 @@ class LogitNormal(Objective):
     def check(self, process: Process, data: DataSpec) -> None:
         """See `Objective`."""
         self.objective.check(process, data)
+
+    def check_drawing(self, process: Process, step: Step, times: Tensor) -> None:
+        """See `Objective`."""
+        self.objective.check_drawing(process, step, times)
 
     def times(self, normal: Tensor, T: int) -> Tensor:
         """Returns t = ⌈T / (1 + exp(−m − s n))⌉ in 1 … T, for standard normal n."""

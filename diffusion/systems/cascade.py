@@ -75,6 +75,7 @@ class Cascade(Generative, Restorable):
             stage.sampler = stage.sampler if sampler is None else sampler
             trained = {"p_uncond": stage.p_uncond} if stage.trained is None else stage.trained
             check_forgotten(stage.sampler, trained, stage.denoiser.contract)
+            stage.check_drawing(stage.sampler)
             reads = HANDED.intersection(stage.denoiser.conditions or ())
             if reads != wanted and (wanted or reads != PICTURED):
                 raise ValueError(

@@ -155,6 +155,7 @@ class Diffusion(Generative, System):
     def setup(self, stage: str) -> None:
         """Refuses data and samplers that do not fit the network, before anything is trained."""
         self.sampler.begin(self.process)
+        self.check_drawing(self.sampler)
         check_stage(self.trainer, stage)
         if stage == "fit":
             trained = {"p_uncond": self.p_uncond, "start": self.start}
@@ -166,6 +167,14 @@ class Diffusion(Generative, System):
                 if isinstance(part, LockedNetwork) and part.spec is not None:
                     agree(part.spec, data, self.reads_labels, beginning=True)
             remember_pictures(self, data, self.cache, self.trainer)
+
+    def check_drawing(self, sampler: Sampler) -> None:
+        """Refuses a sampler for which the objective does not train, as `Distilled` knows one.
+
+        Raises:
+            ValueError: If it does not fit.
+        """
+        self.objective.check_drawing(self.process, sampler.step, sampler.times(self.process))
 
     def check(self, data: Images) -> None:
         """See `System`."""

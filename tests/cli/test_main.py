@@ -131,6 +131,15 @@ def test_compiled_in_place_it_trains_and_draws_the_same(run, fitted, same, monke
     assert same(run.load()["state_dict"], fitted.load()["state_dict"])
 
 
+@pytest.mark.parametrize("allowed", [True, False])
+def test_tensorfloat_32_is_a_choice(run, monkeypatch, allowed):
+    chosen = []
+    monkeypatch.setattr("torch.set_float32_matmul_precision", chosen.append)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", not allowed)
+    run.fit(*(() if allowed else ("--tf32=false",)))
+    assert (chosen, torch.backends.cudnn.allow_tf32) == (["high" if allowed else "highest"], allowed)
+
+
 def test_what_draws_nothing_is_not_compiled():
     from diffusion.cli.flags import compile_networks
 

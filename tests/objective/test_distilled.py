@@ -11,12 +11,12 @@ from torch import nn
 from diffusion.condition import Condition
 from diffusion.denoiser import FrozenDenoiser, NetworkDenoiser, Prediction
 from diffusion.guidance import ClassifierFree
-from diffusion.objective import Distilled, LogitNormal, Teacher
+from diffusion.objective import Distilled, LogitNormal, Simple, Teacher
 from diffusion.parameterization import V
 from diffusion.process import Cosine, RectifiedFlow
 from diffusion.sampler import Sampler
 from diffusion.spec import DataSpec
-from diffusion.step import DDIM
+from diffusion.step import DDIM, DDPM, UniPC
 
 SPEC = DataSpec("Points", (2,), None, (), None)
 MEAN, STD = 0.7, 0.3
@@ -150,3 +150,23 @@ def test_what_does_not_fit_is_refused():
     objective.load_state_dict(objective.state_dict())
     with pytest.raises(ValueError, match=r"objective\.teacher: teacher_\w{16}; expected teacher_"):
         objective.load_state_dict(other.state_dict())
+
+
+def test_it_is_drawn_as_it_was_taught_and_in_no_other_way():
+    process, objective = Cosine(60), LogitNormal(Distilled(Made(Cosine(60)), 4, 3))
+
+    def check(sampler, objective=objective):
+        objective.check_drawing(process, sampler.step, sampler.times(process))
+
+    check(Sampler(DDIM(), 4))
+    check(Sampler(DDIM(), 4, strength=0.5))  # from 30, which is one of its times
+    for n, spacing in ((2, "trailing"), (12, "trailing"), (4, "leading")):
+        with pytest.raises(ValueError, match=rf"{n} steps over .* 4, .*trailing, .* \[60, 45, 30,"):
+            check(Sampler(DDIM(), n, spacing=spacing))
+    with pytest.raises(ValueError, match=r"times \[36, 30, 15, 0\]; expected"):
+        check(Sampler(DDIM(), 4, strength=0.6))
+    with pytest.raises(ValueError, match=r"step: DDPM of eta 1.0; expected DDIM of eta 0"):
+        check(Sampler(DDPM(), 4))
+    with pytest.raises(ValueError, match=r"step: UniPC; expected DDIM"):
+        check(Sampler(UniPC(), 4))
+    check(Sampler(UniPC(), 7), Simple())
