@@ -14,10 +14,15 @@ export MALLOC_MMAP_THRESHOLD_ ?= 1073741824
 export MALLOC_TRIM_THRESHOLD_ ?= 1073741824
 export MALLOC_TOP_PAD_ ?= 67108864
 
+# What Lightning and torchvision do not bring along.
+LACKING := docstring.parser jsonargparse typeshed.client rich markdown.it.py mdurl pygments \
+  safetensors tokenizers matplotlib contourpy cycler fonttools kiwisolver pyparsing \
+  python.dateutil torch.fidelity
+
 # Types are checked while data is fetched and the first tests run.
 MAKEFLAGS += --jobs=2
 
-.PHONY: help demo test quick data slow notebooks lint format types docs gpu bench tables lock clean
+.PHONY: help demo test quick data slow notebooks lint format types docs gpu wheels bench tables lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,7 +84,15 @@ docs: .venv/tests ## Run the examples inside the documentation
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --doctest-glob='*.md' docs README.md
 
 gpu: ## On a machine with a GPU and no network: checks, rates, trainings, into runs/gpu
-	for part in tests bench train; do $(PYTHON) benchmarks/gpu.py $$part || exit 1; done
+	[ -d .gpu ] || $(PYTHON) -m venv --system-site-packages .gpu
+	[ ! -d wheels ] || .gpu/bin/python -m pip install --quiet --no-index --no-deps wheels/*
+	for part in tests bench train; do PYTHONPATH=. .gpu/bin/python benchmarks/gpu.py $$part || exit 1; done
+
+wheels: .venv/installed ## For `make gpu`: what Python 3.12 with Lightning and torchvision lacks, 24 MB
+	$(BIN)/python -m pip download --quiet --no-deps --dest wheels \
+	  --only-binary :all: --python-version 3.12 --platform manylinux_2_28_x86_64 \
+	  --platform manylinux_2_17_x86_64 $$($(BIN)/python -m pip freeze \
+	  | grep -iE "^($$(echo $(LACKING) | tr ' ' '|'))==")
 
 bench: .venv/tests ## Speed beside diffusers, denoising-diffusion-pytorch and bare loops, 6 minutes, then memory
 	[ -d .cache/peers ] || $(BIN)/python -m pip install --quiet --no-deps --target .cache/peers \

@@ -7,7 +7,7 @@ under several solvers: docs/results/distillation_emoji.csv and .png.
     emoji    of weights/glide_emoji: 150 captions with two seeds of noise each, distance in
              EfficientNet's features, captions found by weights/judge_emoji. Teacher and solvers are
              guided with scale 3, two passes an evaluation; students draw without, as they learnt
-    fashion  of runs/ddpm_fashion_short, made as benchmarks/adm.py says: 1,000 pictures, distance
+    fashion  of runs/flow_fashion_0, configs/flow_fashion.yaml: 1,000 pictures, distance
              and labels by LeNet; no guidance. `--steps 600 900 750 750 --batch 64` is what was run
 
 Neither distance is FID.
@@ -27,7 +27,7 @@ from text_to_image import SEEDS, asking, request
 from diffusion.cli.main import main as diffusion
 from diffusion.common.pixels import quantize
 from diffusion.data import FashionMNIST
-from diffusion.guidance import ClassifierFree, Guidance, Static
+from diffusion.guidance import ClassifierFree, Guidance
 from diffusion.metrics import EfficientNet, FrechetDistance, Measure, SampleBatch, TextMeasure
 from diffusion.networks import TextEncoder
 from diffusion.sampler import Sampler
@@ -39,7 +39,7 @@ Way = tuple[Row, str, Callable[[], Sampler]]  # key, model, sampler
 STAGES = (8, 4, 2, 1)  # evaluations
 PARTS = ("train", "measure", "time")
 SOLVERS: dict[str, tuple[Callable[[], Step], Sequence[int]]] = {  # and their evaluations
-    "UniPC": (UniPC, (4, 8, 20)),
+    "UniPC": (UniPC, (4, 5, 8, 20, 50)),
     "DPM-Solver++ 2M": (DPMSolver, (4, 8, 20)),
     "SDE-DPM-Solver++ 2M": (lambda: DPMSolver(eta=1.0), (8, 20, 50)),
     "DDIM": (DDIM, (4, 8, 50)),
@@ -79,7 +79,7 @@ class OfFashion:
     scale, panels = 1.0, ["fd_lenet", "label_accuracy"]
 
     def __init__(self, args: argparse.Namespace) -> None:
-        self.teacher = str(args.runs / "ddpm_fashion_short/checkpoints/last.ckpt")
+        self.teacher = str(args.runs / "flow_fashion_0/checkpoints/last.ckpt")
         self.root, self.n, self.bench = args.root, args.n or 1000, None
 
     def row(self, model: Diffusion, sampler: Sampler, what: str) -> Row:
@@ -158,7 +158,7 @@ def distil(args: argparse.Namespace, teacher: str) -> None:
                 *("--trainer.enable_progress_bar", "false"),
                 *("--trainer.default_root_dir", str(path.parents[1])),
                 *("--trainer.accelerator", "gpu" if args.device == "cuda" else "cpu"),
-                *("--trainer.precision", "bf16-mixed" if args.device == "cuda" else "32-true"),
+                *("--trainer.precision", args.precision),
             ]
             if n != max(STAGES):
                 flags += ["--model.objective.guidance", "[]", "--model.objective.substeps", "2"]
@@ -172,11 +172,11 @@ def ways(args: argparse.Namespace, study: Study) -> list[Way]:
     for n in STAGES:
         if (path := checkpoint(args, n)).exists():
             key: Row = {"way": "distilled", "evaluations": n}
-            rows.append((key, str(path), lambda n=n: Sampler(DDIM(), n, [Static()])))
+            rows.append((key, str(path), lambda n=n: Sampler(DDIM(), n)))
     guides: list[Guidance] = [] if study.scale == 1 else [ClassifierFree(study.scale)]
     for name, (step, counts) in SOLVERS.items():
         for n in counts:
-            make = lambda s=step, n=n: Sampler(s(), n, [*guides, Static()])  # noqa: E731
+            make = lambda s=step, n=n: Sampler(s(), n, guides)  # noqa: E731
             rows.append(({"way": name, "evaluations": n}, study.teacher, make))
     return rows
 
@@ -203,6 +203,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--on", choices=STUDIES, default="emoji")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--precision", default="32-true", help="of training")
     parser.add_argument("--steps", type=int, nargs=4, default=[960, 600, 480, 360])
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--n", type=int, help="captions or pictures; otherwise as above")

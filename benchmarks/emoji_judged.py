@@ -2,10 +2,10 @@ r"""What the models of weights/ draw for captions of known and of new concepts, 
 
 `python benchmarks/emoji_judged.py` draws what is not there yet into runs/judged and
 measures it: the table docs/results/judged.csv, of weights/glide_emoji by
-weights/judge_emoji, by colours and by classes; the sheets judged_blind.png, samples alone, and
-judged_named.png, the same with what was asked for and the caption that the judge finds nearest
-among all of the data; and, printed, the pixel error of weights/glide_emoji_upsampler and of
-bilinear interpolation.
+weights/judge_emoji, whose digest each row has, by colours and by classes; the sheets
+judged_blind.png, samples alone, and judged_named.png, the same with what was asked for and the
+caption that the judge finds nearest among all of the data; and, printed, the pixel error of
+weights/glide_emoji_upsampler and of bilinear interpolation.
 """
 
 import argparse
@@ -103,8 +103,9 @@ def table(root: str, out: Path, judge: TrainedClip, path: Path) -> None:
             row |= {k: round(x.value, 4) for k, x in found.items()}
             return row | {f"n_{k}": x.n or 0 for k, x in found.items() if "asked" in k}
 
+        about: Row = {"judge": judge.fingerprint}
         keys: list[Row] = [
-            {"captions": name, "solver": solver, "scale": s, "seed": seed}
+            {"captions": name, "solver": solver, "scale": s, "seed": seed} | about
             for solver, s, seed in WAYS
         ]
         there = [

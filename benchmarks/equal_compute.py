@@ -2,11 +2,18 @@ r"""Four ways from a sentence to a picture after equally many steps, and what re
 
 All networks are trained from nothing on the same data for as many steps of as many pictures:
 
-    diffusion fit --config configs/imagen_emoji.yaml --seed_everything SEED
-    diffusion fit --config configs/imagen_emoji.yaml --config configs/text/transformer.yaml …
-    diffusion fit --config configs/imagen_emoji.yaml --config configs/text/bag.yaml …
-    diffusion fit --config configs/imagen_emoji.yaml --config configs/objective/flow.yaml …
-    diffusion fit --config configs/dalle2_decoder_emoji.yaml --model.start null …
+    small="--data.batch_size 64 --model.lr_scheduler.warmup 100 --seed_everything SEED"
+    base="fit --config configs/imagen_emoji.yaml" to="--trainer.default_root_dir runs"
+    diffusion $base $small $to/imagen_emoji-SEED
+    diffusion $base --config configs/text/transformer.yaml $small $to/text_transformer-SEED
+    diffusion $base --config configs/text/bag.yaml $small $to/text_bag-SEED
+    diffusion $base --config configs/objective/flow.yaml $small $to/emoji_flow-SEED
+    diffusion fit --config configs/dalle2_decoder_emoji.yaml --model.start null $small \
+      --trainer.max_steps 1000 --model.lr_scheduler.total 1000 --model.optimizer.lr 1e-3 \
+      --model.network.init_args.dropout 0.1 $to/decoder-SEED
+
+DALL-E 2 and CLIP guidance are of SEED 0 alone, and DALL-E 2's prior is runs/dalle2_prior_emoji, by
+`diffusion fit --config configs/dalle2_prior_emoji.yaml`.
 
 `python benchmarks/equal_compute.py` draws what is not there yet into runs/equal_compute and
 measures it as text_to_image.py does: docs/results/equal_compute.csv has a row for each way,

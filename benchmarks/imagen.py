@@ -79,6 +79,11 @@ def remembered(path: Path, draw: Callable[[], Tensor]) -> Tensor:
     return scaled(torch.load(path))
 
 
+def of_base(args: argparse.Namespace, threshold: str, s: float, seed: int = 0) -> Path:
+    """Returns where the pictures of the base lie."""
+    return args.drawn / f"{threshold}-s{s:g}-{args.n}-{seed}.pt"
+
+
 def drawn(
     model: Diffusion, request: dict[str, Tensor | list[str]], n: int, seed: int = 0
 ) -> Tensor:
@@ -121,7 +126,7 @@ def thresholds(args: argparse.Namespace) -> None:
 
     def images(name: str, s: float, seed: int = 0) -> Tensor:
         model.sampler = Sampler(UniPC(), STEPS, [ClassifierFree(s), *THRESHOLDS[name]])
-        path = args.drawn / f"{name}-s{s:g}-{args.n}-{seed}.pt"
+        path = of_base(args, name, s, seed)
         return remembered(path, lambda: drawn(model, {"text": texts}, args.n, seed))
 
     def run(name: str, s: float, seed: int) -> Row:
@@ -194,7 +199,12 @@ class Upsampling:
 
 def augmentation(args: argparse.Namespace) -> None:
     """Measures both upsamplers, of pictures that the stage before drew and of real ones."""
-    small = remembered(args.drawn / f"static-s3-{args.n}.pt", lambda: torch.empty(0))
+    if not (path := of_base(args, "static", 3)).exists():
+        raise SystemExit(
+            f"{path}: not there; expected python benchmarks/imagen.py --only thresholds "
+            f"--n {args.n} --drawn {args.drawn} first, which draws it"
+        )
+    small = scaled(torch.load(path))
     for size in UPSAMPLERS:
         stage = Upsampling(args, size, small)
         keys: list[Row] = [{"stage": f"{size // 2} -> {size}", "level": s} for s in LEVELS]
@@ -246,9 +256,8 @@ def seams(args: argparse.Namespace) -> None:
 def prompts(args: argparse.Namespace) -> None:
     """Draws the prompts at 128 × 128."""
     texts = (Path(__file__).parent / "prompts.txt").read_text(encoding="utf-8").splitlines()
-    guided = [ClassifierFree(3), Static()]
     samplers: list[Sampler | None] = [
-        Sampler(DDIM(), 50, guided),
+        Sampler(DDIM(), 50, [ClassifierFree(3)]),
         *[Sampler(DDIM(), 25, [Static()])] * 2,
     ]
     cascade = Cascade([BASE, *UPSAMPLERS.values()], samplers)

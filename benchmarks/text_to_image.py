@@ -11,6 +11,12 @@ UniPC with 10 steps, and judged by weights/judge_emoji, which guides nothing. FD
     own picture  the decoder with z of the real picture; text as z: of the caption; no z; no text
     dynamic      Imagen's threshold in place of the clip to [−1, 1]
 
+The network of "own text", which docs/results.md has as it was after 789 of these steps:
+
+    diffusion fit --config configs/glide_emoji_guided.yaml --config configs/text/transformer.yaml \
+      --model.start weights/glide_emoji --model.optimizer.lr 5e-4 --trainer.max_steps 1500 \
+      --model.lr_scheduler.warmup 100 --model.lr_scheduler.total 1500 --ema.decay 0.998
+
 `diversity` is the mean 1 − cos of the judge's embeddings of two samples of one caption. The sheet
 text_to_image.png has the first prompts of prompts.txt, a row for each way; text_to_image_costs.csv
 has the operations of a picture at s = 3, as torch.utils.flop_counter counts them (a product and a

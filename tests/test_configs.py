@@ -366,7 +366,8 @@ def captioned(folder):
 
 
 # Of the paper's size, or much like another: made small, they differ in little.
-LARGE = {"dalle2_decoder", "dalle2_prior", "imagen_1024", "imagen_256", "imagen_base"}
+LARGE = {"dalle2_decoder", "dalle2_prior", "dalle2_upsampler_1024", "dalle2_upsampler_256"}
+LARGE |= {"imagen_1024", "imagen_256", "imagen_base"}
 ALIKE = {"adm_imagenet128", "adm_imagenet256", "adm_imagenet512", "circles"}
 ALIKE |= {"controlnet_circles", "controlnet_emoji_upsampler"}
 ALIKE |= {"ddpm_folder", "flow_fashion", "glide_avatars", "glide_emoji_inpaint"}

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.utilities import rank_zero_warn
 
 # Imported so that YAML can name their classes without their modules.
 import diffusion.candidates
@@ -38,7 +39,7 @@ from diffusion.callbacks.monitor import Monitor
 from diffusion.callbacks.samples import SamplePictures
 from diffusion.callbacks.writer import Writer
 from diffusion.cli.runs.loggers import Wandb
-from diffusion.data.requests.prompts import prompts_of
+from diffusion.data.requests.prompts import plain_text, prompts_of
 from diffusion.networks.compiled import compile_in_place
 from diffusion.systems import trainer
 from diffusion.systems.averages import EMA, Snapshots
@@ -129,6 +130,8 @@ def compile_networks(model: Any) -> None:
 def hand_on_prompts(config: Any) -> None:
     """Gives the data the texts of --prompt and --prompts, made longer if asked to.
 
+    Of empty ones, which are drawn without a text, one line warns.
+
     Raises:
         ValueError: If there is nothing to make longer, or the data has no captions.
     """
@@ -148,6 +151,8 @@ def hand_on_prompts(config: Any) -> None:
             f"prompt: {prompts[0]!r}; expected data with captions, such as Emoji or ImageText, "
             f"{name} has none"
         )
+    if empty := sum(not plain_text(text) for text in prompts):
+        rank_zero_warn(f"prompt: {empty} of {len(prompts)} empty; drawn without a text, as ∅")
     config.data.init_args["prompts"] = prompts
 
 

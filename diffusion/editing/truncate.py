@@ -28,7 +28,8 @@ def truncate(
         ckpt_path: A checkpoint of a network that reads an `ImageEmbedding`, such as DALL-E 2's
             decoder, or an exported folder.
         folder: Pictures whose embeddings have the principal components, at least two.
-        dims: The numbers k, repeated; by default 2, 8, 32 and all.
+        dims: The numbers k, repeated; by default 2, 8, 32 and all. N pictures have N − 1 directions
+            at most, and a larger k is all of them.
         scale: Of classifier-free guidance.
         steps: Of DDIM.
         output: The page.
@@ -49,11 +50,14 @@ def truncate(
     if not 1 <= chosen[0] <= chosen[-1] <= codec.width:
         raise ValueError(f"dims: {chosen}; expected 1 … {codec.width}, as z has so many")
     z_all = torch.cat([codec.encode(model.read([str(root / name)])) for name in names])
+    centred = z_all.double() - z_all.double().mean(0)
+    directions = int(torch.linalg.matrix_rank(centred))
+    chosen = sorted({min(k, directions) for k in chosen})
     x_0 = model.read(pictures)
     parts = [truncated(codec.encode(x_0), z_all, k) for k in chosen]
     x_T = torch.randn(1, *x_0.shape[1:], generator=torch.Generator().manual_seed(0))
     latents = Latents(x_T.expand(len(x_0) * len(parts), -1, -1, -1), torch.cat(parts))
     rows = torch.cat([x_0, model.draw(latents, scale)])
     texts = [Path(one).name for one in pictures]
-    texts += [f"{k} of {codec.width}" for k in chosen for _ in pictures]
+    texts += [f"{k} of {directions}" for k in chosen for _ in pictures]
     get_console().print(f"wrote {model.sheet(rows, texts, len(x_0), output, scale)}")

@@ -19,6 +19,20 @@ from diffusion.common.weights import CHECKPOINT
 
 KEPT = ("epoch", "global_step", "hparams_name", "hyper_parameters", "config", "data")
 VERSION = "pytorch-lightning_version"
+TEST = "    diffusion test --ckpt_path {name}"
+USES = {  # of a folder {name}, by the class of the system; others are tested
+    "Diffusion": "    diffusion predict --ckpt_path {name}",
+    "Captioner": "    diffusion caption --ckpt_path {name} --folder PICTURES",
+    "PromptUpsampler": f"{TEST}\n"
+    '    diffusion predict --ckpt_path MODEL --prompt "a fox" --upsample_prompt {name}',
+    "Swapper": "    diffusion swap --ckpt_path {name} --source A.png --target B.png --output C.png",
+    "Contrastive": f"{TEST}\n\nIt draws nothing: it guides or judges, as `TrainedClip` with "
+    "`checkpoint: {name}`.",
+    "NoisyClassifier": f"{TEST}\n\nIt draws nothing: it guides, as `Trained` with "
+    "`checkpoint: {name}`.",
+    "IdentityEncoder": f"{TEST}\n\nIt draws nothing: it says who is seen, as `TrainedIdentity` "
+    "with `checkpoint: {name}`.",
+}
 
 
 def write_model(folder: Path, content: Mapping[str, Any], card: str) -> None:
@@ -76,6 +90,8 @@ def card(name: str, content: Mapping[str, Any], license: str, measured: str) -> 
         measured: The figures of the last test, in Markdown.
     """
     state, data = content["state_dict"], content.get("data") or {}
+    about = content.get("hyper_parameters") or {}
+    kind = str(about.get("_class_path", "")).rpartition(".")[2]
     size = sum(value.numel() for value in state.values())
     shape = " x ".join(map(str, data.get("shape") or ())) or "samples"
     return f"""---
@@ -89,7 +105,7 @@ tags: [diffusion]
 {data.get("name") or "data that is not stated"}, {shape}, in half precision, with its \
 configuration. Digest of the network: `{weights_digest(of_network(state))}`.
 
-    diffusion predict --ckpt_path {name}
+{USES.get(kind, TEST).format(name=name)}
 
 ## Figures
 

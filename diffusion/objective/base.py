@@ -141,3 +141,27 @@ class MinSNR(Objective):
         error = (c_out * (parameterization.target(x_0, process, t, x_t) - F)).square()
         error = error.flatten(1).mean(1)
         return process.snr(t, error).clamp(max=self.gamma) * error
+
+
+class VLoss(Objective):
+    """‖v − v̂‖², v = α ε − σ x_0, for any parameterisation (Salimans & Ho 2022, section 4).
+
+    x̂_0 has ε̂ = (x_t − α x̂_0) / σ and v̂ = α ε̂ − σ x̂_0, so v − v̂ = −((α² + σ²) / σ) (x_0 − x̂_0),
+    and the weight of ‖x_0 − x̂_0‖² is (α² + σ²)² / σ²: SNR + 1 where α² + σ² is 1. With `V` this is
+    `Simple`; with `X0` it is the paper's x_0 with a loss in v.
+    """
+
+    regresses = True
+
+    def loss(
+        self, denoiser: NetworkDenoiser, x_0: Tensor, cond: Condition, t: Tensor, eps: Tensor
+    ) -> Tensor:
+        """See `Objective`."""
+        process, parameterization = denoiser.process, denoiser.parameterization
+        x_t = process.diffuse(x_0, t, eps)
+        F, _ = denoiser.output(x_t, t, cond)
+        _, c_out = parameterization.coefficients(process, t, x_t)
+        alpha, sigma = process.scales(t, x_t)
+        weight = c_out * (alpha**2 + sigma**2) / sigma
+        error = weight * (parameterization.target(x_0, process, t, x_t) - F)
+        return error.square().flatten(1).mean(1)

@@ -1,7 +1,9 @@
 """`diffusion export --to safetensors`: its folder is taken wherever a checkpoint is."""
 
 import json
+import re
 import shutil
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -10,9 +12,21 @@ from safetensors import safe_open
 
 from diffusion.common import weights
 from diffusion.common.hashing import weights_digest
-from diffusion.interop.exported_model import halves
+from diffusion.interop.exported_model import card, halves
 from diffusion.pipeline import Pipeline
+from diffusion.systems import frozen
+from diffusion.systems.base import System
+from diffusion.systems.captioning.captioner import Captioner
+from diffusion.systems.captioning.prompt_upsampler import PromptUpsampler
+from diffusion.systems.contrastive import Contrastive
 from diffusion.systems.diffusion import Diffusion
+from diffusion.systems.generative import Generative
+from diffusion.systems.identity.identity_encoder import IdentityEncoder
+from diffusion.systems.noisy_classifier import NoisyClassifier
+from diffusion.systems.swapping.swapper import Swapper
+
+SYSTEMS = [Captioner, Contrastive, Diffusion, IdentityEncoder, NoisyClassifier, PromptUpsampler]
+SYSTEMS += [Swapper]
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +61,7 @@ def test_it_holds_the_averages_in_half_precision_and_the_configuration(exported)
     assert "optimizer_states" not in read
     card = Path("model/README.md").read_text()
     assert "license: mit" in card
+    assert "    diffusion predict --ckpt_path model\n" in card
     network = Diffusion.load_from_checkpoint("run/checkpoints/last.ckpt").denoiser.network
     assert weights_digest(network.state_dict()) in card
 
@@ -109,6 +124,38 @@ def test_its_run_has_its_name(exported, path):
     Path("model").rename("v1.0")
     exported("predict", f"--ckpt_path={path}", "--data.samples=1")
     assert [file.name for file in Path("runs/v1.0/predictions").glob("0*.png")] == ["000000_0.png"]
+
+
+def card_of(path):
+    state = {"network.weight": torch.zeros(2)}
+    return card("mine", {"state_dict": state, "hyper_parameters": {"_class_path": path}}, "mit", "")
+
+
+@pytest.mark.parametrize("kind", SYSTEMS)
+def test_the_card_says_how_to_use_it(kind):
+    """`predict` for what draws alone; the parts that it names are there, and take a checkpoint."""
+    text = card_of(f"{kind.__module__}.{kind.__qualname__}")
+    commands = [line.split() for line in text.splitlines() if line.startswith("    diffusion ")]
+    assert commands
+    assert all("mine" in command for command in commands)
+    draws = ["diffusion", "predict", "--ckpt_path", "mine"]
+    assert (draws in commands) == issubclass(kind, Generative)
+    named = re.findall(r"`(Trained\w*)` with `checkpoint: mine`", text)
+    assert all("checkpoint" in signature(getattr(frozen, name)).parameters for name in named)
+    assert ("It draws nothing" in text) == bool(named)
+
+
+def test_every_system_has_a_card_of_its_own():
+    """Any other, such as one of the user's, is tested, as all can be."""
+
+    def below(kind):
+        return {kind}.union(*map(below, kind.__subclasses__()))
+
+    here = {x for x in below(System) if x.__module__.startswith("diffusion.")}
+    bases = {base for kind in here for base in kind.__mro__[1:]}
+    assert here - bases == {*SYSTEMS}
+    assert "    diffusion test --ckpt_path mine\n" in card_of("others.Mine")
+    assert "    diffusion test --ckpt_path mine\n" in card_of("")
 
 
 def test_weights_beyond_half_precision_are_refused():

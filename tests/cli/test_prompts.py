@@ -4,6 +4,8 @@ import copy
 import json
 import re
 import shutil
+import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -173,6 +175,31 @@ def test_texts_that_are_cut_are_counted_once(trained, tmp_path):
     with pytest.warns(UserWarning, match=r"length: 6; 2 of 3 texts .* 'a red .*', has 12") as said:
         predict(trained, tmp_path / "p", "--prompts", str(tmp_path / "prompts.txt"))
     assert sum("are cut" in str(warning.message) for warning in said) == 1
+
+
+def test_an_empty_prompt_is_said_once_and_drawn_as_no_text(trained, tmp_path):
+    """Its picture is the one whose condition is ∅; nobody is told of what nobody gave."""
+    from diffusion.cli.flags import hand_on_prompts
+    from diffusion.pipeline import Pipeline
+
+    flags = ["--prompt", "", "--prompt", "a red square", "--prompt", " ", "--data.samples", "3"]
+    with pytest.warns(UserWarning, match="prompt: 2 of 3 empty; drawn without a text") as said:
+        predict(trained, tmp_path / "a", *flags)
+    assert sum("empty" in str(warning.message) for warning in said) == 1
+    captions = json.loads((tmp_path / "a/captions.json").read_text())
+    assert list(captions.values()) == ["", "a red square", ""]
+    system = Pipeline.from_pretrained(trained / "run/checkpoints/last.ckpt").system
+    contract, cond = system.denoiser.contract, system.condition({"text": ["", "a red square"]})
+    assert contract.null
+    for name, null in contract.null.items():
+        told = [torch.equal(row, null) for row in cond.values[name]]
+        assert told == [True, False], name
+    data = SimpleNamespace(init_args={"prompts": [""]})  # as data.image_prompt leaves it
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        hand_on_prompts(
+            SimpleNamespace(prompt=None, prompts=None, upsample_prompt=False, data=data)
+        )
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,17 @@
 """`diffusion invert`, `interpolate`, `reword` and `truncate`, and variations by `predict`."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from diffusion import __version__
+from diffusion.editing.embedded import Embedded
+from diffusion.editing.truncate import truncate
 
 CLIP = str(Path(__file__).parents[2] / "weights/clip_emoji")
 DECODER = {
@@ -91,6 +95,38 @@ def test_the_others_write_a_page_each(there):
         page = Image.open(f"{name}.png")
         assert page.width > 128
         assert page.text.keys() >= {"diffusion.sampler", "diffusion.weights", "diffusion.version"}
+
+
+def test_truncate_says_how_many_directions_there_are(there, tmp_path, monkeypatch):
+    """Of nine pictures, of which two are the same, seven: with these one of them keeps its z."""
+    found, folder = {}, shutil.copytree("pictures", tmp_path / "nine")
+    shutil.copy("pictures/0.png", folder / "8.png")
+
+    def draw(model, latents, scale):
+        own = model.codec.encode(model.read(["pictures/0.png"]))
+        found.update(lost=(latents.z - own).norm(dim=1))
+        return latents.x_T
+
+    monkeypatch.setattr(Embedded, "draw", draw)
+    monkeypatch.setattr(Embedded, "sheet", lambda *args: found.update(texts=args[2]))
+    last = {"ckpt_path": there.last, "steps": 2, "dims": [2, 128]}
+    truncate("pictures/0.png", **last, folder=str(folder))
+    assert found["texts"] == ["0.png", "2 of 7", "7 of 7"]
+    assert found["lost"][0] > 1
+    assert found["lost"][1] < 1e-4
+
+
+def test_reword_refuses_another_clip_than_the_models(there, refused, tmp_path):
+    """One number of its picture's tower is another: g and z would not be of one space."""
+    other = shutil.copytree(CLIP, tmp_path / "clip")
+    with safe_open(file := other / "model.safetensors", "pt") as given:
+        about, weights = given.metadata(), load_file(file)
+    next(w for name, w in weights.items() if "image" in name).view(-1)[0] += 1
+    save_file(weights, file, about)
+    texts = ("--before=a red wall", "--after=a blue wall", "--clip", other)
+    picture = there.folder / "pictures/0.png"
+    line = refused("reword", picture, "--ckpt_path", there.last, "--steps=2", *texts)
+    assert line == f"clip: {other}; expected the CLIP whose embeddings the network reads"
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from captioned import Bag, SmallClipImage
 
 from diffusion.codec import Pixels
 from diffusion.condition import Condition, Forget
-from diffusion.networks import ImageEmbedding, Stream, TextTransformer, UNet
+from diffusion.networks import ImageEmbedding, Stream, TextTransformer, UNet, Upsampler
 from diffusion.noise import SeededNoise
 
 D = 12
@@ -90,6 +90,45 @@ def test_the_papers_size_has_its_number_of_parameters():
     count = sum(parameter.numel() for parameter in network.parameters())
     assert round(count / 1e9, 1) == 3.5
     assert round(sum(p.numel() for p in encoders["text"].parameters()) / 1e9, 1) == 1.2
+
+
+def by_hand(channels, multipliers, blocks):
+    """The parameters of ADM's upsampler of colour pictures, without attention."""
+    E, widths = 4 * channels, [channels * m for m in multipliers]
+
+    def block(h, w):
+        """Norms, the embedding's scale and shift, two convolutions, and one of 1 × 1 beside."""
+        norms, told, beside = 2 * (h + w), 2 * w * (E + 1), 0 if h == w else w * (h + 1)
+        return norms + told + w * (9 * h + 1) + w * (9 * w + 1) + beside
+
+    h, left = widths[0], [widths[0]]
+    n = E * (channels + 1) + E * (E + 1) + h * (9 * 6 + 1)
+    for i, w in enumerate(widths):
+        if i > 0:
+            n, left = n + block(h, h), [*left, h]
+        for _ in range(blocks):
+            n, h, left = n + block(h, w), w, [*left, w]
+    n += 2 * block(h, h)
+    for i, w in reversed([*enumerate(widths)]):
+        for _ in range(blocks + 1):
+            n, h = n + block(h + left.pop(), w), w
+        n += block(w, w) if i > 0 else 0
+    return n + 2 * h + 3 * (9 * h + 1)
+
+
+@pytest.mark.parametrize(("name", "millions", "papers"), [("256", 730, 700), ("1024", 282, 300)])
+def test_the_papers_upsamplers_have_their_numbers_of_parameters(name, millions, papers):
+    """Of which the paper has one digit: convolutions alone, which read the small picture alone."""
+    path = Path(__file__).parents[2] / f"configs/dalle2_upsampler_{name}.yaml"
+    sizes = yaml.safe_load(path.read_text())["model"]["network"]["init_args"]
+    with torch.device("meta"):
+        network = Upsampler(**{k: v for k, v in sizes.items() if k != "blur"})
+    count = sum(parameter.numel() for parameter in network.parameters())
+    assert count == by_hand(*(sizes[key] for key in ("channels", "multipliers", "blocks")))
+    assert round(count / 1e6) == millions
+    assert round(count / 1e8) == papers / 100
+    assert f"{millions} million" in path.read_text()
+    assert network.conditions == ("low_res",)
 
 
 def test_a_codec_without_vectors_is_refused():

@@ -3,18 +3,19 @@ import math
 import numpy as np
 import pytest
 import torch
-from exact import Wavy
+from exact import PROCESSES, Wavy, process, subclasses
 from scipy.special import ndtr
 
 from diffusion import bound
 from diffusion.condition import Condition
 from diffusion.denoiser import NetworkDenoiser
 from diffusion.noise import SeededNoise
-from diffusion.objective import Hybrid, MinSNR, Simple, VariationalBound
-from diffusion.parameterization import X0, Eps, V
+from diffusion.objective import Hybrid, MinSNR, Simple, VariationalBound, VLoss
+from diffusion.parameterization import X0, Eps, Parameterization, V
 from diffusion.process import Linear, ZeroTerminal
 
 T = 1000
+PARAMETERIZATIONS = [of for of in subclasses(Parameterization) if not of.binary]
 
 
 def batch(parameterization, process=None, channels=1):
@@ -69,7 +70,63 @@ def test_min_snr_of_the_linear_schedule_starts_at_130():
     assert (snr < 1).nonzero()[0] == 259
 
 
-@pytest.mark.parametrize("objective", [Simple(), MinSNR(), VariationalBound()])
+@pytest.mark.parametrize("parameterization", [Eps(), X0(), V()])
+def test_the_v_loss_weighs_by_snr_plus_1(parameterization):
+    """SNR + 1 on x_0, (SNR + 1) / SNR on ε, 1 on v, where α² + σ² = 1."""
+    denoiser, t, x_0, eps, _, alpha_bar, F = batch(parameterization)
+    v = alpha_bar.sqrt() * eps - (1 - alpha_bar).sqrt() * x_0
+    target, weight = {
+        "Eps": (eps, 1 / alpha_bar),
+        "X0": (x_0, 1 / (1 - alpha_bar)),
+        "V": (v, torch.ones_like(alpha_bar)),
+    }[type(parameterization).__name__]
+    loss = VLoss()(denoiser, x_0, Condition(), t, eps)
+    torch.testing.assert_close(loss, (weight * (target - F).square()).mean((1, 2)))
+
+
+class Known(torch.nn.Module):
+    """Puts out the same, whatever it is asked."""
+
+    def __init__(self, output):
+        super().__init__()
+        self.output = output
+
+    def forward(self, x_t, t):
+        return self.output
+
+
+@pytest.mark.parametrize("of", PROCESSES)
+@pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
+def test_the_v_loss_is_that_of_v_in_the_estimate(parameterization, of):
+    """v̂ of x̂_0 by ε̂ = (x_t − α x̂_0) / σ; and the loss of the same x̂_0 in any other output."""
+    it = process(of, 50)
+    if parameterization is Eps and it.alpha[-1] == 0:
+        return
+    t = torch.arange(1, 51)
+    x_0, eps = torch.randn(2, 50, 1, 3, dtype=torch.float64)
+    alpha, sigma = (x[1:].reshape(-1, 1, 1) for x in (it.alpha, it.sigma))
+    x_t = alpha * x_0 + sigma * eps
+    denoiser = NetworkDenoiser(Wavy().double(), it, parameterization())
+    x_0_hat = denoiser(x_t, t, Condition()).x_0
+    v_hat = alpha * (x_t - alpha * x_0_hat) / sigma - sigma * x_0_hat
+    expected = (alpha * eps - sigma * x_0 - v_hat).square().mean((1, 2))
+    loss = VLoss()(denoiser, x_0, Condition(), t, eps)
+    torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-9)
+    same = VLoss()(NetworkDenoiser(Known(x_0_hat), it, X0()), x_0, Condition(), t, eps)
+    torch.testing.assert_close(same, loss, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("of", PROCESSES)
+def test_the_v_loss_of_v_is_simple(of, dtype):
+    it = process(of, T)
+    x_0, eps = torch.randn(2, T, 1, 3, dtype=dtype)
+    denoiser = NetworkDenoiser(Wavy().to(dtype), it, V())
+    given = denoiser, x_0, Condition(), torch.arange(1, T + 1), eps
+    torch.testing.assert_close(VLoss()(*given), Simple()(*given))
+
+
+@pytest.mark.parametrize("objective", [Simple(), MinSNR(), VLoss(), VariationalBound()])
 def test_is_finite_without_signal(objective):
     denoiser, t, x_0, eps, *_ = batch(V(), ZeroTerminal(Linear()))
     loss = objective(denoiser, x_0.clamp(-1, 1), Condition(), t, eps)

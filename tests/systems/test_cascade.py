@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from test_ddp import command
 from tiny import TINY
 
 from diffusion.callbacks.generation import by_stage, sampling
@@ -235,10 +236,9 @@ def test_every_stage_draws_under_the_trainers_autocast(stages, monkeypatch):
     assert all(enabled for _, enabled in seen)
 
 
-def test_it_predicts_from_the_command_line(stages, tmp_path, capsys):
+def of_both(stages, tmp_path):
+    """A file with the configuration of a cascade that draws five pictures into the folder run."""
     import yaml
-
-    from diffusion.cli.main import main
 
     folder, checkpoints = stages
     config = yaml.safe_load((folder / "top.yaml").read_text())
@@ -248,18 +248,38 @@ def test_it_predicts_from_the_command_line(stages, tmp_path, capsys):
         "root": str(folder / "pictures"), "size": 16, "channels": 1, "samples": 5}}  # fmt: skip
     del config["ema"], config["metrics"]
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
-    main(["predict", "--config", str(tmp_path / "c.yaml")])
+    return str(tmp_path / "c.yaml")
+
+
+@pytest.mark.slow
+def test_two_processes_draw_what_one_does(stages, tmp_path):
+    """Three batches of two, two and one: a process has one batch more than the other."""
+    config, drawn = of_both(stages, tmp_path), []
+    for n in (1, 2):
+        place = f"--trainer.default_root_dir={tmp_path / f'run{n}'}"
+        command("predict", f"--config={config}", "--data.batch_size=2", place, processes=n)
+        found = (tmp_path / f"run{n}/predictions").glob("*.png")
+        drawn.append({path.name: path.read_bytes() for path in found})
+    assert len(drawn[0]) == 6  # and grid.png
+    assert drawn[0] == drawn[1]
+
+
+def test_it_predicts_from_the_command_line(stages, tmp_path, capsys):
+    from diffusion.cli.main import main
+
+    config = of_both(stages, tmp_path)
+    main(["predict", "--config", config])
     pictures = sorted((tmp_path / "run/predictions").glob("0*.png"))
     assert [Image.open(p).size for p in pictures] == [(16, 16)] * 5
     labels = [int(p.stem.split("_")[1]) for p in pictures]
     assert labels == list(range(5))  # the base knows its classes, the folder has none
     with pytest.raises(SystemExit):
-        main(["predict", "--config", str(tmp_path / "c.yaml"), "--model.level=7"])
+        main(["predict", "--config", config, "--model.level=7"])
     assert (
         "settings.json there has model.stages.1.network.conditioners.0" in capsys.readouterr().err
     )
     with pytest.raises(SystemExit):
-        main(["fit", "--config", str(tmp_path / "c.yaml")])
+        main(["fit", "--config", config])
 
 
 def test_a_test_says_what_all_stages_did(stages, tmp_path):
