@@ -12,7 +12,7 @@ from diffusion.condition import Condition
 from diffusion.denoiser import NetworkDenoiser
 from diffusion.guidance import ClassifierFree, Static
 from diffusion.noise import SeededNoise
-from diffusion.objective import MinSNR, Simple, VariationalBound
+from diffusion.objective import MinSNR, Simple, VariationalBound, VLoss
 from diffusion.parameterization import Mean, MeanShift, V
 from diffusion.process import Linear
 from diffusion.sampler import Sampler
@@ -41,7 +41,7 @@ def test_sampling(step, parameterization):
 
 
 @pytest.mark.parametrize("parameterization", [V(), Mean(), MeanShift()])
-@pytest.mark.parametrize("objective", [Simple(), MinSNR(), VariationalBound("learned")])
+@pytest.mark.parametrize("objective", [Simple(), MinSNR(), VLoss(), VariationalBound("learned")])
 def test_training(objective, parameterization):
     denoiser, x, cond = on_meta(2, parameterization)
     t, eps = objective.draw(denoiser.process, x, SeededNoise(0, range(3), "meta"))

@@ -4,12 +4,14 @@ The meta device stands for it, see helpers/waiting.py.
 """
 
 from contextlib import nullcontext
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
-from captioned import Bag, Numbers
+from captioned import Bag, Numbers, SmallClipImage, SmallClipText, SmallIdentity
 from exact import Wavy
+from swapping import swapper
 from waiting import Waits, no_waiting
 
 from diffusion.callbacks.monitor import Monitor
@@ -18,10 +20,16 @@ from diffusion.common.muon import MuonWithAdamW
 from diffusion.condition import Condition, Forget
 from diffusion.denoiser import FrozenDenoiser, NetworkDenoiser
 from diffusion.guidance import (
+    Autoguidance,
+    BitProduct,
+    Classifier,
     ClassifierFree,
+    ClassifierMean,
+    Clip,
     ControlStrength,
     Denoise,
     Dynamic,
+    ImageStrength,
     Inpaint,
     Product,
     Static,
@@ -29,16 +37,33 @@ from diffusion.guidance import (
 from diffusion.networks import (
     Augmentation,
     Blur,
+    CaptionNetwork,
     ClassifierNetwork,
     ControlNet,
+    CountedColours,
+    DiT,
+    EmbeddingPrior,
     Hint,
+    IdentityTokens,
     Inpainter,
+    InstantID,
+    IPAdapter,
+    LinearUNet,
     Locked,
+    PhotoTower,
+    PixelMLP,
+    PromptNetwork,
+    ResampledIdentity,
     Stream,
+    TextTransformer,
     Towers,
     UNet,
     Upsampler,
+    ViT,
+    photo_tower,
 )
+from diffusion.networks.efficientnet_lite0 import Lite0
+from diffusion.networks.identity import projected_discriminator
 from diffusion.objective import (
     Distilled,
     Hybrid,
@@ -48,19 +73,26 @@ from diffusion.objective import (
     Simple,
     Teacher,
     VariationalBound,
+    VLoss,
 )
-from diffusion.parameterization import V
-from diffusion.process import Cosine
+from diffusion.parameterization import LogOdds, V
+from diffusion.process import Binomial, Cosine
 from diffusion.sampler import Sampler
 from diffusion.spec import DataSpec
-from diffusion.step import DDIM, DDPM, DPMSolver, Heun, RePaint, UniPC
+from diffusion.step import DDIM, DDPM, Bernoulli, DPMSolver, Heun, RePaint, UniPC
 from diffusion.systems.averages import EMA
+from diffusion.systems.captioning.captioner import Captioner
+from diffusion.systems.captioning.prompt_upsampler import PromptUpsampler
 from diffusion.systems.contrastive import Contrastive
 from diffusion.systems.diffusion import Diffusion
+from diffusion.systems.frozen import Frozen, FrozenClip
+from diffusion.systems.identity.identity_encoder import IdentityEncoder
 from diffusion.systems.noisy_classifier import NoisyClassifier
 
 SMALL = {"image_size": 8, "channels": 8, "multipliers": (1,), "attention": (8,), "blocks": 1}
 SMALL |= {"groups": 4, "in_channels": 1}
+TOWER = SMALL | {"attention": (), "head_width": 4}
+SPEC = DataSpec("Small", (1, 8, 8), 3, captioned=True)
 
 
 def read():
@@ -72,6 +104,19 @@ def controlled():
     return ControlNet(Locked(base), {"edges": Hint(1, [4])})
 
 
+def base():
+    return Locked(UNet(**SMALL, streams={"text": Stream(Numbers(4))}))
+
+
+def adapter():
+    return IPAdapter(base(), IdentityTokens(SmallIdentity(channels=1), 2, 4))
+
+
+def instant_id():
+    identity = ResampledIdentity(SmallIdentity(channels=1), 2, 4, depth=1, heads=2, hidden=4)
+    return InstantID(base(), identity, Hint(1, [4]))
+
+
 NETWORKS = {
     "labels": lambda: UNet(**SMALL, num_classes=3, dropout=0.1),
     "texts": lambda: UNet(**SMALL, streams=read(), checkpointing=True),
@@ -79,8 +124,23 @@ NETWORKS = {
     "upsampler": lambda: Upsampler(Augmentation(Cosine(20), 10, 4), Blur(), **SMALL),
     "inpainter": lambda: Inpainter(**SMALL),
     "controls": controlled,
+    "adapter": adapter,
+    "instant_id": instant_id,
+    "transformer": lambda: DiT(8, 1, patch=4, width=16, depth=1, heads=2, num_classes=3),
+    "linear attention": lambda: LinearUNet(
+        1, None, 8, None, (1, 2), heads=(2, 2), head_widths=(4, 4), full=(False, True)
+    ),
+    "prior": lambda: EmbeddingPrior(6, TextTransformer(8, 1, 2, 6, 32), 8, 1, 2),
 }
-OBJECTIVES = [Simple(), MinSNR(), VariationalBound(), LogitNormal(Simple())]
+SHAPES = {"prior": (6,)}
+FORGET = {
+    "labels": 0.2,
+    "texts": 0.2,
+    "transformer": 0.2,
+    "prior": 0.2,
+    "instant_id": [Forget(["text"], 1.0), Forget(["identity"], 0.1)],
+}
+OBJECTIVES = [Simple(), MinSNR(), VLoss(), VariationalBound(), LogitNormal(Simple())]
 OBJECTIVES += [ImportanceSampled(VariationalBound())]
 STEPS = [DDIM(), DDIM(0.5), DDPM("large"), DPMSolver(), DPMSolver(2, 1.0), UniPC(), UniPC(3)]
 STEPS += [Heun(), RePaint(DDPM(), 2)]
@@ -100,16 +160,36 @@ def module(name, objective=None, guidance=(), step=None, p_uncond=0.0):
         NETWORKS[name](), Cosine(20), V(), objective or Simple(),
         Sampler(step or DDIM(), 3, guidance), p_uncond, codec=Pixels(),
     )  # fmt: skip
-    made.spec = DataSpec("Small", (1, 8, 8), 3)
+    made.spec = DataSpec("Small", SHAPES.get(name, (1, 8, 8)), 3)
     return trained(made)
 
 
-def batch(n=3):
-    shapes = {"image": (1, 8, 8), "edges": (1, 8, 8), "known": (1, 8, 8), "mask": (1, 8, 8)}
+def batch(n=3, image=(1, 8, 8)):
+    shapes = dict.fromkeys(("edges", "known", "mask", "identity", "pose"), (1, 8, 8))
+    shapes |= {"image": image, "low_res": (1, 4, 4)}
     made = {k: torch.zeros(n, *v, device="meta") for k, v in shapes.items()}
-    made["low_res"] = torch.zeros(n, 1, 4, 4, device="meta")
-    made["label"] = torch.zeros(n, dtype=torch.long, device="meta")
-    return made | {"text": ["1 2 3 4"] * n, "tags": ["a red fox"] * n}
+    made |= {k: torch.zeros(n, dtype=torch.long, device="meta") for k in ("label", "person")}
+    texts = {"text": "1 2 3 4", "tags": "a red fox", "prompt": "a red fox"}
+    return made | {k: [text] * n for k, text in texts.items()}
+
+
+@pytest.fixture
+def no_autocast(monkeypatch):
+    """The meta device has none, and answers as the CPU does."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    for name in ("get_autocast_dtype", "is_autocast_enabled"):
+        known = partial(
+            lambda ask, kind: ask("cpu" if kind == "meta" else kind), getattr(torch, name)
+        )
+        monkeypatch.setattr(torch, name, known)
+
+
+@pytest.fixture
+def lite0(monkeypatch):
+    """A network that is not fetched."""
+    net = Lite0().eval().requires_grad_(False)
+    for module_of in (photo_tower, projected_discriminator):
+        monkeypatch.setattr(module_of, "load_lite0", lambda _: net)
 
 
 @pytest.mark.parametrize(
@@ -130,21 +210,22 @@ def test_the_mode_finds_what_waits(wait):
         wait(torch.zeros(3, device="meta"))
 
 
-def train(made):
-    output = made.training_step(batch(), 0)
+def train(made, **of):
+    output = made.training_step(batch(**of), 0)
     output["loss"].backward()
     parameters = [p for p in made.parameters() if p.requires_grad]
     torch.nn.utils.clip_grad_norm_(parameters, 1.0)
     return output
 
 
+@pytest.mark.usefixtures("no_autocast")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_training_steps_of_every_network(name):
-    made = module(name, p_uncond=0.2 if name in ("labels", "texts") else 0.0)
+    made, image = module(name, p_uncond=FORGET.get(name, 0.0)), SHAPES.get(name, (1, 8, 8))
     made.train()
-    made.training_step(batch(), 0)  # tables are copied to the device once
+    made.training_step(batch(image=image), 0)  # tables are copied to the device once
     with no_waiting():
-        train(made)
+        train(made, image=image)
 
 
 @pytest.mark.parametrize("objective", [*OBJECTIVES, Hybrid()], ids=lambda o: type(o).__name__)
@@ -169,16 +250,76 @@ def test_a_step_of_distillation():
         train(made)
 
 
-def test_training_steps_of_what_guides(monkeypatch):
-    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # not on meta
-    tower = {"image_size": 8, "in_channels": 1, "channels": 8, "groups": 4, "head_width": 4}
-    tower |= {"multipliers": (1,), "attention": (), "blocks": 1}
-    classifier = ClassifierNetwork(num_classes=3, **tower)
-    towers = Towers(ClassifierNetwork(num_classes=12, **tower), Bag())
-    for made in (NoisyClassifier(classifier, Cosine(20)), Contrastive(towers, Cosine(20))):
-        trained(made).training_step(batch(), 0)
+def captioner():
+    image = CountedColours(ViT(8, 1, 4, width=8, depth=1, heads=2, out_channels=6), units=4)
+    made = CaptionNetwork(image, 8, 1, 1, 2, length=16, rows=300, dropout=0.1, unread=0.1)
+    made.vocabulary.learn(["a red fox"])
+    return Captioner(made, crop=1)
+
+
+SYSTEMS = {
+    "classifier": lambda: NoisyClassifier(
+        ClassifierNetwork(num_classes=3, **TOWER), Cosine(20), crop=1
+    ),
+    "towers": lambda: Contrastive(
+        Towers(ClassifierNetwork(num_classes=12, **TOWER), Bag()), Cosine(20), clean=0.5
+    ),
+    "captioner": captioner,
+    "prompts": lambda: PromptUpsampler(
+        PromptNetwork(Bag(8), 8, 1, 1, 1, 2, length=16, rows=300), renamed=0.5
+    ),
+    "persons": lambda: IdentityEncoder(ClassifierNetwork(num_classes=6, **TOWER), 4, crop=1),
+}
+
+
+@pytest.mark.usefixtures("no_autocast")
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_training_steps_of_every_system(name):
+    made = trained(SYSTEMS[name]())
+    made.training_step(batch(), 0)
+    with no_waiting():
+        train(made)
+
+
+@pytest.mark.usefixtures("no_autocast", "lite0")
+def test_both_steps_of_a_swapper():
+    made, pictures = trained(swapper()), batch(image=(3, 16, 16))
+    pictures["identity"] = pictures["image"]
+    made.trainer.optimizers = made.configure_optimizers()
+    made.optimizers = lambda: made.trainer.optimizers
+    made.manual_backward = lambda loss: loss.backward()
+    made.log = made.log_dict = lambda *_: None
+    made.training_step(pictures, 0)
+    for made.trainer.global_step, same in ((3, True), (4, False)):
+        assert made.is_same(made.trainer.global_step) == same
         with no_waiting():
-            train(made)
+            made.training_step(pictures, 0)
+
+
+@pytest.mark.usefixtures("no_autocast", "lite0")
+def test_what_looks_pictures_up_waits_and_so_does_a_frozen_tower_of_texts():
+    """The processor reads a picture's bytes, and what `TextEncoder.read` returns is on the CPU."""
+    tower, codec, text = (x.to("meta") for x in (PhotoTower(8), SmallClipImage(), SmallClipText()))
+    x, t = torch.zeros(2, 3, 8, 8, device="meta"), torch.zeros(2, device="meta")
+    waits = lambda: tower.train()(x, t), lambda: codec.encode(x), lambda: text.read(["a fox"])
+    tower.eval()(x, t)  # loads what is frozen
+    with no_waiting():
+        tower(x, t)
+        for wait in waits:
+            with pytest.raises(Waits, match=r"copy between devices"):
+                wait()
+
+
+def test_bits():
+    made = Diffusion(
+        PixelMLP((1, 8, 8), 8, 1), Binomial(20), LogOdds(), VariationalBound(levels=2),
+        Sampler(Bernoulli(), 3, [BitProduct(0.1), Inpaint()]), codec=Pixels(),
+    )  # fmt: skip
+    made.spec = DataSpec("Bits", (1, 8, 8), levels=2)
+    trained(made).training_step(batch(), 0)
+    with no_waiting():
+        train(made)
+    draw(made)
 
 
 def test_what_follows_a_step():
@@ -200,9 +341,10 @@ def test_what_follows_a_step():
 
 def draw(made, n=3):
     made._trainer = None
-    made.generate(batch(n), range(n))
+    asked = batch(n, made.diffused)
+    made.generate(asked, range(n))
     with no_waiting():
-        assert made.generate(batch(n), range(n)).is_meta
+        assert made.generate(asked, range(n)).is_meta
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda s: type(s).__name__)
@@ -215,18 +357,57 @@ def test_every_step(step):
         assert sampler(denoiser, denoiser.process, x_T, cond).is_meta
 
 
+def classifier():
+    return Frozen(ClassifierNetwork(num_classes=3, **TOWER), Cosine(20), SPEC)
+
+
+def clip():
+    """It has read what is asked for: texts are read before the first step."""
+    towers = Towers(ClassifierNetwork(num_classes=12, **TOWER), Bag())
+    made = FrozenClip(towers, Cosine(20), SPEC, clean=True)
+    made.embed_text(batch()["text"])
+    return made
+
+
+def bad():
+    return FrozenDenoiser(module("labels").denoiser, SPEC)
+
+
+GUIDES = {
+    "text": ("texts", lambda: [ClassifierFree(3.0, ["text"], (5, 15), 0.7), Dynamic()]),
+    "unconditional": ("labels", lambda: [ClassifierFree(0.0)]),
+    "inpaint": ("labels", lambda: [Inpaint()]),
+    "denoise": ("labels", lambda: [Denoise(0.5)]),
+    "product": ("labels", lambda: [Product(0.5)]),
+    "classifier": ("labels", lambda: [Static(), Classifier(2.0, classifier(), (5, 15))]),
+    "classifier's mean": ("labels", lambda: [Static(), ClassifierMean(2.0, classifier())]),
+    "clip of x_t": ("labels", lambda: [Clip(2.0, clip(), shifts=2, interval=(5, 15))]),
+    "clip of x_0": ("labels", lambda: [Clip(2.0, clip(), "x_0")]),
+    "clip through": ("labels", lambda: [Clip(2.0, clip(), "x_0", through=True)]),
+    "bad model": ("labels", lambda: [Autoguidance(2.0, bad(), (5, 15)), ClassifierFree(2.0)]),
+    "control": (
+        "controls",
+        lambda: [ControlStrength("edges", 0.5, (5, 15), guess=True), ClassifierFree(2.0)],
+    ),
+    "picture": (
+        "adapter",
+        lambda: [ClassifierFree(2.0), ImageStrength(scale=0.8, interval=(5, 15))],
+    ),
+    "embedding": ("prior", lambda: [ClassifierFree(2.0)]),
+    "picture and control": (
+        "instant_id",
+        lambda: [ClassifierFree(2.0), ImageStrength(), ControlStrength("pose", 0.8)],
+    ),
+    "upsampler": ("upsampler", list),
+    "inpainter": ("inpainter", list),
+}
+SLOW = ("picture and control", "upsampler", "inpainter")
+
+
+@pytest.mark.usefixtures("no_autocast")
 @pytest.mark.parametrize(
-    ("name", "guidance"),
-    [
-        ("texts", [ClassifierFree(3.0, ["text"], (5, 15), 0.7), Dynamic()]),
-        ("labels", [ClassifierFree(0.0)]),
-        ("labels", [Inpaint()]),
-        ("labels", [Denoise(0.5)]),
-        ("labels", [Product(0.5)]),
-        ("controls", [ControlStrength("edges", 0.5, (5, 15), guess=True), ClassifierFree(2.0)]),
-        pytest.param("upsampler", [], marks=pytest.mark.slow),
-        pytest.param("inpainter", [], marks=pytest.mark.slow),
-    ],
+    "of", [pytest.param(of, marks=[pytest.mark.slow] * (of in SLOW)) for of in GUIDES]
 )
-def test_every_guidance(name, guidance):
-    draw(module(name, guidance=guidance, step=DDPM()))
+def test_every_guidance(of):
+    name, guidance = GUIDES[of]
+    draw(module(name, guidance=guidance(), step=DDPM()))

@@ -173,7 +173,7 @@ class System(Restorable, ABC):
                 raise
             raise ValueError(f"model.optimizer: {error}; expected options that it takes") from error
 
-    def step_noise(self, batch_idx: int, n: int) -> SeededNoise:
+    def step_noise(self, batch_idx: int, n: int, device: torch.device | None = None) -> SeededNoise:
         """Returns the noise of a training step's n samples, which a resumed run draws again.
 
         The samples of a step are numbered as they are read, so any number of processes and any
@@ -181,6 +181,12 @@ class System(Restorable, ABC):
 
         PyTorch's own generators, by which networks forget activations, are seeded with the step,
         the process and the part of the step.
+
+        Args:
+            batch_idx: The batch's number.
+            n: Samples of this process.
+            device: Where numbers are drawn: the CPU if it is what reads them, which would wait for
+                another; by default this module's.
         """
         step, world = self.trainer.global_step, self.trainer.world_size
         part = batch_idx % self.trainer.accumulate_grad_batches
@@ -191,7 +197,7 @@ class System(Restorable, ABC):
             torch.manual_seed(number)
         first = (step << 32) + part * n * world + self.global_rank
         numbers = range(first, first + n * world, world)
-        return SeededNoise(self.seed, numbers, self.device, Use.TRAINING)
+        return SeededNoise(self.seed, numbers, device or self.device, Use.TRAINING)
 
     def fixed_noise(self, batch_idx: int, n: int) -> SeededNoise:
         """Returns the noise of an evaluation's n samples, the same every time and for any seed."""

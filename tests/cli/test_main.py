@@ -137,7 +137,8 @@ def test_tensorfloat_32_is_a_choice(run, monkeypatch, allowed):
     monkeypatch.setattr("torch.set_float32_matmul_precision", chosen.append)
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", not allowed)
     run.fit(*(() if allowed else ("--tf32=false",)))
-    assert (chosen, torch.backends.cudnn.allow_tf32) == (["high" if allowed else "highest"], allowed)
+    assert chosen == ["high" if allowed else "highest"]
+    assert torch.backends.cudnn.allow_tf32 == allowed
 
 
 def test_what_draws_nothing_is_not_compiled():

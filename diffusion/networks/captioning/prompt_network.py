@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion.common.devices import moved
 from diffusion.common.validate import check_shares
 from diffusion.networks.captioning.decoder import Decoder
 from diffusion.networks.captioning.speaker import Speaker
@@ -71,7 +72,7 @@ class PromptNetwork(Speaker):
         if self.text is None:
             return None
         values = self.text.read(prompts)
-        return self.text({k: x.to(self.position.device) for k, x in values.items()}).pooled
+        return self.text({k: moved(x, self.position.device) for k, x in values.items()}).pooled
 
     def look(self, prompts: Tensor, pooled: Tensor | None) -> Tensor:
         """Returns the states (B, M + `MEANINGS`, width) of prompts; (B, M, width) without `text`.

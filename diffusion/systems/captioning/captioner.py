@@ -8,6 +8,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
+from diffusion.common.devices import moved
 from diffusion.common.validate import check_counts
 from diffusion.data import Images
 from diffusion.networks.captioning.caption_network import CaptionNetwork
@@ -101,7 +102,7 @@ class Captioner(Writing):
 
     def read(self, texts: Sequence[str]) -> Tensor:
         """Returns the tokens of texts, (B, N), on this module's device."""
-        return self.network.vocabulary.read(texts).to(self.device)
+        return moved(self.network.vocabulary.read(texts), self.device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:
         """Both losses."""
@@ -110,7 +111,7 @@ class Captioner(Writing):
         images = random_crop(batch["image"], self.crop, noise)
         logits, f, g = self.network(images, tokens)
         each, there = nll(logits, tokens), tokens >= 0
-        own = f, g, numbers(batch["text"]).to(self.device)
+        own = f, g, moved(numbers(batch["text"]), self.device)
         contrastive, hits = loss_among_all(self, own, self.network.scale)
         loss = self.caption * each.sum() / there.sum() + self.contrastive * contrastive.mean()
         losses = self.caption * each.sum(1) / there.sum(1) + self.contrastive * contrastive

@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
+from diffusion.common.devices import moved
 from diffusion.common.hashing import digest
 from diffusion.common.validate import check_shares
 from diffusion.data import Images
@@ -87,7 +88,7 @@ class PromptUpsampler(Writing):
 
         There is a space before each, so that its first word is a token like all others.
         """
-        return self.network.vocabulary.read([f" {text}" for text in texts]).to(self.device)
+        return moved(self.network.vocabulary.read([f" {text}" for text in texts]), self.device)
 
     def said(self, prompts: Sequence[str], more: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Returns the logits (B, N, K) of what is added to prompts, and its tokens (B, N)."""
@@ -96,7 +97,7 @@ class PromptUpsampler(Writing):
 
     def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:
         """The loss of shortened and renamed pairs."""
-        noise = self.step_noise(batch_idx, len(batch["text"]))
+        noise = self.step_noise(batch_idx, len(batch["text"]), torch.device("cpu"))
         draws: list[list[float]] = noise.uniform((5,)).tolist()
         pairs = list[tuple[str, str]]()
         for prompt, text, (u, *more) in zip(batch["prompt"], batch["text"], draws):
