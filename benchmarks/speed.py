@@ -1,12 +1,14 @@
 r"""Speed beside other packages and beside bare loops: `make bench` writes docs/benchmarks.md.
 
-    python benchmarks/speed.py [--threads 2] [--parts peers shell guidance kernels memory]
+    python benchmarks/speed.py [--threads 2] [--parts peers shell guidance kernels
+                                profile memory]
 
 What is compared runs in turn in one process, in an order that turns around from round to round, so
 that neither the machine nor its other work decides: medians and quartiles over `--repeats` rounds,
-and ratios within rounds. Rows go to docs/results/speed.csv, kernels.csv and memory.csv, tables and
-the plot are made from them (`--parts tables` makes these alone). Seven minutes on two idle cores,
-memory not counted; the times of a busy machine say nothing, its memory does.
+and ratios within rounds. Rows go to docs/results/speed.csv, or where they are of `OTHERS` to a CSV
+of that name; tables and the plot are made from them (`--parts tables` makes these alone). Nine
+minutes on two idle cores, memory not counted; the times of a busy machine say nothing, its memory
+does.
 """
 
 import argparse
@@ -28,7 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode
 Ways = Mapping[str, Callable[[], object]]
 PARTS = ("peers", "shell", "guidance")  # of speed.csv
 HEAD = ["network", "what", "batch", "ms (quartiles)", "images/s", "ratio (quartiles)"]
-OTHERS = ("kernels", "memory")  # each of a file of its own
+OTHERS = ("kernels", "profile", "memory")  # each of a file of its own
 
 
 def in_turn(ways: Ways, repeats: int) -> dict[str, list[float]]:
@@ -113,8 +115,9 @@ def machine() -> str:
     what = names[0] if names else "a processor"
     busy = os.getloadavg()[0]
     instructions = "with" if has_bf16() else "without"
+    threads = "1 thread" if (n := torch.get_num_threads()) == 1 else f"{n} threads"
     return (
-        f"{torch.get_num_threads()} threads on {len(names)} cores of {what}, {instructions} "
+        f"{threads} on {len(names)} cores of {what}, {instructions} "
         f"bfloat16 instructions; PyTorch {torch.__version__.partition('+')[0]}; load when it "
         f"began {busy:.1f}"
     )
@@ -122,7 +125,8 @@ def machine() -> str:
 
 def number(value: str) -> str:
     """Returns seconds in milliseconds."""
-    return f"{1000 * float(value):.3g}"
+    ms = 1000 * float(value)
+    return f"{ms:.3g}" if ms < 1000 else f"{ms:,.0f}"
 
 
 def compared_lines(rows: Sequence[Mapping[str, str]], part: str) -> list[list[str]]:
@@ -190,6 +194,60 @@ def memory_table(rows: Sequence[Mapping[str, str]]) -> str:
     return f"{markdown(head, lines)}\n\n{markdown(head_times, times)}"
 
 
+def measure(args: argparse.Namespace) -> None:
+    """Measures the parts that are asked for."""
+
+    def keep(name: str, rows: Sequence[Row]) -> None:
+        write(args.to / f"results/{name}.csv", rows)
+
+    if set(args.parts) & set(PARTS):
+        from speed_peers import peers
+        from speed_shell import guidance, shell
+
+        peak_rows = peaks(args.repeats, 16 * args.channels)
+        rows: list[Row] = [{"part": "machine", "way": machine()}, *peak_rows]
+        peak = max(float(row["GFLOP_per_second"]) for row in peak_rows[:2]) * 1e9
+        for part, run in zip(PARTS, (partial(peers, peak=peak), shell, guidance)):
+            rows += run(args) if part in args.parts else []
+        keep("speed", rows)
+    if "kernels" in args.parts:
+        from speed_kernels import kernels
+
+        keep("kernels", [{"part": "machine", "way": machine()}, *kernels(args)])
+    if "profile" in args.parts:
+        from speed_profile import profile
+
+        keep("profile", [{"part": "machine", "way": machine()}, *profile(args)])
+    if "memory" in args.parts:
+        from speed_memory import memory
+
+        keep("memory", memory(args))
+
+
+def profile_table(rows: Sequence[Mapping[str, str]]) -> str:
+    """Returns whose the time of a step is, and what a start costs."""
+    shares = [[r["way"], f"{100 * float(r['share']):.1f} %"] for r in rows if r["share"]]
+    parts = markdown(["where", "processor time of a step"], shares)
+    return f"{parts}\n\n{markdown(HEAD, compared_lines(rows, 'start'))}"
+
+
+def show(to: Path) -> None:
+    """Writes the page of the rows that there are."""
+    page, found = to / "benchmarks.md", dict[str, list[dict[str, str]]]()
+    for name in ("speed", *OTHERS):
+        if (path := to / f"results/{name}.csv").exists():
+            with path.open() as file:
+                found[name] = list(csv.DictReader(file))
+    tables(found["speed"], page, to / "results/speed.png")
+    if rows := found.get("kernels"):
+        text = markdown(HEAD, compared_lines(rows, "kernels"))
+        in_doc(page, "kernels", f"{rows[0]['way']}.\n\n{text}")
+    if rows := found.get("profile"):
+        in_doc(page, "profile", f"{rows[0]['way']}.\n\n{profile_table(rows)}")
+    if rows := found.get("memory"):
+        in_doc(page, "memory", memory_table(rows))
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Measures, and writes the page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -205,38 +263,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--root", default="data", help="where Fashion-MNIST is")
     parser.add_argument("--to", type=Path, default=Path("docs"))
     args = parser.parse_args(argv)
-    path, page = args.to / "results/speed.csv", args.to / "benchmarks.md"
-    half, space = (args.to / f"results/{name}.csv" for name in OTHERS)
     torch.set_num_threads(args.threads)
-    if set(args.parts) & set(PARTS):
-        from speed_peers import peers
-        from speed_shell import guidance, shell
-
-        rows: list[Row] = [{"part": "machine", "way": machine()}]
-        peak_rows = peaks(args.repeats, 16 * args.channels)
-        rows += peak_rows
-        peak = max(float(row["GFLOP_per_second"]) for row in peak_rows[:2]) * 1e9
-        for part, measure in zip(PARTS, (partial(peers, peak=peak), shell, guidance)):
-            rows += measure(args) if part in args.parts else []
-        write(path, rows)
-    if "kernels" in args.parts:
-        from speed_kernels import kernels
-
-        write(half, [{"part": "machine", "way": machine()}, *kernels(args)])
-    if "memory" in args.parts:
-        from speed_memory import memory
-
-        write(space, memory(args))
-    with path.open() as file:
-        tables(list(csv.DictReader(file)), page, args.to / "results/speed.png")
-    if half.exists():
-        with half.open() as file:
-            found = list(csv.DictReader(file))
-        text = markdown(HEAD, compared_lines(found, "kernels"))
-        in_doc(page, "kernels", f"{found[0]['way']}.\n\n{text}")
-    if space.exists():
-        with space.open() as file:
-            in_doc(page, "memory", memory_table(list(csv.DictReader(file))))
+    measure(args)
+    show(args.to)
 
 
 if __name__ == "__main__":

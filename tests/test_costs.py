@@ -1,6 +1,7 @@
 """What benchmarks/ count and compare: FLOPs by hand, bytes by the profiler, rates by formulas."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import speed
@@ -9,6 +10,7 @@ from cost import ATTENTION, Op, cost, flops
 from scaling_counts import model
 from scaling_rates import BUCKET, H100, LATENCY, NVLINK, Chip, reduce_seconds
 from speed import compared
+from speed_profile import OPERATORS, shares
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
@@ -152,3 +154,22 @@ def test_dit_costs_what_its_paper_says(width, depth, heads, published):
         network = DiT(32, 4, 8, 2, width, depth, heads, num_classes=1000)
         found = forward_gflops(network, 4, label=torch.ones(1).long())
     assert found == pytest.approx(published, rel=2e-3)
+
+
+def test_what_is_built_in_is_its_callers_but_an_operator_where_a_network_calls():
+    noise, network = ("/a/diffusion/noise.py", 1, "f"), ("/a/diffusion/networks/mlp.py", 2, "g")
+    layer, loop = ("/b/torch/nn/linear.py", 3, "h"), ("/b/lightning/loops/fit.py", 4, "i")
+
+    def times(own, callers=()):
+        return 1, 1, own, own, {where: (1, 1, part, part) for where, part in callers}
+
+    built_in = times(6.0, [(noise, 1.0), (network, 2.0), (layer, 3.0)])
+    python = {noise: times(1.0), network: times(0.5), layer: times(1.5), loop: times(1.0)}
+    found = shares(SimpleNamespace(stats={("~", 0, "<multiply>"): built_in, **python}))
+    expected = {
+        OPERATORS: 6.5,
+        "numbers drawn by counting": 2.0,
+        "Lightning's loops and hooks": 1.0,
+        "the network's own Python": 0.5,
+    }
+    assert found == {name: pytest.approx(value / 10) for name, value in expected.items()}
