@@ -163,9 +163,8 @@ SYSTEMS = {
     "swapper": lambda: swapper(optimizer=partial(torch.optim.SGD, lr=0.0)),
 }
 SIZES = {"photographs": (3, 16, 16), "captioner": (3, 8, 8), "swapper": (3, 16, 16)}
-# How much farther losses and gradients may be. The logits of towers are cosines times e^λ = 14, and
-# `PhotoTower` standardizes what a network has rounded. A swapper's rectifiers change sides near 0;
-# a gradient is off by the root of their share.
+# How much farther losses and gradients may be. The logits of towers are cosines times e^λ = 14. A
+# swapper's rectifiers change sides near 0; a gradient is off by the root of their share.
 FARTHER = {"towers": (4, 2), "photographs": (4, 2), "swapper": (1, 8)}
 
 

@@ -112,10 +112,15 @@ class PhotoTower(ImageTower):
         return self.head[3:](h), h[:, None]
 
     def base(self, x: Tensor) -> Tensor:
-        """Returns the frozen network's features (B, D)."""
+        """Returns the frozen network's features (B, D), in float32 under autocast too.
+
+        Computed in bfloat16 they are 0.28 off, the root of the mean square of z over 256 emoji, and
+        a head would learn that and be asked with other features later.
+        """
         if not self._base:
             self._base.append(Depths(load_lite0(Path(self.root).expanduser()), self.size))
-        return self._base[0].to(x.device)(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return self._base[0].to(x.device)(x.float())
 
     def _features(self, x: Tensor) -> Tensor:
         """Returns the frozen network's features (B, D); in training each picture's only once."""

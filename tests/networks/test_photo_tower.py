@@ -58,6 +58,17 @@ def test_a_picture_is_computed_once_in_training(tower, monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("training", [True, False])
+def test_features_are_those_of_float32_under_autocast(tower, dtype, training):
+    tower.train(training)
+    x = (torch.randint(0, 256, (3, 3, 8, 8)) / 127.5 - 1).float()
+    exact = tower._features(x)
+    tower._seen.clear()
+    with torch.autocast("cpu", dtype):
+        assert torch.equal(tower._features(x), exact)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_it_is_trained_in_half_precision(tower, dtype):
     x, t = torch.rand(3, 3, 8, 8) * 2 - 1, torch.zeros(3, dtype=torch.long)
     tower.train()
