@@ -7,7 +7,11 @@ All networks are trained from nothing on the same data for as many steps of as m
     diffusion $base $small $to/imagen_emoji-SEED
     diffusion $base --config configs/text/transformer.yaml $small $to/text_transformer-SEED
     diffusion $base --config configs/text/bag.yaml $small $to/text_bag-SEED
-    diffusion $base --config configs/objective/flow.yaml $small $to/emoji_flow-SEED
+    flow="--config configs/objective/flow.yaml"
+    diffusion $base $flow $small $to/emoji_flow-SEED
+    diffusion $base --config configs/text/transformer.yaml $flow $small \
+      $to/text_transformer_flow-SEED
+    diffusion $base --config configs/text/bag.yaml $flow $small $to/text_bag_flow-SEED
     diffusion fit --config configs/dalle2_decoder_emoji.yaml --model.start null $small \
       --trainer.max_steps 1000 --model.lr_scheduler.total 1000 --model.optimizer.lr 1e-3 \
       --model.network.init_args.dropout 0.1 $to/decoder-SEED
@@ -23,7 +27,8 @@ are seen, but not together.
     frozen MiniLM   Imagen's way, joined to all attention
     transformer     GLIDE's way, trained with the pictures
     bag of words    a trained vector for each word, without the words beside it
-    flow, Muon      MiniLM again, by the recipe that is the best on Fashion-MNIST
+    flow, Muon      MiniLM again, by the recipe that is the best on Fashion-MNIST, and the two
+                    others, "flow, transformer" and "flow, bag of words"
     DALL-E 2        the prior and a decoder that also reads MiniLM
     CLIP guidance   the transformer's network without its caption, guided by weights/clip_emoji
 
@@ -43,6 +48,8 @@ NAMES = {
     "text_transformer": "transformer",
     "text_bag": "bag of words",
     "emoji_flow": "flow, Muon",
+    "text_transformer_flow": "flow, transformer",
+    "text_bag_flow": "flow, bag of words",
 }
 LAST = "checkpoints/last.ckpt"
 

@@ -18,7 +18,7 @@ The network of "own text", which docs/results.md has as it was after 789 of thes
       --model.lr_scheduler.warmup 100 --model.lr_scheduler.total 1500 --ema.decay 0.998
 
 `diversity` is the mean 1 − cos of the judge's embeddings of two samples of one caption. The sheet
-text_to_image.png has the first prompts of prompts.txt, a row for each way; text_to_image_costs.csv
+text_to_image.png has the prompts of prompts.txt, a row for each way; text_to_image_costs.csv
 has the operations of a picture at s = 3, as torch.utils.flop_counter counts them (a product and a
 sum are two), which cannot see the gradients of guidance by CLIP.
 """
@@ -57,7 +57,7 @@ from diffusion.systems.diffusion import Diffusion
 from diffusion.systems.embeddings.clip_text import ClipText
 from diffusion.systems.frozen import TrainedClip
 
-STEPS, N, SEEDS, SHOWN = 10, 150, (0, 1), 8
+STEPS, N, SEEDS, SHOWN = 10, 150, (0, 1), 16
 CLIP = "weights/clip_emoji"
 PROMPTS = Path(__file__).parent / "prompts.txt"
 
@@ -211,7 +211,7 @@ def table(args: argparse.Namespace, every: list[Way], judge: TrainedClip) -> Non
 
 
 def sheet(args: argparse.Namespace, every: list[Way], by: Draw) -> None:
-    """Draws the first prompts, a row for each way at its middle scale."""
+    """Draws the prompts, a row for each way at its middle scale."""
     prompts = PROMPTS.read_text(encoding="utf-8").splitlines()[:SHOWN]
     chosen = [way for way in every if way.scale in (3, 10) and way.z != "own picture"]
     rows = [by(way, {"text": prompts}, range(SHOWN)) for way in chosen]

@@ -161,3 +161,36 @@ def test_every_system_has_a_card_of_its_own():
 def test_weights_beyond_half_precision_are_refused():
     with pytest.raises(ValueError, match="a is beyond ±65504"):
         halves({"a": torch.tensor([7e4])})
+
+
+def test_a_student_travels_without_its_teacher_and_is_drawn_as_it_was_taught(exported, refused):
+    exported.write(
+        "student.yaml",
+        {
+            "model": {
+                "start": "model",
+                "objective": {
+                    "class_path": "Distilled",
+                    "init_args": {
+                        "teacher": {
+                            "class_path": "diffusion.systems.frozen.TrainedTeacher",
+                            "init_args": {"checkpoint": "model"},
+                        },
+                        "steps": 2,
+                    },
+                },
+                "sampler": {"step": {"class_path": "DDIM", "init_args": {"eta": 0.0}}, "steps": 2},
+            },
+            "trainer": {"default_root_dir": "student"},
+        },
+    )
+    exported.fit("--config", "student.yaml")
+    exported("export", "--to=safetensors", "--ckpt=student/checkpoints/last.ckpt", "--output=two")
+    shutil.rmtree("model")
+    draw = ("predict", "--data.samples=2", "--writer.folder")
+    for folder, path in (("a", "student/checkpoints/last.ckpt"), ("b", "two")):
+        exported(*draw, folder, "--ckpt_path", path)
+        assert len([*Path(folder).glob("**/*.png")]) >= 2
+    said = refused(*draw, "c", "--ckpt_path", "two", "--model.sampler.steps", "4")
+    assert "4 steps over the times" in said
+    assert "expected steps: 2, spacing: trailing" in said
