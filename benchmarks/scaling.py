@@ -35,6 +35,7 @@ def sizes(name: str, counted: Counted) -> Row:
             row[f"saved_{key}"] = round(counted.per_picture(bf16, again))
             if bf16:
                 row[f"peak_{key}"] = round(counted.per_picture(True, again, peak=True))
+    row["traffic"] = round(counted.traffic())
     row |= {"operators": len(counted.costs[True, False][0].step), "data_bytes": counted.inputs}
     return row | {"state_bytes": 16 * counted.parameters, "gradients": 4 * counted.parameters}
 
@@ -101,12 +102,17 @@ def show(page: Path, results: Path) -> None:
         line = [row["model"], megabytes(row, "float32"), megabytes(row, "float32_checkpointed")]
         for key in ("bf16", "bf16_checkpointed"):
             line.append(f"{megabytes(row, key)} / {float(row[f'peak_{key}']) / 1e6:,.1f}")
-        line += [f"{float(row[k]) / 1e9:,.3f}" for k in ("state_bytes", "gradients")]
+        line += [f"{float(row[k]) / 1e9:,.3f}" for k in ("traffic", "state_bytes", "gradients")]
         state.append([*line, f"{int(row['data_bytes']):,}"])
     head = ["model", "pictures", "parameters", "forward", "step", "step, checkpointed", "operators"]
     in_doc(page, "costs", markdown(head, costs))
     head = ["model", "float32", "float32, checkpointed", "bf16", "bf16, checkpointed"]
-    head += ["weights, moments, average: GB", "gradients: GB", "data: bytes a picture"]
+    head += [
+        "read and written: GB",
+        "weights, moments, average: GB",
+        "gradients: GB",
+        "data: bytes a picture",
+    ]
     in_doc(page, "memory", markdown(head, state))
     for name in ("cards", "cpu", "h100"):
         found = rows(f"_{name}")

@@ -112,6 +112,11 @@ class Counted:
         low, high = ([c.forward, c.step][backward] for c in self.costs[True, again])
         return (flops(high) - flops(low)) // (COUNTED[1] - COUNTED[0])
 
+    def traffic(self) -> float:
+        """Returns bytes that a picture's step reads and writes in bf16, without recomputation."""
+        low, high = (sum(op.bytes for op in cost.step) for cost in self.costs[True, False])
+        return (high - low) / (COUNTED[1] - COUNTED[0])
+
     def per_picture(self, bf16: bool, again: bool, peak: bool = False) -> float:
         """Returns bytes of activations a picture: saved, or, for bf16, at most alive."""
         found = [c.peak if peak else c.saved for c in self.costs[bf16, again]]
