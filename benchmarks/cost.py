@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,8 @@ from torch.utils.flop_counter import (
     sdpa_flop_count,
     shape_wrapper,
 )
+
+from diffusion.networks import half_precision
 
 aten = torch.ops.aten
 
@@ -156,6 +159,8 @@ def cost(
             if isinstance(norm, nn.GroupNorm | nn.LayerNorm):
                 hook = norm.register_forward_pre_hook(in_float32)
                 stack.callback(hook.remove)
+        # What a CPU computes in float32 to be faster stays in half precision, as on a GPU.
+        stack.enter_context(patch.object(half_precision, "slow_in_half", lambda x: False))
         with (
             torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x),
             torch.autocast("cpu", torch.bfloat16, enabled=bf16),

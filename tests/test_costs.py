@@ -11,11 +11,13 @@ from scaling_counts import model
 from scaling_rates import BUCKET, H100, LATENCY, NVLINK, Chip, reduce_seconds
 from speed import compared
 from speed_profile import OPERATORS, shares
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffusion.networks import DiT, UNet
+from diffusion.networks.half_precision import attend
 
 C, P, E, B = 8, 64, 32, 3  # channels, positions, width of the embedding, pictures
 
@@ -75,6 +77,23 @@ def test_bytes_are_those_that_are_allocated():
     left = taken[len(changes(ahead)) - 1].item()
     assert found.saved == pytest.approx(left, rel=1e-3)
     assert found.peak == pytest.approx(taken.max().item(), rel=0.02)
+
+
+class Attends(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(C, C)
+
+    def forward(self, x, t):
+        h = self.layer(x)
+        return attend(h, h, h)
+
+
+def test_attention_is_counted_in_bfloat16_as_a_gpu_computes_it():
+    """Two products of B N² d, and four tensors of two bytes, with a logarithm a row in float32."""
+    made = lambda: ((torch.randn(B, 1, P, C), torch.zeros(B)), {})  # noqa: E731
+    found = cost(Attends(), made, bf16=True)
+    assert Op(2 * 2 * B * P * P * C, 4 * 2 * B * P * C + 4 * B * P) in found.forward
 
 
 @pytest.mark.slow
