@@ -88,9 +88,10 @@ class Distilled(Objective):
             )
         own = self._times(process, times.device)[:: self.substeps].flip(0)
         if not torch.equal(times, own[-len(times) :]):
+            asked, known = ([int(t) for t in grid] for grid in (times, own))
             raise ValueError(
-                f"model.sampler: {len(times) - 1} steps over the times {times.tolist()}; expected "
-                f"steps: {self.steps}, spacing: trailing, as the student knows {own.tolist()}"
+                f"model.sampler: {len(times) - 1} steps over the times {asked}; expected "
+                f"steps: {self.steps}, spacing: trailing, as the student knows {known}"
             )
 
     def _known(self, device: torch.device) -> FrozenDenoiser:
