@@ -105,6 +105,19 @@ def own_is_nearest(large, small):
     return found.tolist() == list(range(len(small)))
 
 
+@pytest.mark.skipif(not (MINILM and DRAWN), reason="MiniLM's package or drawings are not in data/")
+def test_the_upsampler_enlarges_the_picture_that_it_is_given():
+    data = Emoji(styles=["google"], size=32, download=False)
+    data.setup("test")
+    batch = next(data.batches("val", 4, 4))
+    model = Diffusion.load_from_checkpoint("weights/glide_emoji_upsampler").eval()
+    model.sampler = Sampler(DDIM(), 2, [Static()])
+    drawn = model.generate({"text": batch["text"], "low_res": batch["image"]}, range(4))
+    assert drawn.shape == (4, 3, 64, 64)
+    assert own_is_nearest(drawn, batch["image"])
+    assert (area_means(drawn, 32) - batch["image"]).square().mean().sqrt() < 0.2  # of 2
+
+
 @pytest.mark.skipif(not (MINILM and LARGE), reason="MiniLM or 64 x 64 drawings are not in data/")
 def test_the_upsampler_is_nearer_to_real_pictures_than_interpolation():
     """Eight of validation, whose concepts training has not seen, from their own small versions."""
