@@ -7,8 +7,8 @@ under several solvers: docs/results/distillation_emoji.csv and .png.
     emoji    of weights/glide_emoji: 150 captions with two seeds of noise each, distance in
              EfficientNet's features, captions found by weights/judge_emoji. Teacher and solvers are
              guided with scale 3, two passes an evaluation; students draw without, as they learnt
-    fashion  of runs/flow_fashion_0, configs/flow_fashion.yaml: 1,000 pictures, distance
-             and labels by LeNet; no guidance. `--steps 600 900 750 750 --batch 64` is what was run
+    fashion  of runs/flow_fashion_0, configs/flow_fashion.yaml: 1,000 pictures, distance and labels
+             by LeNet; no guidance. `--steps 800 1000 800 800 --batch 64` is what was run
 
 Neither distance is FID.
 """

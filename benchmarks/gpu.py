@@ -29,6 +29,7 @@ from torch import Tensor
 from torch._dynamo.utils import counters
 from torch.utils.flop_counter import FlopCounterMode
 
+from diffusion.cli.flags import allow_tf32
 from diffusion.cli.main import main as diffusion
 from diffusion.common.files import written_aside
 from diffusion.condition import Condition
@@ -88,8 +89,6 @@ class Step:
 
 def same_numbers(device: str) -> None:
     """Random bits are equal, and outputs nearly, without TensorFloat-32."""
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
     here, there = (SeededNoise(3, range(5), place).bits((7,)) for place in ("cpu", device))
     assert here.equal(there.cpu())
     here, there = (SeededNoise(3, range(64), place).normal((999,)) for place in ("cpu", device))
@@ -136,7 +135,7 @@ def compiled(device: str) -> None:
 
 def tests(args: argparse.Namespace) -> None:
     """Writes what passed."""
-    torch.set_float32_matmul_precision("highest")
+    allow_tf32(False)
     path = args.to / "tests.json"
     found = json.loads(path.read_text()) if path.exists() else {}
     for test in (same_numbers, no_waiting, compiled):
@@ -160,8 +159,7 @@ def peak(device: torch.device, dtype: torch.dtype) -> float:
 
 def speed(args: argparse.Namespace, name: str, compiles: bool) -> Row:
     """Returns the figures of a training step."""
-    torch.set_float32_matmul_precision("highest" if name == "float32" else "high")
-    torch.backends.cudnn.allow_tf32 = name != "float32"
+    allow_tf32(name != "float32")
     step, dtype = Step(args.device, args.batch), PRECISIONS[name]
     began = time.perf_counter()
     if compiles:

@@ -21,6 +21,18 @@ def seed():
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def lite0(monkeypatch):
+    """EfficientNet-lite0 with weights that are not fetched, for whatever stands on it."""
+    from diffusion.networks import photo_tower
+    from diffusion.networks.efficientnet_lite0 import Lite0
+    from diffusion.networks.identity import projected_discriminator
+
+    net = Lite0().eval().requires_grad_(False)
+    for module in (photo_tower, projected_discriminator):
+        monkeypatch.setattr(module, "load_lite0", lambda _: net)
+
+
 class Run:
     """Commands in a folder of their own, which has the file tiny.yaml."""
 

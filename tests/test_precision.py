@@ -51,10 +51,7 @@ from diffusion.networks import (
     UNet,
     Upsampler,
     ViT,
-    photo_tower,
 )
-from diffusion.networks.efficientnet_lite0 import Lite0
-from diffusion.networks.identity import projected_discriminator
 from diffusion.networks.locked import FromFile
 from diffusion.networks.text.frozen_text import FrozenText
 from diffusion.networks.unet.attention import SelfAttention
@@ -166,14 +163,6 @@ SIZES = {"photographs": (3, 16, 16), "captioner": (3, 8, 8), "swapper": (3, 16, 
 # How much farther losses and gradients may be. The logits of towers are cosines times e^λ = 14. A
 # swapper's rectifiers change sides near 0; a gradient is off by the root of their share.
 FARTHER = {"towers": (4, 2), "photographs": (4, 2), "swapper": (1, 8)}
-
-
-@pytest.fixture
-def lite0(monkeypatch):
-    """A network that is not fetched."""
-    net = Lite0().eval().requires_grad_(False)
-    for module in (photo_tower, projected_discriminator):
-        monkeypatch.setattr(module, "load_lite0", lambda _: net)
 
 
 def away_from_zero(network):

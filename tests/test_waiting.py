@@ -60,10 +60,7 @@ from diffusion.networks import (
     UNet,
     Upsampler,
     ViT,
-    photo_tower,
 )
-from diffusion.networks.efficientnet_lite0 import Lite0
-from diffusion.networks.identity import projected_discriminator
 from diffusion.objective import (
     Distilled,
     Hybrid,
@@ -182,14 +179,6 @@ def no_autocast(monkeypatch):
             lambda ask, kind: ask("cpu" if kind == "meta" else kind), getattr(torch, name)
         )
         monkeypatch.setattr(torch, name, known)
-
-
-@pytest.fixture
-def lite0(monkeypatch):
-    """A network that is not fetched."""
-    net = Lite0().eval().requires_grad_(False)
-    for module_of in (photo_tower, projected_discriminator):
-        monkeypatch.setattr(module_of, "load_lite0", lambda _: net)
 
 
 @pytest.mark.parametrize(

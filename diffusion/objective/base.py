@@ -113,6 +113,18 @@ class Simple(Objective):
         return (F - target).square().flatten(1).mean(1)
 
 
+def x_0_error(
+    denoiser: NetworkDenoiser, x_0: Tensor, cond: Condition, t: Tensor, eps: Tensor
+) -> Tensor:
+    """Returns ‖x_0 − x̂_0‖², (B,), as c_out² ‖F* − F(x_t, t)‖², in which nothing is divided by σ."""
+    process, parameterization = denoiser.process, denoiser.parameterization
+    x_t = process.diffuse(x_0, t, eps)
+    F, _ = denoiser.output(x_t, t, cond)
+    _, c_out = parameterization.coefficients(process, t, x_t)
+    error = (c_out * (parameterization.target(x_0, process, t, x_t) - F)).square()
+    return error.flatten(1).mean(1)
+
+
 class MinSNR(Objective):
     """min(SNR_t, γ) ‖x_0 − x̂_0‖² (Hang et al. 2023, section 3.4), for any parameterisation.
 
@@ -134,13 +146,8 @@ class MinSNR(Objective):
         self, denoiser: NetworkDenoiser, x_0: Tensor, cond: Condition, t: Tensor, eps: Tensor
     ) -> Tensor:
         """See `Objective`."""
-        process, parameterization = denoiser.process, denoiser.parameterization
-        x_t = process.diffuse(x_0, t, eps)
-        F, _ = denoiser.output(x_t, t, cond)
-        _, c_out = parameterization.coefficients(process, t, x_t)
-        error = (c_out * (parameterization.target(x_0, process, t, x_t) - F)).square()
-        error = error.flatten(1).mean(1)
-        return process.snr(t, error).clamp(max=self.gamma) * error
+        error = x_0_error(denoiser, x_0, cond, t, eps)
+        return denoiser.process.snr(t, error).clamp(max=self.gamma) * error
 
 
 class VLoss(Objective):
@@ -157,11 +164,6 @@ class VLoss(Objective):
         self, denoiser: NetworkDenoiser, x_0: Tensor, cond: Condition, t: Tensor, eps: Tensor
     ) -> Tensor:
         """See `Objective`."""
-        process, parameterization = denoiser.process, denoiser.parameterization
-        x_t = process.diffuse(x_0, t, eps)
-        F, _ = denoiser.output(x_t, t, cond)
-        _, c_out = parameterization.coefficients(process, t, x_t)
-        alpha, sigma = process.scales(t, x_t)
-        weight = c_out * (alpha**2 + sigma**2) / sigma
-        error = weight * (parameterization.target(x_0, process, t, x_t) - F)
-        return error.square().flatten(1).mean(1)
+        error = x_0_error(denoiser, x_0, cond, t, eps)
+        alpha, sigma = denoiser.process.scales(t, error)
+        return ((alpha**2 + sigma**2) / sigma) ** 2 * error
