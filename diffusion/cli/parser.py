@@ -2,7 +2,8 @@
 
 import os
 import sys
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import Any, NoReturn, get_args
 
 import yaml
 from jsonargparse import ArgumentParser, get_loader, set_loader
@@ -22,12 +23,28 @@ class OneLine(ArgumentParser):
             super().error(message, ex)
         fail(one_line(message, known(self)))
 
+    def parse_args(self, args: Sequence[str] | None = None, *more: Any, **kwargs: Any) -> Any:
+        """Parses the arguments of a command line.
+
+        jsonargparse hands on what is inside of a nested class as "--key=value", made of a value
+        that it has read already, and so a null as the text "None".
+        """
+        if isinstance(args, list) and len(args) == 1 and args[0].endswith("=None"):
+            args = [f"{args[0].removesuffix('None')}null"]
+        return super().parse_args(args, *more, **kwargs)
+
     def parse_object(self, obj: Any, namespace: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Parses an object on top of another, and once if they are the same.
 
-        jsonargparse checks values of classes on top of themselves, which would double the time at
-        every level that they are nested.
+        jsonargparse checks values of classes on top of themselves, which would double the time at every
+        level that they are nested; and it takes null for a value of any type.
         """
+        for action in self._actions:
+            key, hint = str(action.dest), getattr(action, "_typehint", None)
+            if action.default is None or hint is Any or type(None) in get_args(hint):
+                continue
+            if key in obj and obj[key] is None:
+                self.error(f'Parser key "{key}":\n  Expected a {hint}\n  Given value: None')
         base = None if namespace == obj else namespace
         return super().parse_object(obj, base, *args, **kwargs)
 

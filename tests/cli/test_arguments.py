@@ -37,6 +37,18 @@ def test_flags_win_over_files_wherever_they_stand(files, capsys):
         assert config["data"]["init_args"]["batch_size"] == 5
 
 
+def test_null_is_nothing_however_deep_it_stands(files, capsys):
+    flags = ["--model.network.num_classes", "null", "--model.lr_scheduler", "null"]
+    config = printed(files, capsys, "fit", "--config", "tiny.yaml", *flags)["model"]["init_args"]
+    assert config["network"]["init_args"]["num_classes"] is None
+    assert config["lr_scheduler"] is None
+    files.write("null.yaml", {"model": {"init_args": {"network": {"init_args": {"channels": None}}}}})
+    for more in (["--model.network.channels", "null"], ["--config", "null.yaml"]):
+        with pytest.raises(SystemExit):
+            files("fit", "--config", "tiny.yaml", *more)
+        assert "model.network.channels: None; expected int" in capsys.readouterr().err
+
+
 def test_a_later_file_wins_over_an_earlier_one(files, capsys):
     files.write("steps.yaml", {"trainer": {"max_steps": 2}})
     for names, steps in ((("tiny.yaml", "steps.yaml"), 2), (("steps.yaml", "tiny.yaml"), 4)):
