@@ -42,7 +42,7 @@ from diffusion.systems.cascade import Cascade
 from diffusion.systems.checkpoints import latest
 from diffusion.systems.checkpoints.restorable import Restorable
 from diffusion.systems.checkpoints.whole_files import with_whole_files
-from diffusion.systems.checks import check_forgotten, check_given
+from diffusion.systems.checks import check_given
 from diffusion.systems.diffusion import Diffusion
 from diffusion.systems.generative import Generative
 from diffusion.systems.texts import remember
@@ -295,8 +295,7 @@ class Pipeline:
                         f"{type(system).__name__} is made with its samplers"
                     )
                 trained = {"p_uncond": system.p_uncond, "start": system.start}
-                check_forgotten(sampler, trained, system.denoiser.contract)
-                system.check_drawing(sampler)
+                system.check_drawing(sampler, trained)
                 changed.callback(setattr, system, "sampler", system.sampler)
                 system.sampler = sampler
             yield
@@ -377,7 +376,7 @@ def _restored(path: Path, trust: bool, moved: Mapping[str, str | Path] | None) -
         )
     system = Restorable.load_from_checkpoint(path, trust=trust, key="checkpoint", moved=moved)
     if isinstance(system, Diffusion):
-        check_forgotten(system.sampler, system.trained, system.denoiser.contract)
+        system.check_drawing(system.sampler, system.trained)
     return system
 
 

@@ -42,7 +42,7 @@ DRAWN = list((ROOT / "data/emoji").glob("google-32-*"))
 ALL_DRAWN = all(list((ROOT / "data/emoji").glob(f"{style}-32-*")) for style in STYLES)
 LARGE = list((ROOT / "data/emoji").glob("google-64-*"))
 LARGEST, ALL = 12_000_000, 32_000_000  # bytes of a model, and of all files of the repository
-FOUND = {"clip_emoji": 0.308, "judge_emoji": 0.351}  # recall@1 of docs/results.md and weights/
+FOUND = {"clip_emoji": 0.286, "judge_emoji": 0.351}  # recall@1 of docs/results.md and weights/
 
 
 @pytest.fixture(autouse=True)

@@ -36,8 +36,8 @@ class OneLine(ArgumentParser):
     def parse_object(self, obj: Any, namespace: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Parses an object on top of another, and once if they are the same.
 
-        jsonargparse checks values of classes on top of themselves, which would double the time at every
-        level that they are nested; and it takes null for a value of any type.
+        jsonargparse checks values of classes on top of themselves, which would double the time at
+        every level that they are nested; and it takes null for a value of any type.
         """
         for action in self._actions:
             key, hint = str(action.dest), getattr(action, "_typehint", None)

@@ -14,14 +14,13 @@ from diffusion.networks.photo_tower import PhotoTower
 from diffusion.networks.text.base import TextEncoder
 from diffusion.networks.unet.classifier_network import MeanPool
 
-LARGEST = math.log(100)  # of λ
-
 
 class Towers(nn.Module):
     """f(x_t, t) and g(c), unit vectors of D numbers, and the inverse temperature e^λ.
 
     The logits of pictures against texts are e^λ ⟨f, g⟩, with λ = log 1/0.07 at first and at most
-    log 100 (section 2.4 and 2.5). t = 0 means the clean picture x_0.
+    log 100 (section 2.4 and 2.5). t = 0 means the clean picture x_0. Few pairs are soon known by
+    heart, and from then on a λ that grows only makes mistakes on others surer: `largest` stops it.
 
     Args:
         image: Called as network(x_t, t), returns (B, D), such as `ViT`, or `ClassifierNetwork` with
@@ -31,9 +30,11 @@ class Towers(nn.Module):
         width: D; by default what the image tower says, in `out_channels`.
         hidden: Units of a GELU layer in front of the linear map, which a frozen encoder needs to
             be bent to pictures; None for no such layer.
+        largest: The largest e^λ, more than 1.
 
     Raises:
-        ValueError: If D is not known, or the tower starts at 0, which has no direction.
+        ValueError: If D is not known, the tower starts at 0, which has no direction, or e^λ may not
+            exceed 1.
     """
 
     def __init__(
@@ -42,8 +43,11 @@ class Towers(nn.Module):
         text: TextEncoder,
         width: int | None = None,
         hidden: int | None = None,
+        largest: float = 100.0,
     ) -> None:
         super().__init__()
+        if not largest > 1:
+            raise ValueError(f"network.largest: {largest}; expected more than 1, 100 as in CLIP")
         self.width = width or adapt(image).out_channels
         if not self.width:
             raise ValueError(
@@ -58,12 +62,13 @@ class Towers(nn.Module):
         layers = [] if hidden is None else [nn.Linear(pooled, hidden), nn.GELU()]
         last = nn.Linear(hidden or pooled, self.width, bias=False)
         self.projection = nn.Sequential(nn.LayerNorm(pooled), *layers, last)
-        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self.bound = math.log(largest)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)).clamp(max=self.bound))
 
     @property
     def scale(self) -> Tensor:
         """e^λ, shape ()."""
-        return self.log_scale.clamp(max=LARGEST).exp()
+        return self.log_scale.clamp(max=self.bound).exp()
 
     def embed_image(self, x: Tensor, t: Tensor) -> Tensor:
         """Returns f, (B, D) in float32.

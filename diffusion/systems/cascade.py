@@ -16,7 +16,7 @@ from diffusion.sampler import Sampler
 from diffusion.spec import Batch
 from diffusion.systems.checkpoints.agreement import agree
 from diffusion.systems.checkpoints.restorable import Restorable
-from diffusion.systems.checks import check_forgotten, check_given
+from diffusion.systems.checks import check_given
 from diffusion.systems.diffusion import Diffusion
 from diffusion.systems.generative import Generative
 from diffusion.systems.texts import remember
@@ -74,8 +74,7 @@ class Cascade(Generative, Restorable):
             self.stages.append(stage)
             stage.sampler = stage.sampler if sampler is None else sampler
             trained = {"p_uncond": stage.p_uncond} if stage.trained is None else stage.trained
-            check_forgotten(stage.sampler, trained, stage.denoiser.contract)
-            stage.check_drawing(stage.sampler)
+            stage.check_drawing(stage.sampler, trained)
             reads = HANDED.intersection(stage.denoiser.conditions or ())
             if reads != wanted and (wanted or reads != PICTURED):
                 raise ValueError(

@@ -10,7 +10,7 @@ from diffusion.common.devices import moved
 from diffusion.common.validate import check_counts
 from diffusion.data import Images
 from diffusion.networks import adapt
-from diffusion.networks.towers import LARGEST, Towers
+from diffusion.networks.towers import Towers
 from diffusion.noise import SeededNoise
 from diffusion.process import Process
 from diffusion.spec import Batch
@@ -107,7 +107,7 @@ class Contrastive(Scoring):
         """One loss, at random times and noise."""
         noise = self.step_noise(batch_idx, len(batch["image"]))
         with torch.no_grad():  # as CLIP's code does, so that λ does not get stuck beyond its bound
-            self.network.log_scale.clamp_(max=LARGEST)
+            self.network.log_scale.clamp_(max=self.network.bound)
         x_0 = random_crop(batch["image"], self.crop, noise)
         t = self.random_times(noise)
         images = self.network.embed_image(self.diffuse(x_0, t, noise), t)

@@ -1,6 +1,6 @@
 """The LightningModule: names the parts, trains them, and samples from them. No maths here."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import chain
 from typing import Any
@@ -155,11 +155,9 @@ class Diffusion(Generative, System):
     def setup(self, stage: str) -> None:
         """Refuses data and samplers that do not fit the network, before anything is trained."""
         self.sampler.begin(self.process)
-        self.check_drawing(self.sampler)
         check_stage(self.trainer, stage)
-        if stage == "fit":
-            trained = {"p_uncond": self.p_uncond, "start": self.start}
-            check_forgotten(self.sampler, trained, self.denoiser.contract)
+        about = {"p_uncond": self.p_uncond, "start": self.start}
+        self.check_drawing(self.sampler, about if stage == "fit" else None)
         super().setup(stage)
         if stage == "fit" and (data := self._data()) is not None:
             self.objective.check(self.process, self.codec.spec(data.spec))
@@ -168,12 +166,20 @@ class Diffusion(Generative, System):
                     agree(part.spec, data, self.reads_labels, beginning=True)
             remember_pictures(self, data, self.cache, self.trainer)
 
-    def check_drawing(self, sampler: Sampler) -> None:
-        """Refuses a sampler for which the objective does not train, as `Distilled` knows one.
+    def check_drawing(self, sampler: Sampler, trained: Mapping[str, Any] | None = None) -> None:
+        """Refuses a sampler for which the model was not trained.
+
+        `Distilled` trains for one alone, and what draws with ∅ wants some of it in training.
+
+        Args:
+            sampler: What draws.
+            trained: The settings of the training, for `check_forgotten`; None if nothing is known.
 
         Raises:
             ValueError: If it does not fit.
         """
+        if trained is not None:
+            check_forgotten(sampler, trained, self.denoiser.contract)
         self.objective.check_drawing(self.process, sampler.step, sampler.times(self.process))
 
     def check(self, data: Images) -> None:
@@ -301,7 +307,7 @@ class Diffusion(Generative, System):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Hands it back, once it is known that the sampler suits how the model was trained."""
         if self._trainer is not None and not self._trainer.training:
-            check_forgotten(self.sampler, settings_of(checkpoint), self.denoiser.contract)
+            self.check_drawing(self.sampler, settings_of(checkpoint))
         super().on_load_checkpoint(checkpoint)
         self.objective.load_state_dict(checkpoint.get("objective", {}))
 

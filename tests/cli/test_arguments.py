@@ -42,7 +42,9 @@ def test_null_is_nothing_however_deep_it_stands(files, capsys):
     config = printed(files, capsys, "fit", "--config", "tiny.yaml", *flags)["model"]["init_args"]
     assert config["network"]["init_args"]["num_classes"] is None
     assert config["lr_scheduler"] is None
-    files.write("null.yaml", {"model": {"init_args": {"network": {"init_args": {"channels": None}}}}})
+    files.write(
+        "null.yaml", {"model": {"init_args": {"network": {"init_args": {"channels": None}}}}}
+    )
     for more in (["--model.network.channels", "null"], ["--config", "null.yaml"]):
         with pytest.raises(SystemExit):
             files("fit", "--config", "tiny.yaml", *more)

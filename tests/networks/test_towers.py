@@ -83,6 +83,12 @@ def test_the_temperature_has_a_bound():
     assert abs(network.scale.item() - 1 / 0.07) < 1e-4
     network.log_scale.data.fill_(7.0)
     assert abs(network.scale.item() - 100) < 1e-3
+    network = towers(largest=10.0)
+    assert abs(network.scale.item() - 10) < 1e-5
+    network.log_scale.data.fill_(1.0)
+    assert abs(network.scale.item() - torch.e) < 1e-5
+    with pytest.raises(ValueError, match=r"network.largest: 1; expected more than 1, 100 as in"):
+        towers(largest=1)
 
 
 def test_a_frozen_encoder_can_have_a_layer_in_front():
