@@ -78,7 +78,9 @@ class Drawer:
         if self.control is not None:
             s = float(way) if way not in (GUESS, CONFLICT) else 1.0
             guidance.append(ControlStrength(self.name, s, guess=way == GUESS))
-        self.model.sampler = Sampler(SOLVERS[solver](), steps, [*guidance, Static()])
+        if self.data.get("low_size"):  # upsamplers are drawn with the clip
+            guidance.append(Static())
+        self.model.sampler = Sampler(SOLVERS[solver](), steps, guidance)
         return self.model.generate(move_data_to_device(batch, self.model.device), noise).cpu()
 
 

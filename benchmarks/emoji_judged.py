@@ -40,15 +40,16 @@ Way = tuple[str, float, int]
 N = 300
 SHOWN, COLUMNS = 48, 12
 SOLVERS: dict[str, tuple[Step, int, list[Guidance]]] = {
-    "ddim50": (DDIM(), 50, []),
-    "ddim50-clipped": (DDIM(), 50, [Static()]),
     "unipc20": (UniPC(), 20, []),
+    "unipc20-clipped": (UniPC(), 20, [Static()]),
+    "ddim50": (DDIM(), 50, []),
 }
 # Solver, scale and seed, that of the shipped sampler first.
 WAYS: list[Way] = [
-    *[("ddim50", 3.0, seed) for seed in (0, 1)],
-    ("ddim50-clipped", 3.0, 0),
-    *[("unipc20", s, 0) for s in (1.0, 2.0, 3.0, 6.0)],
+    *[("unipc20", 3.0, seed) for seed in (0, 1)],
+    ("unipc20-clipped", 3.0, 0),
+    ("ddim50", 3.0, 0),
+    *[("unipc20", s, 0) for s in (1.0, 2.0, 4.0, 6.0)],
 ]
 LOW, UPSAMPLED = 32, 100
 

@@ -33,7 +33,7 @@ from diffusion.cli.flags import allow_tf32
 from diffusion.cli.main import main as diffusion
 from diffusion.common.files import written_aside
 from diffusion.condition import Condition
-from diffusion.guidance import ClassifierFree, Static
+from diffusion.guidance import ClassifierFree
 from diffusion.networks.compiled import compile_in_place
 from diffusion.noise import Purpose, SeededNoise, Use
 from diffusion.sampler import Sampler
@@ -81,7 +81,7 @@ class Step:
     def draw(self) -> Tensor:
         """Returns pictures, guided."""
         self.model.denoiser.eval()
-        sampler = Sampler(UniPC(), 4, [ClassifierFree(3.0), Static()])
+        sampler = Sampler(UniPC(), 4, [ClassifierFree(3.0)])
         noise = SeededNoise(0, range(self.n), self.device)
         x_T, cond = noise.normal((3, 32, 32)), self.cond
         return sampler(self.model.denoiser, self.model.process, x_T, cond, noise)

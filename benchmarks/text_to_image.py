@@ -5,22 +5,25 @@ measures it: docs/results/text_to_image.csv has a row for each way and kind of c
 captions with two seeds of noise each. All are 32 × 32 (Imagen's base, before its upsamplers), by
 UniPC with 10 steps, and judged by weights/judge_emoji, which guides nothing. FD-EffNet is no FID.
 
+    no text      the network without its caption
     own text     one transformer of texts, trained with the network, in place of MiniLM
     CLIP         the network without its caption, guided by weights/clip_emoji through x̂_0
+    noisy CLIP   the same by configs/clip_emoji_noisy.yaml's, which reads x_t itself
     prior        z by dalle2_prior_emoji.yaml, the nearer of two; then the decoder
     own picture  the decoder with z of the real picture; text as z: of the caption; no z; no text
-    dynamic      Imagen's threshold in place of the clip to [−1, 1]
+    dynamic      Imagen's threshold; all others have none, but for x̂_0 where CLIP reads it
 
-The network of "own text", which docs/results.md has as it was after 789 of these steps:
+The network of "own text":
 
-    diffusion fit --config configs/glide_emoji_guided.yaml --config configs/text/transformer.yaml \
-      --model.start weights/glide_emoji --model.optimizer.lr 5e-4 --trainer.max_steps 1500 \
-      --model.lr_scheduler.warmup 100 --model.lr_scheduler.total 1500 --ema.decay 0.998
+    diffusion fit --config configs/flow_emoji.yaml --config configs/text/transformer.yaml \
+      --model.start weights/glide_emoji --model.network.dropout 0.0 --data.batch_size 64 \
+      --trainer.max_steps 1500 --model.lr_scheduler.total 1500 --model.optimizer.lr 4e-3 \
+      --trainer.default_root_dir runs/text_transformer
 
 `diversity` is the mean 1 − cos of the judge's embeddings of two samples of one caption. The sheet
-text_to_image.png has the prompts of prompts.txt, a row for each way; text_to_image_costs.csv
-has the operations of a picture at s = 3, as torch.utils.flop_counter counts them (a product and a
-sum are two), which cannot see the gradients of guidance by CLIP.
+text_to_image.png has the prompts of prompts.txt, a row for each way; text_to_image_costs.csv has
+trained parameters and the operations of a picture, a product and a sum are two, gradients of
+guidance among them, the reading of a text by MiniLM not.
 """
 
 import argparse
@@ -32,10 +35,10 @@ from typing import Any, Literal
 
 import kept
 import torch
-from bench import SPLITS, WITH_PAIRS, Row, Split, fill, measured
+from bench import WITH_PAIRS, Row, Split, fill, measured
+from cost import Meter, flops
 from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from diffusion.common.pixels import scaled
 from diffusion.data import Emoji, Images
@@ -71,8 +74,8 @@ class Way:
     scale: float
     z: Literal["prior", "own picture", "text", "none", ""] = ""
     text: bool = True
-    threshold: type[Guidance] | None = Static
-    clip: bool = False
+    threshold: type[Guidance] | None = None
+    clip: str = ""
 
     @property
     def folder(self) -> str:
@@ -82,25 +85,27 @@ class Way:
 
 def ways(args: argparse.Namespace) -> list[Way]:
     """Returns those whose checkpoints are there."""
-    glide, own, decoder = args.glide, args.own, args.decoder
+    glide, own, decoder, noisy = args.glide, args.own, args.decoder, args.noisy
     every = [
         Way("GLIDE", glide, 3),
         Way("DALL-E 2", decoder, 3, "prior"),
-        Way("Imagen, dynamic", glide, 6, threshold=Dynamic),
         Way("DALL-E 2, own picture", decoder, 3, "own picture"),
         Way("DALL-E 2, text as z", decoder, 3, "text"),
         Way("GLIDE, own text", own, 3),
-        Way("CLIP guidance", glide, 10, clip=True),
+        Way("no text", glide, 0),
+        Way("CLIP guidance", glide, 10, clip=CLIP, threshold=Static),
+        Way("noisy CLIP", glide, 10, clip=noisy, threshold=Static),
         Way("DALL-E 2, no z", decoder, 3, "none"),
         Way("DALL-E 2, no text", decoder, 3, "prior", text=False),
-        Way("GLIDE", glide, 1),
-        Way("DALL-E 2", decoder, 1, "prior"),
         Way("Imagen, dynamic", glide, 3, threshold=Dynamic),
-        Way("GLIDE", glide, 6),
-        Way("DALL-E 2", decoder, 6, "prior"),
+        *[Way("GLIDE", glide, s) for s in (1, 2, 4, 6)],
+        *[Way("DALL-E 2", decoder, s, "prior") for s in (1, 6)],
+        Way("CLIP guidance", glide, 40, clip=CLIP, threshold=Static),
+        Way("noisy CLIP", glide, 40, clip=noisy, threshold=Static),
     ]
-    there = [way for way in every if Path(way.model).exists()]
-    if gone := {way.model for way in every} - {way.model for way in there}:
+    needed = [{way.model, way.clip} - {""} for way in every]
+    there = [way for way, paths in zip(every, needed) if all(Path(x).exists() for x in paths)]
+    if gone := {x for paths in needed for x in paths if not Path(x).exists()}:
         print(f"left out, as they are not there: {', '.join(sorted(gone))}")
     return there
 
@@ -116,7 +121,7 @@ class Draw:
     def __init__(self, prior: str, device: str = "cpu") -> None:
         self.prior_path, self.device = prior, device
         self.models: dict[str, Diffusion] = {}
-        self.clip = TrainedClip(CLIP)
+        self.clips: dict[str, TrainedClip] = {}
         self.texts = ClipText(CLIP)
 
     def model(self, path: str) -> Diffusion:
@@ -124,6 +129,13 @@ class Draw:
         if path not in self.models:
             self.models[path] = Diffusion.load_from_checkpoint(path).eval().to(self.device)
         return self.models[path]
+
+    def clip(self, way: Way) -> Clip:
+        """Returns what guides a way, by x̂_0 if its CLIP knows clean pictures alone."""
+        clip = self.clips.setdefault(way.clip, TrainedClip(way.clip))
+        if clip.process:
+            return Clip(way.scale, clip)
+        return Clip(way.scale, clip, "x_0", through=True, shifts=4)
 
     def z(self, way: Way, batch: dict[str, Any], noise: Sequence[int]) -> Tensor | None:
         """Returns embeddings of pictures by which a decoder draws."""
@@ -142,8 +154,7 @@ class Draw:
         model, z = self.model(way.model), self.z(way, batch, noise)
         guides: list[Guidance] = [ClassifierFree(way.scale)]
         if way.clip:
-            clip = Clip(way.scale, self.clip, "x_0", through=True, shifts=4)
-            guides = [ClassifierFree(0), clip]
+            guides = [ClassifierFree(0), self.clip(way)]
         guides += [way.threshold()] if way.threshold else []
         model.sampler = Sampler(UniPC(), STEPS, guides)
         texts = batch["text"] if way.text else [""] * len(batch["text"])
@@ -213,25 +224,31 @@ def table(args: argparse.Namespace, every: list[Way], judge: TrainedClip) -> Non
 def sheet(args: argparse.Namespace, every: list[Way], by: Draw) -> None:
     """Draws the prompts, a row for each way at its middle scale."""
     prompts = PROMPTS.read_text(encoding="utf-8").splitlines()[:SHOWN]
-    chosen = [way for way in every if way.scale in (3, 10) and way.z != "own picture"]
+    best = {way.name: way.scale for way in reversed(every)}  # the first of each name
+    chosen = [w for w in every if w.scale == best[w.name] and w.z != "own picture"]
     rows = [by(way, {"text": prompts}, range(SHOWN)) for way in chosen]
     grid = pictures.grid(torch.cat(rows), SHOWN)
     path = args.table.with_suffix(".png")
     pictures.save(labelled(grid, [way.name for way in chosen]), path)
 
 
-def costs(args: argparse.Namespace, by: Draw) -> None:
-    """Counts trained parameters, and operations of a picture whose text was read before."""
+def gflop(by: Draw, way: Way) -> float:
+    """Returns the operations of a picture whose text was read before, in 10⁹."""
     batch: dict[str, Any] = {"text": ["a google emoji of a fox"]}
+    by(way, batch, [0])
+    with Meter() as meter:
+        by(way, batch, [0])
+    return round(flops(meter.ops) / 1e9, 2)
+
+
+def costs(args: argparse.Namespace, by: Draw) -> None:
+    """Counts trained parameters, and what a picture costs."""
 
     def row(way: Way) -> Row:
-        by(way, batch, [0])
-        with FlopCounterMode(display=False) as counter:
-            by(way, batch, [0])
         trained = sum(p.numel() for p in by.model(way.model).parameters() if p.requires_grad)
-        return {"parameters": trained, "GFLOP": round(counter.get_total_flops() / 1e9, 2)}
+        return {"parameters": trained, "GFLOP": gflop(by, way)}
 
-    chosen = [w for w in ways(args) if w.scale == 3 and w.z in ("", "prior") and w.text]
+    chosen = [w for w in ways(args) if w.scale in (3, 10) and w.z in ("", "prior") and w.text]
     rows = [({"way": way.name, "scale": way.scale}, lambda w=way: row(w)) for way in chosen]
     fill(args.to / "text_to_image_costs.csv", rows)
 
@@ -244,7 +261,8 @@ def main() -> None:
     parser.add_argument("--own", default=f"runs/text_transformer/{last}")
     parser.add_argument("--prior", default=f"runs/dalle2_prior_emoji/{last}")
     parser.add_argument("--decoder", default=f"runs/dalle2_decoder_emoji/{last}")
-    parser.add_argument("--splits", nargs="+", choices=SPLITS, default=[*SPLITS])
+    parser.add_argument("--noisy", default=f"runs/clip_emoji_noisy/{last}")
+    parser.add_argument("--splits", nargs="+", choices=WITH_PAIRS, default=[*WITH_PAIRS])
     parser.add_argument("--only", nargs="+", choices=["draw", "table", "sheet", "costs"])
     parser.add_argument("--root", default="data", help="where the emoji are")
     parser.add_argument("--out", type=Path, default=Path("runs/text_to_image"))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from text_to_image import Draw, Way
+from text_to_image import CLIP, Draw, Way
 from torch import Tensor
 
 from diffusion.data import Avatars, Emoji, KeyPoints, Silhouette
@@ -83,7 +83,7 @@ class Sheet:
     ) -> Tensor:
         """Returns pictures by a model, guided without a classifier unless the scale is 0."""
         model = self.by.model(path)
-        model.sampler = Sampler(step, steps, [ClassifierFree(scale), Static()])
+        model.sampler = Sampler(step, steps, [ClassifierFree(scale)])
         return model.generate({"text": list(prompts), **more}, range(len(prompts)))
 
     def by_way(self, *way: Any, **options: Any) -> Tensor:
@@ -92,7 +92,7 @@ class Sheet:
 
     def cascade(self, *stages: str) -> Tensor:
         """Returns pictures of N prompts, each stage from the one before."""
-        first = Sampler(UniPC(), 10, [ClassifierFree(3.0), Static()])
+        first = Sampler(UniPC(), 10, [ClassifierFree(3.0)])
         then = [Sampler(DDIM(), 25, [Static()]) for _ in stages[1:]]
         return Cascade([*stages], [first, *then]).eval().generate({"text": PROMPTS}, range(N))
 
@@ -134,7 +134,7 @@ def one_network(sheet: Sheet) -> None:
     sheet.add("2020 DDIM: 25 steps, no text", lambda: sheet.drawn(GLIDE, DDIM(), 25, 1, nothing))
     sheet.add(
         "2021 CLIP guidance: a text model pulls at the model above",
-        lambda: sheet.by_way("CLIP guidance", GLIDE, 10, clip=True),
+        lambda: sheet.by_way("CLIP guidance", GLIDE, 10, clip=CLIP, threshold=Static),
     )
     sheet.add(
         "2021 GLIDE: the network reads the text",
