@@ -35,7 +35,7 @@ from typing import Any, Literal
 
 import kept
 import torch
-from bench import WITH_PAIRS, Row, Split, fill, measured
+from bench import SPLITS, WITH_PAIRS, Row, Split, fill, measured
 from cost import Meter, flops
 from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
@@ -262,7 +262,7 @@ def main() -> None:
     parser.add_argument("--prior", default=f"runs/dalle2_prior_emoji/{last}")
     parser.add_argument("--decoder", default=f"runs/dalle2_decoder_emoji/{last}")
     parser.add_argument("--noisy", default=f"runs/clip_emoji_noisy/{last}")
-    parser.add_argument("--splits", nargs="+", choices=WITH_PAIRS, default=[*WITH_PAIRS])
+    parser.add_argument("--splits", nargs="+", choices=WITH_PAIRS, default=[*SPLITS])
     parser.add_argument("--only", nargs="+", choices=["draw", "table", "sheet", "costs"])
     parser.add_argument("--root", default="data", help="where the emoji are")
     parser.add_argument("--out", type=Path, default=Path("runs/text_to_image"))
