@@ -114,6 +114,8 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=500)
     args = parser.parse_args()
     search = yaml.safe_load(args.search.read_text())
+    if unknown := {*(args.only or ())} - {*search["rows"]}:
+        raise SystemExit(f"--only: {sorted(unknown)}; expected rows of {args.search}")
     config, every = yaml.safe_load(Path(search["config"]).read_text()), search.get("every", {})
     steps: int = args.steps or search["steps"]
     judge = Judge(FashionMNIST(root=args.root), LeNet(), args.split, args.n)

@@ -67,7 +67,7 @@ PROMPTS = Path(__file__).parent / "prompts.txt"
 
 @dataclass(frozen=True)
 class Way:
-    """A network, where its embedding z comes from if it reads one, and what guides it."""
+    """A network, where its embedding z comes from if it reads one, and the CLIP that guides it."""
 
     name: str
     model: str
@@ -132,7 +132,9 @@ class Draw:
 
     def clip(self, way: Way) -> Clip:
         """Returns what guides a way, by x̂_0 if its CLIP knows clean pictures alone."""
-        clip = self.clips.setdefault(way.clip, TrainedClip(way.clip))
+        if way.clip not in self.clips:
+            self.clips[way.clip] = TrainedClip(way.clip)
+        clip = self.clips[way.clip]
         if clip.process:
             return Clip(way.scale, clip)
         return Clip(way.scale, clip, "x_0", through=True, shifts=4)
