@@ -41,14 +41,15 @@ them. The reading of texts by MiniLM, which is done once, is not in it.
 """
 
 import argparse
+from functools import cache
 from pathlib import Path
 
 import torch
 from bench import WITH_PAIRS, Row, fill
 from cost import Meter, flops
-from text_to_image import CLIP, Draw, Way, asking, draw, gflop, sheet, table
+from text_to_image import asking, draw, sheet, table
+from text_to_image_drawing import CLIP, Draw, Way, gflop, present
 
-from diffusion.guidance import Static
 from diffusion.noise import SeededNoise
 from diffusion.spec import Batch
 from diffusion.systems.contrastive import Contrastive
@@ -80,11 +81,8 @@ def ways(args: argparse.Namespace) -> list[Way]:
     )
     every.append(Way("DALL-E 2, training 0", decoder, 3, "prior"))
     every.append(Way("DALL-E 2, training 0", decoder, 1, "prior"))
-    every.append(Way("CLIP guidance, training 0", transformer, 10, clip=CLIP, threshold=Static))
-    there = [way for way in every if Path(way.model).exists()]
-    if gone := {way.model for way in every} - {way.model for way in there}:
-        print(f"left out, as they are not there: {', '.join(sorted(gone))}")
-    return there
+    every.append(Way("CLIP guidance, training 0", transformer, 10, clip=CLIP))
+    return present(every)
 
 
 def step_flops(model: Diffusion | Contrastive, batch: Batch) -> float:
@@ -110,6 +108,7 @@ def costs(args: argparse.Namespace, every: list[Way], by: Draw) -> None:
     """Counts operations."""
     batch = next(asking(args.root, "train").batches("train", SEEN["step"]))
 
+    @cache  # ways share their parts
     def trained(path: str, pictures: int) -> float:
         kind = Contrastive if path == CLIP else Diffusion
         return step_flops(kind.load_from_checkpoint(path), batch) * pictures / 1e15
@@ -142,8 +141,9 @@ def main() -> None:
     by = Draw(args.prior, args.device)
     draw(args, every, by)
     table(args, every, TrainedClip("weights/judge_emoji"))
-    costs(args, [way for way in every if "training 0" in way.name], by)
-    sheet(args, [way for way in every if "training 0" in way.name], by)
+    first = [way for way in every if "training 0" in way.name]
+    costs(args, first, by)
+    sheet(args, first, by)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ The two upsamplers alone: upsamplers.py.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -37,6 +37,7 @@ from diffusion.systems.cascade import Cascade
 from diffusion.systems.diffusion import Diffusion
 from diffusion.systems.frozen import TrainedClip
 
+Part = Callable[[argparse.Namespace], None]
 STEPS, AT_ONCE, WHITE = 10, 32, 255
 THRESHOLDS: dict[str, list[Guidance]] = {"none": [], "static": [Static()], "dynamic": [Dynamic()]}
 SCALES = (1.0, 3.0, 5.0, 8.0, 15.0)
@@ -138,17 +139,23 @@ def prompts(args: argparse.Namespace) -> None:
 PARTS = {f.__name__: f for f in (thresholds, prompts)}
 
 
-def main() -> None:
-    """Makes what is not there yet."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+def arguments(about: str | None, parts: Mapping[str, Part]) -> argparse.ArgumentParser:
+    """Returns what the command lines of the cascade and of its upsamplers have in common."""
+    parser = argparse.ArgumentParser(description=(about or "").splitlines()[0])
     parser.add_argument("--root", default="data", help="where the emoji are")
     parser.add_argument("--drawn", type=Path, default=Path("runs/imagen_drawn"))
     parser.add_argument("--to", type=Path, default=Path("docs/results"))
-    parser.add_argument("--n", type=int, default=100)
+    parser.add_argument("--n", type=int, default=100, help="pictures that are drawn")
+    parser.add_argument("--only", nargs="*", choices=parts)
+    return parser
+
+
+def main() -> None:
+    """Makes what is not there yet."""
+    parser = arguments(__doc__, PARTS)
     parser.add_argument(
         "--seeds", type=int, nargs="+", default=[0], help="of the thresholds' noise"
     )
-    parser.add_argument("--only", nargs="*", choices=PARTS)
     args = parser.parse_args()
     for name in args.only or PARTS:
         PARTS[name](args)

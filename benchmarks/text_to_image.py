@@ -28,21 +28,19 @@ guidance among them, the reading of a text by MiniLM not.
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import kept
 import torch
 from bench import SPLITS, WITH_PAIRS, Row, Split, fill, measured
-from cost import Meter, flops
-from lightning.fabric.utilities import move_data_to_device
+from text_to_image_drawing import CLIP, STEPS, Draw, Way, gflop, present
 from torch import Tensor
 
 from diffusion.common.pixels import scaled
 from diffusion.data import Emoji, Images
-from diffusion.guidance import ClassifierFree, Clip, Dynamic, Guidance, Static
+from diffusion.guidance import Dynamic
 from diffusion.metrics import (
     AskedClass,
     AskedColours,
@@ -54,33 +52,10 @@ from diffusion.metrics import (
 )
 from diffusion.plots import pictures
 from diffusion.plots.captioned import labelled
-from diffusion.sampler import Sampler
-from diffusion.step import UniPC
-from diffusion.systems.diffusion import Diffusion
-from diffusion.systems.embeddings.clip_text import ClipText
 from diffusion.systems.frozen import TrainedClip
 
-STEPS, N, SEEDS, SHOWN = 10, 150, (0, 1), 16
-CLIP = "weights/clip_emoji"
+N, SEEDS, SHOWN = 150, (0, 1), 16
 PROMPTS = Path(__file__).parent / "prompts.txt"
-
-
-@dataclass(frozen=True)
-class Way:
-    """A network, where its embedding z comes from if it reads one, and the CLIP that guides it."""
-
-    name: str
-    model: str
-    scale: float
-    z: Literal["prior", "own picture", "text", "none", ""] = ""
-    text: bool = True
-    threshold: type[Guidance] | None = None
-    clip: str = ""
-
-    @property
-    def folder(self) -> str:
-        """A name for files."""
-        return f"{self.name}-s{self.scale:g}".replace(" ", "_").replace(",", "")
 
 
 def ways(args: argparse.Namespace) -> list[Way]:
@@ -93,76 +68,17 @@ def ways(args: argparse.Namespace) -> list[Way]:
         Way("DALL-E 2, text as z", decoder, 3, "text"),
         Way("GLIDE, own text", own, 3),
         Way("no text", glide, 0),
-        Way("CLIP guidance", glide, 10, clip=CLIP, threshold=Static),
-        Way("noisy CLIP", glide, 10, clip=noisy, threshold=Static),
+        Way("CLIP guidance", glide, 10, clip=CLIP),
+        Way("noisy CLIP", glide, 10, clip=noisy),
         Way("DALL-E 2, no z", decoder, 3, "none"),
         Way("DALL-E 2, no text", decoder, 3, "prior", text=False),
         Way("Imagen, dynamic", glide, 3, threshold=Dynamic),
         *[Way("GLIDE", glide, s) for s in (1, 2, 4, 6)],
         *[Way("DALL-E 2", decoder, s, "prior") for s in (1, 6)],
-        Way("CLIP guidance", glide, 40, clip=CLIP, threshold=Static),
-        Way("noisy CLIP", glide, 40, clip=noisy, threshold=Static),
+        Way("CLIP guidance", glide, 40, clip=CLIP),
+        Way("noisy CLIP", glide, 40, clip=noisy),
     ]
-    needed = [{way.model, way.clip} - {""} for way in every]
-    there = [way for way, paths in zip(every, needed) if all(Path(x).exists() for x in paths)]
-    if gone := {x for paths in needed for x in paths if not Path(x).exists()}:
-        print(f"left out, as they are not there: {', '.join(sorted(gone))}")
-    return there
-
-
-class Draw:
-    """Draws by any way; models are read once.
-
-    Args:
-        prior: The checkpoint of the prior.
-        device: Where models are.
-    """
-
-    def __init__(self, prior: str, device: str = "cpu") -> None:
-        self.prior_path, self.device = prior, device
-        self.models: dict[str, Diffusion] = {}
-        self.clips: dict[str, TrainedClip] = {}
-        self.texts = ClipText(CLIP)
-
-    def model(self, path: str) -> Diffusion:
-        """Returns a model."""
-        if path not in self.models:
-            self.models[path] = Diffusion.load_from_checkpoint(path).eval().to(self.device)
-        return self.models[path]
-
-    def clip(self, way: Way) -> Clip:
-        """Returns what guides a way, by x̂_0 if its CLIP knows clean pictures alone."""
-        if way.clip not in self.clips:
-            self.clips[way.clip] = TrainedClip(way.clip)
-        clip = self.clips[way.clip]
-        if clip.process:
-            return Clip(way.scale, clip)
-        return Clip(way.scale, clip, "x_0", through=True, shifts=4)
-
-    def z(self, way: Way, batch: dict[str, Any], noise: Sequence[int]) -> Tensor | None:
-        """Returns embeddings of pictures by which a decoder draws."""
-        if way.z == "prior":
-            return self.model(self.prior_path).generate({"text": batch["text"]}, noise)
-        if way.z == "text":
-            return self.texts.read(batch["text"])["_pooled"]
-        if way.z == "own picture":
-            return self.model(self.prior_path).encoded(batch["image_prompt"])
-        return None
-
-    @torch.no_grad()
-    def __call__(self, way: Way, batch: dict[str, Any], noise: Sequence[int]) -> Tensor:
-        """Returns pictures (B, 3, 32, 32), on the CPU."""
-        batch = move_data_to_device(batch, self.device)
-        model, z = self.model(way.model), self.z(way, batch, noise)
-        guides: list[Guidance] = [ClassifierFree(way.scale)]
-        if way.clip:
-            guides = [ClassifierFree(0), self.clip(way)]
-        guides += [way.threshold()] if way.threshold else []
-        model.sampler = Sampler(UniPC(), STEPS, guides)
-        texts = batch["text"] if way.text else [""] * len(batch["text"])
-        return model.generate(
-            {"text": texts} | ({} if z is None else {"embedding": z}), noise
-        ).cpu()
+    return present(every)
 
 
 def asking(root: str, split: Split) -> Images:
@@ -224,23 +140,16 @@ def table(args: argparse.Namespace, every: list[Way], judge: TrainedClip) -> Non
 
 
 def sheet(args: argparse.Namespace, every: list[Way], by: Draw) -> None:
-    """Draws the prompts, a row for each way at its middle scale."""
+    """Draws the prompts, a row for each way at the first of its scales."""
     prompts = PROMPTS.read_text(encoding="utf-8").splitlines()[:SHOWN]
-    best = {way.name: way.scale for way in reversed(every)}  # the first of each name
-    chosen = [w for w in every if w.scale == best[w.name] and w.z != "own picture"]
+    first = dict[str, Way]()
+    for way in every:
+        first.setdefault(way.name, way)
+    chosen = [way for way in first.values() if way.z != "own picture"]
     rows = [by(way, {"text": prompts}, range(SHOWN)) for way in chosen]
     grid = pictures.grid(torch.cat(rows), SHOWN)
     path = args.table.with_suffix(".png")
     pictures.save(labelled(grid, [way.name for way in chosen]), path)
-
-
-def gflop(by: Draw, way: Way) -> float:
-    """Returns the operations of a picture whose text was read before, in 10⁹."""
-    batch: dict[str, Any] = {"text": ["a google emoji of a fox"]}
-    by(way, batch, [0])
-    with Meter() as meter:
-        by(way, batch, [0])
-    return round(flops(meter.ops) / 1e9, 2)
 
 
 def costs(args: argparse.Namespace, by: Draw) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from text_to_image import CLIP, Draw, Way
+from text_to_image_drawing import CLIP, Draw, Way
 from torch import Tensor
 
 from diffusion.data import Avatars, Emoji, KeyPoints, Silhouette
@@ -134,7 +134,7 @@ def one_network(sheet: Sheet) -> None:
     sheet.add("2020 DDIM: 25 steps, no text", lambda: sheet.drawn(GLIDE, DDIM(), 25, 1, nothing))
     sheet.add(
         "2021 CLIP guidance: a text model pulls at the model above",
-        lambda: sheet.by_way("CLIP guidance", GLIDE, 10, clip=CLIP, threshold=Static),
+        lambda: sheet.by_way("CLIP guidance", GLIDE, 10, clip=CLIP),
     )
     sheet.add(
         "2021 GLIDE: the network reads the text",

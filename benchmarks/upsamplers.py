@@ -21,7 +21,18 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from bench import Row, fill, measured
-from imagen import AT_ONCE, BASE, STEPS, TOP, UPSAMPLERS, WHITE, asking, drawn, remembered
+from imagen import (
+    AT_ONCE,
+    BASE,
+    STEPS,
+    TOP,
+    UPSAMPLERS,
+    WHITE,
+    arguments,
+    asking,
+    drawn,
+    remembered,
+)
 from torch import Tensor
 
 from diffusion.common.pixels import quantize
@@ -157,13 +168,8 @@ PARTS = {f.__name__: f for f in (augmentation, seams)}
 
 def main() -> None:
     """Makes what is not there yet."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--root", default="data", help="where the emoji are")
-    parser.add_argument("--drawn", type=Path, default=Path("runs/imagen_drawn"))
-    parser.add_argument("--to", type=Path, default=Path("docs/results"))
-    parser.add_argument("--n", type=int, default=100, help="of 64 × 64 pixels, drawn")
+    parser = arguments(__doc__, PARTS)
     parser.add_argument("--few", type=int, default=32, help="of 128 × 128 pixels, and real")
-    parser.add_argument("--only", nargs="*", choices=PARTS)
     args = parser.parse_args()
     for name in args.only or PARTS:
         PARTS[name](args)

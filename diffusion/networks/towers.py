@@ -14,6 +14,8 @@ from diffusion.networks.photo_tower import PhotoTower
 from diffusion.networks.text.base import TextEncoder
 from diffusion.networks.unet.classifier_network import MeanPool
 
+LARGEST = 100.0  # e^λ, in CLIP
+
 
 class Towers(nn.Module):
     """f(x_t, t) and g(c), unit vectors of D numbers, and the inverse temperature e^λ.
@@ -43,7 +45,7 @@ class Towers(nn.Module):
         text: TextEncoder,
         width: int | None = None,
         hidden: int | None = None,
-        largest: float = 100.0,
+        largest: float = LARGEST,
     ) -> None:
         super().__init__()
         if not largest > 1:

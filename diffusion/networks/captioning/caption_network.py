@@ -11,6 +11,7 @@ from diffusion.networks.base import ImageTower
 from diffusion.networks.captioning.decoder import Decoder
 from diffusion.networks.captioning.speaker import Speaker
 from diffusion.networks.captioning.vocabulary import END, Vocabulary
+from diffusion.networks.towers import LARGEST
 
 
 class CaptionNetwork(Speaker):
@@ -68,7 +69,7 @@ class CaptionNetwork(Speaker):
     @property
     def scale(self) -> Tensor:
         """e^λ, the inverse temperature of the contrastive loss, shape ()."""
-        return self.log_scale.clamp(max=math.log(100)).exp()
+        return self.log_scale.clamp(max=math.log(LARGEST)).exp()
 
     def look(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns f (B, D) in float32, and the states (B, N, width) that the decoder looks at.
