@@ -14,6 +14,9 @@ export MALLOC_MMAP_THRESHOLD_ ?= 1073741824
 export MALLOC_TRIM_THRESHOLD_ ?= 1073741824
 export MALLOC_TOP_PAD_ ?= 67108864
 
+# Of `make gpu`, and arguments such as GPU="--seconds 120".
+PARTS := tests bench train
+GPU :=
 # What Lightning and torchvision do not bring along.
 LACKING := docstring.parser jsonargparse typeshed.client rich markdown.it.py mdurl pygments \
   safetensors tokenizers matplotlib contourpy cycler fonttools kiwisolver pyparsing \
@@ -22,7 +25,7 @@ LACKING := docstring.parser jsonargparse typeshed.client rich markdown.it.py mdu
 # Types are checked while data is fetched and the first tests run.
 MAKEFLAGS += --jobs=2
 
-.PHONY: help demo test quick data slow notebooks lint format types docs gpu wheels bench tables lock clean
+.PHONY: help demo test quick data slow notebooks lint format types docs gpu packed wheels bench tables lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,9 +87,14 @@ docs: .venv/tests ## Run the examples inside the documentation
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --doctest-glob='*.md' docs README.md
 
 gpu: ## On a machine with a GPU and no network: checks, rates, trainings, into runs/gpu
-	[ -d .gpu ] || $(PYTHON) -m venv --system-site-packages .gpu
-	[ ! -d wheels ] || .gpu/bin/python -m pip install --quiet --no-index --no-deps wheels/*
-	for part in tests bench train; do PYTHONPATH=. .gpu/bin/python benchmarks/gpu.py $$part || exit 1; done
+	[ ! -d wheels ] || $(PYTHON) -m pip install --quiet --no-index --no-deps --upgrade --target .gpu wheels/*.whl
+	[ -d data/emoji ] || $(PYTHON) -m tarfile -e wheels/data.tar.xz .
+	for part in $(PARTS); do \
+	  PYTHONPATH=.gpu:.:$$PYTHONPATH $(PYTHON) benchmarks/gpu.py $$part $(GPU) || exit 1; done
+
+packed: data ## For `make gpu`: the data it trains on, 34 MB, into wheels/data.tar.xz
+	mkdir -p wheels
+	tar --create --xz --file wheels/data.tar.xz data/FashionMNIST/raw data/emoji/[gmot]*-32-*
 
 wheels: .venv/installed ## For `make gpu`: what Python 3.12 with Lightning and torchvision lacks, 24 MB
 	$(BIN)/python -m pip download --quiet --no-deps --dest wheels \

@@ -2,89 +2,38 @@ r"""What a machine with a GPU and no network can check and measure: `make gpu`.
 
 `python benchmarks/gpu.py tests | bench | train [--device cpu] [--seconds 480] [--to runs/gpu]`.
 Each part ends by itself within its seconds, or with the row that it is at, and goes on where it
-was. What is needed is in the tree, in data/ and in weights/: nothing is fetched. Eight files are
-left in `--to`:
+was. What is needed is in the tree, in data/ and in weights/: nothing is fetched. Seven files
+are left in `--to`:
 
     tests  the same random bits, to 2 ulp the same normals and, to 1e-3, the same output as on the
            CPU; a training step and a sampling loop under CUDA's mode that refuses to wait; a
            compiled network (on a CPU only traced): tests.json
-    bench  training steps a second of weights/glide_emoji in float32, TF32 and bfloat16, eager and
-           compiled, peak memory, and the share of the measured peak of matrix products: bench.csv
-    train  configs/flow_fashion.yaml and flow_emoji.yaml, half of the seconds each, in runs/NAME_gpu
-           of the folder above; a run that is resumed counts those it had, so more are needed to go
-           on: NAME.csv, NAME.png and NAME.ckpt, what was logged, its plot and the last checkpoint
+    bench  pictures a second of training steps in float32, TF32 and bfloat16, eager and compiled,
+           peak memory and the share of the measured peak of matrix products; passes of the
+           published sizes beside what docs/scaling.md predicts: bench.csv. Steps, passes and DDIM
+           beside other packages, as far as they are installed: peers.csv
+    train  configs/flow_fashion.yaml, and flow_emoji.yaml with a text transformer of its own, half
+           of the seconds each, in runs/NAME_gpu of the folder above; a run that is resumed counts
+           those it had, so more are needed to go on: NAME.csv, what was logged, and
+           NAME.safetensors, its averages in half precision
 """
 
 import argparse
 import json
 import shutil
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from bench import Row, fill
-from network_speed import rate
-from torch import Tensor
+from gpu_rates import CONFIGS, Step, bench
 from torch._dynamo.utils import counters
-from torch.utils.flop_counter import FlopCounterMode
 
+from diffusion.cli.convert import export
 from diffusion.cli.flags import allow_tf32
 from diffusion.cli.main import main as diffusion
 from diffusion.common.files import written_aside
 from diffusion.condition import Condition
-from diffusion.guidance import ClassifierFree
 from diffusion.networks.compiled import compile_in_place
-from diffusion.noise import Purpose, SeededNoise, Use
-from diffusion.sampler import Sampler
-from diffusion.step import UniPC
-from diffusion.systems.diffusion import Diffusion
-
-MODEL = "weights/glide_emoji"
-TEXTS = ["a google emoji of a fox", "a twitter emoji of a red heart", ""]
-PRECISIONS = {"float32": torch.float32, "TF32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-class Step:
-    """A training step of a model, and a picture of it, on some device.
-
-    Args:
-        device: The device.
-        n: The batch.
-    """
-
-    def __init__(self, device: str, n: int) -> None:
-        self.model = Diffusion.load_from_checkpoint(MODEL).to(device)
-        self.n, self.device = n, torch.device(device)
-        self.x_0 = SeededNoise(0, range(n), device).normal((3, 32, 32)).clamp(-1, 1)
-        self.cond = self.model.network_condition({"text": [TEXTS[i % 3] for i in range(n)]})
-        parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(parameters, lr=0.0, fused=True)
-        self.number = 0
-
-    def loss(self) -> Tensor:
-        """Returns the next step's loss."""
-        self.number += 1
-        numbers = range(self.number << 32, (self.number << 32) + self.n)
-        noise = SeededNoise(0, numbers, self.device, Use.TRAINING)
-        cond = self.cond.drop(0.1, noise=noise.of(Purpose.FORGETTING))
-        t, eps = self.model.objective.draw(self.model.process, self.x_0, noise)
-        return self.model.objective(self.model.denoiser, self.x_0, cond, t, eps).mean()
-
-    def __call__(self) -> None:
-        """Trains for a step, in which no weight moves."""
-        self.optimizer.zero_grad()
-        self.loss().backward()
-        self.optimizer.step()
-
-    @torch.no_grad()
-    def draw(self) -> Tensor:
-        """Returns pictures, guided."""
-        self.model.denoiser.eval()
-        sampler = Sampler(UniPC(), 4, [ClassifierFree(3.0)])
-        noise = SeededNoise(0, range(self.n), self.device)
-        x_T, cond = noise.normal((3, 32, 32)), self.cond
-        return sampler(self.model.denoiser, self.model.process, x_T, cond, noise)
+from diffusion.noise import SeededNoise
 
 
 def same_numbers(device: str) -> None:
@@ -150,72 +99,13 @@ def tests(args: argparse.Namespace) -> None:
         print(test.__name__, found[test.__name__])
 
 
-def peak(device: torch.device, dtype: torch.dtype) -> float:
-    """Returns FLOP/s of a matrix product."""
-    side = 8192 if device.type == "cuda" else 512
-    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    return rate(lambda: a @ b, 1, 3, device) * 2 * side**3
-
-
-def speed(args: argparse.Namespace, name: str, compiles: bool) -> Row:
-    """Returns the figures of a training step."""
-    allow_tf32(name != "float32")
-    step, dtype = Step(args.device, args.batch), PRECISIONS[name]
-    began = time.perf_counter()
-    if compiles:
-        compile_in_place(step.model.denoiser.network)
-
-    def run() -> None:
-        step.optimizer.zero_grad()
-        with torch.autocast(args.device, dtype, enabled=dtype != torch.float32):
-            loss = step.loss()
-        loss.backward()
-        step.optimizer.step()
-
-    run()
-    first = time.perf_counter() - began
-    if args.device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    images = rate(run, args.batch, 3, step.device)
-    memory = torch.cuda.max_memory_allocated() / 2**30 if args.device == "cuda" else 0.0
-    plain = Step(args.device, args.batch)
-    with FlopCounterMode(display=False) as counter:
-        plain()
-    flops = counter.get_total_flops() / args.batch * images
-    return {
-        "images_per_second": round(images, 1),
-        "first_step_seconds": round(first, 1),
-        "peak_GiB": round(memory, 2),
-        "TFLOPs": round(flops / 1e12, 3),
-        "share_of_matmul_peak": round(flops / peak(step.device, dtype), 4),
-    }
-
-
-def bench(args: argparse.Namespace) -> None:
-    """Measures what the table does not have, as long as there is time."""
-    end = time.monotonic() + args.seconds
-    cells = [(name, False) for name in PRECISIONS]
-    cells += [("bfloat16", True)] if args.device == "cuda" else []
-    device = torch.cuda.get_device_name() if args.device == "cuda" else "cpu"
-
-    def row(name: str, compiles: bool) -> Callable[[], Row]:
-        return lambda: speed(args, name, compiles)
-
-    for name, compiles in cells:
-        if time.monotonic() < end:
-            key: Row = {"precision": name, "compiled": str(compiles), "batch": args.batch}
-            print(
-                fill(args.to / "bench.csv", [(key | {"device": device}, row(name, compiles))])[-1]
-            )
-
-
 def train(args: argparse.Namespace) -> None:
     """Trains both models, each until its time is over; a run that is there is resumed."""
     share = max(1, int(args.seconds / 2))
-    for name in ("flow_fashion", "flow_emoji"):
+    for name, configs in (("flow_fashion", ["configs/flow_fashion.yaml"]), ("flow_emoji", CONFIGS)):
         run = args.to.parent / f"{name}_gpu"
         diffusion([
-            *("fit", "--config", f"configs/{name}.yaml", "--wandb", "off"),
+            *("fit", *(part for path in configs for part in ("--config", path)), "--wandb", "off"),
             *("--data.download", "false", "--data.num_workers", "0", "--data.root", args.root),
             *("--trainer.max_time", f"00:{share // 3600:02}:{share // 60 % 60:02}:{share % 60:02}"),
             *("--trainer.accelerator", "gpu" if args.device == "cuda" else "cpu"),
@@ -223,12 +113,15 @@ def train(args: argparse.Namespace) -> None:
             *("--trainer.devices", "1", "--trainer.enable_progress_bar", "false"),
             *("--trainer.default_root_dir", str(run), "--ckpt_path", "last"),
         ])  # fmt: skip
-        logged = max(run.glob("csv/*/metrics.csv"), key=lambda path: path.stat().st_mtime)
-        left = {"csv": logged, "png": run / "loss.png", "ckpt": run / "checkpoints/last.ckpt"}
-        for kind, path in left.items():
-            if path.exists():
-                with written_aside(args.to / f"{name}.{kind}") as aside:
-                    shutil.copyfile(path, aside)
+        last, logged = run / "checkpoints/last.ckpt", run.glob("csv/*/metrics.csv")
+        found = {"csv": max(logged, key=lambda path: path.stat().st_mtime)}
+        if last.exists():
+            shutil.rmtree(run / "exported", ignore_errors=True)
+            export(to="safetensors", ckpt=str(last), output=str(run / "exported"))
+            found["safetensors"] = run / "exported/model.safetensors"
+        for kind, path in found.items():
+            with written_aside(args.to / f"{name}.{kind}") as aside:
+                shutil.copyfile(path, aside)
 
 
 def main() -> None:
@@ -238,6 +131,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seconds", type=float, default=480)
     parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--times", type=int, default=10, help="of each in a round beside others")
     parser.add_argument("--root", default="data", help="where the data are")
     parser.add_argument("--to", type=Path, default=Path("runs/gpu"))
     args = parser.parse_args()

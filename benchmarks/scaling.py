@@ -114,7 +114,7 @@ def show(page: Path, results: Path) -> None:
         "data: bytes a picture",
     ]
     in_doc(page, "memory", markdown(head, state))
-    for name in ("cards", "cpu", "h100"):
+    for name in ("cards", "cpu", "h100", "passes"):
         found = rows(f"_{name}")
         lines = [[row[k] or "–" for k in row] for row in found]
         names = [k.replace("_", " ") for k in found[0]] if found else ["not measured yet"]
@@ -135,6 +135,7 @@ def main() -> None:
             replaced(RESULTS / "scaling_cards.csv", name, cards(name, counted))
     if args.part in (None, "h100"):
         write(RESULTS / "scaling_h100.csv", scaling_check.h100())
+        write(RESULTS / "scaling_passes.csv", scaling_check.passes(RESULTS / "gpu.csv"))
     if args.part in (None, "cpu"):
         write(RESULTS / "scaling_cpu.csv", scaling_check.one_core(args.repeats))
     show(DOC, RESULTS)

@@ -1,13 +1,15 @@
-"""What scaling.py predicts beside what was measured: steps on one core, trainings on an H100."""
+"""What scaling.py predicts beside what was measured: steps on one core, and on an H100."""
 
+import csv
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 import torch
 from bench import Row
 from cost import cost, flops
-from scaling_counts import batch, count, model
+from scaling_counts import affine, batch, count, model
 from scaling_rates import H100, Chip
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -76,4 +78,26 @@ def h100() -> list[Row]:
         row: Row = {"model": name, "batch": n, "images/s, measured": measured}
         row |= {"predicted, card busy": round(shared), "error": f"{shared / measured - 1:+.0%}"}
         rows.append(row | {"predicted, one process alone": round(alone), "operators": len(ops)})
+    return rows
+
+
+def passes(measured: Path) -> list[Row]:
+    """Compares passes that gpu.py has measured, and the memory they took, with predictions."""
+    rows = list[Row]()
+    with measured.open() as file:
+        found = [r for r in csv.DictReader(file) if (r["what"], r["compiled"]) == ("pass", "False")]
+    for one in found:
+        counted, n = count(one["model"], [(True, False)]), int(one["batch"])
+        ops = counted.ops(n, True, False, False) + counted.ops(n, True, False, True)
+        images, took = n / H100.seconds(ops), float(one["images_per_second"])
+        peaks = [c.peak for c in counted.costs[True, False]]
+        held = (
+            4 * counted.parameters + affine(peaks, n)
+        ) / 2**30  # weights, and what lives at most
+        row: Row = {"model": one["model"], "batch": n, "images/s, measured": f"{took:.1f}"}
+        row |= {"predicted": f"{images:.1f}", "error": f"{images / took - 1:+.0%}"}
+        row |= {"TFLOP/s": f"{float(one['TFLOPs']):.0f}", "GiB, measured": one["peak_GiB"]}
+        about = f"{held / float(one['peak_GiB']) - 1:+.0%}"
+        row |= {"counted": f"{held:.2f}", "error of memory": about}
+        rows.append(row | {"µs an operator": f"{1e6 * n / took / len(ops):.0f}"})
     return rows

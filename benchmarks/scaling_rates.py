@@ -18,10 +18,10 @@ class Chip:
     flops: float
     bandwidth: float
     memory: float = 80e9
-    share: float = 0.6  # assumed
-    reach: float = 0.8  # assumed
+    share: float = 0.35  # this and the next fitted to ADM's passes, docs/scaling.md
+    reach: float = 0.4
     launch: float = 5e-6  # assumed
-    host: float = 1e-5  # assumed
+    host: float = 4.5e-5  # fitted to DDPM's and GLIDE's passes
 
     def seconds(self, ops: Sequence[Op], host: bool = True) -> float:
         """Returns how long operators take."""
@@ -33,11 +33,12 @@ class Chip:
 H100 = Chip(flops=989.4e12, bandwidth=3.35e12)  # SXM, bf16 without sparsity, HBM3
 NVLINK, NETWORK, ETHERNET = 450e9, 8 * 50e9, 12.5e9  # bytes/s one way: of a card, of a node, a node
 LATENCY, BUCKET, FITS = 5e-6, 25e6, 0.9  # of a hop, assumed; of DDP; of the memory, assumed
+LINE, COPY = 0.8, 0.8  # share of a network's and, in an update, of the memory's rate, assumed
 
 
 def reduce_seconds(size: float, cards: int, node: float = NETWORK) -> float:
     """Returns how long a ring takes to add up `size` bytes of each card."""
-    rate = H100.reach * (min(NVLINK, node) if cards > 8 else NVLINK)
+    rate = LINE * (min(NVLINK, node) if cards > 8 else NVLINK)
     return 0.0 if cards == 1 else 2 * (cards - 1) * (size / cards / rate + LATENCY)
 
 
@@ -60,7 +61,7 @@ def rate(counted: Counted, each: int, cards: int = 1, node: float = NETWORK) -> 
         node: Bytes a second that leave a node of 8.
     """
     ways = list[Rate]()
-    update = 40 * counted.parameters / (H100.reach * H100.bandwidth)  # Adam 28 bytes, average 12
+    update = 40 * counted.parameters / (COPY * H100.bandwidth)  # Adam 28 bytes, average 12
     bucket = reduce_seconds(min(BUCKET, 4 * counted.parameters), cards, node)
     whole = reduce_seconds(4 * counted.parameters, cards, node)
     for again in (False, True):

@@ -10,7 +10,7 @@ judges what was selected, once.
 
 import argparse
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import lightning as L
 import torch
 import yaml
 from bench import Row, fill
+from torch import Tensor
 
 from diffusion.common.pixels import quantize
 from diffusion.condition import Condition
@@ -61,23 +62,30 @@ class Recipe:
         return Pipeline.from_config(*self.sections, *over)
 
 
-def step_seconds(recipes: list[Recipe], data: Images) -> list[float]:
-    """Returns the processor seconds of a training step of each, taken in turn."""
-    made, least = [], [float("inf")] * len(recipes)
-    for recipe in recipes:
-        system = recipe.pipeline(0, 1000).system.train()
-        x = torch.randn(recipe.batch_size, *data.shape)
-        label = torch.arange(recipe.batch_size) % (data.num_classes or 1)
-        made.append((system, system.configure_optimizers(), x, Condition({"label": label})))
+def training_step(recipe: Recipe, data: Images) -> Callable[[], None]:
+    """Returns a training step of a recipe, on noise in place of pictures."""
+    system = recipe.pipeline(0, 1000).system.train()
+    x = torch.randn(recipe.batch_size, *data.shape)
+    label = torch.arange(recipe.batch_size) % (data.num_classes or 1)
+    optimizer, cond = system.configure_optimizers()["optimizer"], Condition({"label": label})
+
+    def step() -> None:
+        optimizer.zero_grad()
+        t, eps = system.objective.draw(system.process, x, SeededNoise(0, range(len(x))))
+        system.objective(system.denoiser, x, cond, t, eps).mean().backward()
+        optimizer.step()
+
+    return step
+
+
+def step_seconds(steps: Sequence[Callable[[], None]]) -> list[float]:
+    """Returns the processor seconds of each training step, taken in turn."""
+    least = [float("inf")] * len(steps)
     for turn in range(ROUNDS):
-        for i, (system, optimizers, x, cond) in list(enumerate(made))[:: 1 if turn % 2 else -1]:
-            optimizer, start = optimizers["optimizer"], time.process_time()
-            noise = SeededNoise(turn, range(len(x)))
+        for i, step in list(enumerate(steps))[:: 1 if turn % 2 else -1]:
+            start = time.process_time()
             for _ in range(2):
-                optimizer.zero_grad()
-                t, eps = system.objective.draw(system.process, x, noise)
-                system.objective(system.denoiser, x, cond, t, eps).mean().backward()
-                optimizer.step()
+                step()
             least[i] = min(least[i], (time.process_time() - start) / 2)
     return least
 
@@ -86,17 +94,20 @@ class Judge:
     """FD and label accuracy of a trained model's samples, against a split of real pictures."""
 
     def __init__(self, data: Images, extractor: Extractor, split: str, n: int) -> None:
-        self.data, self.extractor, self.n = data, extractor, n
+        self.extractor = extractor
+        self.labels = [i % (data.num_classes or 1) for i in range(n)]
         extractor.prepare(data, Path(".cache"))
         rule = extractor.reference if split == "train" else "all"
         self.real = torch.cat([extractor(x["image"])[0] for x in selected(data, split, rule)])
 
     def __call__(self, pipeline: Pipeline, seed: int) -> Row:
         """Returns the figures of n samples, every class in turn."""
-        labels = [i % (self.data.num_classes or 1) for i in range(self.n)]
-        drawn = quantize(pipeline.draw(labels=labels, seed=seed, batch_size=100))
-        found = [self.extractor(x) for x in drawn.split(250)]
-        right = torch.cat([logits for _, logits in found]).argmax(1) == torch.tensor(labels)
+        return self.figures(pipeline.draw(labels=self.labels, seed=seed, batch_size=100))
+
+    def figures(self, drawn: Tensor) -> Row:
+        """Returns the figures of samples in [-1, 1], as many as there are labels."""
+        found = [self.extractor(x) for x in quantize(drawn).split(250)]
+        right = torch.cat([logits for _, logits in found]).argmax(1) == torch.tensor(self.labels)
         fd = frechet(torch.cat([features for features, _ in found]), self.real)
         return {"fd": round(fd, 3), "label_accuracy": round(right.double().mean().item(), 3)}
 
@@ -124,7 +135,7 @@ def main() -> None:
     def trained(over: Mapping[str, Any], seed: int) -> Row:
         recipe = Recipe(config, over, every)
         data = FashionMNIST(root=args.root, batch_size=recipe.batch_size, num_workers=0)
-        of_base, of_this = step_seconds([base, recipe], data)
+        of_base, of_this = step_seconds([training_step(x, data) for x in (base, recipe)])
         most = round(steps * of_base / of_this)
         pipeline, start = recipe.pipeline(seed, most), time.process_time()
         kept = {"max_steps": most, "gradient_clip_val": recipe.clip, "limit_val_batches": 0}

@@ -38,6 +38,8 @@ def in_turn(ways: Ways, repeats: int) -> dict[str, list[float]]:
         for name in list(ways)[:: 1 if turn % 2 else -1]:
             start = time.perf_counter()
             ways[name]()
+            if torch.cuda.is_initialized():
+                torch.cuda.synchronize()
             found[name].append(time.perf_counter() - start)
     return found
 

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 PARTS = ("peers", "shell", "guidance")  # of speed.csv
 HEAD = ["network", "what", "batch", "ms (quartiles)", "images/s", "ratio (quartiles)"]
+GPU = ("gpu", "gpu_peers")  # of gpu.py, in docs/results
 OTHERS = ("kernels", "profile", "memory")  # each of a file of its own
 
 
@@ -90,10 +91,30 @@ def profile_table(rows: Sequence[Mapping[str, str]]) -> str:
     return f"{parts}\n\n{markdown(HEAD, compared_lines(rows, 'start'))}"
 
 
+def gpu_tables(rates: Sequence[Mapping[str, str]], beside: Sequence[Mapping[str, str]]) -> str:
+    """Returns the rates of steps on a card by precision, and the ratios to other packages."""
+    head = ["precision", "compiled", "images/s", "peak, GiB", "TFLOP/s", "of a large product"]
+    lines = list[list[str]]()
+    for r in (row for row in rates if row["what"] == "step"):
+        share = f"{100 * float(r['share_of_matmul_peak']):.1f} %"
+        compiled = "yes" if r["compiled"] == "True" else "no"
+        line = [r["precision"], compiled, r["images_per_second"], r["peak_GiB"], r["TFLOPs"]]
+        lines.append([*line, share])
+    ratios = list[list[str]]()
+    for row in beside:
+        ms = f"{number(row['seconds'])} ({number(row['q25'])} … {number(row['q75'])})"
+        ratio = f"{row['ratio']} ({row['ratio_q25']} … {row['ratio_q75']})"
+        what = f"{row['what']}: {row['way']}"
+        precision = row["precision"] + (", compiled" if row["compiled"] == "True" else "")
+        ratios.append([row["network"], precision, what, row["batch"], ms, ratio])
+    head_ratios = ["network", "precision", "what", "batch", "ms (quartiles)", "ratio (quartiles)"]
+    return f"{markdown(head, lines)}\n\n{markdown(head_ratios, ratios)}"
+
+
 def show(to: Path) -> None:
     """Writes the page of the rows that there are."""
     page, found = to / "benchmarks.md", dict[str, list[dict[str, str]]]()
-    for name in ("speed", *OTHERS):
+    for name in ("speed", *OTHERS, *GPU):
         if (path := to / f"results/{name}.csv").exists():
             with path.open() as file:
                 found[name] = list(csv.DictReader(file))
@@ -105,3 +126,5 @@ def show(to: Path) -> None:
         in_doc(page, "profile", f"{rows[0]['way']}.\n\n{profile_table(rows)}")
     if rows := found.get("memory"):
         in_doc(page, "memory", memory_table(rows))
+    if rows := found.get("gpu"):
+        in_doc(page, "gpu", gpu_tables(rows, found.get("gpu_peers", [])))

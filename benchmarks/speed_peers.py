@@ -1,35 +1,23 @@
-"""What speed.py measures of networks, beside the same ones of other packages, and of bare loops."""
+"""Networks beside the same ones of other packages, and beside bare loops.
+
+speed.py measures them on a processor, gpu_rates.py on a card.
+"""
 
 import argparse
-import copy
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib import import_module
-from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from bench import Row
 from speed import timed
+from speed_packages import DRAWN, LAST, Bare, Diffusers, Lucidrains, Ours
 from torch import Tensor, nn
 
-from diffusion.cli.convert import load_published
-from diffusion.condition import Condition
-from diffusion.guidance import Static
-from diffusion.interop.diffusers.unet_weights import exported_weights, unet_config
 from diffusion.networks import UNet
-from diffusion.noise import SeededNoise, Use
-from diffusion.objective import Simple
-from diffusion.parameterization import Eps
-from diffusion.process import Linear
-from diffusion.sampler import Sampler
-from diffusion.step import DDIM
-from diffusion.systems.diffusion import Diffusion
 
-DRAWN = 4  # steps of the samplers
-LAST = torch.channels_last
+WHAT = ("training step", "forward", f"DDIM, {DRAWN} steps")
 
 
 def trained(loss: Callable[[], Tensor], optimizer: torch.optim.Optimizer) -> Callable[[], None]:
@@ -48,152 +36,109 @@ def adam(network: nn.Module, fused: bool) -> torch.optim.Optimizer:
     return torch.optim.AdamW(network.parameters(), lr=0.0, weight_decay=0.0, fused=fused or None)
 
 
-class Ours:
-    """A network of this project, with the parts that train it and draw with it."""
-
-    def __init__(self, network: nn.Module, x_0: Tensor) -> None:
-        sampler = Sampler(DDIM(), DRAWN, [Static()])
-        self.system = Diffusion(copy.deepcopy(network), Linear(), Eps(), Simple(), sampler)
-        self.network, self.x_0, self.number = self.system.denoiser.network, x_0, 0
-
-    def loss(self) -> Tensor:
-        """Returns the next step's loss."""
-        self.number += 1
-        numbers = range(self.number << 32, (self.number << 32) + len(self.x_0))
-        noise = SeededNoise(0, numbers, self.x_0.device, Use.TRAINING)
-        t, eps = self.system.objective.draw(self.system.process, self.x_0, noise)
-        return self.system.objective(self.system.denoiser, self.x_0, Condition(), t, eps).mean()
-
-    def draw(self, n: int) -> Tensor:
-        """Returns pictures."""
-        self.system.eval()
-        noise = SeededNoise(0, range(n))
-        x_T = noise.normal(tuple(self.x_0.shape[1:]))
-        return self.system.sampler(self.system.denoiser, self.system.process, x_T, None, noise)
+def inputs(ways: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    """Returns what the networks are called with."""
+    x = torch.randn_like(next(iter(ways.values())).x_0).contiguous(memory_format=LAST)
+    return x, torch.randint(1, 1001, (len(x),), device=x.device)
 
 
-class Bare:
-    """The same network in a loop without anything."""
-
-    def __init__(self, network: nn.Module, x_0: Tensor) -> None:
-        self.network, self.x_0 = copy.deepcopy(network).to(memory_format=LAST), x_0
-        process = Linear()
-        self.alpha, self.sigma = process.alpha.float(), process.sigma.float()
-
-    def loss(self) -> Tensor:
-        """Returns a loss."""
-        t = torch.randint(1, 1001, (len(self.x_0),))
-        eps = torch.randn_like(self.x_0)
-        alpha, sigma = (x[t][:, None, None, None] for x in (self.alpha, self.sigma))
-        x_t = (alpha * self.x_0 + sigma * eps).contiguous(memory_format=LAST)
-        return F.mse_loss(self.network(x_t, t), eps)
-
-    @torch.no_grad()
-    def draw(self, n: int) -> Tensor:
-        """Returns pictures by DDIM (its eq. 12, η = 0), x̂_0 in [−1, 1]."""
-        self.network.eval()
-        x = torch.randn(n, *self.x_0.shape[1:]).contiguous(memory_format=LAST)
-        times = [round(1000 * i / DRAWN) for i in range(DRAWN, -1, -1)]
-        for t, s in pairwise(times):
-            eps = self.network(x, torch.full((n,), t))
-            x_0 = ((x - self.sigma[t] * eps) / self.alpha[t]).clamp(-1, 1)
-            eps = (x - self.alpha[t] * x_0) / self.sigma[t]
-            x = self.alpha[s] * x_0 + self.sigma[s] * eps
-        return x
+def caller(one: Any) -> Callable[[Tensor, Tensor], Tensor]:
+    """Returns what a way does with x_t and t, counted as ours are."""
+    return one if isinstance(one, Diffusers | Lucidrains) else one.network
 
 
-class Diffusers:
-    """A UNet2DModel of diffusers with the same weights, as its examples train it."""
+@torch.no_grad()
+def check_alike(ways: Mapping[str, Any]) -> None:
+    """Compares outputs before anything is timed.
 
-    def __init__(self, network: UNet, x_0: Tensor, best: bool) -> None:
-        from diffusers import DDIMPipeline, DDIMScheduler, DDPMScheduler, UNet2DModel
-
-        made: Any = UNet2DModel.from_config(unet_config(network))
-        made.load_state_dict(exported_weights(network))
-        self.network = made.to(memory_format=LAST) if best else made
-        self.x_0 = x_0.contiguous(memory_format=LAST) if best else x_0
-        self.noise = DDPMScheduler()
-        self.pipeline: Any = DDIMPipeline(made, DDIMScheduler())
-        self.pipeline.set_progress_bar_config(disable=True)
-
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        """Returns what the network puts out; its times begin at 0."""
-        return self.network(x, t - 1).sample
-
-    def loss(self) -> Tensor:
-        """Returns a loss."""
-        eps, t = torch.randn_like(self.x_0), torch.randint(0, 1000, (len(self.x_0),))
-        noisy: Any = self.noise.add_noise(self.x_0, eps, t)  # pyright: ignore[reportArgumentType]
-        return F.mse_loss(self.network(noisy, t).sample, eps)
-
-    def draw(self, n: int) -> object:
-        """Returns pictures."""
-        self.network.eval()
-        return self.pipeline(n, num_inference_steps=DRAWN, output_type="pt")
-
-
-class Lucidrains:
-    """A Unet of denoising-diffusion-pytorch in its GaussianDiffusion."""
-
-    def __init__(self, theirs: Any, channels: int, x_0: Tensor, best: bool) -> None:
-        torch.manual_seed(0)
-        self.network = theirs.Unet(channels, dim_mults=(1, 2, 2, 2), flash_attn=best)
-        self.diffusion = theirs.GaussianDiffusion(
-            self.network, image_size=x_0.shape[-1], objective="pred_noise",
-            beta_schedule="linear", sampling_timesteps=DRAWN,
-        )  # fmt: skip
-        self.x = (x_0 + 1) / 2
-        if best:
-            self.network.to(memory_format=LAST)
-            self.x = self.x.contiguous(memory_format=LAST)
-
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        """Returns what the network puts out; its times begin at 0."""
-        return self.network(x, t - 1)
-
-    def loss(self) -> Tensor:
-        """Returns a loss."""
-        return self.diffusion(self.x)
-
-    def draw(self, n: int) -> object:
-        """Returns pictures."""
-        self.network.eval()
-        return self.diffusion.sample(n)
-
-    def as_ours(self) -> nn.Module:
-        """Returns this project's network with the same weights."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "model.pt"
-            torch.save({"model": self.diffusion.state_dict()}, path)
-            system: Any = load_published("ddpm-torch", path)[0]
-        return system.denoiser.network
-
-
-def beside(name: str, ways: dict[str, Any], args: argparse.Namespace, peak: float) -> list[Row]:
-    """Returns the rows of a network: whoever is called "… best" has a fused optimizer."""
-    first = next(iter(ways.values()))
-    x = torch.randn_like(first.x_0).contiguous(memory_format=LAST)
-    t = torch.randint(1, 1001, (args.batch,))
-    steps, passes, draws = dict[str, Any](), dict[str, Any](), dict[str, Any]()
-    for way, one in ways.items():
-        call = one if isinstance(one, Diffusers | Lucidrains) else one.network
-        module = one.network
-        like = x if "default" not in way or one is first else x.contiguous()
-        module.eval()
-        with torch.no_grad():
-            torch.testing.assert_close(call(x, t), first.network(x, t), atol=1e-3, rtol=1e-3)
-        passes[way] = torch.inference_mode()(lambda call=call, like=like: call(like, t))
-        draws[way] = lambda one=one: one.draw(max(1, args.batch // 2))
-        steps[way] = trained(one.loss, adam(module, "default" not in way))
-    about = {"part": "peers", "network": name}
-    for one in ways.values():
-        one.network.train()
-    rows = timed(steps, args.repeats, args.batch, peak, what="training step", **about)
+    Raises:
+        AssertionError: If they differ.
+    """
+    x, t = inputs(ways)
     for one in ways.values():
         one.network.eval()
-    rows += timed(passes, args.repeats, args.batch, peak, what="forward", **about)
-    n = max(1, args.batch // 2)
-    return rows + timed(draws, args.repeats, n, peak, what=f"DDIM, {DRAWN} steps", **about)
+    first = caller(next(iter(ways.values())))(x, t)
+    for one in ways.values():
+        torch.testing.assert_close(caller(one)(x, t), first, atol=1e-3, rtol=1e-3)
+
+
+def beside(
+    ways: Mapping[str, Any],
+    repeats: int,
+    peak: float = 0.0,
+    half: str = "",
+    times: int = 1,
+    only: Sequence[str] = WHAT,
+    **about: str,
+) -> list[Row]:
+    """Returns the rows of a network: whoever is called "… default" has no fused optimizer.
+
+    Args:
+        ways: The first is ours.
+        repeats: Rounds.
+        peak: FLOP/s of the processor; with 0 no share of it is given.
+        half: The device whose autocast to bfloat16 is used; by default none is.
+        times: Of each in a round.
+        only: Which of `WHAT`.
+        **about: What every row says.
+    """
+    x, t = inputs(ways)
+    n, images = max(1, len(x) // 2), [len(x), len(x), max(1, len(x) // 2)]
+    found: list[dict[str, Callable[[], object]]] = [{}, {}, {}]
+    for place, (way, one) in enumerate(ways.items()):
+        like = x if "default" not in way or place == 0 else x.contiguous()
+        forward = torch.inference_mode()(partial(caller(one), like, t))
+        step = trained(one.loss, adam(one.network, "default" not in way))
+        for runs, run in zip(found, (step, forward, partial(one.draw, n))):
+            runs[way] = partial(repeated, run, times, half)
+    rows = list[Row]()
+    for what, runs, number in zip(WHAT, found, images):
+        for one in ways.values():
+            one.network.train(what == WHAT[0])
+        if what in only:
+            said = {"part": "peers", **about, "what": what}
+            for row in timed(runs, repeats, times * number, peak, **said):
+                each = {k: f"{float(row[k]) / times:.5g}" for k in ("seconds", "q25", "q75")}
+                rows.append({**row, **each, "batch": number})
+    return rows
+
+
+def repeated(run: Callable[[], object], times: int, half: str) -> None:
+    """Runs several times, on the device `half` under autocast to bfloat16."""
+    with torch.autocast(half or "cpu", torch.bfloat16, enabled=bool(half)):
+        for _ in range(times):
+            run()
+
+
+def of_diffusers(
+    shape: Mapping[str, Any], x_0: Tensor, default_optimizer: bool
+) -> tuple[str, dict[str, Any]]:
+    """Returns a UNet's name and ways, all with the same weights."""
+    network = UNet(x_0.shape[-1], 3, attention=(x_0.shape[-1] // 2,), **shape)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    ways: dict[str, Any] = {"ours": Ours(network, x_0)}
+    if default_optimizer:
+        ways["ours, default optimizer"] = Ours(network, x_0)
+    ways["bare loop"] = Bare(network, x_0)
+    for best in (False, True):
+        ways[f"diffusers, {'best' if best else 'default'}"] = Diffusers(network, x_0, best)
+    return f"UNet, {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M", ways
+
+
+def of_lucidrains(channels: int, x_0: Tensor) -> tuple[str, dict[str, Any]]:
+    """Returns the same of denoising-diffusion-pytorch's network; no ways if it is not there."""
+    try:
+        theirs = import_module("denoising_diffusion_pytorch")
+    except ImportError as error:
+        print(f"denoising-diffusion-pytorch is left out: {error}")
+        return "", {}
+    both = [Lucidrains(theirs, channels, x_0, best) for best in (False, True)]
+    network = both[0].as_ours()
+    ways = {"ours": Ours(network, x_0), "bare loop": Bare(network, x_0)}
+    ways |= zip(("denoising-diffusion-pytorch, default", "denoising-diffusion-pytorch, best"), both)
+    return f"LinearUNet, {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M", ways
 
 
 def peers(args: argparse.Namespace, peak: float) -> list[Row]:
@@ -201,24 +146,9 @@ def peers(args: argparse.Namespace, peak: float) -> list[Row]:
     torch.manual_seed(0)
     x_0 = torch.randn(args.batch, 3, args.size, args.size).clamp(-1, 1)
     shape: Any = {"channels": args.channels, "groups": min(32, args.channels // 4)}
-    network = UNet(args.size, 3, attention=(args.size // 2,), **shape)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(0.02 * torch.randn_like(parameter))
-    ours = {"ours": Ours(network, x_0), "ours, default optimizer": Ours(network, x_0)}
-    ways: dict[str, Any] = {**ours, "bare loop": Bare(network, x_0)}
-    for best in (False, True):
-        ways[f"diffusers, {'best' if best else 'default'}"] = Diffusers(network, x_0, best)
-    size = sum(p.numel() for p in network.parameters()) / 1e6
-    rows = beside(f"UNet, {size:.2f} M", ways, args, peak)
-    try:
-        theirs = import_module("denoising_diffusion_pytorch")
-    except ImportError as error:
-        print(f"denoising-diffusion-pytorch is left out: {error}")
-        return rows
-    both = [Lucidrains(theirs, args.channels, x_0, best) for best in (False, True)]
-    network = both[0].as_ours()
-    ways = {"ours": Ours(network, x_0), "bare loop": Bare(network, x_0)}
-    ways |= zip(("denoising-diffusion-pytorch, default", "denoising-diffusion-pytorch, best"), both)
-    size = sum(p.numel() for p in network.parameters()) / 1e6
-    return rows + beside(f"LinearUNet, {size:.2f} M", ways, args, peak)
+    rows = list[Row]()
+    for name, ways in (of_diffusers(shape, x_0, True), of_lucidrains(args.channels, x_0)):
+        if ways:
+            check_alike(ways)
+            rows += beside(ways, args.repeats, peak, network=name)
+    return rows
