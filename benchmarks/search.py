@@ -49,7 +49,8 @@ class Recipe:
         self, config: Mapping[str, Any], over: Mapping[str, Any], every: Mapping[str, Any]
     ) -> None:
         self.sections = [config["model"], over.get("model", {}), every]
-        self.batch_size: int = over.get("data", config["data"]["init_args"])["batch_size"]
+        self.flip: bool = over.get("data", {}).get("flip", False)
+        self.batch_size: int = (config["data"]["init_args"] | over.get("data", {}))["batch_size"]
         self.ema: dict[str, Any] = over.get("ema", config["ema"])
         self.clip = over.get("trainer", config["trainer"]).get("gradient_clip_val")
         self.whole = not over.get("as_it_is", False)
@@ -134,7 +135,8 @@ def main() -> None:
 
     def trained(over: Mapping[str, Any], seed: int) -> Row:
         recipe = Recipe(config, over, every)
-        data = FashionMNIST(root=args.root, batch_size=recipe.batch_size, num_workers=0)
+        reading = {"batch_size": recipe.batch_size, "flip": recipe.flip, "num_workers": 0}
+        data = FashionMNIST(root=args.root, **reading)
         of_base, of_this = step_seconds([training_step(x, data) for x in (base, recipe)])
         most = round(steps * of_base / of_this)
         pipeline, start = recipe.pipeline(seed, most), time.process_time()

@@ -1,7 +1,7 @@
 r"""The upsamplers alone: noise on the small picture, and training on crops, measured on emoji.
 
 `python benchmarks/upsamplers.py` after `diffusion fit --config configs/imagen_emoji_128.yaml`
-writes into docs/results what is not there yet:
+and `configs/dalle2_upsampler_emoji.yaml` writes into docs/results what is not there yet:
 
 imagen_augmentation.csv: both upsamplers at levels of the noise on the small picture: FD of what is
 made of drawn pictures, its distance to these when made small again, that of its mean colour, the
@@ -11,11 +11,16 @@ interpolation's too.
 imagen_seams.csv: 64 -> 128, trained on crops: the distance to the real picture within four pixels
 of its middle lines and elsewhere, drawn whole and in four tiles, and the mean step across these.
 
+dalle2_upsampler.csv: 32 -> 64 with DALL-E 2's upsampler, trained on blurred pictures, and with
+GLIDE's, trained on noise, of real small pictures as they are, and blurred.
+
 Distances are roots of mean squares, in grey levels of 255. Samples are drawn by UniPC in ten steps.
 """
 
 import argparse
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -39,13 +44,17 @@ from diffusion.common.pixels import quantize
 from diffusion.data.requests.small_pictures import area_means
 from diffusion.guidance import ClassifierFree, Static
 from diffusion.metrics import EfficientNet, FrechetDistance, SampleBatch
-from diffusion.networks import Augmentation, LowResolution
+from diffusion.networks import Augmentation, Blur, LowResolution
 from diffusion.noise import SeededNoise
 from diffusion.sampler import Sampler
 from diffusion.step import UniPC
 from diffusion.systems.diffusion import Diffusion
 
 LEVELS = (0, 100, 300)
+BLURRED = {
+    "DALL-E 2's": "runs/dalle2_upsampler_emoji/checkpoints/last.ckpt",
+    "GLIDE's": "weights/glide_emoji_upsampler",
+}
 NEAR = 4  # pixels to either side of a seam
 
 
@@ -163,7 +172,30 @@ def seams(args: argparse.Namespace) -> None:
     fill(args.to / "imagen_seams.csv", [({"way": k}, lambda x=x: run(x)) for k, x in every.items()])
 
 
-PARTS = {f.__name__: f for f in (augmentation, seams)}
+def blurred(args: argparse.Namespace) -> None:
+    """Measures what a small picture that is softer than it should be does to either upsampler."""
+    _, real, texts = asking(args.root, 64, "val", args.few)
+    low, noise = area_means(real, 32), SeededNoise(0, range(len(real)))
+    soft = Blur(p=1.0).train(low, noise)
+
+    def run(name: str, given: Tensor) -> Row:
+        made = enlarged(given)
+        if name in BLURRED:
+            model = at_level(Diffusion.load_from_checkpoint(BLURRED[name]).eval(), 0)
+            model.sampler = Sampler(UniPC(), STEPS, [Static()])
+            made = drawn(model, {"low_res": given, "text": texts}, len(given))
+        row: Row = {"n": len(real), "real_large": distance(made, real)}
+        return row | {"small": distance(area_means(made, 32), low)}
+
+    rows: list[tuple[Row, Callable[[], Row]]] = [
+        ({"upsampler": name, "given": what}, partial(run, name, x))
+        for name in (*BLURRED, "bilinear")
+        for what, x in (("as it is", low), ("blurred", soft))
+    ]
+    fill(args.to / "dalle2_upsampler.csv", rows)
+
+
+PARTS = {f.__name__: f for f in (augmentation, seams, blurred)}
 
 
 def main() -> None:

@@ -29,6 +29,7 @@ from diffusion.networks.conditioning.low_resolution import (
     Blur as Blur,
     LowResolution as LowResolution,
 )
+from diffusion.networks.conditioning.mirrored import Mirrored as Mirrored
 from diffusion.networks.conditioning.token_encoder import (
     Encoding as Encoding,
     TokenEncoder as TokenEncoder,

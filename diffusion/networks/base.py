@@ -187,7 +187,8 @@ class Plain(Network):
 
     def read(self, batch: Batch, train: bool = False) -> dict[str, Tensor]:
         """See `Network`."""
-        known = batch.keys() if self._conditions is None else self._conditions
+        every = batch.keys() - {"mirrored"}  # told only to what asks for it by name
+        known = every if self._conditions is None else self._conditions
         names = [key for key in batch if key in known and key not in NO_CONDITION]
         return {k: batch[k] for k in names if isinstance(batch[k], Tensor)}
 

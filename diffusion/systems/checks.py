@@ -1,6 +1,6 @@
 """What can be known to fail before training starts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info
@@ -139,6 +139,20 @@ def check_target(
             f"model.objective: {type(objective).__name__}; expected VariationalBound, the only "
             f"loss for {type(needing[0]).__name__}"
         )
+
+
+def check_told(conditions: Collection[str] | None, data: Images) -> None:
+    """Refuses to train a network that is told of mirror images, when there are none.
+
+    Args:
+        conditions: That the network reads.
+        data: The data module.
+
+    Raises:
+        ValueError: If the data has no mirror images.
+    """
+    if "mirrored" in (conditions or ()) and not data.flip:
+        raise ValueError("data.flip: false; expected true, as the network reads 'mirrored'")
 
 
 def check_given(stages: Sequence[Any], data: Images) -> None:

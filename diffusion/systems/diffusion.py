@@ -32,6 +32,7 @@ from diffusion.systems.checks import (
     check_forgotten,
     check_given,
     check_target,
+    check_told,
     check_variance,
 )
 from diffusion.systems.generative import Generative
@@ -161,6 +162,7 @@ class Diffusion(Generative, System):
         super().setup(stage)
         if stage == "fit" and (data := self._data()) is not None:
             self.objective.check(self.process, self.codec.spec(data.spec))
+            check_told(self.denoiser.conditions, data)
             for part in self.denoiser.modules():
                 if isinstance(part, LockedNetwork) and part.spec is not None:
                     agree(part.spec, data, self.reads_labels, beginning=True)

@@ -91,7 +91,8 @@ class Shuffled(Dataset[Batch]):
     Args:
         pictures: The set, with N pictures.
         seed: Decides the permutations, the flips and the crops.
-        flip: Mirror half of the positions left to right, with all (B, c, H, W) that they have.
+        flip: Mirror half of the positions left to right, with all (B, c, H, W) that they have, and
+            say which: "mirrored" (B,), 0 or 1.
         crop: Side of the squares that are cut out of all these maps; None for the whole.
         grid: What the squares' corners are multiples of.
 
@@ -124,6 +125,7 @@ class Shuffled(Dataset[Batch]):
         if self.flip:
             mirrored = torch.from_numpy(heads)[:, None, None, None]
             maps = {k: torch.where(mirrored, x.flip(-1), x) for k, x in maps.items()}
+            return {**batch, **maps, "mirrored": mirrored.flatten().float()}
         return {**batch, **maps}
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from diffusion.systems.averages.power import Power
+from diffusion.systems.averages.schedule_free import ScheduleFreeAdamW
 
 RAW = "raw_state_dict"
 STEPS = "ema_steps"
@@ -22,20 +23,24 @@ class EMA(L.Callback):
     holds θ̄, with θ beside it under "raw_state_dict" for resuming.
 
     Args:
-        decay: The limit of d; 0 switches averaging off.
+        decay: The limit of d; 0 switches averaging off; None takes the average that the optimizer
+            keeps, as `ScheduleFreeAdamW` does, for θ̄.
         warmup: Whether d starts low, so that early averages are not mostly the initial weights.
         rate: d of the n-th update in place of both, such as `Power`, whose length grows with n.
 
     Raises:
-        ValueError: If the decay is not in [0, 1).
+        ValueError: If the decay is not in [0, 1), or the optimizer keeps an average and is not
+            asked for it, or is asked and keeps none.
     """
 
     def __init__(
-        self, decay: float = 0.9999, warmup: bool = True, rate: Power | None = None
+        self, decay: float | None = 0.9999, warmup: bool = True, rate: Power | None = None
     ) -> None:
-        if not 0 <= decay < 1:
+        if decay is not None and not 0 <= decay < 1:
             raise ValueError(f"ema.decay: {decay}; expected 0 ≤ decay < 1")
+        self.off = decay == 0
         self.decay, self.warmup, self.given, self.steps = decay, warmup, rate, 0
+        self.own: ScheduleFreeAdamW | None = None
         self.average: dict[str, Tensor] = {}
         self.trained: list[Tensor] = []
         self.swapped = False
@@ -44,11 +49,13 @@ class EMA(L.Callback):
         """Returns d of the n-th update, n ≥ 1."""
         if self.given is not None:
             return self.given(n)
-        return min(self.decay, (1 + n) / (10 + n)) if self.warmup else self.decay
+        limit = 0.0 if self.decay is None else self.decay
+        return min(limit, (1 + n) / (10 + n)) if self.warmup else limit
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begins with the weights as they are, unless a checkpoint brought averages."""
-        if self.decay:
+        self.own = self._optimizers_own(trainer)
+        if not self.off:
             kept, trained = self.average, self._trained(pl_module)
             self.average = {
                 k: kept[k].to(p) if k in kept else p.detach().clone() for k, p in trained.items()
@@ -63,7 +70,28 @@ class EMA(L.Callback):
         if trainer.global_step == self.steps or not self.average:
             return
         self.steps = trainer.global_step
+        if self.own is not None:
+            torch._foreach_copy_([*self.average.values()], self.own.averages(self.trained))
+            return
         torch._foreach_lerp_([*self.average.values()], self.trained, 1 - self.rate(self.steps))
+
+    def _optimizers_own(self, trainer: L.Trainer) -> ScheduleFreeAdamW | None:
+        """Returns the optimizer that keeps the average, if one is to.
+
+        Raises:
+            ValueError: If what is asked for is not there, or what is there is not asked for.
+        """
+        keep = [one for one in trainer.optimizers if isinstance(one, ScheduleFreeAdamW)]
+        if self.decay is None and len(keep) == len(trainer.optimizers) == 1:
+            return keep[0]
+        if self.decay is None:
+            name = type(trainer.optimizers[0]).__name__
+            raise ValueError(f"ema.decay: null; expected a number, as {name} keeps no average")
+        if keep:
+            raise ValueError(
+                f"ema.decay: {self.decay}; expected null, the average that ScheduleFreeAdamW keeps"
+            )
+        return None
 
     @contextmanager
     def averaged(self, module: L.LightningModule) -> Iterator[None]:
@@ -122,7 +150,7 @@ class EMA(L.Callback):
         if RAW not in checkpoint:
             return
         weights, raw = checkpoint["state_dict"], checkpoint[RAW]
-        if self.decay:
+        if not self.off:
             self.average = {k: weights[k].clone() for k in raw}
             self.steps = checkpoint[STEPS]
         checkpoint["state_dict"] = {**weights, **raw}
