@@ -13,12 +13,13 @@ UniPC with 10 steps, and judged by weights/judge_emoji, which guides nothing. FD
     own picture  the decoder with z of the real picture; text as z: of the caption; no z; no text
     dynamic      Imagen's threshold; all others have none, but for x̂_0 where CLIP reads it
 
-The network of "own text":
+The network of "own text", from nothing; the first training was stopped at step 2,481:
 
-    diffusion fit --config configs/flow_emoji.yaml --config configs/text/transformer.yaml \
-      --model.start weights/glide_emoji --model.network.dropout 0.0 --data.batch_size 64 \
-      --trainer.max_steps 1500 --model.lr_scheduler.total 1500 --model.optimizer.lr 4e-3 \
-      --trainer.default_root_dir runs/text_transformer
+    own="--config configs/flow_emoji.yaml --config configs/text/transformer.yaml"
+    diffusion fit $own
+    diffusion fit $own --model.start runs/text_transformer/checkpoints/last.ckpt \
+      --model.network.dropout 0.0 --model.optimizer.lr 4e-3 --trainer.max_steps 3000 \
+      --model.lr_scheduler.total 3000 --trainer.default_root_dir runs/own_text
 
 `diversity` is the mean 1 − cos of the judge's embeddings of two samples of one caption. The sheet
 text_to_image.png has the prompts of prompts.txt, a row for each way; text_to_image_costs.csv has
@@ -169,7 +170,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     last = "checkpoints/last.ckpt"
     parser.add_argument("--glide", default="weights/glide_emoji")
-    parser.add_argument("--own", default=f"runs/text_transformer/{last}")
+    parser.add_argument("--own", default=f"runs/own_text/{last}")
     parser.add_argument("--prior", default=f"runs/dalle2_prior_emoji/{last}")
     parser.add_argument("--decoder", default=f"runs/dalle2_decoder_emoji/{last}")
     parser.add_argument("--noisy", default=f"runs/clip_emoji_noisy/{last}")

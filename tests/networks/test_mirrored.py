@@ -44,8 +44,8 @@ def test_the_channel_is_what_is_told_and_0_where_nothing_is():
 def test_what_is_told_of_mirror_images_draws_none(told):
     """Without, E[x_0] is grey at first, and pictures are white to either side."""
     torch.manual_seed(0)
-    network = UNet(**SMALL, blocks=1, inputs=[Mirrored()] if told else [])
-    model = Diffusion(network, Cosine(50), X0(), Simple(), Sampler(DDIM(), 10))
+    network = UNet(**SMALL, blocks=1, num_classes=2, inputs=[Mirrored()] if told else [])
+    model = Diffusion(network, Cosine(50), X0(), Simple(), Sampler(DDIM(), 10), p_uncond=0.1 * told)
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     pictures = Shuffled(Memory(halves()), seed=1, flip=True)
     for step in range(120):

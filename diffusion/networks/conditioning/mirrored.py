@@ -13,10 +13,10 @@ class Mirrored(Conditioner):
     With `data.flip` a network that is not told learns mirror images as if they were pictures, and
     draws shoes to both sides. Told, it learns from them and draws none, as what draws says nothing,
     which is 0: the non-leaky augmentation of Karras et al. 2022 (EDM, appendix F.2), of one kind.
-    The condition is "mirrored" (B,), 0 or 1, and is never forgotten.
+    The condition is "mirrored" (B,), 0 or 1; it is never forgotten, and 0 where it is missing.
     """
 
-    keys = ("mirrored",)
+    keys = required = ("mirrored",)
 
     def channels(self, image: int) -> int:
         """See `Conditioner`."""
