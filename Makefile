@@ -87,7 +87,7 @@ docs: .venv/tests ## Run the examples inside the documentation
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --doctest-glob='*.md' docs README.md
 
 gpu: ## On a machine with a GPU and no network: checks, rates, trainings, into runs/gpu
-	[ ! -d wheels ] || $(PYTHON) -m pip install --quiet --no-index --no-deps --upgrade --target .gpu wheels/*.whl
+	! ls wheels/*.whl 2>/dev/null || $(PYTHON) -m pip install --quiet --no-index --no-deps --upgrade --target .gpu wheels/*.whl
 	[ -d data/emoji ] || $(PYTHON) -m tarfile -e wheels/data.tar.xz .
 	for part in $(PARTS); do \
 	  PYTHONPATH=.gpu:.:$$PYTHONPATH $(PYTHON) benchmarks/gpu.py $$part $(GPU) || exit 1; done
