@@ -8,7 +8,7 @@ import speed
 import torch
 from cost import ATTENTION, Op, cost, flops
 from scaling_counts import model
-from scaling_rates import BUCKET, H100, LATENCY, NVLINK, Chip, reduce_seconds
+from scaling_rates import BUCKET, LATENCY, LINE, NVLINK, Chip, reduce_seconds
 from speed import compared
 from speed_profile import OPERATORS, shares
 from torch import nn
@@ -129,7 +129,7 @@ def test_an_operator_is_bound_by_one_of_three():
 
 
 def test_a_ring_sends_nearly_everything_twice():
-    rate = H100.reach * NVLINK
+    rate = LINE * NVLINK
     assert reduce_seconds(BUCKET, 1) == 0
     assert reduce_seconds(8e9, 8) == pytest.approx(2 * 7 * (1e9 / rate + LATENCY))
 

@@ -166,7 +166,7 @@ def test_averages_are_swapped_and_calls_counted_and_copies_are_plain(compiled):
     with torch.no_grad():
         torch.testing.assert_close(net(x, t), plain(x, t))
         ema = EMA(0.9)
-        ema.on_train_start(SimpleNamespace(), net)
+        ema.on_train_start(SimpleNamespace(optimizers=[]), net)
         for average, weight in zip(ema.average.values(), plain.parameters()):
             average.mul_(2)
             weight.mul_(2)
