@@ -88,6 +88,8 @@ docs: .venv/tests ## Run the examples inside the documentation
 
 gpu: ## On a machine with a GPU and no network: checks, rates, trainings, into runs/gpu
 	! ls wheels/*.whl 2>/dev/null || $(PYTHON) -m pip install --quiet --no-index --no-deps --upgrade --target .gpu wheels/*.whl
+	@[ -d data/emoji ] || [ -f wheels/data.tar.xz ] || { \
+	  echo "wheels/data.tar.xz: not there, nor is data/; expected what make packed makes"; exit 1; }
 	[ -d data/emoji ] || $(PYTHON) -m tarfile -e wheels/data.tar.xz .
 	for part in $(PARTS); do \
 	  PYTHONPATH=.gpu:.:$$PYTHONPATH $(PYTHON) benchmarks/gpu.py $$part $(GPU) || exit 1; done

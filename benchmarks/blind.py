@@ -7,7 +7,8 @@ the judge finds, among the captions of all data, nearest to their own, and to on
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import kept
@@ -17,7 +18,7 @@ from text_to_image import N, asking, folder, request
 from text_to_image_drawing import Way
 from torch import Tensor
 
-from diffusion.common.pixels import scaled
+from diffusion.common.pixels import rounded, scaled
 from diffusion.data import Emoji
 from diffusion.plots import pictures
 from diffusion.plots.captioned import labelled
@@ -55,21 +56,22 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=Path("docs/results"))
     args = parser.parse_args()
     data = asking(args.root, "train")
+    assert isinstance(data, Emoji)
     batch = request(data, range(N))
-    captions = Emoji(root=args.root, ask="train")
-    captions.setup("test")
-    texts, every = batch["text"], sorted({*(captions.texts or ())})
+    texts, every = batch["text"], sorted({*(data.texts or ())})
     judge = TrainedClip("weights/judge_emoji")
-    drawn = {w.name: kept.drawn(folder(args.out, w, "train", 0), N) for w in WAYS}
-    drawn = {"real pictures": (batch["image_prompt"] * 127.5 + 127.5).byte()} | drawn
-    fill(
-        args.to / "blind.csv",
-        [({"way": k}, lambda x=x: row(x, texts, every, judge)) for k, x in drawn.items()],
-    )
-    sheet = torch.cat([x[:SHOWN] for k, x in drawn.items() if k != "real pictures"])
-    names = [k for k in drawn if k != "real pictures"]
-    grid = pictures.grid(scaled(sheet), SHOWN)
-    pictures.save(labelled(grid, names), args.to / "text_to_image_blind.png")
+    folders = {way.name: folder(args.out, way, "train", 0) for way in WAYS}
+    drawn = {name: kept.drawn(x, N) for name, x in folders.items() if kept.whole(x, N)}
+    if gone := folders.keys() - drawn.keys():
+        print(f"left out, as text_to_image.py has not drawn them: {', '.join(sorted(gone))}")
+    real = {"real pictures": rounded(batch["image_prompt"])}
+    rows: list[tuple[Row, Callable[[], Row]]] = [
+        ({"way": name}, partial(row, x, texts, every, judge)) for name, x in (real | drawn).items()
+    ]
+    fill(args.to / "blind.csv", rows)
+    if drawn:
+        grid = pictures.grid(scaled(torch.cat([x[:SHOWN] for x in drawn.values()])), SHOWN)
+        pictures.save(labelled(grid, [*drawn]), args.to / "text_to_image_blind.png")
 
 
 if __name__ == "__main__":

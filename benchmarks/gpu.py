@@ -2,8 +2,7 @@ r"""What a machine with a GPU and no network can check and measure: `make gpu`.
 
 `python benchmarks/gpu.py tests | bench | train [--device cpu] [--seconds 480] [--to runs/gpu]`.
 Each part ends by itself within its seconds, or with the row that it is at, and goes on where it
-was. What is needed is in the tree, in data/ and in weights/: nothing is fetched. Seven files
-are left in `--to`:
+was. What is needed is in the tree and in data/: nothing is fetched. Seven files are left in `--to`:
 
     tests  the same random bits, to 2 ulp the same normals and, to 1e-3, the same output as on the
            CPU; a training step and a sampling loop under CUDA's mode that refuses to wait; a

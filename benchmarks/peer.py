@@ -6,19 +6,26 @@ one thread, steps counted beside the config's in one process, the same data, sam
 with as many steps and measured by the same judge. `make bench` puts the package there.
 """
 
-import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from importlib import import_module
-from pathlib import Path
+from importlib.util import find_spec
 from typing import Any
 
 import lightning as L
 import torch
 import torch.nn.functional as F
-import yaml
-from bench import Row, fill
-from search import SHORTEST, Judge, Recipe, step_seconds, training_step
+from bench import Row
+from search import (
+    SHORTEST,
+    Judge,
+    Recipe,
+    arguments,
+    fill_rows,
+    read,
+    step_seconds,
+    training_step,
+)
 from torch import Tensor
 
 from diffusion.common.pixels import scaled
@@ -50,10 +57,11 @@ class Peer:
         about = dict(row["optimizer"])
         optimizer = getattr(torch.optim, about.pop("name"))
         self.optimizer: torch.optim.Optimizer = optimizer(self.model.parameters(), **about)
-        warm = min(100, steps // SHORTEST)
+        warm = max(1, min(100, steps // SHORTEST))
+        rest = max(1, steps - warm)
         self.rate = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer,
-            lambda n: min((n + 1) / warm, (steps - n) / (steps - warm)) if row["falls"] else 1.0,
+            lambda n: min((n + 1) / warm, (steps - n) / rest) if row["falls"] else 1.0,
         )
 
     def step(self, x: Tensor, label: Tensor) -> None:
@@ -86,26 +94,20 @@ def over(default: Any, row: Any) -> Any:
 
 def main() -> None:
     """Trains and measures what is not there yet."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--trials", type=Path, default=Path("benchmarks/peer.yaml"))
-    parser.add_argument("--root", default="data", help="where Fashion-MNIST is")
-    parser.add_argument("--out", type=Path, default=Path("docs/results/peer.csv"))
-    parser.add_argument("--only", nargs="*", help="names of rows")
-    parser.add_argument("--steps", type=int, help="of the configuration; by default the file's")
+    parser = arguments(__doc__, "peer")
     parser.add_argument("--drawn", type=int, default=15, help="steps of DDIM")
-    parser.add_argument("--seeds", type=int, nargs="*", default=[0])
-    parser.add_argument("--split", choices=["train", "test"], default="train")
-    parser.add_argument("--n", type=int, default=500)
     args = parser.parse_args()
-    trials = yaml.safe_load(args.trials.read_text())
-    if unknown := {*(args.only or ())} - {*trials["rows"]}:
-        raise SystemExit(f"--only: {sorted(unknown)}; expected rows of {args.trials}")
-    config = yaml.safe_load(Path(trials["config"]).read_text())
-    steps: int = args.steps or trials["steps"]
+    if find_spec("denoising_diffusion_pytorch") is None:
+        raise SystemExit(
+            "denoising-diffusion-pytorch is not there; expected PYTHONPATH=.cache/peers, where "
+            "`make bench` puts it"
+        )
+    trials, config, steps = read(args)
     judge = Judge(FashionMNIST(root=args.root), LeNet(), args.split, args.n)
     base = Recipe(config, {"as_it_is": True}, {})
 
-    def trained(row: Mapping[str, Any], seed: int) -> Row:
+    def trained(said: Mapping[str, Any], seed: int) -> Row:
+        row = over(trials["default"], said)
         data = FashionMNIST(root=args.root, batch_size=row["batch"], num_workers=0)
         timed = Peer(row, data, 1000, args.drawn)
         x, label = torch.randn(row["batch"], *data.shape), torch.arange(row["batch"]) % 10
@@ -120,13 +122,7 @@ def main() -> None:
         figures = judge.figures(peer.draw(torch.tensor(judge.labels), 1000 + seed))
         return {"parameters": size, "trained": most, **figures}
 
-    table: list[tuple[Row, Callable[[], Row]]] = []
-    for seed in args.seeds:
-        for name, row in trials["rows"].items():
-            if not args.only or name in args.only:
-                key: Row = {"row": name, "steps": steps, "seed": seed, "split": args.split}
-                table.append((key, partial(trained, over(trials["default"], row), seed)))
-    fill(args.out, table)
+    fill_rows(args, trials["rows"], steps, trained)
 
 
 def learn(peer: Peer, data: Images, steps: int) -> None:

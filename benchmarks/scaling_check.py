@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 from bench import Row
-from cost import cost, flops
-from scaling_counts import affine, batch, count, model
+from cost import Op, cost, flops
+from scaling_counts import Counted, affine, batch, count, model
 from scaling_rates import H100, Chip
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -68,12 +68,17 @@ def one_core(repeats: int, batches: Sequence[int] = (16, 64)) -> list[Row]:
     return rows
 
 
+def both_ways(counted: Counted, n: int) -> list[Op]:
+    """Returns the operators of a forward and a backward pass in bfloat16."""
+    return counted.ops(n, True, False, False) + counted.ops(n, True, False, True)
+
+
 def h100() -> list[Row]:
     """Compares the rate of trainings that ran side by side on one H100 with what is predicted."""
     rows = list[Row]()
     for name, (n, measured) in SIDE_BY_SIDE.items():
         counted = count(name, [(True, False)])
-        ops = counted.ops(n, True, False, False) + counted.ops(n, True, False, True)
+        ops = both_ways(counted, n)
         shared, alone = (n / H100.seconds(ops, host) for host in (False, True))
         row: Row = {"model": name, "batch": n, "images/s, measured": measured}
         row |= {"predicted, card busy": round(shared), "error": f"{shared / measured - 1:+.0%}"}
@@ -88,12 +93,10 @@ def passes(measured: Path) -> list[Row]:
         found = [r for r in csv.DictReader(file) if (r["what"], r["compiled"]) == ("pass", "False")]
     for one in found:
         counted, n = count(one["model"], [(True, False)]), int(one["batch"])
-        ops = counted.ops(n, True, False, False) + counted.ops(n, True, False, True)
+        ops = both_ways(counted, n)
         images, took = n / H100.seconds(ops), float(one["images_per_second"])
         peaks = [c.peak for c in counted.costs[True, False]]
-        held = (
-            4 * counted.parameters + affine(peaks, n)
-        ) / 2**30  # weights, and what lives at most
+        held = (4 * counted.parameters + affine(peaks, n)) / 2**30  # weights, and what else lives
         row: Row = {"model": one["model"], "batch": n, "images/s, measured": f"{took:.1f}"}
         row |= {"predicted": f"{images:.1f}", "error": f"{images / took - 1:+.0%}"}
         row |= {"TFLOP/s": f"{float(one['TFLOPs']):.0f}", "GiB, measured": one["peak_GiB"]}

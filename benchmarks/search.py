@@ -49,8 +49,9 @@ class Recipe:
         self, config: Mapping[str, Any], over: Mapping[str, Any], every: Mapping[str, Any]
     ) -> None:
         self.sections = [config["model"], over.get("model", {}), every]
-        self.flip: bool = over.get("data", {}).get("flip", False)
-        self.batch_size: int = (config["data"]["init_args"] | over.get("data", {}))["batch_size"]
+        reading = config["data"]["init_args"] | over.get("data", {})
+        self.batch_size: int = reading["batch_size"]
+        self.flip: bool = reading.get("flip", False)
         self.ema: dict[str, Any] = over.get("ema", config["ema"])
         self.clip = over.get("trainer", config["trainer"]).get("gradient_clip_val")
         self.whole = not over.get("as_it_is", False)
@@ -113,23 +114,50 @@ class Judge:
         return {"fd": round(fd, 3), "label_accuracy": round(right.double().mean().item(), 3)}
 
 
-def main() -> None:
-    """Trains and measures what is not there yet."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--search", type=Path, default=Path("benchmarks/search.yaml"))
+def arguments(doc: str | None, name: str) -> argparse.ArgumentParser:
+    """Returns the command line of a search NAME.yaml, whose table is NAME.csv."""
+    parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
+    parser.add_argument("--search", type=Path, default=Path(f"benchmarks/{name}.yaml"))
     parser.add_argument("--root", default="data", help="where Fashion-MNIST is")
-    parser.add_argument("--out", type=Path, default=Path("docs/results/search.csv"))
+    parser.add_argument("--out", type=Path, default=Path(f"docs/results/{name}.csv"))
     parser.add_argument("--only", nargs="*", help="names of rows")
     parser.add_argument("--steps", type=int, help="of the configuration; by default the file's")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0])
     parser.add_argument("--split", choices=["train", "test"], default="train")
     parser.add_argument("--n", type=int, default=500)
-    args = parser.parse_args()
+    return parser
+
+
+def read(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any], int]:
+    """Returns the search, its configuration, and the steps of that whose time each row has."""
     search = yaml.safe_load(args.search.read_text())
     if unknown := {*(args.only or ())} - {*search["rows"]}:
         raise SystemExit(f"--only: {sorted(unknown)}; expected rows of {args.search}")
-    config, every = yaml.safe_load(Path(search["config"]).read_text()), search.get("every", {})
-    steps: int = args.steps or search["steps"]
+    config = yaml.safe_load(Path(search["config"]).read_text())
+    return search, config, args.steps or search["steps"]
+
+
+def fill_rows(
+    args: argparse.Namespace,
+    rows: Mapping[str, Any],
+    steps: int,
+    trained: Callable[[Mapping[str, Any], int], Row],
+) -> None:
+    """Trains what the table does not have, by row and seed."""
+    table: list[tuple[Row, Callable[[], Row]]] = []
+    for seed in args.seeds:
+        for name, row in rows.items():
+            if not args.only or name in args.only:
+                key: Row = {"row": name, "steps": steps, "seed": seed, "split": args.split}
+                table.append((key, partial(trained, row or {}, seed)))
+    fill(args.out, table)
+
+
+def main() -> None:
+    """Trains and measures what is not there yet."""
+    args = arguments(__doc__, "search").parse_args()
+    search, config, steps = read(args)
+    every = search.get("every", {})
     judge = Judge(FashionMNIST(root=args.root), LeNet(), args.split, args.n)
     base = Recipe(config, {"as_it_is": True}, every)
 
@@ -146,13 +174,7 @@ def main() -> None:
         size = sum(x.numel() for x in pipeline.system.parameters())
         return {"parameters": size, **spent, **judge(pipeline, 1000 + seed)}
 
-    table: list[tuple[Row, Callable[[], Row]]] = []
-    for seed in args.seeds:
-        for name, over in search["rows"].items():
-            if not args.only or name in args.only:
-                key: Row = {"row": name, "steps": steps, "seed": seed, "split": args.split}
-                table.append((key, partial(trained, over or {}, seed)))
-    fill(args.out, table)
+    fill_rows(args, search["rows"], steps, trained)
 
 
 if __name__ == "__main__":

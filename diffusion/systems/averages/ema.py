@@ -29,8 +29,8 @@ class EMA(L.Callback):
         rate: d of the n-th update in place of both, such as `Power`, whose length grows with n.
 
     Raises:
-        ValueError: If the decay is not in [0, 1), or the optimizer keeps an average and is not
-            asked for it, or is asked and keeps none.
+        ValueError: If the decay is not in [0, 1), a rate comes beside None, or the optimizer keeps
+            an average and is not asked for it, or is asked and keeps none.
     """
 
     def __init__(
@@ -38,7 +38,8 @@ class EMA(L.Callback):
     ) -> None:
         if decay is not None and not 0 <= decay < 1:
             raise ValueError(f"ema.decay: {decay}; expected 0 ≤ decay < 1")
-        self.off = decay == 0
+        if decay is None and rate is not None:
+            raise ValueError(f"ema.rate: {type(rate).__name__}; expected null, as ema.decay is")
         self.decay, self.warmup, self.given, self.steps = decay, warmup, rate, 0
         self.own: ScheduleFreeAdamW | None = None
         self.average: dict[str, Tensor] = {}
@@ -49,13 +50,13 @@ class EMA(L.Callback):
         """Returns d of the n-th update, n ≥ 1."""
         if self.given is not None:
             return self.given(n)
-        limit = 0.0 if self.decay is None else self.decay
+        limit = self.decay or 0.0
         return min(limit, (1 + n) / (10 + n)) if self.warmup else limit
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begins with the weights as they are, unless a checkpoint brought averages."""
         self.own = self._optimizers_own(trainer)
-        if not self.off:
+        if self.decay != 0:
             kept, trained = self.average, self._trained(pl_module)
             self.average = {
                 k: kept[k].to(p) if k in kept else p.detach().clone() for k, p in trained.items()
@@ -70,10 +71,14 @@ class EMA(L.Callback):
         if trainer.global_step == self.steps or not self.average:
             return
         self.steps = trainer.global_step
-        if self.own is not None:
-            torch._foreach_copy_([*self.average.values()], self.own.averages(self.trained))
-            return
-        torch._foreach_lerp_([*self.average.values()], self.trained, 1 - self.rate(self.steps))
+        if self.own is None:
+            torch._foreach_lerp_([*self.average.values()], self.trained, 1 - self.rate(self.steps))
+
+    def _renew(self) -> None:
+        """Takes the optimizer's own average; no step of training needs it."""
+        if self.own is not None and not self.swapped:
+            for average, x in zip(self.average.values(), self.own.averages(self.trained)):
+                average.copy_(x)
 
     def _optimizers_own(self, trainer: L.Trainer) -> ScheduleFreeAdamW | None:
         """Returns the optimizer that keeps the average, if one is to.
@@ -106,6 +111,7 @@ class EMA(L.Callback):
     def _swap(self, module: L.LightningModule, averaged: bool) -> None:
         if averaged == self.swapped or not self.average:
             return
+        self._renew()
         trained = self._trained(module)
         for name, other in self.average.items():
             trained[name].data, self.average[name] = other, trained[name].data
@@ -136,6 +142,7 @@ class EMA(L.Callback):
         """Puts θ̄ into the checkpoint's state_dict and θ beside it."""
         if not self.average:
             return
+        self._renew()
         weights = checkpoint["state_dict"]
         here, other = {k: weights[k] for k in self.average}, dict(self.average)
         average, raw = (here, other) if self.swapped else (other, here)
@@ -150,7 +157,7 @@ class EMA(L.Callback):
         if RAW not in checkpoint:
             return
         weights, raw = checkpoint["state_dict"], checkpoint[RAW]
-        if not self.off:
+        if self.decay != 0:
             self.average = {k: weights[k].clone() for k in raw}
             self.steps = checkpoint[STEPS]
         checkpoint["state_dict"] = {**weights, **raw}

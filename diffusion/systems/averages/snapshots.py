@@ -13,6 +13,7 @@ from diffusion.common.validate import check_counts
 from diffusion.interop.exported_model import halves
 from diffusion.systems.averages.ema import EMA
 from diffusion.systems.averages.power import Power
+from diffusion.systems.averages.schedule_free import ScheduleFreeAdamW
 from diffusion.systems.trainer import attributes, training_steps
 
 
@@ -50,8 +51,14 @@ class Snapshots(L.Callback):
         """Says what the disk has to hold; averages begin with the training, or go on.
 
         Raises:
-            ValueError: If training goes on from steps that were not tracked.
+            ValueError: If training goes on from steps that were not tracked, or the weights are not
+                what the optimizer is after.
         """
+        if self.tracked and any(isinstance(one, ScheduleFreeAdamW) for one in trainer.optimizers):
+            raise ValueError(
+                f"snapshots.every_n_steps: {self.every_n_steps}; expected 0, as ScheduleFreeAdamW "
+                "keeps the average itself"
+            )
         self._written = trainer.global_step
         for ema in self.tracked.values():
             if trainer.global_step != ema.steps:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from diffusion.systems.averages import EMA, ScheduleFreeAdamW
+from diffusion.systems.averages import EMA, Power, ScheduleFreeAdamW
 
 
 def moved(gradients, y_0, rates, **options):
@@ -85,6 +85,10 @@ def test_it_resumes_bit_for_bit(run, same):
     ("flags", "message"),
     [
         (["--ema.decay=null"], r"ema\.decay: null; expected a number, as \w+ keeps no average"),
+        (
+            [*FLAGS, "--snapshots.every_n_steps=2"],
+            r"snapshots\.every_n_steps: 2; expected 0, as",
+        ),
         ([FLAGS[0]], r"ema\.decay: [\d.]+; expected null, the average that ScheduleFreeAdamW"),
     ],
 )
@@ -108,3 +112,5 @@ def test_arguments_out_of_range(arguments, message):
 
 def test_no_average_is_asked_for_by_its_length():
     assert EMA(None).decay is None
+    with pytest.raises(ValueError, match=r"ema\.rate: Power; expected null, as ema\.decay is"):
+        EMA(None, rate=Power(0.1))
